@@ -1,0 +1,9 @@
+"""Errors that a user can act on. Each message is one line: what was given, what is allowed, what to change."""
+
+
+class UserError(Exception):
+    """The input is wrong and only the user can mend it; the command line prints the message and exits with 2."""
+
+
+class NonFiniteLossError(Exception):
+    """The loss or the gradient norm stopped being a finite number; no optimiser step was taken with it."""

@@ -1,0 +1,196 @@
+"""The recipe: everything that one training run needs, as one frozen, validated value.
+
+The number of workers and the device are no part of it: the batch is a global one, so a recipe means the same
+run on one worker or on many.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Annotated, Literal
+
+from pydantic import Field, model_validator
+
+from model.strict import Strict
+
+SAMPLE_RATE = 16_000  # Hz
+MEL_BINS = 80
+
+Count = Annotated[int, Field(ge=1)]
+Share = Annotated[float, Field(ge=0.0, lt=1.0)]
+
+
+def _heads_divide(part: str, width: int, heads: int) -> None:
+    if width % (2 * heads):
+        raise ValueError(f"{part}.width is {width} with {heads} heads, but must be a multiple of {2 * heads}")
+
+
+class Data(Strict):
+    """Which corpus, and how it is cut into global batches."""
+
+    corpus: str = Field(description="folder of the corpus (made by `decred-study prepare`)")
+    fingerprint: str | None = Field(None, description="content hash of the corpus; a run on other content is refused")
+    seed: int = Field(0, description="order of the batches; the same for every trial of a study")
+    speeds: tuple[Annotated[float, Field(ge=0.5, le=2.0)], ...] = Field(
+        (1.0,), min_length=1, description="speed perturbation of the training set; 1.0 leaves it as it is"
+    )
+    batch_seconds: float = Field(
+        60.0, gt=0, description="audio in one optimiser step, over all workers, padding included"
+    )
+    buckets: Count = Field(8, description="utterances of similar length are batched together")
+    longest_seconds: float = Field(30.0, gt=0, description="longer training utterances are left out, and counted")
+
+
+class Tokenizer(Strict):
+    """SentencePiece unigram pieces, trained on the training text."""
+
+    vocabulary: Annotated[int, Field(ge=8)] = Field(500, description="pieces, the four special ones included")
+
+
+class Augmentation(Strict):
+    """SpecAugment (arXiv 1904.08779): how many masks, and the widest each may be."""
+
+    time_masks: Annotated[int, Field(ge=0)] = 2
+    time_mask_frames: Annotated[int, Field(ge=0)] = 40
+    time_mask_share: Share = Field(0.2, description="one time mask covers at most this share of the utterance")
+    frequency_masks: Annotated[int, Field(ge=0)] = 2
+    frequency_mask_bins: Annotated[int, Field(ge=0, le=MEL_BINS)] = 27
+
+
+class Encoder(Strict):
+    """E-Branchformer (arXiv 2210.00077) behind two stride-2 convolutions."""
+
+    layers: Count = 12
+    width: Count = 256
+    heads: Count = 4
+    feed_forward: Count = 1024
+    cgmlp: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
+        1024, description="inner width of the convolutional gating MLP"
+    )
+    cgmlp_kernel: Annotated[int, Field(ge=1)] = 31
+    merge_kernel: Annotated[int, Field(ge=1)] = 31
+    channels: Count = Field(256, description="channels of the two subsampling convolutions")
+    dropout: Share = 0.1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Encoder:
+        _heads_divide("encoder", self.width, self.heads)
+        for name, kernel in (("cgmlp_kernel", self.cgmlp_kernel), ("merge_kernel", self.merge_kernel)):
+            if kernel % 2 == 0:
+                raise ValueError(f"encoder.{name} is {kernel}, but must be odd so that it has a centre")
+        return self
+
+
+class Decoder(Strict):
+    """Pre-norm Transformer decoder with cross-attention."""
+
+    layers: Count = 6
+    width: Count = 256
+    heads: Count = 4
+    feed_forward: Count = 1024
+    dropout: Share = 0.1
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Decoder:
+        _heads_divide("decoder", self.width, self.heads)
+        return self
+
+
+class Auxiliary(Strict):
+    """The auxiliary classifiers: `weights[i]` belongs to the one on decoder layer `placement[i]` (1 = first)."""
+
+    placement: tuple[Count, ...] = ()
+    weights: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Auxiliary:
+        if len(self.placement) != len(self.weights):
+            raise ValueError(
+                f"placement has {len(self.placement)} layers and weights has {len(self.weights)} values; "
+                "give one weight for each auxiliary classifier"
+            )
+        if list(self.placement) != sorted(set(self.placement)):
+            raise ValueError(f"placement is {list(self.placement)}, but must be in ascending order, each layer once")
+        if self.final_weight <= 0:
+            raise ValueError(
+                f"weights sum to {sum(self.weights):g}, which leaves the final classifier nothing; keep the sum below 1"
+            )
+        return self
+
+    @property
+    def final_weight(self) -> float:
+        """The final classifier's share: all weights sum to 1."""
+        return 1.0 - sum(self.weights)
+
+
+class Loss(Strict):
+    """L = a L_CTC + (1 - a) sum_i w_i L_i (arXiv 2508.08938); a is `ctc_weight`."""
+
+    ctc_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
+    auxiliary: Auxiliary = Auxiliary()
+    label_smoothing: Share = 0.1
+
+
+class Optimiser(Strict):
+    """AdamW, linear warm-up, then decay to zero at the last step."""
+
+    learning_rate: float = Field(1e-3, gt=0)
+    betas: tuple[Share, Share] = (0.9, 0.98)
+    weight_decay: float = Field(1e-6, ge=0)
+    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    decay: Literal["linear", "cosine", "none"] = "linear"
+    clip_norm: float = Field(1.0, gt=0)
+    accumulate: Count = Field(1, description="split each batch into this many parts and add their gradients")
+
+
+class Training(Strict):
+    """How long, in what precision, from which seed."""
+
+    epochs: Count = 50
+    seed: int = Field(0, description="initial weights, dropout and augmentation")
+    precision: Literal["fp32", "bf16"] = "fp32"
+
+
+class Decoding(Strict):
+    """How dev and test sets are decoded, joint CTC/attention as arXiv 1609.06773 scores it."""
+
+    beam: Count = 1
+    ctc_weight: Share = Field(0.0, description="0 decodes with attention alone")
+    batch_seconds: float = Field(120.0, gt=0)
+
+
+class Recipe(Strict):
+    """One training run. `hash` identifies it: equal hashes, equal runs."""
+
+    name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]+$")
+    data: Data
+    tokenizer: Tokenizer = Tokenizer()
+    augmentation: Augmentation = Augmentation()
+    encoder: Encoder = Encoder()
+    decoder: Decoder = Decoder()
+    loss: Loss = Loss()
+    optimiser: Optimiser = Optimiser()
+    training: Training = Training()
+    decoding: Decoding = Decoding()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        beyond = [layer for layer in self.loss.auxiliary.placement if layer >= self.decoder.layers]
+        if beyond:
+            raise ValueError(
+                f"loss.auxiliary.placement names layer {beyond[0]}, but the decoder has {self.decoder.layers} layers "
+                f"and the last one carries the final classifier; choose from 1 to {self.decoder.layers - 1}"
+            )
+        return self
+
+    @property
+    def hash(self) -> str:
+        """First 16 hex digits of SHA-256 over the canonical JSON, name and place of the corpus left out.
+
+        The place is no content: the same corpus in another folder trains the same model; its content is `fingerprint`.
+        """
+        content = self.model_dump(mode="json")
+        del content["name"], content["data"]["corpus"]
+        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode()).hexdigest()[:16]

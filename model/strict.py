@@ -1,0 +1,93 @@
+"""Frozen, strict values read from YAML, and validation errors put into one line a user can act on."""
+
+from __future__ import annotations
+
+import difflib
+import os
+import typing
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic_core import ErrorDetails
+
+from model.errors import UserError
+
+
+class Strict(BaseModel):
+    """A frozen value; unknown keys are errors, and what was accepted is what runs."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+T = TypeVar("T", bound=Strict)
+
+
+def validate(kind: type[T], data: Mapping[str, Any], source: str) -> T:
+    """`data` as a `kind`, or a UserError that names `source`, the first wrong key and the nearest known one."""
+    try:
+        return kind.model_validate(data)
+    except ValidationError as error:
+        raise UserError(f"{source}: {_one_line(kind, error.errors()[0])}") from None
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The mapping in a YAML file; a file that is missing or not a mapping is a UserError."""
+    try:
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from None
+    except yaml.YAMLError as error:
+        raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from None
+    if not isinstance(data, dict):
+        raise UserError(f"{path}: holds {type(data).__name__}, but must be a mapping of keys to values")
+    return data
+
+
+def to_yaml(value: BaseModel) -> str:
+    """The value as YAML, keys in the order of their definition."""
+    return yaml.safe_dump(value.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def write_atomically(path: Path, text: str) -> None:
+    """Write `text` beside `path` and move it there, so that no reader and no crash meets half a file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".{path.name}.{os.getpid()}")
+    draft.write_text(text, encoding="utf-8")
+    os.replace(draft, path)
+
+
+def unknown_name(given: str, known: Iterable[str]) -> str:
+    """`given` beside the nearest known name, or beside all of them when none is near."""
+    names = sorted(known)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"
+
+
+def _one_line(kind: type[BaseModel], error: ErrorDetails) -> str:
+    place = ".".join(str(part) for part in error["loc"])
+    if error["type"] == "extra_forbidden":
+        parent = _model_at(kind, error["loc"][:-1])
+        return f"unknown key '{place}'; {unknown_name(str(error['loc'][-1]), parent.model_fields)}"
+    if error["type"] == "missing":
+        return f"'{place}' is missing; add it"
+    message = error["msg"].removeprefix("Value error, ")
+    if error["type"] == "value_error":
+        return f"{place}: {message}" if place else message
+    return f"'{place}' is {error['input']!r}; {message[0].lower()}{message[1:]}"
+
+
+def _model_at(kind: type[BaseModel], loc: tuple[int | str, ...]) -> type[BaseModel]:
+    for part in loc:
+        if isinstance(part, str) and part in kind.model_fields:
+            kind = next(_models_in(kind.model_fields[part].annotation), kind)
+    return kind
+
+
+def _models_in(annotation: Any) -> typing.Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for argument in typing.get_args(annotation):
+        yield from _models_in(argument)

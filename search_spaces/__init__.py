@@ -1,0 +1,1 @@
+"""Study files that come with decred-study, as package data."""
