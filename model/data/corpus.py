@@ -1,0 +1,154 @@
+"""A corpus on disk: `corpus.yaml`, one lhotse cuts manifest a set (`<set>.cuts.jsonl.gz`) and `audio/`.
+
+Audio paths in the manifests are relative to the folder, so that a corpus can be moved and mounted anywhere. Each
+cut has one supervision with normalised text and a speaker; the audio is 16 kHz mono FLAC, 16 bit.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Literal
+
+from lhotse import CutSet
+from pydantic import Field, model_validator
+
+from model.errors import UserError
+from model.strict import Strict, read_yaml, validate
+
+CORPUS_FILE = "corpus.yaml"
+
+Role = Literal["train", "dev", "test"]
+Domain = Literal["in", "out"]
+SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+_MAKE_AGAIN = "make the corpus again with `decred-study prepare`"
+_PURPOSE = {"train": "train on", "dev": "choose by"}
+
+
+class SetKind(Strict):
+    """What a set is for; `domain` tells in-domain from out-of-domain test sets."""
+
+    role: Role
+    domain: Domain = "in"
+
+    @model_validator(mode="after")
+    def _consistent(self) -> SetKind:
+        if self.domain == "out" and self.role != "test":
+            raise ValueError(f"role is {self.role} and domain is out, but only test sets can be out of domain")
+        return self
+
+
+class SetInfo(SetKind):
+    """One set of a corpus, as `corpus.yaml` has it."""
+
+    utterances: Annotated[int, Field(ge=0)]
+    seconds: Annotated[float, Field(ge=0.0)]
+
+
+class CorpusFile(Strict):
+    """The content of `corpus.yaml`."""
+
+    name: str
+    normaliser: str
+    origin: str = Field("", description="how the corpus was made; equal origins need not be made twice")
+    sets: dict[SetName, SetInfo]
+    fingerprint: str
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """Named sets of utterances, each with a role. `fingerprint` is the hash of the content, whatever the place."""
+
+    folder: Path
+    name: str
+    normaliser: str
+    origin: str
+    sets: Mapping[str, SetInfo]
+    fingerprint: str
+
+    def cuts(self, set_name: str) -> CutSet:
+        """All cuts of a set, in memory, with absolute audio paths."""
+        path = manifest_path(self.folder, set_name)
+        try:
+            cuts = CutSet.from_file(path).with_recording_path_prefix(self.folder).to_eager()
+        except Exception as error:  # lhotse raises whatever its parsers raise
+            raise _unreadable(path, error) from None
+        first = Path(cuts[0].recording.sources[0].source)
+        if not first.is_file():
+            raise UserError(f"corpus {self.folder}: audio file {first} is missing; {_MAKE_AGAIN}")
+        return cuts
+
+    def names(self, role: Role, domain: Domain | None = None) -> list[str]:
+        """The sets with this role, in the order of `corpus.yaml`; `domain` keeps one kind of test set."""
+        return [name for name, kind in self.sets.items() if kind.role == role and domain in (None, kind.domain)]
+
+    def texts(self, set_name: str) -> list[str]:
+        """The normalised text of each utterance, in the order of `cuts`."""
+        path = manifest_path(self.folder, set_name)
+        try:
+            return [json.loads(line)["supervisions"][0]["text"] for line in _lines(path)]
+        except (OSError, EOFError, ValueError, LookupError) as error:
+            raise _unreadable(path, error) from None
+
+
+def read_corpus(folder: Path) -> Corpus:
+    """The corpus in `folder`; a UserError if it is missing, or lacks a set, a manifest or part of one."""
+    if not folder.is_dir():
+        raise UserError(
+            f"corpus {folder}: no such folder; make one with `decred-study prepare demo --out {folder}` or "
+            f"`decred-study prepare table FILE.tsv --out {folder}`"
+        )
+    path = folder / CORPUS_FILE
+    if not path.is_file():
+        raise UserError(f"corpus {folder}: holds no {CORPUS_FILE}, so it is no corpus; give the folder that has one")
+    content = validate(CorpusFile, read_yaml(path), str(path))
+    check_sets(content.sets, f"corpus {folder}")
+    for name, info in content.sets.items():
+        _check_complete(folder, name, info)
+    return Corpus(
+        folder=folder.resolve(),
+        name=content.name,
+        normaliser=content.normaliser,
+        origin=content.origin,
+        sets=content.sets,
+        fingerprint=content.fingerprint,
+    )
+
+
+def check_sets(sets: Mapping[str, SetInfo], source: str) -> None:
+    """A UserError unless there is a train set and a dev set and no set is empty."""
+    for role in ("train", "dev"):
+        if not any(info.role == role for info in sets.values()):
+            raise UserError(f"{source}: has no {role} set; a study needs one to {_PURPOSE[role]}, so add one")
+    for name, info in sets.items():
+        if not info.utterances:
+            raise UserError(f"{source}: set '{name}' is empty; give it utterances or leave it out")
+
+
+def manifest_path(folder: Path, set_name: str) -> Path:
+    """Where the cuts of a set are."""
+    return folder / f"{set_name}.cuts.jsonl.gz"
+
+
+def _check_complete(folder: Path, name: str, info: SetInfo) -> None:
+    path = manifest_path(folder, name)
+    try:
+        found = sum(1 for _ in _lines(path))
+    except (OSError, EOFError, ValueError) as error:
+        raise _unreadable(path, error) from None
+    if found != info.utterances:
+        raise UserError(f"{path}: holds {found} utterances, but {CORPUS_FILE} says {info.utterances}; {_MAKE_AGAIN}")
+
+
+def _lines(path: Path) -> Iterator[str]:
+    with gzip.open(path, "rt", encoding="utf-8") as stream:
+        yield from stream
+
+
+def _unreadable(path: Path, error: Exception) -> UserError:
+    reason = (isinstance(error, OSError) and error.strerror) or str(error) or type(error).__name__
+    return UserError(f"{path}: cannot be read ({' '.join(str(reason).split())}); {_MAKE_AGAIN}")
