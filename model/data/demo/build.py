@@ -1,0 +1,106 @@
+"""Building the demo corpus: sentences, spoken by many voices, with mild noise. Equal arguments, equal fingerprint."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from torchaudio.functional import resample
+
+from model.data.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
+from model.data.corpus_writer import Utterance, check_free, write_corpus
+from model.data.demo.sentences import demo_sentences
+from model.data.demo.voice import ESPEAK_RATE, Voice, check_espeak, speak
+from model.errors import UserError
+from model.recipe import SAMPLE_RATE
+
+VERSION = 1  # counts up whenever the same arguments make another corpus
+NAME = "demo"
+NORMALISER = "basic"
+
+KINDS = {
+    "train": SetKind(role="train"),
+    "dev": SetKind(role="dev"),
+    "test-in": SetKind(role="test"),
+    "test-ood-text": SetKind(role="test", domain="out"),
+    "test-ood-voice": SetKind(role="test", domain="out"),
+}
+
+RATES = (165, 185, 205)  # words per minute
+PITCHES = (35, 50, 65)
+TRAINING_VARIANTS = ("m1", "m3", "m7", "f2", "f4", "Annie", "max", "linda")
+UNSEEN_VARIANTS = ("m2", "f1", "f5", "edward")
+TRAINING_VOICES = [(accent, variant) for accent in ("en-us", "en-gb-x-rp") for variant in TRAINING_VARIANTS]
+UNSEEN_VOICES = [(accent, variant) for accent in ("en-gb-scotland", "en-029") for variant in UNSEEN_VARIANTS]
+
+SIGNAL_TO_NOISE = (15.0, 35.0)  # dB, drawn for each utterance
+LOUDNESS = (-9.0, 0.0)  # dB, likewise
+
+
+def make_demo(
+    folder: Path,
+    seed: int = 0,
+    train_utterances: int = 900,
+    dev_utterances: int = 120,
+    test_utterances: int = 100,
+) -> Corpus:
+    """The demo corpus in `folder`, which is left as it is when it already holds this one.
+
+    `test_utterances` is the size of each of the three test sets. A UserError if the extra `demo` is missing.
+    """
+    sizes = (train_utterances, dev_utterances, test_utterances)
+    if min(sizes) < 1:
+        raise UserError(f"the demo cannot have sets of {sizes} utterances; give each set at least 1")
+    origin = f"demo version {VERSION}, seed {seed}, utterances {train_utterances} {dev_utterances} {test_utterances}"
+    found = _already_there(folder, origin)
+    if found:
+        return found
+    check_espeak()
+    return write_corpus(folder, NAME, NORMALISER, KINDS, _utterances(seed, *sizes), origin)
+
+
+def _already_there(folder: Path, origin: str) -> Corpus | None:
+    """The corpus in `folder` if it is whole and was made by `origin`; a foreign folder is a UserError."""
+    check_free(folder, NAME)
+    if not (folder / CORPUS_FILE).is_file():
+        return None
+    try:
+        corpus = read_corpus(folder)
+    except UserError:  # damaged: it is made again
+        return None
+    return corpus if corpus.origin == origin else None
+
+
+def _utterances(seed: int, train: int, dev: int, test: int) -> Iterator[Utterance]:
+    for set_name, sentences in demo_sentences(seed, train, dev, test).items():
+        rng = random.Random(f"demo voices {seed} {set_name}")
+        voices = _voices(UNSEEN_VOICES if set_name == "test-ood-voice" else TRAINING_VOICES, rng)
+        for number, (sentence, voice) in enumerate(zip(sentences, voices, strict=False)):
+            samples = _recorded(speak(sentence, voice), rng)
+            yield Utterance(set_name, f"{set_name}-{number:05d}", sentence, voice.speaker, samples)
+
+
+def _voices(pool: Sequence[tuple[str, str]], rng: random.Random) -> Iterator[Voice]:
+    """Endless voices: the pool in shuffled rounds, so that each speaks as often as the others."""
+    while True:
+        for accent, variant in rng.sample(pool, len(pool)):
+            yield Voice(accent, variant, rate=rng.choice(RATES), pitch=rng.choice(PITCHES))
+
+
+def _recorded(spoken: np.ndarray, rng: random.Random) -> np.ndarray:
+    """(T,) int16 at 22050 Hz as (T,) floats at 16 kHz, at a random loudness, with white noise under it.
+
+    In double precision: another processor's rounding then stays far below one step of the 16 bits that are kept.
+    """
+    speech = resample(torch.from_numpy(spoken / 32768.0), ESPEAK_RATE, SAMPLE_RATE).numpy()
+    gain = _amplitude(rng.uniform(*LOUDNESS)) * min(1.0, 0.9 / max(float(np.abs(speech).max()), 1e-9))
+    root_mean_square = float(np.sqrt(np.mean(speech**2)))
+    noise = np.random.default_rng(rng.getrandbits(63)).standard_normal(len(speech))
+    return gain * (speech + noise * root_mean_square * _amplitude(-rng.uniform(*SIGNAL_TO_NOISE)))
+
+
+def _amplitude(decibels: float) -> float:
+    return 10.0 ** (decibels / 20.0)
