@@ -1,0 +1,92 @@
+"""What is known of a trial, folded from a study's events."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+
+class State(StrEnum):
+    """Where a trial stands. Only complete and pruned trials carry usable values."""
+
+    WAITING = "waiting"
+    RUNNING = "running"
+    COMPLETE = "complete"
+    PRUNED = "pruned"
+    FAILED = "failed"
+    INFEASIBLE = "infeasible"
+    INTERRUPTED = "interrupted"
+
+    @property
+    def final(self) -> bool:
+        """Nothing more will happen to the trial."""
+        return self in (State.COMPLETE, State.PRUNED, State.FAILED, State.INFEASIBLE)
+
+
+@dataclass(frozen=True)
+class TrialRecord:
+    """One trial: what it tried and what came of it."""
+
+    number: int
+    state: State = State.RUNNING
+    reason: str | None = None
+    baseline: str | None = None
+    values: dict[str, Any] = field(default_factory=dict)
+    recipe_hash: str = ""
+    epochs: tuple[dict[str, float], ...] = ()  # {"epoch": 1, "dev/wer": 61.2, ...}
+    metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and the final ones
+    started: float | None = None  # Unix seconds
+    ended: float | None = None
+
+
+def folded(events: Iterable[dict[str, Any]]) -> dict[int, TrialRecord]:
+    """The trials after all `events`, by number."""
+    trials: dict[int, TrialRecord] = {}
+    for event in events:
+        kind = event["kind"]
+        if kind in ("study_started", "study_interrupted"):
+            # Whoever ran these is gone.
+            trials = {number: _interrupted(trial) for number, trial in trials.items()}
+        elif kind in _FOLD:
+            number = event["number"]
+            trials[number] = _FOLD[kind](trials.get(number, TrialRecord(number)), event)
+    return dict(sorted(trials.items()))
+
+
+def _interrupted(trial: TrialRecord) -> TrialRecord:
+    return replace(trial, state=State.INTERRUPTED) if trial.state is State.RUNNING else trial
+
+
+def _started(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
+    return replace(
+        trial,
+        state=State.RUNNING,
+        reason=None,
+        baseline=event.get("baseline"),
+        values=event.get("values") or {},
+        recipe_hash=event.get("recipe_hash", ""),
+        started=trial.started or event["time"],
+        ended=None,
+    )
+
+
+def _epoch(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
+    """An epoch that comes again, after a resume, takes the place of its first report and of all that followed it."""
+    metrics = _numbers(event.get("metrics"))
+    before = tuple(epoch for epoch in trial.epochs if epoch["epoch"] < event["epoch"])
+    return replace(trial, epochs=(*before, {"epoch": event["epoch"], **metrics}), metrics=metrics)
+
+
+def _ended(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
+    metrics = trial.metrics | _numbers(event.get("metrics"))
+    return replace(trial, state=State(event["state"]), reason=event.get("reason"), metrics=metrics, ended=event["time"])
+
+
+def _numbers(metrics: dict[str, float | None] | None) -> dict[str, float]:
+    """Metrics as written; null stands for a number that was not finite."""
+    return {name: float("nan") if value is None else value for name, value in (metrics or {}).items()}
+
+
+_FOLD = {"trial_started": _started, "trial_epoch": _epoch, "trial_ended": _ended}
