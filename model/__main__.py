@@ -1,0 +1,51 @@
+"""`python -m model train|evaluate`: one recipe in this process, without Ray, MLflow or Optuna.
+
+python -m model train recipe.yaml --out runs/first
+python -m model evaluate runs/first --beam 4 --ctc-weight 0.3
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+from model.alone import evaluate_checkpoint, set_lines, train_recipe
+from model.errors import NonFiniteLossError, UserError
+
+
+def main() -> int:
+    """Exit status 2 when the input is wrong, 1 when the training broke."""
+    arguments = _parser().parse_args()
+    try:
+        if arguments.command == "train":
+            train_recipe(arguments.recipe, arguments.out, print)
+        else:
+            metrics = evaluate_checkpoint(arguments.folder, arguments.beam, arguments.ctc_weight, arguments.corpus)
+            print(f"dev: WER {metrics['dev/wer']:.1f} %  ILM perplexity {metrics['dev/ilm_perplexity']:.1f}")
+            print("\n".join(set_lines(metrics)))
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except NonFiniteLossError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m model", description="Train or score one recipe, without Ray.")
+    commands = parser.add_subparsers(dest="command", required=True)
+    train = commands.add_parser("train", help="train a recipe; goes on from the folder's last checkpoint")
+    train.add_argument("recipe", type=Path)
+    train.add_argument("--out", type=Path, default=Path("runs/alone"), help="folder of the run (default: %(default)s)")
+    evaluate = commands.add_parser("evaluate", help="score the last checkpoint of a run's folder")
+    evaluate.add_argument("folder", type=Path)
+    evaluate.add_argument("--beam", type=int, help="hypotheses kept an utterance (default: the recipe's)")
+    evaluate.add_argument("--ctc-weight", type=float, help="weight of CTC in decoding (default: the recipe's)")
+    evaluate.add_argument("--corpus", type=Path, help="another corpus to score on")
+    return parser
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,84 @@
+"""Features of a whole set, computed once and read back by every trial through a memory map.
+
+One `.npy` file a set and speed holds all frames of all utterances, (frames, 80) in float16; an index beside it
+says where each utterance lies. Processes on one machine share the pages.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from lhotse import CutSet, MonoCut
+from torch import Tensor
+
+from model import frontend
+from model.data.corpus import Corpus
+from model.recipe import MEL_BINS
+from model.strict import write_atomically
+
+CACHE_VERSION = 1  # part of the path: raise it when the front end or the layout changes
+
+
+@dataclass(frozen=True)
+class FeatureStore:
+    """Features by utterance id."""
+
+    frames: np.ndarray
+    index: dict[str, tuple[int, int]]
+
+    def __getitem__(self, utterance: str) -> Tensor:
+        """(T, 80) in float32."""
+        first, count = self.index[utterance]
+        return torch.from_numpy(self.frames[first : first + count].astype(np.float32))
+
+    def length(self, utterance: str) -> int:
+        """Frames of an utterance."""
+        return self.index[utterance][1]
+
+
+def cuts_at_speed(corpus: Corpus, set_name: str, speed: float) -> CutSet:
+    """The set's cuts, played `speed` times as fast; ids say so when the speed is not 1."""
+    cuts = corpus.cuts(set_name)
+    return cuts if speed == 1.0 else cuts.perturb_speed(speed).to_eager()
+
+
+def feature_store(corpus: Corpus, set_name: str, speed: float = 1.0) -> FeatureStore:
+    """The cached features of a set, computed first where they are missing."""
+    place = _cache_folder(corpus) / f"{set_name}@{speed:g}"
+    if not place.with_suffix(".json").is_file():
+        _compute(cuts_at_speed(corpus, set_name, speed), place)
+    index = {key: (first, count) for key, first, count in json.loads(place.with_suffix(".json").read_text())}
+    return FeatureStore(np.load(place.with_suffix(".npy"), mmap_mode="r"), index)
+
+
+def _cache_folder(corpus: Corpus) -> Path:
+    return corpus.folder / "cache" / f"log-mel-v{CACHE_VERSION}"
+
+
+def _compute(cuts: Iterable[MonoCut], place: Path) -> None:
+    """Write `place`.npy, then its index: the index tells that the features are whole."""
+    cuts = list(cuts)
+    counts = [frontend.frame_count(cut.num_samples) for cut in cuts]
+    starts = np.concatenate(([0], np.cumsum(counts))).tolist()
+    place.parent.mkdir(parents=True, exist_ok=True)
+    draft = place.with_name(f".{place.name}.{os.getpid()}.npy")
+    frames = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=(starts[-1], MEL_BINS))
+
+    def fill(cut: MonoCut, start: int, count: int) -> None:
+        if count:
+            samples = torch.from_numpy(cut.load_audio()[0])
+            frames[start : start + count] = frontend.features(samples)[:count].numpy()
+
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        list(pool.map(fill, cuts, starts, counts))
+    frames.flush()
+    os.replace(draft, place.with_suffix(".npy"))
+    index = [(cut.id, start, count) for cut, start, count in zip(cuts, starts, counts, strict=False)]
+    write_atomically(place.with_suffix(".json"), json.dumps(index))

@@ -1,0 +1,130 @@
+"""Pre-norm Transformer decoder with cross-attention and classifiers on any set of its layers.
+
+Shapes: B batch, U tokens, T encoder frames, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor, nn
+
+from model import recipe
+from model.attention import CausalAttention, CrossAttention
+
+KeysValues = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Audio:
+    """What the decoder hears: keys and values of every layer (B, H, T, E), and which frames are no padding (B, T)."""
+
+    keys_values: list[KeysValues]
+    valid: Tensor
+
+
+def token_positions(first: int, count: int, width: int, device: torch.device) -> Tensor:
+    """Sinusoids of the positions first ... first+count-1, all sines before all cosines: (count, D)."""
+    rate = 1.0 / 10000.0 ** (torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
+    angle = torch.arange(first, first + count, device=device, dtype=torch.float32)[:, None] * rate
+    return torch.cat((angle.sin(), angle.cos()), dim=-1)
+
+
+class DecoderLayer(nn.Module):
+    def __init__(self, sizes: recipe.Decoder, encoder_width: int) -> None:
+        super().__init__()
+        width, dropout = sizes.width, sizes.dropout
+        self.norm_self, self.attention = nn.LayerNorm(width), CausalAttention(width, sizes.heads, dropout)
+        self.norm_cross = nn.LayerNorm(width)
+        self.cross_attention = CrossAttention(width, encoder_width, sizes.heads, dropout)
+        self.norm_feed_forward = nn.LayerNorm(width)
+        self.feed_forward = nn.Sequential(
+            nn.Linear(width, sizes.feed_forward), nn.GELU(approximate="tanh"), nn.Linear(sizes.feed_forward, width)
+        )
+        self.dropout = nn.Dropout(dropout)
+
+    def residual_outputs(self) -> list[nn.Linear]:
+        """The last projection of each sublayer, what is added to the stream."""
+        last = self.feed_forward[-1]
+        assert isinstance(last, nn.Linear)
+        return [self.attention.out, self.cross_attention.out, last]
+
+    def forward(
+        self, x: Tensor, cross: KeysValues | None, valid: Tensor | None, past: KeysValues | None
+    ) -> tuple[Tensor, KeysValues]:
+        """x (B, U, D) -> (B, U, D). Without `cross` the cross-attention sublayer is skipped: the internal LM."""
+        attended, past = self.attention(self.norm_self(x), past)
+        x = x + self.dropout(attended)
+        if cross is not None and valid is not None:
+            x = x + self.dropout(self.cross_attention(self.norm_cross(x), cross, valid))
+        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x))), past
+
+
+class Decoder(nn.Module):
+    """Classifier i reads the output of layer placement[i]; the final one reads the normalised last output."""
+
+    def __init__(self, sizes: recipe.Decoder, placement: tuple[int, ...], encoder_width: int, vocabulary: int) -> None:
+        super().__init__()
+        self.placement = placement
+        self.embedding = nn.Embedding(vocabulary, sizes.width)
+        self.dropout = nn.Dropout(sizes.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(sizes, encoder_width) for _ in range(sizes.layers))
+        self.norm = nn.LayerNorm(sizes.width)
+        self.auxiliary = nn.ModuleList(nn.Linear(sizes.width, vocabulary, bias=False) for _ in placement)
+        self.final = nn.Linear(sizes.width, vocabulary, bias=False)
+
+    def each_layer(self) -> Iterator[DecoderLayer]:
+        """The layers, with their type."""
+        yield from cast(Iterator[DecoderLayer], iter(self.layers))
+
+    def listen(self, states: Tensor, valid: Tensor) -> Audio:
+        """Encoder states (B, T, D'), valid (B, T) -> what every layer's cross-attention needs, computed once."""
+        return Audio([layer.cross_attention.keys_values(states) for layer in self.each_layer()], valid)
+
+    def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
+        """Token ids (B, U) at positions first, first+1, ... -> (B, U, D)."""
+        width = self.embedding.embedding_dim
+        positions = token_positions(first, tokens.shape[1], width, tokens.device)
+        return self.dropout(self.embedding(tokens) * math.sqrt(width) + positions)
+
+    def outputs(self, tokens: Tensor, audio: Audio | None) -> list[Tensor]:
+        """Token ids (B, U) -> the output of every layer, each (B, U, D), the last one normalised."""
+        x, outputs = self.embed(tokens), []
+        for index, layer in enumerate(self.each_layer()):
+            cross = audio.keys_values[index] if audio else None
+            x, _ = layer(x, cross, audio.valid if audio else None, None)
+            outputs.append(x)
+        return [*outputs[:-1], self.norm(outputs[-1])]
+
+    def classify(self, tokens: Tensor, audio: Audio | None) -> list[Tensor]:
+        """Logits (B, U, V) of the auxiliary classifiers in placement order, the final one last."""
+        outputs = self.outputs(tokens, audio)
+        auxiliary = [head(outputs[layer - 1]) for head, layer in zip(self.auxiliary, self.placement, strict=True)]
+        return [*auxiliary, self.final(outputs[-1])]
+
+    def final_logits(self, tokens: Tensor, audio: Audio | None) -> Tensor:
+        """Logits (B, U, V) of the final classifier; no auxiliary classifier is evaluated."""
+        return self.final(self.outputs(tokens, audio)[-1])
+
+    def step(
+        self, tokens: Tensor, audio: Audio, past: list[KeysValues | None], position: int
+    ) -> tuple[Tensor, list[KeysValues | None]]:
+        """One more token of every hypothesis: ids (B, K) of K hypotheses an utterance -> logits (B, K, V), new past.
+
+        Past keys and values are (B * K, H, P, E). In cross-attention the K hypotheses are K queries to the same
+        keys, so these are never repeated.
+        """
+        B, K = tokens.shape
+        x = self.embed(tokens.reshape(B * K, 1), position)
+        new_past: list[KeysValues | None] = []
+        for layer, cross, layer_past in zip(self.each_layer(), audio.keys_values, past, strict=True):
+            attended, kept = layer.attention(layer.norm_self(x), layer_past)
+            x = (x + attended).view(B, K, -1)
+            x = x + layer.cross_attention(layer.norm_cross(x), cross, audio.valid)
+            x = (x + layer.feed_forward(layer.norm_feed_forward(x))).view(B * K, 1, -1)
+            new_past.append(kept)
+        return self.final(self.norm(x)).view(B, K, -1), new_past

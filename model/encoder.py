@@ -1,0 +1,129 @@
+"""E-Branchformer encoder (arXiv 2210.00077) behind two stride-2 convolutions.
+
+Shapes: B batch, T feature frames, F mel bins, S = subsampled frames, D width. Padding never reaches a valid frame:
+keys are masked in attention, and every convolution over time sees zeros beyond an utterance's end.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from model import recipe
+from model.attention import RelativeAttention, relative_positions
+
+
+def subsampled(length: Tensor | int) -> Tensor | int:
+    """Frames after two unpadded 3-wide stride-2 convolutions."""
+    once = (length - 3) // 2 + 1
+    return (once - 3) // 2 + 1
+
+
+SHORTEST_FRAMES = 7  # one frame is left of these
+
+
+def valid_frames(lengths: Tensor, frames: int) -> Tensor:
+    """(B,) lengths -> (B, frames), true where a frame is no padding."""
+    return torch.arange(frames, device=lengths.device) < lengths[:, None]
+
+
+class Subsampling(nn.Module):
+    """Log-mel frames to a quarter of as many states."""
+
+    def __init__(self, channels: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.convolutions = nn.Sequential(
+            nn.Conv2d(1, channels, 3, stride=2), nn.GELU(), nn.Conv2d(channels, channels, 3, stride=2), nn.GELU()
+        )
+        self.out = nn.Linear(channels * int(subsampled(recipe.MEL_BINS)), width)
+        self.norm = nn.LayerNorm(width)
+        self.project = nn.Linear(width, width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(B, T, F) -> (B, S, D)."""
+        x = self.convolutions(features[:, None])  # (B, C, S, F')
+        x = x.transpose(1, 2).flatten(2)  # channel-major, frequency-minor: (B, S, C * F')
+        return self.dropout(self.project(self.norm(self.out(x))))
+
+
+class FeedForward(nn.Sequential):
+    def __init__(self, width: int, inner: int, dropout: float) -> None:
+        super().__init__(
+            nn.Linear(width, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width), nn.Dropout(dropout)
+        )
+
+
+class DepthwiseConvolution(nn.Conv1d):
+    """One filter a channel over time, same length out."""
+
+    def __init__(self, channels: int, kernel: int) -> None:
+        super().__init__(channels, channels, kernel, padding=kernel // 2, groups=channels)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, S, C) -> (B, S, C)."""
+        return super().forward(x.transpose(1, 2)).transpose(1, 2)
+
+
+class ConvolutionalGating(nn.Module):
+    """cgMLP: half of the channels gates the other half through a depthwise convolution."""
+
+    def __init__(self, width: int, inner: int, kernel: int, dropout: float) -> None:
+        super().__init__()
+        self.expand = nn.Sequential(nn.Linear(width, inner), nn.GELU())
+        self.norm = nn.LayerNorm(inner // 2)
+        self.convolution = DepthwiseConvolution(inner // 2, kernel)
+        self.dropout = nn.Dropout(dropout)
+        self.out = nn.Linear(inner // 2, width)
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """(B, S, D), mask (B, S, 1) 0 on padding -> (B, S, D)."""
+        content, gate = self.expand(x).chunk(2, dim=-1)
+        return self.out(self.dropout(content * self.convolution(self.norm(gate) * mask)))
+
+
+class EBranchformerLayer(nn.Module):
+    """Half feed-forward, attention beside cgMLP, merged by a depthwise convolution, half feed-forward."""
+
+    def __init__(self, sizes: recipe.Encoder) -> None:
+        super().__init__()
+        width, dropout = sizes.width, sizes.dropout
+        self.norm_first, self.first = nn.LayerNorm(width), FeedForward(width, sizes.feed_forward, dropout)
+        self.norm_global, self.attention = nn.LayerNorm(width), RelativeAttention(width, sizes.heads, dropout)
+        self.norm_local = nn.LayerNorm(width)
+        self.local = ConvolutionalGating(width, sizes.cgmlp, sizes.cgmlp_kernel, dropout)
+        self.merge_convolution = DepthwiseConvolution(2 * width, sizes.merge_kernel)
+        self.merge = nn.Linear(2 * width, width)
+        self.norm_second, self.second = nn.LayerNorm(width), FeedForward(width, sizes.feed_forward, dropout)
+        self.norm_out = nn.LayerNorm(width)
+        self.dropout = nn.Dropout(dropout)
+
+    def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
+        """x (B, S, D), positions (2S-1, D), valid (B, S) -> (B, S, D)."""
+        mask = valid[..., None].to(x.dtype)
+        x = x + 0.5 * self.first(self.norm_first(x))
+        attended = self.dropout(self.attention(self.norm_global(x), positions, valid))
+        both = torch.cat((attended, self.local(self.norm_local(x), mask)), dim=-1)
+        x = x + self.dropout(self.merge(both + self.merge_convolution(both * mask)))
+        x = x + 0.5 * self.second(self.norm_second(x))
+        return self.norm_out(x)
+
+
+class Encoder(nn.Module):
+    def __init__(self, sizes: recipe.Encoder) -> None:
+        super().__init__()
+        self.subsampling = Subsampling(sizes.channels, sizes.width, sizes.dropout)
+        self.dropout = nn.Dropout(sizes.dropout)
+        self.layers = nn.ModuleList(EBranchformerLayer(sizes) for _ in range(sizes.layers))
+        self.norm = nn.LayerNorm(sizes.width)
+
+    def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """features (B, T, F), lengths (B,) in frames -> states (B, S, D), their lengths (B,)."""
+        x = self.subsampling(features)
+        lengths = torch.as_tensor(subsampled(lengths))
+        valid = valid_frames(lengths, x.shape[1])
+        x = self.dropout(x * valid[..., None])
+        positions = relative_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        for layer in self.layers:
+            x = layer(x, positions, valid)
+        return self.norm(x), lengths

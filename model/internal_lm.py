@@ -1,0 +1,25 @@
+"""The internal language model: the decoder without its cross-attention (arXiv 2508.08938).
+
+Shapes: B utterances, U tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.recogniser import Recogniser
+
+
+@torch.inference_mode()
+def token_nll(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
+    """-log p of every token after the first, 0 where `mask` is 0: ids, bos to eos, and mask (B, U) -> (B, U-1)."""
+    logits = model.decoder.final_logits(token_ids, None)[:, :-1]
+    nll = F.cross_entropy(logits.float().transpose(1, 2), token_ids[:, 1:], reduction="none")
+    return nll * mask[:, 1:]
+
+
+def perplexities(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
+    """Per sequence exp(mean NLL), cross-attention skipped, eos scored and bos not: (B, U), (B, U) -> (B,)."""
+    return (token_nll(model, token_ids, mask).sum(dim=1) / mask[:, 1:].sum(dim=1)).exp()

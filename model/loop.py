@@ -1,0 +1,132 @@
+"""The training loop: epochs of steps, each followed by a checkpoint, the dev set and a report."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model import checkpoint
+from model.data.batches import TrainingSet, Utterances
+from model.data.corpus import Corpus
+from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
+from model.optimiser import learning_rate, make_optimiser, train_step
+from model.prepare import corpus_of, tokenizer_of
+from model.recipe import Recipe
+from model.recogniser import Recogniser
+from model.strict import to_yaml, write_atomically
+from model.tokenizer import Tokenizer
+from model.workers import Workers, current_workers
+
+Report = Callable[[dict[str, float]], None]
+
+
+@dataclass
+class Run:
+    """One training run: what never changes, and the state that every epoch moves on."""
+
+    recipe: Recipe
+    folder: Path
+    workers: Workers
+    corpus: Corpus
+    tokenizer: Tokenizer
+    model: Recogniser
+    parallel: nn.Module
+    optimiser: torch.optim.Optimizer
+    training: TrainingSet
+    dev: Utterances
+    state: checkpoint.State
+
+    @property
+    def hypotheses(self) -> Path:
+        return self.folder / "hypotheses"
+
+
+def train(recipe: Recipe, folder: Path, report: Report) -> None:
+    """Train the recipe in `folder`, from its last checkpoint if it has one.
+
+    `report` is called on every worker once an epoch, when the checkpoint is on disk; the metrics are the same on all
+    workers. The last report also holds the test sets and `finished`. A NonFiniteLossError ends the run.
+    """
+    run = start(recipe, folder, current_workers())
+    while run.state.epoch < recipe.training.epochs:
+        began = time.monotonic()
+        losses = train_epoch(run)
+        metrics = {"epoch": run.state.epoch, **losses, "train/seconds": time.monotonic() - began}
+        metrics |= score_dev(run)
+        save(run)
+        if run.state.epoch == recipe.training.epochs:
+            metrics |= finish(run)
+        report(metrics)
+
+
+def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
+    """Everything that the first step needs, resumed from the folder's last checkpoint."""
+    corpus = corpus_of(recipe)
+    tokenizer = tokenizer_of(recipe, corpus)
+    torch.manual_seed(recipe.training.seed)
+    model = Recogniser(recipe).to(workers.device)
+    optimiser = make_optimiser(model, recipe.optimiser)
+    state = checkpoint.start_state(recipe)
+    latest = checkpoint.latest_checkpoint(folder / "checkpoints")
+    if latest:
+        state = checkpoint.load_state(latest, recipe)
+        checkpoint.load_weights(latest, model)
+        checkpoint.load_optimiser(latest, model, optimiser)
+    elif workers.rank == 0:
+        write_atomically(folder / "recipe.yaml", to_yaml(recipe))
+    parallel = DistributedDataParallel(model) if workers.world > 1 else model
+    training = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer)
+    dev = dev_utterances(corpus, tokenizer)
+    return Run(recipe, folder, workers, corpus, tokenizer, model, parallel, optimiser, training, dev, state)
+
+
+def train_epoch(run: Run) -> dict[str, float]:
+    """All steps of the next epoch; the mean of each loss term over them."""
+    settings, workers, epoch = run.recipe.optimiser, run.workers, run.state.epoch
+    torch.manual_seed(_epoch_seed(run.state, workers.rank))
+    plan = run.training.plan(epoch)
+    run.model.train()
+    sums = torch.zeros(3, dtype=torch.float64, device=workers.device)
+    for index, batch in enumerate(plan):
+        progress = (epoch + index / len(plan)) / run.recipe.training.epochs
+        rate = learning_rate(settings, run.state.step + index, progress)
+        parts = run.training.share(batch, workers.rank, workers.world, settings.accumulate, run.state.seed + epoch)
+        parts = [part.to(workers.device) for part in parts]
+        done = train_step(run.parallel, parts, run.optimiser, rate, settings.clip_norm, run.recipe.training.precision)
+        for losses in done:
+            sums += torch.stack((losses.total, losses.ctc, losses.attention)).detach()
+    run.state = replace(run.state, epoch=epoch + 1, step=run.state.step + len(plan))
+    total, ctc, attention = (value / len(plan) for value in workers.summed(sums.tolist()))
+    return {"train/loss": total, "train/loss_ctc": ctc, "train/loss_attention": attention}
+
+
+def _epoch_seed(state: checkpoint.State, rank: int) -> int:
+    """Every epoch draws from a seed of its own: an epoch after a resume draws what it would have drawn anyway."""
+    return (state.seed * 1_000_003 + state.epoch) * 1_009 + rank
+
+
+def score_dev(run: Run) -> dict[str, float]:
+    """The metrics of the dev sets."""
+    began = time.monotonic()
+    scored = score_set(run.model, run.dev, run.recipe.decoding, run.tokenizer, run.workers)
+    write_hypotheses(scored, run.hypotheses / "dev.jsonl", run.workers)
+    return set_metrics(scored, "dev") | {"dev/seconds": time.monotonic() - began}
+
+
+def save(run: Run) -> None:
+    """Worker 0 writes the checkpoint; nobody goes on before it is there."""
+    if run.workers.rank == 0:
+        checkpoint.save_checkpoint(run.folder / "checkpoints", run.model, run.optimiser, run.state)
+    run.workers.wait()
+
+
+def finish(run: Run) -> dict[str, float]:
+    """The metrics of the test sets, from the weights that were just saved."""
+    tests = score_tests(run.model, run.corpus, run.recipe.decoding, run.tokenizer, run.workers, run.hypotheses)
+    return tests | {"finished": 1.0}

@@ -1,0 +1,70 @@
+"""The DeCRED loss: L = a L_CTC + (1 - a) sum_i w_i L_i (arXiv 2508.08938).
+
+Sums and counts are kept apart: a batch that is split over workers or over accumulation steps is divided by the
+counts of the whole, so that the split never changes the loss.
+Shapes: B utterances, U tokens, T encoder frames, V classes; labels are -100 where nothing is scored.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+IGNORED = -100
+
+
+@dataclass(frozen=True)
+class Counts:
+    """What a loss is averaged over: utterances for CTC, tokens for the classifiers."""
+
+    utterances: int
+    tokens: int
+
+
+@dataclass(frozen=True)
+class Losses:
+    """Every term apart; `per_classifier` has the auxiliary classifiers in placement order, the final one last."""
+
+    total: Tensor
+    ctc: Tensor
+    attention: Tensor
+    per_classifier: Tensor
+
+
+def count(labels: Tensor) -> Counts:
+    """Counts of one batch of labels (B, U)."""
+    return Counts(labels.shape[0], int((labels != IGNORED).sum()))
+
+
+def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:
+    """Sum over utterances of nll / target length (torch's "mean" before its division), in float32.
+
+    logits (B, T, V), lengths (B,), labels (B, U). A target that cannot fit its frames counts as 0.
+    """
+    scored = labels != IGNORED
+    target_lengths = scored.sum(dim=1)
+    log_probs = logits.float().log_softmax(dim=-1).transpose(0, 1)  # (T, B, V)
+    nll = F.ctc_loss(
+        log_probs, labels[scored], lengths, target_lengths, blank=blank, reduction="none", zero_infinity=True
+    )
+    return (nll / target_lengths.clamp_min(1)).sum()
+
+
+def cross_entropy_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Sum over scored tokens of (1-s) nll + s mean over classes of -log p; logits (B, U, V), labels (B, U)."""
+    return F.cross_entropy(
+        logits.float().flatten(0, 1),
+        labels.flatten(),
+        ignore_index=IGNORED,
+        reduction="sum",
+        label_smoothing=smoothing,
+    )
+
+
+def decred_loss(ctc: Tensor, per_classifier: Tensor, weights: Tensor, ctc_weight: float) -> Losses:
+    """Combine mean losses: ctc (), per_classifier (N,) and weights (N,) with the final classifier last."""
+    attention = torch.dot(weights, per_classifier)
+    return Losses(ctc_weight * ctc + (1 - ctc_weight) * attention, ctc, attention, per_classifier)

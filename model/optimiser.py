@@ -1,0 +1,70 @@
+"""AdamW, its learning rate as a pure function of where the training is, and one optimiser step."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model.data.batches import Batch
+from model.errors import NonFiniteLossError
+from model.losses import Losses
+from model.recipe import Optimiser
+
+
+def make_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.AdamW:
+    """Weight decay on matrices only: a decayed bias or norm has nothing to regularise."""
+    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+    groups = [
+        {"params": [one for one in trained if one.dim() > 1], "weight_decay": settings.weight_decay},
+        {"params": [one for one in trained if one.dim() <= 1], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+
+
+def learning_rate(settings: Optimiser, step: int, progress: float) -> float:
+    """The rate of optimiser step `step` (from 0), when a share `progress` (0 to 1) of the training is done.
+
+    Decay follows progress, not steps: the number of steps an epoch need not be known before the epoch is.
+    """
+    warm = min(1.0, (step + 1) / settings.warmup_steps) if settings.warmup_steps else 1.0
+    decays = {"linear": 1.0 - progress, "cosine": 0.5 + 0.5 * math.cos(math.pi * progress), "none": 1.0}
+    return settings.learning_rate * min(warm, decays[settings.decay])
+
+
+def train_step(
+    model: nn.Module,
+    parts: Sequence[Batch],
+    optimiser: torch.optim.Optimizer,
+    rate: float,
+    clip_norm: float,
+    precision: str,
+) -> list[Losses]:
+    """One optimiser step over this worker's parts of a global batch; the losses of each part.
+
+    Gradients are summed over parts and workers, and each part is divided by the counts of the global batch, so the
+    step is that of the whole batch. A loss or gradient norm that is not finite raises before the step is taken.
+    """
+    workers = torch.distributed.get_world_size() if isinstance(model, DistributedDataParallel) else 1
+    done: list[Losses] = []
+    for index, part in enumerate(parts):
+        last = index == len(parts) - 1
+        unsynced = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else None
+        with unsynced or contextlib.nullcontext():
+            with torch.autocast(part.features.device.type, torch.bfloat16, enabled=precision == "bf16"):
+                losses: Losses = model(part.features, part.lengths, part.labels, part.counts)
+            (losses.total * workers).backward()  # DDP takes the mean over workers where the sum is meant
+        done.append(losses)
+    norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
+    total = sum(float(one.total.detach()) for one in done)
+    if not math.isfinite(total) or not math.isfinite(float(norm)):
+        raise NonFiniteLossError(f"loss {total:g}, gradient norm {float(norm):g}: training cannot go on from here")
+    for group in optimiser.param_groups:
+        group["lr"] = rate
+    optimiser.step()
+    optimiser.zero_grad(set_to_none=True)
+    return done

@@ -1,0 +1,50 @@
+"""What all trials of a study share, made once before the first: tokenizer and features, kept in the corpus folder."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+from model.data.corpus import Corpus, read_corpus
+from model.data.features import feature_store
+from model.errors import UserError
+from model.recipe import Recipe
+from model.recipe_files import with_values
+from model.tokenizer import Tokenizer, train_tokenizer
+
+
+def prepare(recipe: Recipe) -> Recipe:
+    """Train the tokenizer and compute all features where they are missing; the recipe with its corpus' fingerprint."""
+    corpus = corpus_of(recipe)
+    tokenizer_path(recipe, corpus)
+    for name, info in corpus.sets.items():
+        for speed in recipe.data.speeds if info.role == "train" else (1.0,):
+            feature_store(corpus, name, speed)
+    return with_values(recipe, {"data.fingerprint": corpus.fingerprint})
+
+
+def corpus_of(recipe: Recipe) -> Corpus:
+    """The recipe's corpus; other content than the recipe was made for is a UserError."""
+    corpus = read_corpus(Path(recipe.data.corpus))
+    wanted = recipe.data.fingerprint
+    if wanted is not None and wanted != corpus.fingerprint:
+        raise UserError(
+            f"corpus {corpus.folder}: its content is {corpus.fingerprint[:12]}, but the recipe was made for "
+            f"{wanted[:12]}; give the original corpus, or set data.fingerprint to null to train on this one"
+        )
+    return corpus
+
+
+def tokenizer_path(recipe: Recipe, corpus: Corpus) -> Path:
+    """The tokenizer's file, trained first where it is missing."""
+    texts = [text for name in corpus.names("train") for text in corpus.texts(name)]
+    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+    path = corpus.folder / "cache" / f"unigram-{recipe.tokenizer.vocabulary}-{digest}.model"
+    if not path.is_file():
+        train_tokenizer(texts, recipe.tokenizer.vocabulary, path)
+    return path
+
+
+def tokenizer_of(recipe: Recipe, corpus: Corpus) -> Tokenizer:
+    """The recipe's tokenizer."""
+    return Tokenizer(tokenizer_path(recipe, corpus))

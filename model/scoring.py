@@ -1,0 +1,66 @@
+"""Word and character error rates over pooled counts: 100 (S + D + I) / N of a whole set."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import jiwer
+
+
+class Edits(NamedTuple):
+    """Substitutions, deletions, insertions, and the length of the reference."""
+
+    substitutions: int
+    deletions: int
+    insertions: int
+    length: int
+
+    @property
+    def errors(self) -> int:
+        return self.substitutions + self.deletions + self.insertions
+
+
+@dataclass(frozen=True)
+class Scored:
+    """One utterance with everything that a later test of significance needs.
+
+    `nll` is over `tokens` (eos counted) with the audio, `ilm_nll` over the same tokens without it.
+    """
+
+    id: str
+    reference: str
+    hypothesis: str
+    words: Edits
+    characters: Edits
+    nll: float
+    ilm_nll: float
+    tokens: int
+
+
+def word_edits(reference: str, hypothesis: str) -> Edits:
+    """Counts of the best alignment of words."""
+    if not reference.split():
+        return Edits(0, 0, len(hypothesis.split()), 0)
+    found = jiwer.process_words(reference, hypothesis)
+    length = found.substitutions + found.deletions + found.hits
+    return Edits(found.substitutions, found.deletions, found.insertions, length)
+
+
+def character_edits(reference: str, hypothesis: str) -> Edits:
+    """Counts of the best alignment of characters, spaces included."""
+    if not reference:
+        return Edits(0, 0, len(hypothesis), 0)
+    found = jiwer.process_characters(reference, hypothesis)
+    length = found.substitutions + found.deletions + found.hits
+    return Edits(found.substitutions, found.deletions, found.insertions, length)
+
+
+def error_rate(edits: Iterable[Edits]) -> float:
+    """Percent, over the pooled counts of many utterances."""
+    edits = list(edits)
+    length = sum(one.length for one in edits)
+    if not length:
+        raise ValueError("no reference holds a word, so an error rate is undefined")
+    return 100.0 * sum(one.errors for one in edits) / length
