@@ -7,15 +7,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torchaudio.functional import resample
 
+from model.data.audio import resampled
 from model.data.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
 from model.data.corpus_writer import Utterance, check_free, write_corpus
 from model.data.demo.sentences import demo_sentences
 from model.data.demo.voice import ESPEAK_RATE, Voice, check_espeak, speak
 from model.errors import UserError
-from model.recipe import SAMPLE_RATE
 
 VERSION = 1  # counts up whenever the same arguments make another corpus
 NAME = "demo"
@@ -29,7 +27,7 @@ KINDS = {
     "test-ood-voice": SetKind(role="test", domain="out"),
 }
 
-RATES = (165, 185, 205)  # words per minute
+RATES = (170, 190, 210)  # words per minute
 PITCHES = (35, 50, 65)
 TRAINING_VARIANTS = ("m1", "m3", "m7", "f2", "f4", "Annie", "max", "linda")
 UNSEEN_VARIANTS = ("m2", "f1", "f5", "edward")
@@ -91,11 +89,8 @@ def _voices(pool: Sequence[tuple[str, str]], rng: random.Random) -> Iterator[Voi
 
 
 def _recorded(spoken: np.ndarray, rng: random.Random) -> np.ndarray:
-    """(T,) int16 at 22050 Hz as (T,) floats at 16 kHz, at a random loudness, with white noise under it.
-
-    In double precision: another processor's rounding then stays far below one step of the 16 bits that are kept.
-    """
-    speech = resample(torch.from_numpy(spoken / 32768.0), ESPEAK_RATE, SAMPLE_RATE).numpy()
+    """(T,) int16 at 22050 Hz as (T,) floats at 16 kHz, at a random loudness, with white noise under it."""
+    speech = resampled(spoken / 32768.0, ESPEAK_RATE)
     gain = _amplitude(rng.uniform(*LOUDNESS)) * min(1.0, 0.9 / max(float(np.abs(speech).max()), 1e-9))
     root_mean_square = float(np.sqrt(np.mean(speech**2)))
     noise = np.random.default_rng(rng.getrandbits(63)).standard_normal(len(speech))
