@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +26,7 @@ Role = Literal["train", "dev", "test"]
 Domain = Literal["in", "out"]
 SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
+_DAMAGE = (OSError, EOFError, zlib.error, ValueError)  # what half a gzip file of JSON lines raises
 _MAKE_AGAIN = "make the corpus again with `decred-study prepare`"
 _PURPOSE = {"train": "train on", "dev": "choose by"}
 
@@ -91,7 +93,7 @@ class Corpus:
         path = manifest_path(self.folder, set_name)
         try:
             return [json.loads(line)["supervisions"][0]["text"] for line in _lines(path)]
-        except (OSError, EOFError, ValueError, LookupError) as error:
+        except (*_DAMAGE, LookupError, TypeError) as error:
             raise _unreadable(path, error) from None
 
 
@@ -138,7 +140,7 @@ def _check_complete(folder: Path, name: str, info: SetInfo) -> None:
     path = manifest_path(folder, name)
     try:
         found = sum(1 for _ in _lines(path))
-    except (OSError, EOFError, ValueError) as error:
+    except _DAMAGE as error:
         raise _unreadable(path, error) from None
     if found != info.utterances:
         raise UserError(f"{path}: holds {found} utterances, but {CORPUS_FILE} says {info.utterances}; {_MAKE_AGAIN}")

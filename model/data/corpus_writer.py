@@ -55,6 +55,7 @@ def write_corpus(
     """
     check_normaliser(normaliser)
     check_free(folder, name)
+    folder = folder.resolve()  # a link to another disk stays a link
     draft = folder.parent / f".{folder.name}.{os.getpid()}"
     try:
         draft.mkdir(parents=True)

@@ -6,6 +6,8 @@ import _ctypes
 import ctypes
 import threading
 from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import numpy as np
 
@@ -52,13 +54,16 @@ def speak(text: str, voice: Voice) -> np.ndarray:
             chunks.append(ctypes.string_at(samples, 2 * count))
         return 0
 
-    with _ONE_AT_A_TIME:
-        _speak(text, voice, _CALLBACK(collect))
+    library_path, data_path = _paths()
+    with _ONE_AT_A_TIME, TemporaryDirectory() as short:
+        # Espeak NG cuts paths at 160 characters, so a virtual environment deep in a tree would be lost without a link.
+        link = Path(short, "data")
+        link.symlink_to(data_path)
+        _speak(text, voice, _CALLBACK(collect), library_path, str(link))
     return np.frombuffer(b"".join(chunks), dtype=np.int16)
 
 
-def _speak(text: str, voice: Voice, callback: ctypes._FuncPointer) -> None:
-    library_path, data_path = _paths()
+def _speak(text: str, voice: Voice, callback: ctypes._FuncPointer, library_path: str, data_path: str) -> None:
     # Phases and flutter live in the library's globals, which espeak_Terminate leaves as they are: only a library
     # loaded afresh (5 ms) forgets what it said before.
     library = ctypes.CDLL(library_path)

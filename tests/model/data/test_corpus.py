@@ -1,0 +1,192 @@
+from __future__ import annotations
+
+import gzip
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import soundfile
+
+from model.data.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
+from model.data.corpus_writer import Utterance, write_corpus
+from model.errors import UserError
+
+KINDS = {
+    "train": SetKind(role="train"),
+    "dev": SetKind(role="dev"),
+    "test": SetKind(role="test"),
+    "test-ood": SetKind(role="test", domain="out"),
+}
+SAMPLES = 1600  # 0.1 s
+
+
+def utterances(seed: int = 0, text: str = "Hello, {}!") -> Iterator[Utterance]:
+    rng = np.random.default_rng(seed)
+    for name in KINDS:
+        for number in range(2):
+            samples = rng.uniform(-0.5, 0.5, SAMPLES)
+            yield Utterance(name, f"{name}-{number}", text.format(name), "ann", samples)
+
+
+def written(folder: Path, seed: int = 0, text: str = "Hello, {}!", name: str = "small") -> Corpus:
+    return write_corpus(folder, name, "basic", KINDS, utterances(seed, text))
+
+
+@pytest.fixture
+def corpus(tmp_path: Path) -> Corpus:
+    return written(tmp_path / "corpus")
+
+
+def test_a_written_corpus_is_read_back_equal(corpus: Corpus) -> None:
+    assert read_corpus(corpus.folder) == corpus
+    assert {name: (info.utterances, info.seconds) for name, info in corpus.sets.items()} == dict.fromkeys(
+        KINDS, (2, 0.2)
+    )
+
+
+def test_cuts_have_normalised_text_a_speaker_and_the_audio_that_was_written(corpus: Corpus) -> None:
+    cuts = list(corpus.cuts("dev"))
+    expected = [u.samples for u in utterances() if u.set_name == "dev"]
+    assert [cut.supervisions[0].text for cut in cuts] == corpus.texts("dev") == ["hello dev", "hello dev"]
+    assert {cut.supervisions[0].speaker for cut in cuts} == {"ann"}
+    for cut, samples in zip(cuts, expected, strict=True):
+        np.testing.assert_allclose(cut.load_audio()[0], samples, atol=0.5 / 32768 + 1e-9)
+        info = soundfile.info(cut.recording.sources[0].source)
+        assert (info.samplerate, info.channels, info.format, info.subtype) == (16_000, 1, "FLAC", "PCM_16")
+
+
+def test_names_tell_roles_and_domains_apart(corpus: Corpus) -> None:
+    assert corpus.names("train") == ["train"]
+    assert corpus.names("test") == ["test", "test-ood"]
+    assert corpus.names("test", "in") == ["test"]
+    assert corpus.names("test", "out") == ["test-ood"]
+
+
+def test_a_corpus_can_be_moved(corpus: Corpus, tmp_path: Path) -> None:
+    moved = tmp_path / "elsewhere" / "moved"
+    shutil.copytree(corpus.folder, moved)
+    shutil.rmtree(corpus.folder)
+    assert read_corpus(moved).cuts("train")[0].load_audio().shape == (1, SAMPLES)
+    assert read_corpus(moved).fingerprint == corpus.fingerprint
+
+
+def test_the_fingerprint_is_that_of_the_content(corpus: Corpus, tmp_path: Path) -> None:
+    assert written(tmp_path / "same").fingerprint == corpus.fingerprint
+    assert written(tmp_path / "audio", seed=1).fingerprint != corpus.fingerprint
+    assert written(tmp_path / "text", text="bye {}").fingerprint != corpus.fingerprint
+    assert write_corpus(tmp_path / "norm", "small", "none", KINDS, utterances()).fingerprint != corpus.fingerprint
+    roles = KINDS | {"test-ood": SetKind(role="test")}
+    assert write_corpus(tmp_path / "role", "small", "basic", roles, utterances()).fingerprint != corpus.fingerprint
+
+
+def test_a_corpus_of_the_same_name_is_replaced(corpus: Corpus) -> None:
+    again = written(corpus.folder, seed=1)
+    assert again.fingerprint != corpus.fingerprint
+    assert read_corpus(corpus.folder) == again
+    assert [path.name for path in corpus.folder.parent.iterdir()] == ["corpus"]
+
+
+def test_a_corpus_of_another_name_is_not_replaced(corpus: Corpus) -> None:
+    with pytest.raises(UserError, match=r"holds corpus 'small', not 'other'; give another --out or remove it"):
+        written(corpus.folder, name="other")
+
+
+def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
+    (tmp_path / "thesis.tex").write_text("years of work")
+    with pytest.raises(UserError, match="exists and is no corpus; give a new or empty folder as --out"):
+        written(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
+
+
+def test_an_interrupted_writer_leaves_nothing_and_keeps_the_old_corpus(corpus: Corpus) -> None:
+    def interrupted() -> Iterator[Utterance]:
+        yield next(utterances(seed=1))
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_corpus(corpus.folder, "small", "basic", KINDS, interrupted())
+    assert [path.name for path in corpus.folder.parent.iterdir()] == ["corpus"]
+    assert read_corpus(corpus.folder) == corpus
+
+
+def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
+    first = next(utterances())
+    with pytest.raises(UserError, match="utterance id 'train-0' appears twice; give each its own"):
+        write_corpus(tmp_path / "c", "small", "basic", KINDS, [first, first])
+
+
+@pytest.mark.parametrize("role", ["train", "dev"])
+def test_a_corpus_needs_a_train_and_a_dev_set(tmp_path: Path, role: str) -> None:
+    kinds = {name: kind for name, kind in KINDS.items() if kind.role != role}
+    with pytest.raises(UserError, match=f"has no {role} set; a study needs one to .*, so add one"):
+        write_corpus(tmp_path / "c", "small", "basic", kinds, (u for u in utterances() if u.set_name in kinds))
+    assert not list(tmp_path.iterdir())
+
+
+def test_only_test_sets_can_be_out_of_domain() -> None:
+    with pytest.raises(ValueError, match="only test sets can be out of domain"):
+        SetKind(role="dev", domain="out")
+
+
+def test_a_missing_folder_is_met_with_the_commands_that_make_one(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"no such folder; make one with `decred-study prepare demo --out .*` or"):
+        read_corpus(tmp_path / "none")
+
+
+def test_a_folder_without_corpus_yaml_is_no_corpus(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"holds no corpus.yaml, so it is no corpus"):
+        read_corpus(tmp_path)
+
+
+def test_a_misspelt_key_is_met_with_the_nearest(corpus: Corpus) -> None:
+    path = corpus.folder / CORPUS_FILE
+    path.write_text(path.read_text().replace("normaliser:", "normalizer:"))
+    with pytest.raises(UserError, match=r"corpus.yaml: .*'normali[sz]er'"):
+        read_corpus(corpus.folder)
+
+
+def test_an_empty_set_is_refused(corpus: Corpus) -> None:
+    path = corpus.folder / CORPUS_FILE
+    path.write_text(path.read_text().replace("utterances: 2", "utterances: 0", 1))
+    with pytest.raises(UserError, match="set 'train' is empty; give it utterances or leave it out"):
+        read_corpus(corpus.folder)
+
+
+def test_a_manifest_that_lacks_utterances_is_refused(corpus: Corpus) -> None:
+    with gzip.open(corpus.folder / "dev.cuts.jsonl.gz", "wt") as stream:
+        stream.write("{}\n")
+    with pytest.raises(UserError, match=r"dev.cuts.jsonl.gz: holds 1 utterances, but corpus.yaml says 2"):
+        read_corpus(corpus.folder)
+
+
+@pytest.mark.parametrize(
+    "content", [b"no gzip", gzip.compress(b"{}\n" * 50)[:-9], gzip.compress(b"{}\n" * 50)[:12] + b"\xff" * 30]
+)
+def test_a_damaged_manifest_is_refused(corpus: Corpus, content: bytes) -> None:
+    (corpus.folder / "dev.cuts.jsonl.gz").write_bytes(content)
+    with pytest.raises(UserError, match=r"dev.cuts.jsonl.gz: cannot be read \(.*\); make the corpus again"):
+        read_corpus(corpus.folder)
+
+
+def test_a_missing_manifest_is_refused(corpus: Corpus) -> None:
+    (corpus.folder / "dev.cuts.jsonl.gz").unlink()
+    with pytest.raises(UserError, match=r"dev.cuts.jsonl.gz: cannot be read \(No such file or directory\)"):
+        read_corpus(corpus.folder)
+
+
+def test_cuts_that_are_no_cuts_are_refused(corpus: Corpus) -> None:
+    with gzip.open(corpus.folder / "dev.cuts.jsonl.gz", "wt") as stream:
+        stream.write("{}\n[]\n")
+    damaged = read_corpus(corpus.folder)
+    with pytest.raises(UserError, match=r"dev.cuts.jsonl.gz: cannot be read"):
+        damaged.cuts("dev")
+    with pytest.raises(UserError, match=r"dev.cuts.jsonl.gz: cannot be read"):
+        damaged.texts("dev")
+
+
+def test_missing_audio_is_told_before_it_is_loaded(corpus: Corpus) -> None:
+    shutil.rmtree(corpus.folder / "audio")
+    with pytest.raises(UserError, match=r"audio file .*train-0.flac is missing; make the corpus again"):
+        corpus.cuts("train")
