@@ -1,0 +1,81 @@
+"""The one place that hears what happens to trials, and writes it down: ledger, Optuna, MLflow, screen, in this order.
+
+The ledger comes first because it is the truth; whatever dies after it can be made again from it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Protocol
+
+from study.ledger import Ledger, State
+from study.mlflow_adapter import Tracker
+from study.optuna_adapter import Proposal, Proposer
+
+FINAL_ONLY = ("test/", "in_domain/", "out_of_domain/")
+NOT_METRICS = ("epoch", "finished")
+
+
+class View(Protocol):
+    """What a person sees of the study."""
+
+    def started(self, proposal: Proposal) -> None: ...
+    def epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None: ...
+    def ended(self, number: int, state: State, reason: str | None, metrics: dict[str, float]) -> None: ...
+
+
+class Recorder:
+    """Listens to the trials of one session."""
+
+    def __init__(self, ledger: Ledger, proposer: Proposer, tracker: Tracker, view: View) -> None:
+        self._ledger = ledger
+        self._proposer = proposer
+        self._tracker = tracker
+        self._view = view
+        self._running: dict[int, Proposal] = {}
+        self._objective = ledger.study.objective.metric
+
+    def proposed(self, proposal: Proposal) -> None:
+        """The trial is about to start; its recipe is on the disk before a worker asks for it."""
+        self._running[proposal.number] = proposal
+        self._ledger.trial_started(proposal.number, proposal.recipe, proposal.values, proposal.baseline)
+        self._tracker.trial_started(proposal)
+        self._view.started(proposal)
+
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        epoch, every_epoch = int(metrics["epoch"]), _of_epoch(metrics)
+        self._ledger.trial_epoch(number, epoch, every_epoch)
+        if self._objective in metrics:
+            self._proposer.report(number, epoch, metrics[self._objective])
+        self._tracker.epoch(number, epoch, every_epoch)
+        self._view.epoch(number, epoch, metrics)
+
+    def ended(self, number: int, state: str, reason: str | None, metrics: dict[str, float]) -> None:
+        told, final = State(state), _final(metrics)
+        self._running.pop(number, None)
+        self._ledger.trial_ended(number, told, reason, final)
+        self._proposer.tell(number, told, metrics.get(self._objective))
+        self._tracker.trial_ended(number, told, reason, final, self._artifacts(number))
+        self._view.ended(number, told, reason, metrics)
+
+    def interrupt(self) -> list[int]:
+        """Trials that were still running will go on another time; their numbers."""
+        numbers = sorted(self._running)
+        for number in numbers:
+            self.ended(number, State.INTERRUPTED, "the study was stopped", {})
+        return numbers
+
+    def _artifacts(self, number: int) -> list[Path]:
+        folder = self._ledger.trial_folder(number)
+        kept = [folder / "recipe.yaml", *sorted(folder.glob("hypotheses/*.jsonl")), *sorted(folder.glob("error-*.txt"))]
+        return [path for path in kept if path.is_file()]
+
+
+def _of_epoch(metrics: dict[str, float]) -> dict[str, float]:
+    return {
+        name: value for name, value in metrics.items() if not name.startswith(FINAL_ONLY) and name not in NOT_METRICS
+    }
+
+
+def _final(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.startswith(FINAL_ONLY)}
