@@ -42,7 +42,8 @@ def count(labels: Tensor) -> Counts:
 def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:
     """Sum over utterances of nll / target length (torch's "mean" before its division), in float32.
 
-    logits (B, T, V), lengths (B,), labels (B, U). A target that cannot fit its frames counts as 0.
+    logits (B, T, V), lengths (B,), labels (B, U). A target that cannot fit its frames counts as 0, and so does an
+    utterance without labels.
     """
     scored = labels != IGNORED
     target_lengths = scored.sum(dim=1)
@@ -50,7 +51,7 @@ def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tens
     nll = F.ctc_loss(
         log_probs, labels[scored], lengths, target_lengths, blank=blank, reduction="none", zero_infinity=True
     )
-    return (nll / target_lengths.clamp_min(1)).sum()
+    return torch.where(target_lengths > 0, nll / target_lengths.clamp_min(1), 0.0).sum()
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

@@ -1,6 +1,6 @@
 """Features of a whole set, computed once and read back by every trial through a memory map.
 
-One `.npy` file a set and speed holds all frames of all utterances, (frames, 80) in float16; an index beside it
+One file a set and speed holds all frames of all utterances, (frames, 80) in float16; an index beside it
 says where each utterance lies. Processes on one machine share the pages.
 """
 
@@ -24,6 +24,7 @@ from model.recipe import MEL_BINS
 from model.strict import write_atomically
 
 CACHE_VERSION = 1  # part of the path: raise it when the front end or the layout changes
+FRAMES, INDEX = "frames.npy", "index.json"
 
 
 @dataclass(frozen=True)
@@ -52,10 +53,10 @@ def cuts_at_speed(corpus: Corpus, set_name: str, speed: float) -> CutSet:
 def feature_store(corpus: Corpus, set_name: str, speed: float = 1.0) -> FeatureStore:
     """The cached features of a set, computed first where they are missing."""
     place = _cache_folder(corpus) / f"{set_name}@{speed:g}"
-    if not place.with_suffix(".json").is_file():
+    if not (place / INDEX).is_file():
         _compute(cuts_at_speed(corpus, set_name, speed), place)
-    index = {key: (first, count) for key, first, count in json.loads(place.with_suffix(".json").read_text())}
-    return FeatureStore(np.load(place.with_suffix(".npy"), mmap_mode="r"), index)
+    index = {key: (first, count) for key, first, count in json.loads((place / INDEX).read_text())}
+    return FeatureStore(np.load(place / FRAMES, mmap_mode="r"), index)
 
 
 def _cache_folder(corpus: Corpus) -> Path:
@@ -63,12 +64,12 @@ def _cache_folder(corpus: Corpus) -> Path:
 
 
 def _compute(cuts: Iterable[MonoCut], place: Path) -> None:
-    """Write `place`.npy, then its index: the index tells that the features are whole."""
+    """Write the frames, then the index: the index tells that the features are whole."""
     cuts = list(cuts)
     counts = [frontend.frame_count(cut.num_samples) for cut in cuts]
     starts = np.concatenate(([0], np.cumsum(counts))).tolist()
-    place.parent.mkdir(parents=True, exist_ok=True)
-    draft = place.with_name(f".{place.name}.{os.getpid()}.npy")
+    place.mkdir(parents=True, exist_ok=True)
+    draft = place / f".{os.getpid()}.{FRAMES}"
     frames = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=(starts[-1], MEL_BINS))
 
     def fill(cut: MonoCut, start: int, count: int) -> None:
@@ -79,6 +80,6 @@ def _compute(cuts: Iterable[MonoCut], place: Path) -> None:
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(fill, cuts, starts, counts))
     frames.flush()
-    os.replace(draft, place.with_suffix(".npy"))
+    os.replace(draft, place / FRAMES)
     index = [(cut.id, start, count) for cut, start, count in zip(cuts, starts, counts, strict=False)]
-    write_atomically(place.with_suffix(".json"), json.dumps(index))
+    write_atomically(place / INDEX, json.dumps(index))

@@ -1,0 +1,63 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.data.batches import Batch
+from model.errors import NonFiniteLossError
+from model.losses import Counts
+from model.optimiser import learning_rate, make_optimiser, train_step
+from model.recipe import Optimiser
+from model.recogniser import Recogniser
+
+SETTINGS = Optimiser(learning_rate=1e-2, warmup_steps=10, decay="linear")
+
+
+def batch_of(features: torch.Tensor) -> Batch:
+    labels = torch.tensor([[5, 6, 1], [7, 1, -100]])
+    return Batch(["a", "b"], features, torch.tensor([60, 50]), labels, Counts(2, 5))
+
+
+@given(st.sampled_from(["linear", "cosine", "none"]), st.integers(0, 500), st.floats(0, 1))
+def test_the_rate_never_exceeds_the_recipe_nor_falls_below_zero(decay: str, step: int, progress: float) -> None:
+    settings = Optimiser(learning_rate=1e-2, warmup_steps=10, decay=decay)
+    assert 0 <= learning_rate(settings, step, progress) <= 1e-2
+
+
+def test_the_rate_warms_up_and_decays_to_zero() -> None:
+    assert learning_rate(SETTINGS, 0, 0.0) == pytest.approx(1e-3)
+    assert learning_rate(SETTINGS, 9, 0.0) == pytest.approx(1e-2)
+    assert learning_rate(SETTINGS, 1000, 0.5) == pytest.approx(5e-3)
+    assert learning_rate(SETTINGS, 1000, 1.0) == 0.0
+
+
+def test_a_non_finite_loss_stops_the_run_before_the_step(make_recipe) -> None:
+    model = Recogniser(make_recipe())
+    optimiser = make_optimiser(model, SETTINGS)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    broken = torch.randn(2, 60, 80)
+    broken[0, 3, 3] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="loss nan, gradient norm nan: training cannot go on from here"):
+        train_step(model, [batch_of(broken)], optimiser, 1e-2, 5.0, "fp32")
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_batch_in_parts_takes_the_step_of_the_whole(make_recipe) -> None:
+    features = torch.randn(2, 60, 80)
+    whole, counts = batch_of(features), Counts(2, 5)
+    parts = [
+        Batch(["a"], features[:1], whole.lengths[:1], whole.labels[:1], counts),
+        Batch(["b"], features[1:], whole.lengths[1:], whole.labels[1:], counts),
+    ]
+    results = []
+    for batches in ([whole], parts):
+        torch.manual_seed(0)
+        model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
+        optimiser = make_optimiser(model, Optimiser(learning_rate=1e-2))
+        losses = train_step(model, batches, optimiser, 1e-3, 5.0, "fp32")
+        results.append((sum(float(one.total.detach()) for one in losses), model.state_dict()))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
+    for name, value in results[0][1].items():
+        torch.testing.assert_close(value, results[1][1][name], atol=2e-3, rtol=0)
