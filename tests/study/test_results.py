@@ -1,0 +1,110 @@
+"""The best trial is a finished one, and what is exported is what ran."""
+
+from __future__ import annotations
+
+import io
+import math
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from model.errors import UserError
+from model.recipe import Recipe
+from model.recipe_files import named_recipe, with_values
+from study.ledger import Ledger
+from study.results import best, export_recipe, table
+from study.study_file import Objective, StudyFile
+from study.trial_record import State, TrialRecord
+
+TINY = named_recipe("tiny", "/speech")
+STUDY = StudyFile.model_validate({"name": "s", "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}})
+
+
+def record(number: int, wer: float, state: State = State.COMPLETE) -> TrialRecord:
+    return TrialRecord(number, state, metrics={"dev/wer": wer}, values={"ctc_weight": 0.3})
+
+
+def recipe(ctc_weight: float) -> Recipe:
+    return with_values(TINY, {"loss.ctc_weight": ctc_weight})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """Trial 0 ended at 30 %, trial 1 at 20 %, trial 2 was stopped at 10 %."""
+    ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
+    states = (State.COMPLETE, State.COMPLETE, State.PRUNED)
+    for number, state in enumerate(states):
+        ledger.trial_started(number, recipe(0.3 + number / 10), {}, None)
+        ledger.trial_epoch(number, 1, {"dev/wer": 30.0 - 10 * number})
+        ledger.trial_ended(number, state)
+    return ledger
+
+
+def test_only_complete_trials_can_be_best() -> None:
+    others = [state for state in State if state is not State.COMPLETE]
+    records = [record(number, 1.0, state) for number, state in enumerate(others)]
+    assert best(records, Objective()) is None
+    assert best([*records, record(9, 50.0)], Objective()) == record(9, 50.0)
+
+
+def test_the_lowest_objective_is_best_and_of_equals_the_first() -> None:
+    records = [record(3, 20.0), record(1, 20.0), record(0, math.nan), record(2, 30.0)]
+    assert best(records, Objective()) == record(1, 20.0)
+
+
+def test_a_trial_without_the_objective_is_not_best() -> None:
+    assert best([record(0, 20.0)], Objective(metric="dev/cer")) is None
+
+
+def test_the_table_shows_every_trial_and_marks_the_best() -> None:
+    records = [
+        TrialRecord(1, State.PRUNED, metrics={"dev/wer": 61.0}, epochs=({"epoch": 1},), values={"ctc_weight": 0.2}),
+        TrialRecord(
+            0,
+            State.COMPLETE,
+            baseline="ed",
+            metrics={"dev/wer": 20.125, "dev/ilm_perplexity": 11.0, "out_of_domain/wer": 88.0},
+            epochs=({"epoch": 1}, {"epoch": 2}),
+            values={"ctc_weight": 0.3},
+        ),
+    ]
+    printed = io.StringIO()
+    Console(width=160, file=printed).print(table(records, STUDY))
+    lines = [line.split() for line in printed.getvalue().replace("│", " ").replace("┃", " ").splitlines()]
+    heading = ["trial", "name", "state", "epochs", "dev/wer", "dev/ilm_perplexity", "out_of_domain/wer", "ctc_weight"]
+    assert heading in lines
+    assert ["0000", "*", "ed", "complete", "2", "20.12", "11.00", "88.00", "0.3"] in lines
+    assert ["0001", "pruned", "1", "61.00", "-", "-", "0.2"] in lines
+
+
+def test_an_empty_study_has_an_empty_table() -> None:
+    assert table([], STUDY).row_count == 0
+
+
+def test_the_exported_recipe_is_the_best_trials_to_the_hash(ledger: Ledger) -> None:
+    exported, number = export_recipe(ledger)
+    assert (exported, number) == (recipe(0.4), 1)
+    assert exported.hash == ledger.trials()[1].recipe_hash
+
+
+def test_any_trial_can_be_exported_by_its_number(ledger: Ledger) -> None:
+    assert export_recipe(ledger, 2) == (recipe(0.5), 2)
+
+
+def test_a_trial_that_is_not_there_is_refused_with_those_that_are(ledger: Ledger) -> None:
+    with pytest.raises(UserError, match="study 's' has no trial 7; its trials: 0 to 2"):
+        export_recipe(ledger, 7)
+
+
+def test_a_study_without_a_complete_trial_has_no_best(tmp_path: Path) -> None:
+    ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
+    with pytest.raises(UserError, match="has no complete trial yet, so none is best"):
+        export_recipe(ledger)
+
+
+def test_a_recipe_file_that_was_changed_is_not_exported(ledger: Ledger) -> None:
+    path = ledger.trial_folder(1) / "recipe.yaml"
+    path.write_text(path.read_text().replace("ctc_weight: 0.4", "ctc_weight: 0.1"))
+    with pytest.raises(UserError, match=r"but trial 1 ran [0-9a-f]{16}; the file was changed after the trial"):
+        export_recipe(ledger)
