@@ -21,10 +21,9 @@ def submit(address: str, folder: Path, command: str, env: dict[str, str] | None 
 
     try:
         client = JobSubmissionClient(address)
-        variables = {key: value for key, value in SETTINGS.items()} | (env or {})
         return client.submit_job(
             entrypoint=command,
-            runtime_env={"working_dir": str(folder), "env_vars": variables},
+            runtime_env={"working_dir": str(folder), "env_vars": SETTINGS | (env or {})},
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
         reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__

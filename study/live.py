@@ -18,6 +18,7 @@ from study.optuna_adapter import Proposal
 from study.trial_record import State, TrialRecord
 
 REDRAWS_PER_SECOND = 2
+PLAIN_WIDTH = 160
 STYLES = {
     State.RUNNING: "cyan",
     State.COMPLETE: "green",
@@ -113,7 +114,7 @@ class Board:
     def table(self) -> RenderableType:
         searched = list(dict.fromkeys(name for row in self.rows.values() for name in row.values))
         table = Table(title=f"study {self._title}", title_justify="left", expand=False)
-        for name in ("trial", "name", "state", "epoch", *FIGURES, *searched):
+        for name in ("trial", "name", "state", "epoch", *FIGURES, *(name.rsplit(".", 1)[-1] for name in searched)):
             table.add_column(name, justify="left" if name in ("name", "state") else "right", no_wrap=True)
         for row in sorted(self.rows.values(), key=lambda row: row.number):
             figures = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in FIGURES.values()]
@@ -149,6 +150,12 @@ def on_screen(board: Board, console: Console) -> Iterator[None]:
         return
     with Live(console=console, get_renderable=board.table, refresh_per_second=REDRAWS_PER_SECOND, transient=True):
         yield
+
+
+def screen() -> Console:
+    """Standard output; wide where it is no terminal, because a file has no edge to keep within."""
+    console = Console()
+    return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
 def shown(value: Any) -> str:

@@ -27,6 +27,7 @@ from cluster.process_group import ProcessGroup
 TRAIN = "model.loop:train"
 ERROR_FILE = "error-{rank}.txt"
 ABORT_SECONDS = 10.0
+NODE_ID_LABEL = "ray.io/node-id"
 
 # Two helpers that Ray Train starts for every run, a process each, and that a trial has no use for: one serves
 # Ray Data; the other removes the workers' placement group when a run was killed, which `abort` does in order
@@ -93,7 +94,7 @@ class _Trainer(DataParallelTrainer):
         ]
 
     def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        here = {ray._raylet.RAY_NODE_ID_KEY: ray.get_runtime_context().get_node_id()}
+        here = {NODE_ID_LABEL: ray.get_runtime_context().get_node_id()}
         self.controller = ray.remote(num_cpus=0, label_selector=here)(TrainController).remote(**arguments)
         ray.get(self.controller.run.remote())
         return ray.get(self.controller.get_result.remote())
@@ -115,6 +116,7 @@ class _Messenger(UserCallback):
 
 def _trainer(config: Mapping[str, Any], messenger: _Messenger) -> _Trainer:
     workers = config["workers"]
+    callbacks: list[Any] = [messenger]  # Ray's own annotation names a type of its first version
     resources = {"CPU": workers["cpus"]} | ({"GPU": workers["gpus"]} if workers["gpus"] else {})
     return _Trainer(
         train_in_worker,
@@ -125,7 +127,7 @@ def _trainer(config: Mapping[str, Any], messenger: _Messenger) -> _Trainer:
         ),
         # The same name in the same place is the same run to Ray Train.
         run_config=RunConfig(
-            name=f"trial-{config['number']:04d}", storage_path=config["train_storage"], callbacks=[messenger]
+            name=f"trial-{config['number']:04d}", storage_path=config["train_storage"], callbacks=callbacks
         ),
     )
 

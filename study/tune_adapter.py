@@ -31,9 +31,7 @@ NO_RUNG = BEYOND_LAST_EPOCH
 
 
 class Listener(Protocol):
-    """Who is told of every trial: that it started, what an epoch gave, how it ended."""
-
-    def started(self, number: int) -> None: ...
+    """Who is told of every trial: what an epoch gave, and how it ended."""
 
     def epoch(self, number: int, metrics: dict[str, float]) -> None: ...
 
@@ -51,7 +49,14 @@ class Rule:
     seen: Mapping[int, Mapping[int, float]] = field(default_factory=dict)  # number -> epoch -> value, earlier sessions
 
 
-class _Searcher(Searcher):
+class _NotKept:
+    """Tune pickles what it is given into snapshots that nobody reads: the ledger is what a study goes on from."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {}
+
+
+class _Searcher(_NotKept, Searcher):
     """Hands over one proposal after the other as a trial's config."""
 
     def __init__(self, propose: Callable[[], dict[str, Any] | None]) -> None:
@@ -116,8 +121,9 @@ class EarlyStopping(AsyncHyperBandScheduler):
         if not math.isfinite(value):
             return False
         # Rungs know a trial by the study's number, which stays the same when a study goes on.
-        known = SimpleNamespace(trial_id=f"{number:04d}")
-        return self._brackets[0].on_result(known, epoch, self._metric_op * value) == TrialScheduler.STOP
+        known: Any = SimpleNamespace(trial_id=f"{number:04d}")
+        assert self._metric_op is not None
+        return self._brackets[0].on_result(known, int(epoch), self._metric_op * value) == TrialScheduler.STOP
 
 
 class TrialDriver(tune.Trainable):
@@ -147,16 +153,13 @@ class TrialDriver(tune.Trainable):
         return True
 
 
-class _Teller(tune.Callback):
+class _Teller(_NotKept, tune.Callback):
     """Passes Tune's events on, with the state that the trial really ended in."""
 
     def __init__(self, listener: Listener, scheduler: EarlyStopping) -> None:
         self._listener = listener
         self._scheduler = scheduler
         self._last: dict[int, dict[str, float]] = {}
-
-    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        self._listener.started(trial.config["number"])
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         if REPORT not in result:
@@ -188,8 +191,8 @@ def run(
     folder: Path,
     trials: int,
     concurrency: int,
-) -> bool:
-    """Run up to `trials` trials; False when a signal stopped it. What a trial does never raises here."""
+) -> None:
+    """Run up to `trials` trials, or until SIGINT. What happens in a trial never raises here."""
     _be_quiet()
     scheduler = EarlyStopping(rule)
     tuner = tune.Tuner(
@@ -214,8 +217,7 @@ def run(
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),
         ),
     )
-    results = tuner.fit()
-    return all(result.error is not None or result.metrics.get("done") for result in results)
+    tuner.fit()
 
 
 def _be_quiet() -> None:

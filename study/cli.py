@@ -1,0 +1,225 @@
+"""The command line: `decred-study`. What takes seconds to import is imported inside the commands."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from model.errors import NonFiniteLossError, UserError
+
+if TYPE_CHECKING:
+    from study.ledger import Ledger
+
+app = typer.Typer(
+    name="decred-study",
+    help="Finds, proves and exports the best DeCRED configuration for your speech data.",
+    epilog="Start with: decred-study prepare demo, then decred-study run search_spaces/demo.yaml",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+prepare_app = typer.Typer(help="Make a corpus: the spoken demo, or your own recordings.", no_args_is_help=True)
+STUDY, RECIPES, DATA = "Studies", "Single recipes", "Data and files"
+
+StudyPath = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study file", show_default=False)]
+AnyStudy = Annotated[
+    Path, typer.Argument(metavar="STUDY", help="a study file, or the folder of a study", show_default=False)
+]
+Address = Annotated[str | None, typer.Option(help="a running Ray cluster; without it Ray is started here")]
+
+
+@app.command(rich_help_panel=STUDY)
+def run(
+    study: StudyPath,
+    trials: Annotated[int | None, typer.Option(min=0, help="sampled trials in all, instead of the file's")] = None,
+    address: Address = None,
+) -> None:
+    """Run a study to its end, or go on with it.
+
+    Trials that ended stay as they are, interrupted ones go on from their last checkpoint. Ctrl-C stops cleanly.
+    """
+    from study.runner import run_study
+
+    raise typer.Exit(run_study(study, trials, address))
+
+
+@app.command(rich_help_panel=STUDY)
+def status(study: AnyStudy) -> None:
+    """Show every trial of a study, running or ended."""
+    from study.live import screen
+    from study.results import table
+
+    ledger = _ledger(study)
+    screen().print(table(ledger.trials().values(), ledger.study))
+
+
+@app.command(rich_help_panel=STUDY)
+def dashboard(
+    study: AnyStudy,
+    port: Annotated[int, typer.Option(help="where MLflow's page listens")] = 5000,
+    host: Annotated[str, typer.Option(help="who may open it; 0.0.0.0 is everybody")] = "127.0.0.1",
+) -> None:
+    """Open MLflow's page on the study's runs; Ctrl-C ends it."""
+    import subprocess
+
+    from study.mlflow_adapter import store_uri, ui_command
+
+    ledger = _ledger(study)
+    command = ui_command(store_uri(ledger.study.tracking, ledger.folder), host, port)
+    typer.echo(f"MLflow on http://{host}:{port}; Ctrl-C ends it")
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+@app.command(rich_help_panel=STUDY)
+def export(
+    study: AnyStudy,
+    out: Annotated[Path, typer.Option("-o", "--out", help="the recipe file to write")] = Path("best-recipe.yaml"),
+    trial: Annotated[int | None, typer.Option(help="this trial instead of the best one")] = None,
+) -> None:
+    """Write the best recipe of a study, ready for `decred-study train`."""
+    from model.strict import to_yaml, write_atomically
+    from study.results import export_recipe
+
+    recipe, number = export_recipe(_ledger(study), trial)
+    write_atomically(out, to_yaml(recipe))
+    typer.echo(f"trial {number:04d}, recipe {recipe.hash}, written to {out}")
+
+
+@app.command(rich_help_panel=STUDY)
+def validate(study: StudyPath) -> None:
+    """Check a study file and say what it would run; nothing starts."""
+    from study.optuna_adapter import Proposer
+    from study.runner import admitted
+    from study.study_file import base_recipe, read_study
+
+    checked = read_study(study)
+    proposer = Proposer(checked, base_recipe(checked), "sqlite://")
+    at_once, workers, search = admitted(checked), checked.workers, checked.search
+    quantities = [name for name in ("ctc_weight", "auxiliary") if getattr(search, name) is not None]
+    typer.echo(
+        f"{study}: {proposer.remaining()} trials ({len(checked.baselines)} baselines first), {at_once} at a time, "
+        f"{workers.count} workers with {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each; "
+        f"searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
+    )
+
+
+@app.command(rich_help_panel=STUDY)
+def submit(
+    study: StudyPath,
+    address: Annotated[str, typer.Option(help="the cluster's dashboard, for example http://head:8265")],
+    trials: Annotated[int | None, typer.Option(min=0, help="sampled trials in all, instead of the file's")] = None,
+) -> None:
+    """Run a study as a Ray Job on a cluster; the study file and these packages are uploaded."""
+    from study.submission import submit_study
+
+    job = submit_study(study, address, trials)
+    typer.echo(f"job {job}; follow it with: ray job logs {job} --address {address} --follow")
+
+
+@app.command(rich_help_panel=RECIPES)
+def train(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="a recipe file", show_default=False)],
+    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/alone"),
+) -> None:
+    """Train one recipe in this process, without Ray; goes on from the folder's last checkpoint."""
+    from model.alone import train_recipe
+
+    train_recipe(recipe, out, typer.echo)
+
+
+@app.command(rich_help_panel=RECIPES)
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
+    beam: Annotated[
+        int | None, typer.Option(min=1, help="hypotheses kept an utterance, instead of the recipe's")
+    ] = None,
+    ctc_weight: Annotated[float | None, typer.Option(help="CTC's share in decoding, instead of the recipe's")] = None,
+    corpus: Annotated[Path | None, typer.Option(help="another corpus to score on")] = None,
+) -> None:
+    """Score the last checkpoint of a run on its dev and test sets."""
+    from model.alone import evaluate_checkpoint, set_lines
+
+    metrics = evaluate_checkpoint(folder, beam, ctc_weight, corpus)
+    typer.echo(f"dev: WER {metrics['dev/wer']:.1f} %  ILM perplexity {metrics['dev/ilm_perplexity']:.1f}")
+    typer.echo("\n".join(set_lines(metrics)))
+
+
+@app.command(rich_help_panel=DATA)
+def schema(
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="a file; without it, standard output")] = None,
+) -> None:
+    """Write the JSON schema of study files, so that editors complete and check them."""
+    from model.strict import write_atomically
+    from study.study_file import json_schema
+
+    if out is None:
+        typer.echo(json_schema(), nl=False)
+    else:
+        write_atomically(out, json_schema())
+        typer.echo(f"{out} written")
+
+
+@prepare_app.command("demo")
+def prepare_demo(
+    out: Annotated[Path, typer.Option(help="folder of the corpus")] = Path("corpora/demo"),
+    seed: Annotated[int, typer.Option(help="equal seeds, equal bytes")] = 0,
+) -> None:
+    """Speak the demo corpus with Espeak NG (extra `demo`)."""
+    from model.data.demo.build import make_demo
+
+    _say_corpus(make_demo(out, seed=seed))
+
+
+@prepare_app.command("table")
+def prepare_table(
+    table: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="columns audio, text, if wanted speaker, set")],
+    out: Annotated[Path, typer.Option(help="folder of the corpus to make")],
+    name: Annotated[str | None, typer.Option(help="name of the corpus; by default the table's")] = None,
+    normaliser: Annotated[str, typer.Option(help="how text is written: basic or none")] = "basic",
+    seed: Annotated[int, typer.Option(help="of the split into train, dev and test, where the table names no sets")] = 0,
+) -> None:
+    """Make a corpus of your own recordings from a table."""
+    from model.data.table import prepare_table as make
+
+    prepared = make(table, out, name=name, normaliser=normaliser, seed=seed)
+    for line in prepared.left_out.lines():
+        typer.echo(line)
+    _say_corpus(prepared.corpus)
+
+
+app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
+
+
+def main() -> None:
+    """Exit code 2 and one line when the input is wrong, 1 when a training broke, 130 after Ctrl-C."""
+    try:
+        app()
+    except UserError as error:
+        sys.exit(_error(error, 2))
+    except NonFiniteLossError as error:
+        sys.exit(_error(error, 1))
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+def _error(error: Exception, code: int) -> int:
+    print(f"error: {error}", file=sys.stderr)
+    return code
+
+
+def _ledger(study: Path) -> Ledger:
+    """The ledger of a study file, or in a folder."""
+    from study.ledger import Ledger
+    from study.study_file import read_study, study_folder
+
+    return Ledger.open(study if study.is_dir() else study_folder(read_study(study)))
+
+
+def _say_corpus(corpus: object) -> None:
+    sets = getattr(corpus, "sets", {})
+    listed = ", ".join(f"{name} {info.utterances}" for name, info in sets.items())
+    typer.echo(f"corpus in {getattr(corpus, 'folder', '')}: {listed} utterances")
