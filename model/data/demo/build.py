@@ -41,9 +41,9 @@ LOUDNESS = (-9.0, 0.0)  # dB, likewise
 def make_demo(
     folder: Path,
     seed: int = 0,
-    train_utterances: int = 900,
-    dev_utterances: int = 120,
-    test_utterances: int = 100,
+    train_utterances: int = 600,
+    dev_utterances: int = 100,
+    test_utterances: int = 80,
 ) -> Corpus:
     """The demo corpus in `folder`, which is left as it is when it already holds this one.
 
