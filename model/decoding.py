@@ -63,8 +63,8 @@ def search(
     for length in range(1, steps + 1):
         logits, past = model.decoder.step(tokens[:, -1].view(B, beam), audio, past, length - 1)
         gain = logits.float().log_softmax(dim=-1)  # (B, K, V)
-        gain[..., PAD] = IMPOSSIBLE
         if ctc:
+            gain[..., PAD] = IMPOSSIBLE
             gain = (1 - ctc_weight) * gain + ctc_weight * ctc.gain().view_as(gain)
         total = (scores[..., None] + gain).flatten(1)  # (B, K * V)
         candidates, indices = total.topk(min(2 * beam, total.shape[1]), dim=1)

@@ -8,6 +8,7 @@ Shapes: B utterances, T feature frames, U labels.
 from __future__ import annotations
 
 import itertools
+import warnings
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
@@ -106,15 +107,17 @@ class TrainingSet:
 
     def plan(self, epoch: int) -> list[list[str]]:
         """The global batches of an epoch in their order, as utterance ids: equal on all workers."""
-        sampler = DynamicBucketingSampler(
-            self.cuts,
-            max_duration=self.data.batch_seconds,
-            num_buckets=min(self.data.buckets, len(self.cuts)),
-            shuffle=True,
-            seed=self.data.seed,
-            rank=0,
-            world_size=1,
-        )
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", "You are using DynamicBucketingSampler with an eagerly read CutSet")
+            sampler = DynamicBucketingSampler(
+                self.cuts,
+                max_duration=self.data.batch_seconds,
+                num_buckets=min(self.data.buckets, len(self.cuts)),
+                shuffle=True,
+                seed=self.data.seed,
+                rank=0,
+                world_size=1,
+            )
         sampler.set_epoch(epoch)
         return [[cut.id for cut in batch] for batch in sampler]
 

@@ -5,7 +5,7 @@ import torch
 
 from model.decoding import decode, decode_ctc
 from model.recogniser import Recogniser
-from model.tokenizer import EOS, PAD
+from model.tokenizer import EOS
 
 
 @pytest.fixture
@@ -25,7 +25,6 @@ def greedy(model: Recogniser, row: int, steps: int) -> list[int]:
     ids = [0]
     for _ in range(steps):
         logits = model.decoder.final_logits(torch.tensor([ids]), model.listen(encoded))[0, -1]
-        logits[PAD] = float("-inf")
         ids.append(int(logits.argmax()))
         if ids[-1] == EOS:
             break
