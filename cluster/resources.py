@@ -11,6 +11,8 @@ from dataclasses import dataclass
 
 from cluster.errors import ClusterError
 
+HAIR = 1e-6  # three times a tenth of a CPU is a hair more than 0.3
+
 
 @dataclass(frozen=True)
 class Node:
@@ -44,7 +46,7 @@ def concurrency(nodes: Sequence[Node], need: Need, asked: int | None = None) -> 
         ("cpus", need.cpus, sum(node.cpus for node in nodes)),
         ("gpus", need.gpus, sum(node.gpus for node in nodes)),
     ):
-        if need.count * each > have:
+        if need.count * each > have + HAIR:
             unit = name.upper().rstrip("S")
             raise ClusterError(
                 f"workers.count {need.count} x workers.{name} {each:g} needs {_amount(need.count * each, unit)}, "
@@ -68,8 +70,7 @@ def concurrency(nodes: Sequence[Node], need: Need, asked: int | None = None) -> 
 
 def _workers_on(node: Node, need: Need) -> int:
     rooms = [have / each for have, each in ((node.cpus, need.cpus), (node.gpus, need.gpus)) if each > 0]
-    # A tenth of a CPU three times is 0.3000000004 CPU: a hair of slack keeps such sums from losing a worker.
-    return int(min(rooms) + 1e-6) if rooms else need.count
+    return int(min(rooms) + HAIR) if rooms else need.count
 
 
 def _visible_gpus() -> int:

@@ -91,7 +91,7 @@ class Board:
         row.state, row.reason, row.metrics = state, reason, metrics or row.metrics
         if number in self._began:
             self._took.append(self._clock() - self._began.pop(number))
-        left = self.seconds_left()
+        left = self.seconds_left() if state.final else None
         self._say(number, str(state), "; ".join(part for part in (reason, left and f"{duration(left)} left") if part))
 
     def seconds_left(self) -> float | None:

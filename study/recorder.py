@@ -11,6 +11,7 @@ from typing import Protocol
 from study.ledger import Ledger, State
 from study.mlflow_adapter import Tracker
 from study.optuna_adapter import Proposal, Proposer
+from study.reports import reports_in
 
 FINAL_ONLY = ("test/", "in_domain/", "out_of_domain/")
 NOT_METRICS = ("epoch", "finished")
@@ -42,13 +43,24 @@ class Recorder:
         self._tracker.trial_started(proposal)
         self._view.started(proposal)
 
+    def catch_up(self, number: int) -> None:
+        """Epochs that ended while the study was being stopped: they are on the disk, and nobody heard of them."""
+        record = self._ledger.trials().get(number)  # none where a crash came between Optuna's record and the ledger's
+        heard = max((epoch["epoch"] for epoch in record.epochs), default=0) if record else 0
+        for metrics in reports_in(self._ledger.trial_folder(number)):
+            if metrics["epoch"] > heard and not metrics.get("finished"):
+                self._record(number, metrics)
+
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        self._record(number, metrics)
+        self._view.epoch(number, int(metrics["epoch"]), metrics)
+
+    def _record(self, number: int, metrics: dict[str, float]) -> None:
         epoch, every_epoch = int(metrics["epoch"]), _of_epoch(metrics)
         self._ledger.trial_epoch(number, epoch, every_epoch)
         if self._objective in metrics:
             self._proposer.report(number, epoch, metrics[self._objective])
         self._tracker.epoch(number, epoch, every_epoch)
-        self._view.epoch(number, epoch, metrics)
 
     def ended(self, number: int, state: str, reason: str | None, metrics: dict[str, float]) -> None:
         told, final = State(state), _final(metrics)

@@ -125,12 +125,14 @@ def _run_trials(session: _Session, at_once: int, console: Console, work: Work) -
     from study import tune_adapter  # Ray's Tune takes a second to import
 
     study, ledger, proposer = session.study, session.ledger, session.proposer
-    records = ledger.trials()
     board = Board(console, study.name, session.to_do, at_once)
-    for record in records.values():
-        board.seen(record, ledger.base_recipe.training.epochs)
     recorder = Recorder(ledger, proposer, session.tracker, board)
     ledger.append("study_started", trials=session.to_do, concurrency=at_once)
+    for proposal in proposer.interrupted():
+        recorder.catch_up(proposal.number)
+    records = ledger.trials()
+    for record in records.values():
+        board.seen(record, ledger.base_recipe.training.epochs)
     rule = study.early_stopping
     with on_screen(board, console):
         try:

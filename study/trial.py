@@ -23,8 +23,9 @@ from ray.train.v2._internal.execution.controller import TrainController
 from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.process_group import ProcessGroup
+from model.recipe import Recipe
+from study.reports import keep_report, reports_in
 
-TRAIN = "model.loop:train"
 ERROR_FILE = "error-{rank}.txt"
 ABORT_SECONDS = 10.0
 NODE_ID_LABEL = "ray.io/node-id"
@@ -62,9 +63,11 @@ class TrainRun:
 
     def abort(self) -> None:
         """End the workers and free their place, if they are not gone already."""
-        if self._trainer.controller is not None:
+        controller = self._trainer.controller
+        if controller is not None:
             with contextlib.suppress(ray.exceptions.RayError):
-                ray.get(self._trainer.controller.abort.remote(), timeout=ABORT_SECONDS)
+                ray.get(controller.abort.remote(), timeout=ABORT_SECONDS)
+            ray.kill(controller)  # one whose run has ended stays, and keeps its memory
         self._listener.close()
 
     def _fit(self) -> None:
@@ -133,19 +136,25 @@ def _trainer(config: Mapping[str, Any], messenger: _Messenger) -> _Trainer:
 
 
 def train_in_worker(config: Mapping[str, Any]) -> None:
-    """Train the recipe on this worker's share; what goes wrong is also written into the trial's folder."""
+    """Train the recipe on this worker's share; what is reported and what goes wrong is kept in the trial's folder."""
     import ray.train
     import torch
 
-    from model.recipe import Recipe
-
-    folder = Path(config["folder"])
+    folder, rank = Path(config["folder"]), ray.train.get_context().get_world_rank()
     torch.set_num_threads(max(1, int(config["workers"]["cpus"])))
-    train = resolve(config["train"])
+    earlier = reports_in(folder)
+    if earlier and earlier[-1].get("finished"):  # it ended while the study was being stopped, and nobody heard
+        ray.train.report(earlier[-1])
+        return
+
+    def report(metrics: Mapping[str, float]) -> None:
+        if rank == 0:
+            keep_report(folder, metrics)
+        ray.train.report(dict(metrics))
+
     try:
-        train(Recipe.model_validate_json(config["recipe"]), folder, lambda metrics: ray.train.report(dict(metrics)))
+        resolve(config["train"])(Recipe.model_validate_json(config["recipe"]), folder, report)
     except Exception:
-        rank = ray.train.get_context().get_world_rank()
         (folder / ERROR_FILE.format(rank=rank)).write_text(traceback.format_exc(), encoding="utf-8")
         raise
 

@@ -1,0 +1,83 @@
+"""Ctrl-C on a real process with a Ray of its own: it stops, leaves nothing behind, and goes on when run again."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+import uuid
+from collections.abc import Callable
+from pathlib import Path
+
+from study.ledger import Ledger, State
+from study.runner import Work
+
+RUN = """
+import sys
+from pathlib import Path
+from study.runner import Work, run_study
+sys.exit(run_study(Path("study.yaml"), work=Work("stub_training:train", "stub_training:prepare")))
+"""
+STOPS_WITHIN = 20.0  # seconds; about 5 on a quiet machine
+
+
+def test_ctrl_c_stops_within_seconds_and_the_same_trial_goes_on(stub: Work, study_in: Callable[..., Path]) -> None:
+    study_in(recipe={"base": "tiny", "set": {"training.epochs": 6}}, trials=0)
+    mark = uuid.uuid4().hex
+    process = _start(mark, seconds="1")
+    _read_until(process, "epoch 2/6")
+    asked = time.monotonic()
+    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group gets it
+    out = process.communicate(timeout=60)[0]
+    assert process.returncode == 130, out
+    assert time.monotonic() - asked < STOPS_WITHIN
+    assert "Go on with: decred-study run study.yaml" in out
+    assert "Traceback" not in out
+    assert _alive(mark) == []
+    ledger = Ledger.open(Path("studies/probe"))
+    assert ledger.trials()[0].state is State.INTERRUPTED
+
+    process = _start(mark, seconds="0.05")
+    out = process.communicate(timeout=120)[0]
+    assert process.returncode == 0, out
+    assert "trial 0000 goes on" in out
+    assert "epoch 1/6" not in out, "it began again instead of going on"
+    trials = ledger.trials()
+    assert list(trials) == [0]
+    assert trials[0].state is State.COMPLETE
+    assert [epoch["epoch"] for epoch in trials[0].epochs] == [1, 2, 3, 4, 5, 6]
+    assert _alive(mark) == []
+
+
+def _start(mark: str, seconds: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RUN],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        env=os.environ | {"STUB_MARK": mark, "STUB_SECONDS": seconds},
+    )
+
+
+def _read_until(process: subprocess.Popen[str], words: str) -> None:
+    assert process.stdout is not None
+    seen = []
+    for line in process.stdout:
+        seen.append(line)
+        if words in line:
+            return
+    raise AssertionError("".join(seen))
+
+
+def _alive(mark: str) -> list[str]:
+    """Commands of processes that inherited the mark and still run."""
+    alive = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):
+            if mark.encode() in (folder / "environ").read_bytes():
+                alive.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return alive

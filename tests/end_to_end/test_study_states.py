@@ -1,0 +1,92 @@
+"""One study with a trial of every ending, looked at in the ledger, in Optuna and in MLflow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import mlflow
+import optuna
+import pytest
+from rich.console import Console
+
+from model.recipe_files import read_recipe
+from study.ledger import Ledger, State
+from study.runner import Work, run_study
+
+
+@pytest.fixture
+def console() -> Console:
+    return Console(file=io.StringIO(), width=200)
+
+
+def text(console: Console) -> str:
+    return console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_every_ending_is_told_alike_in_ledger_optuna_and_mlflow(
+    ray_here: None, stub: Work, study_in: Callable[..., Path], console: Console
+) -> None:
+    seeds = {"training.seed": {"choice": [2, 3, 4]}}
+    path = study_in(search={"sampler": "grid", "recipe": seeds}, trials=3)
+    assert run_study(path, console=console, work=stub) == 0
+    ledger = Ledger.open(Path("studies/probe"))
+    trials = ledger.trials()
+
+    assert trials[0].baseline == "ed"
+    ends = {
+        record.values["training.seed"]: (record.state, record.reason) for record in trials.values() if record.number
+    }
+    assert trials[0].state is State.COMPLETE
+    assert ends[2] == (State.FAILED, "dev/wer is nan at epoch 1")
+    assert ends[3][0] is State.PRUNED
+    assert ends[4] == (State.FAILED, "NonFiniteLossError: loss is nan at step 7")
+    assert [epoch["epoch"] for epoch in trials[0].epochs] == [1, 2, 3, 4]
+    assert trials[0].metrics["out_of_domain/wer"] == 22.0
+
+    told = {trial.number: trial.state.name for trial in _optuna(ledger)}
+    assert told == {number: _OPTUNA[record.state] for number, record in trials.items()}
+    runs = _nested_runs(ledger)
+    assert {int(run.data.tags["trial.number"]): run.info.status for run in runs} == {
+        number: _MLFLOW[record.state] for number, record in trials.items()
+    }
+    complete = next(run for run in runs if run.data.tags["trial.number"] == "0")
+    assert complete.data.metrics["dev/wer"] == 10.0
+    assert complete.data.metrics["dev/ilm_perplexity"] == 9.0
+
+    exported = read_recipe(Path("studies/probe/best-recipe.yaml"))
+    assert exported.hash == trials[0].recipe_hash
+    assert "decred-study train studies/probe/best-recipe.yaml" in text(console)
+    failed = next(record.number for record in trials.values() if record.values.get("training.seed") == 4)
+    assert "loss is nan at step 7" in (ledger.trial_folder(failed) / "error-0.txt").read_text()
+
+    before = (ledger.folder / "events.jsonl").read_bytes()
+    assert run_study(path, console=console, work=stub) == 0
+    assert (ledger.folder / "events.jsonl").read_bytes() == before, "a finished study was run again"
+
+
+def test_more_trials_extend_a_finished_study(
+    ray_here: None, stub: Work, study_in: Callable[..., Path], console: Console
+) -> None:
+    path = study_in(baselines=[], early_stopping={"rule": "none"})
+    assert run_study(path, console=console, work=stub) == 0
+    assert run_study(path, trials=2, console=console, work=stub) == 0
+    trials = Ledger.open(Path("studies/probe")).trials()
+    assert [record.state for record in trials.values()] == [State.COMPLETE] * 2
+
+
+_OPTUNA = {State.COMPLETE: "COMPLETE", State.PRUNED: "PRUNED", State.FAILED: "FAIL"}
+_MLFLOW = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
+
+
+def _optuna(ledger: Ledger) -> list[optuna.trial.FrozenTrial]:
+    return optuna.load_study(study_name="probe", storage=f"sqlite:///{ledger.folder}/optuna.db").trials
+
+
+def _nested_runs(ledger: Ledger) -> list[mlflow.entities.Run]:
+    client = mlflow.MlflowClient(f"sqlite:///{ledger.folder.resolve()}/mlflow.db")
+    experiment = client.get_experiment_by_name("probe")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    return [run for run in runs if "mlflow.parentRunId" in run.data.tags]

@@ -1,0 +1,55 @@
+"""A study with the real recogniser, from the command line to a recipe that trains again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from model.recipe_files import read_recipe
+from study.cli import app
+from study.ledger import Ledger, State
+
+SMALL = {
+    "training.epochs": 2,
+    "tokenizer.vocabulary": 40,
+    "encoder.layers": 1,
+    "encoder.width": 32,
+    "encoder.heads": 2,
+    "encoder.feed_forward": 32,
+    "encoder.cgmlp": 32,
+    "encoder.channels": 8,
+    "decoder.layers": 2,
+    "decoder.width": 32,
+    "decoder.heads": 2,
+    "decoder.feed_forward": 32,
+}
+
+
+def test_a_study_trains_scores_exports_and_its_recipe_trains_again(
+    ray_here: None, study_in: Callable[..., Path], tmp_path: Path
+) -> None:
+    pytest.importorskip("espeakng_loader", reason="the demo corpus needs the extra `demo`")
+    from model.data.demo.build import make_demo
+
+    make_demo(tmp_path / "corpus", train_utterances=24, dev_utterances=6, test_utterances=4)
+    study = study_in(
+        recipe={"base": "tiny", "set": SMALL}, trials=0, baselines=["decred-paper"], workers={"count": 2, "cpus": 1}
+    )
+    said = CliRunner().invoke(app, ["run", str(study)], catch_exceptions=False)
+    assert said.exit_code == 0, said.output
+    trial = Ledger.open(Path("studies/probe")).trials()[0]
+    assert trial.state is State.COMPLETE
+    assert len(trial.epochs) == 2
+    assert {"dev/wer", "dev/ilm_perplexity", "in_domain/wer", "out_of_domain/wer"} <= trial.metrics.keys()
+
+    said = CliRunner().invoke(app, ["status", str(study)], catch_exceptions=False)
+    assert "complete" in said.output
+    said = CliRunner().invoke(app, ["export", str(study), "-o", "best.yaml"], catch_exceptions=False)
+    assert read_recipe(Path("best.yaml")).hash == trial.recipe_hash
+    said = CliRunner().invoke(app, ["train", "best.yaml", "--out", "runs/best"], catch_exceptions=False)
+    assert "epoch 2/2" in said.output
+    said = CliRunner().invoke(app, ["evaluate", "studies/probe/trials/0000"], catch_exceptions=False)
+    assert f"dev: WER {trial.metrics['dev/wer']:.1f} %" in said.output

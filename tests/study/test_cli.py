@@ -1,0 +1,83 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from study.cli import app
+
+STUDY = """
+name: probe
+corpus: corpus
+search:
+  ctc_weight: {uniform: [0.1, 0.5]}
+  recipe:
+    optimiser.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}
+trials: 6
+"""
+COMMANDS = ("run", "status", "dashboard", "export", "validate", "submit", "train", "evaluate", "schema", "prepare")
+
+
+def ask(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "study", *arguments], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    began = time.monotonic()
+    asked = ask("--help")
+    seconds = time.monotonic() - began
+    assert asked.returncode == 0
+    assert all(command in asked.stdout for command in COMMANDS)
+    assert seconds < 5, "about half a second on a quiet machine"
+    heavy = (
+        "import sys, study.cli; print([name for name in ('ray', 'torch', 'mlflow', 'optuna') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    said = CliRunner().invoke(app, [command, "--help"])
+    assert said.exit_code == 0
+    assert "Usage" in said.output
+
+
+def test_a_wrong_study_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY.replace("trials", "trails"))
+    asked = ask("validate", "study.yaml", cwd=tmp_path)
+    assert asked.returncode == 2
+    assert asked.stderr == "error: study.yaml: unknown key 'trails'; did you mean 'trials'?\n"
+
+
+def test_a_missing_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    asked = ask("run", "nowhere.yaml", cwd=tmp_path)
+    assert asked.returncode == 2
+    assert asked.stderr.startswith("error: nowhere.yaml: cannot be read")
+    assert asked.stderr.count("\n") == 1
+
+
+def test_validate_says_what_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(STUDY)
+    said = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
+    assert "8 trials (2 baselines first)" in said.output
+    assert "searches ctc_weight, optimiser.learning_rate" in said.output
+
+
+def test_status_of_no_study_says_so(tmp_path: Path) -> None:
+    asked = ask("status", str(tmp_path), cwd=tmp_path)
+    assert asked.returncode == 2
+    assert "holds no study" in asked.stderr
+
+
+def test_the_schema_is_json_that_editors_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["schema", "-o", "study.schema.json"], catch_exceptions=False)
+    assert "search" in json.loads(Path("study.schema.json").read_text())["properties"]
