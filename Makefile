@@ -7,7 +7,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: study test check clean
 
 study: $(INSTALLED)  ## make the demo corpus and run the demo study on it, to its end
-	$(BIN)/decred-study prepare demo --out corpora/demo
+	$(BIN)/decred-study prepare demo --out corpora/demo $(DEMO_OPTIONS)
 	$(BIN)/decred-study run search_spaces/demo.yaml
 
 test: check  ## everything that has to hold

@@ -1,0 +1,128 @@
+"""Every command of the README is run, in its order and to the letter, in a copy of the checkout.
+
+The copy's study files are miniatures, so that a walk takes a minute or two; the environment is this one.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import pytest
+import yaml
+
+ROOT = Path(__file__).parents[2]
+COMMANDS = [
+    line.removeprefix("$ ")
+    for block in re.findall(r"```console\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+    for line in block.splitlines()
+    if line.startswith("$ ")
+]
+MINIATURE = {
+    "tokenizer.vocabulary": 40,
+    "data.speeds": [1.0],
+    "data.batch_seconds": 60,
+    "encoder": {"layers": 1, "width": 16, "heads": 2, "feed_forward": 16, "cgmlp": 16, "channels": 2},
+    "decoder": {"layers": 2, "width": 16, "heads": 2, "feed_forward": 16},
+    "training.epochs": 1,
+}
+DEMO_OPTIONS = "--train-utterances 24 --dev-utterances 4 --test-utterances 4"
+ELSEWHERE = {
+    "make test": "this suite is what it runs",
+    "apt-get install -y asterisk-core-sounds-en asterisk-core-sounds-en-wav": "a test changes no system",
+    "decred-study submit search_spaces/demo.yaml --address http://127.0.0.1:8265": "tests/cluster/test_jobs.py submits",
+}
+
+
+@pytest.fixture(scope="module")
+def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A copy of the checkout whose studies are over in seconds and whose environment is the running one."""
+    folder = tmp_path_factory.mktemp("readme") / "decred-study"
+    listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy2(ROOT / name, folder / name)
+    for name in ("demo", "prompts"):
+        _shrink(folder / "search_spaces" / f"{name}.yaml")
+    (folder / ".venv").mkdir()
+    (folder / ".venv" / "bin").symlink_to(Path(sys.prefix) / "bin")
+    (folder / ".venv" / ".installed").touch()
+    return folder
+
+
+def _shrink(path: Path) -> None:
+    study = yaml.safe_load(path.read_text())
+    study["recipe"]["set"] = MINIATURE
+    study["search"]["auxiliary"] = {"count": [0, 1], "final_weight": [0.3, 0.9]}
+    study |= {"trials": 1 if path.stem == "demo" else 0, "baselines": ["ed"]}
+    path.write_text(yaml.safe_dump(study))
+
+
+def _shell(command: str, checkout: Path) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        ["bash", "-c", f"set -e; source .venv/bin/activate; {command}"],
+        cwd=checkout,
+        env=os.environ | {"DEMO_OPTIONS": DEMO_OPTIONS},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+    )
+
+
+def _run(command: str, checkout: Path) -> str:
+    process = _shell(command, checkout)
+    output, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, f"{command}\n{output}"
+    return output
+
+
+def _browse(command: str, checkout: Path) -> None:
+    """A server is up when its page answers; then it is ended as Ctrl-C ends it."""
+    process = _shell(command, checkout)
+    try:
+        deadline = time.monotonic() + 60
+        while True:
+            try:
+                with urllib.request.urlopen("http://127.0.0.1:5000/", timeout=2) as page:
+                    assert page.status == 200
+                return
+            except OSError:
+                assert process.poll() is None, process.communicate()[0]
+                assert time.monotonic() < deadline, "MLflow's page did not answer within a minute"
+                time.sleep(0.5)
+    finally:
+        os.killpg(process.pid, signal.SIGINT)
+        try:
+            process.wait(timeout=15)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_of_the_readme_works(command: str, checkout: Path) -> None:
+    if command in ELSEWHERE:
+        return
+    if "prompts" in command and not Path("/usr/share/asterisk/sounds/en_US_f_Allison").is_dir():
+        pytest.skip("the recorded prompts are not installed: apt-get install the two packages the README names")
+    if " dashboard " in command:
+        _browse(command, checkout)
+        return
+    output = _run(command, checkout)
+    if command == "make study":
+        assert "decred-study dashboard" in output
+        assert "decred-study export" in output
+        assert "decred-study train" in output
+
+
+def test_the_readme_has_commands_and_names_each_exception() -> None:
+    assert len(COMMANDS) > 10
+    assert set(ELSEWHERE) <= set(COMMANDS)
