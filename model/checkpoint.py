@@ -85,14 +85,10 @@ def load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimize
     """AdamW's moments and step counts."""
     moments = load_file(path / "optimiser.safetensors")
     for name, parameter in model.named_parameters():
-        kept = {
-            key: moments[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in moments
+        kept = {key: moments.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
+        optimiser.state[parameter] = {
+            key: value.to(parameter.device) for key, value in kept.items() if value is not None
         }
-        if kept:
-            device = parameter.device
-            optimiser.state[parameter] = {
-                key: value if key == "step" else value.to(device) for key, value in kept.items()
-            }
 
 
 def _moments(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
