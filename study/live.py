@@ -117,8 +117,10 @@ class Board:
         searched = list(dict.fromkeys(name for row in self.rows.values() for name in row.values))
         labels = [name.rsplit(".", 1)[-1].replace("_", " ") for name in searched]
         table = Table(title=f"study {self._title}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("trial", "name", "state", "epoch", *FIGURES, *labels):
-            table.add_column(name, justify="left" if name in ("name", "state") else "right", overflow="fold")
+        for name in ("trial", "name", "state", "epoch", *FIGURES):
+            table.add_column(name, justify="left" if name in ("name", "state") else "right", no_wrap=True)
+        for label in labels:  # where it is narrow, these are folded
+            table.add_column(label, justify="right", overflow="fold")
         for row in self._rows_that_fit():
             figures = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in FIGURES.values()]
             table.add_row(
