@@ -60,7 +60,7 @@ def evaluate_checkpoint(
 
     The scored utterances are written to `folder`/evaluation.
     """
-    latest = checkpoint.latest_checkpoint(folder / "checkpoints")
+    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
     if latest is None:
         raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
     trained = read_recipe(folder / "recipe.yaml")
