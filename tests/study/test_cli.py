@@ -81,3 +81,9 @@ def test_the_schema_is_json_that_editors_can_use(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     CliRunner().invoke(app, ["schema", "-o", "study.schema.json"], catch_exceptions=False)
     assert "search" in json.loads(Path("study.schema.json").read_text())["properties"]
+
+
+def test_the_demo_can_be_made_small(tmp_path: Path) -> None:
+    sizes = ("--train-utterances", "24", "--dev-utterances", "4", "--test-utterances", "4")
+    said = CliRunner().invoke(app, ["prepare", "demo", "--out", str(tmp_path / "demo"), *sizes], catch_exceptions=False)
+    assert "train 24, dev 4, test-in 4, test-ood-text 4, test-ood-voice 4 utterances" in said.output.replace("\n", " ")
