@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 import sentencepiece
 
 from model.errors import UserError
+from model.strict import write_atomically
 
 BOS, EOS, UNK, PAD = 0, 1, 2, 3
 SPECIAL = 4
@@ -58,7 +58,4 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, path: Path) -> None:
         raise UserError(
             f"tokenizer.vocabulary is {vocabulary}, which the training text cannot give: {reason}"
         ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(buffer.getvalue())
-    os.replace(draft, path)
+    write_atomically(path, buffer.getvalue())
