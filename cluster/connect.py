@@ -6,6 +6,7 @@ Ray is imported inside the functions: it takes a second, and `--help` must not p
 from __future__ import annotations
 
 import contextlib
+import json
 import logging
 import os
 import signal
@@ -119,7 +120,10 @@ def _stop_signals_for_us_alone() -> Iterator[None]:
 
 
 def _train_settings() -> dict[str, str]:
-    return {key: os.environ[key] for key in SETTINGS if key.startswith("RAY_TRAIN_")}
+    """For workers on other machines. Inside a job, what the job has set goes there by itself, and twice is refused."""
+    job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
+    there = (job.get("runtime_env") or {}).get("env_vars") or {}
+    return {key: os.environ[key] for key in SETTINGS if key.startswith("RAY_TRAIN_") and key not in there}
 
 
 def _stop(ray: Any) -> None:
