@@ -1,4 +1,4 @@
-"""Ctrl-C on a real process with a Ray of its own: it stops, leaves nothing behind, and goes on when run again."""
+"""Ctrl-C or SIGTERM on a real process with a Ray of its own: it stops, leaves nothing behind, and goes on again."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from rich.console import Console
 
 from study.ledger import Ledger
@@ -28,15 +29,18 @@ sys.exit(run_study(Path("study.yaml"), work=Work("stub_training:train", "stub_tr
 STOPS_WITHIN = 20.0  # seconds; about 5 on a quiet machine
 
 
-def test_ctrl_c_stops_within_seconds_and_the_same_trial_goes_on(
-    ray_here: None, stub: Work, study_in: Callable[..., Path]
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
+    sent: signal.Signals, ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:
     path = study_in(recipe={"base": "tiny", "set": {"training.epochs": 6}}, trials=0)
     mark = uuid.uuid4().hex
     process = _start(mark, seconds="1")
     _read_until(process, "epoch 2/6")
     asked = time.monotonic()
-    os.killpg(process.pid, signal.SIGINT)  # as a terminal does: every process of the group gets it
+    for each in {process.pid, *_marked(mark)}:  # as Ctrl-C, timeout and Slurm do: every process gets it
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(each, sent)
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 130, out
     assert time.monotonic() - asked < STOPS_WITHIN
@@ -81,8 +85,16 @@ def _read_until(process: subprocess.Popen[str], words: str) -> None:
 def _alive(mark: str) -> list[str]:
     """Commands of processes that inherited the mark and still run."""
     alive = []
+    for number in _marked(mark):
+        with contextlib.suppress(OSError):
+            alive.append(Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return alive
+
+
+def _marked(mark: str) -> list[int]:
+    marked = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if mark.encode() in (folder / "environ").read_bytes():
-                alive.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return alive
+                marked.append(int(folder.name))
+    return marked
