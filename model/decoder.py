@@ -70,6 +70,8 @@ class Decoder(nn.Module):
     def __init__(self, sizes: recipe.Decoder, placement: tuple[int, ...], encoder_width: int, vocabulary: int) -> None:
         super().__init__()
         self.placement = placement
+        self.project = nn.Linear(encoder_width, sizes.width) if sizes.project_encoder else nn.Identity()
+        encoder_width = sizes.width if sizes.project_encoder else encoder_width
         self.embedding = nn.Embedding(vocabulary, sizes.width)
         self.dropout = nn.Dropout(sizes.dropout)
         self.layers = nn.ModuleList(DecoderLayer(sizes, encoder_width) for _ in range(sizes.layers))
@@ -83,6 +85,7 @@ class Decoder(nn.Module):
 
     def listen(self, states: Tensor, valid: Tensor) -> Audio:
         """Encoder states (B, T, D'), valid (B, T) -> what every layer's cross-attention needs, computed once."""
+        states = self.project(states)
         return Audio([layer.cross_attention.keys_values(states) for layer in self.each_layer()], valid)
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:

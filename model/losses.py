@@ -39,11 +39,11 @@ def count(labels: Tensor) -> Counts:
     return Counts(labels.shape[0], int((labels != IGNORED).sum()))
 
 
-def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:
-    """Sum over utterances of nll / target length (torch's "mean" before its division), in float32.
+def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int, reduction: str = "mean") -> Tensor:
+    """Sum over utterances of nll / target length (torch's "mean" before its division), or of nll ("sum"), in float32.
 
     logits (B, T, V), lengths (B,), labels (B, U). A target that cannot fit its frames counts as 0, and so does an
-    utterance without labels.
+    utterance without labels. (A published `ctc_zero_infinity: false` would make that infinite, and end a training.)
     """
     scored = labels != IGNORED
     target_lengths = scored.sum(dim=1)
@@ -51,7 +51,8 @@ def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tens
     nll = F.ctc_loss(
         log_probs, labels[scored], lengths, target_lengths, blank=blank, reduction="none", zero_infinity=True
     )
-    return torch.where(target_lengths > 0, nll / target_lengths.clamp_min(1), 0.0).sum()
+    share = nll / target_lengths.clamp_min(1) if reduction == "mean" else nll
+    return torch.where(target_lengths > 0, share, 0.0).sum()
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

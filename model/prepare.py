@@ -8,7 +8,7 @@ from pathlib import Path
 from model.data.corpus import Corpus, read_corpus
 from model.data.features import feature_store
 from model.errors import UserError
-from model.recipe import Recipe
+from model.recipe import Recipe, SpecialTokens
 from model.recipe_files import with_values
 from model.tokenizer import Tokenizer, train_tokenizer
 
@@ -38,10 +38,12 @@ def corpus_of(recipe: Recipe) -> Corpus:
 def tokenizer_path(recipe: Recipe, corpus: Corpus) -> Path:
     """The tokenizer's file, trained first where it is missing."""
     texts = [text for name in corpus.names("train") for text in corpus.texts(name)]
-    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+    special = recipe.tokenizer.special.model_copy(update={"blank": None})  # no piece changes with the blank
+    content = "\n".join(texts) if special == SpecialTokens() else "\n".join([*texts, special.model_dump_json()])
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     path = corpus.folder / "cache" / f"unigram-{recipe.tokenizer.vocabulary}-{digest}.model"
     if not path.is_file():
-        train_tokenizer(texts, recipe.tokenizer.vocabulary, path)
+        train_tokenizer(texts, recipe.tokenizer.vocabulary, path, special)
     return path
 
 

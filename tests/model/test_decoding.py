@@ -5,7 +5,6 @@ import torch
 
 from model.decoding import decode, decode_ctc
 from model.recogniser import Recogniser
-from model.tokenizer import EOS
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def greedy(model: Recogniser, row: int, steps: int) -> list[int]:
     for _ in range(steps):
         logits = model.decoder.final_logits(torch.tensor([ids]), model.listen(encoded))[0, -1]
         ids.append(int(logits.argmax()))
-        if ids[-1] == EOS:
+        if ids[-1] == model.special.eos:
             break
     return ids[1:]
 
