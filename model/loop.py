@@ -15,6 +15,7 @@ from model import checkpoint
 from model.data.batches import TrainingSet, Utterances
 from model.data.corpus import Corpus
 from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
+from model.initial_weights import start_from
 from model.optimiser import learning_rate, make_optimiser, train_step
 from model.prepare import corpus_of, tokenizer_of
 from model.recipe import Recipe
@@ -66,7 +67,7 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
 
 
 def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
-    """Everything that the first step needs, resumed from the folder's last checkpoint."""
+    """Everything that the first step needs, resumed from the folder's last checkpoint, or from the initial weights."""
     corpus = corpus_of(recipe)
     tokenizer = tokenizer_of(recipe, corpus)
     torch.manual_seed(recipe.training.seed)
@@ -78,8 +79,10 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
         state = checkpoint.load_state(latest, recipe)
         checkpoint.load_weights(latest, model)
         checkpoint.load_optimiser(latest, model, optimiser)
-    elif workers.rank == 0:
-        write_atomically(folder / "recipe.yaml", to_yaml(recipe))
+    else:
+        start_from(model)
+        if workers.rank == 0:
+            write_atomically(folder / "recipe.yaml", to_yaml(recipe))
     parallel = DistributedDataParallel(model) if workers.world > 1 else model
     training = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer)
     dev = dev_utterances(corpus, tokenizer)

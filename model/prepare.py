@@ -8,19 +8,31 @@ from pathlib import Path
 from model.data.corpus import Corpus, read_corpus
 from model.data.features import feature_store
 from model.errors import UserError
+from model.initial_weights import fingerprint
 from model.recipe import Recipe, SpecialTokens
 from model.recipe_files import with_values
 from model.tokenizer import Tokenizer, train_tokenizer
 
 
 def prepare(recipe: Recipe) -> Recipe:
-    """Train the tokenizer and compute all features where they are missing; the recipe with its corpus' fingerprint."""
+    """Train the tokenizer and compute all features where they are missing.
+
+    The recipe comes back with the fingerprints of its corpus and of its initial weights.
+    """
     corpus = corpus_of(recipe)
     tokenizer_path(recipe, corpus)
     for name, info in corpus.sets.items():
         for speed in recipe.data.speeds if info.role == "train" else (1.0,):
             feature_store(corpus, name, speed)
-    return with_values(recipe, {"data.fingerprint": corpus.fingerprint})
+    return with_values(recipe, {"data.fingerprint": corpus.fingerprint} | _initial(recipe))
+
+
+def _initial(recipe: Recipe) -> dict[str, str]:
+    """Place and fingerprint of the initial weights, so that workers find these elsewhere and no others."""
+    if recipe.init_from is None:
+        return {}
+    folder = Path(recipe.init_from).resolve()
+    return {"init_from": str(folder), "init_fingerprint": recipe.init_fingerprint or fingerprint(folder)}
 
 
 def corpus_of(recipe: Recipe) -> Corpus:

@@ -45,9 +45,11 @@ def dotted_keys(recipe: Recipe) -> list[str]:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe file; its `data.corpus` is looked up beside the file unless it is absolute."""
+    """A recipe file; its `data.corpus` and `init_from` are looked up beside the file unless they are absolute."""
     recipe = validate(Recipe, read_yaml(path), str(path))
-    return with_values(recipe, {"data.corpus": str((path.parent / recipe.data.corpus).resolve())}, str(path))
+    places = {"data.corpus": recipe.data.corpus, "init_from": recipe.init_from}
+    absolute = {key: str((path.parent / place).resolve()) for key, place in places.items() if place is not None}
+    return with_values(recipe, absolute, str(path))
 
 
 def named_recipe(name: str, corpus: str) -> Recipe:
