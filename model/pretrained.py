@@ -16,7 +16,9 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import UserError
-from model.published_config import Config, Origin, config_of, generation_of, recipe_of
+from model.published_config import recipe_of
+from model.published_export import config_of, generation_of
+from model.published_keys import Config, Origin
 from model.published_layout import (
     BLANK,
     POSITION_RATES,

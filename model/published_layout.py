@@ -13,7 +13,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from model.published_config import Config, head_order
+from model.published_keys import Config, head_order
 from model.recogniser import Recogniser
 
 BLANK = "encoder.blank_projection"

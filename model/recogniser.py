@@ -15,7 +15,7 @@ from model import losses
 from model.attention import RelativeAttention
 from model.decoder import Audio, Decoder
 from model.encoder import Encoder, valid_frames
-from model.published_config import Origin
+from model.published_keys import Origin
 from model.recipe import Recipe, SpecialTokens
 
 
