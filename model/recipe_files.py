@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any], source: str = "recipe
     """The recipe with dotted keys (`optimiser.learning_rate`) replaced and everything validated again."""
     content = recipe.model_dump(mode="json")
     for key, value in values.items():
-        _set_dotted(content, key, value, source)
+        _set_dotted(content, key, copy.deepcopy(value), source)  # a later key may reach into it
     return validate(Recipe, content, source)
 
 
