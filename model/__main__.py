@@ -22,7 +22,6 @@ def main() -> int:
             train_recipe(arguments.recipe, arguments.out, print)
         else:
             metrics = evaluate_checkpoint(arguments.folder, arguments.beam, arguments.ctc_weight, arguments.corpus)
-            print(f"dev: WER {metrics['dev/wer']:.1f} %  ILM perplexity {metrics['dev/ilm_perplexity']:.1f}")
             print("\n".join(set_lines(metrics)))
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -41,12 +41,12 @@ def epoch_line(metrics: dict[str, float], epochs: int) -> str:
         f"perplexity {metrics['dev/perplexity']:.2f}  ILM perplexity {metrics['dev/ilm_perplexity']:.1f}  "
         f"{metrics['train/seconds'] + metrics['dev/seconds']:.0f} s"
     )
-    return "\n".join([line, *set_lines(metrics)])
+    return "\n".join([line, *set_lines({key: metrics[key] for key in metrics if not key.startswith("dev/")})])
 
 
 def set_lines(metrics: dict[str, float]) -> list[str]:
-    """WER and internal-LM perplexity of each test set and each domain, a line each."""
-    sets = [key.removesuffix("/wer") for key in metrics if key.endswith("/wer") and key != "dev/wer"]
+    """WER and internal-LM perplexity of each set and each domain, a line each."""
+    sets = [key.removesuffix("/wer") for key in metrics if key.endswith("/wer")]
     return [
         f"{name}: WER {metrics[f'{name}/wer']:.1f} %  ILM perplexity {metrics[f'{name}/ilm_perplexity']:.1f}"
         for name in sets
@@ -60,7 +60,7 @@ def evaluate_checkpoint(
 
     The scored utterances are written to `folder`/evaluation.
     """
-    latest = checkpoint.latest_checkpoint(folder / "checkpoints")
+    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
     if latest is None:
         raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
     trained = read_recipe(folder / "recipe.yaml")

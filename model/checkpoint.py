@@ -4,6 +4,7 @@ model.safetensors       weights
 optimiser.safetensors   AdamW's moments and step counts, named after the parameters
 state.json              epoch, optimiser steps and seeds, of which schedule, sampler and random state are functions:
                         every epoch draws its order and its random numbers from the seeds and its own number
+reported                there once the epoch's report was made
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -22,16 +23,23 @@ from torch import Tensor, nn
 from model.errors import UserError
 from model.recipe import Recipe
 
+CHECKPOINTS = "checkpoints"  # a run's folder of them
+REPORTED = "reported"
+
 
 @dataclass(frozen=True)
 class State:
-    """Where a training is: epochs and optimiser steps done, and the seeds that order and randomness come from."""
+    """Where a training is: epochs and optimiser steps done, and the seeds that order and randomness come from.
+
+    `losses` are the means over the last epoch's steps, so that a report can be made again from the checkpoint.
+    """
 
     epoch: int
     step: int
     seed: int
     sampler_seed: int
     recipe_hash: str
+    losses: dict[str, float] = field(default_factory=dict)
 
 
 def start_state(recipe: Recipe) -> State:
@@ -60,6 +68,19 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("epoch-*"), default=None)
 
 
+def mark_reported(folder: Path) -> None:
+    """Note that the newest checkpoint's epoch was reported."""
+    latest = latest_checkpoint(folder)
+    assert latest is not None
+    (latest / REPORTED).touch()
+
+
+def is_reported(folder: Path) -> bool:
+    """Whether the newest checkpoint's epoch was reported."""
+    latest = latest_checkpoint(folder)
+    return latest is not None and (latest / REPORTED).is_file()
+
+
 def load_state(path: Path, recipe: Recipe) -> State:
     """The state of a checkpoint; one of another recipe is a UserError."""
     state = State(**json.loads((path / "state.json").read_text()))
@@ -85,14 +106,10 @@ def load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimize
     """AdamW's moments and step counts."""
     moments = load_file(path / "optimiser.safetensors")
     for name, parameter in model.named_parameters():
-        kept = {
-            key: moments[f"{name}/{key}"] for key in ("step", "exp_avg", "exp_avg_sq") if f"{name}/{key}" in moments
+        kept = {key: moments.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
+        optimiser.state[parameter] = {
+            key: value.to(parameter.device) for key, value in kept.items() if value is not None
         }
-        if kept:
-            device = parameter.device
-            optimiser.state[parameter] = {
-                key: value if key == "step" else value.to(device) for key, value in kept.items()
-            }
 
 
 def _moments(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -33,8 +33,8 @@ def decode(
 ) -> list[list[Hypothesis]]:
     """The n-best list of every utterance, best first: (token ids without bos, score).
 
-    features (B, T, 80), lengths (B,) in frames. `max_length` counts bos; by default an utterance gets at most as many
-    tokens as it has encoder frames. With `ctc_weight` 0 the CTC head is not used.
+    features (B, T, 80), lengths (B,) in frames. `max_length` counts bos; by default an utterance gets at most one token
+    for each of its own encoder frames and eos. With `ctc_weight` 0 the CTC head is not used.
     """
     encoded = model.encode(features, lengths)
     return search(model, encoded, beam, ctc_weight, max_length, length_penalty)
@@ -51,16 +51,16 @@ def search(
     """`decode` on encoder states that are already there."""
     B, device = encoded.states.shape[0], encoded.states.device
     beam = min(beam, model.decoder.final.out_features)
-    steps = (max_length or int(encoded.lengths.max()) + 2) - 1
+    limits = [max_length - 1] * B if max_length else [frames + 1 for frames in encoded.lengths.tolist()]
     audio = model.listen(encoded)
     ctc = _JointCTC(model, encoded, beam) if ctc_weight > 0 else None
-    results = [_Finished(beam, length_penalty) for _ in range(B)]
+    results = [_Finished(beam, limit, length_penalty) for limit in limits]
     tokens = torch.full((B * beam, 1), model.special.bos, device=device)
     # Hypotheses of one utterance start equal: all but the first wait until the first step has made them differ.
     scores = torch.full((B, beam), IMPOSSIBLE, device=device)
     scores[:, 0] = 0.0
     past: list[KeysValues | None] = [None] * len(model.decoder.layers)
-    for length in range(1, steps + 1):
+    for length in range(1, max(limits) + 1):
         logits, past = model.decoder.step(tokens[:, -1].view(B, beam), audio, past, length - 1)
         gain = logits.float().log_softmax(dim=-1)  # (B, K, V)
         if ctc:
@@ -75,10 +75,6 @@ def search(
         past = [(k[rows.source], v[rows.source]) for k, v in past if k is not None]  # type: ignore[misc]
         if ctc:
             ctc.extend(rows.source, rows.token)
-    for index, result in enumerate(results):
-        if not result.closed:
-            for k in range(beam):
-                result.add(tokens[index * beam + k, 1:].tolist(), float(scores[index, k]))
     return [result.best() for result in results]
 
 
@@ -92,9 +88,10 @@ class _Rows:
 
 @dataclass
 class _Finished:
-    """The best finished hypotheses of one utterance."""
+    """The best finished hypotheses of one utterance; at `limit` tokens those still running are finished as they are."""
 
     size: int
+    limit: int
     length_penalty: float
     closed: bool = False
     hypotheses: list[Hypothesis] = field(default_factory=list)
@@ -143,6 +140,10 @@ def _choose(
             running.append((utterance * beam, special.pad, IMPOSSIBLE))
         if not result.closed:
             result.close_if_settled(values[utterance][0], length)
+        if not result.closed and length == result.limit:
+            for row, token, value in running:
+                result.add([*tokens[row, 1:].tolist(), token], value)
+            result.closed = True
         sources += [one[0] for one in running]
         taken += [one[1] for one in running]
         scores.append([one[2] for one in running])

@@ -44,6 +44,10 @@ class Run:
     state: checkpoint.State
 
     @property
+    def checkpoints(self) -> Path:
+        return self.folder / checkpoint.CHECKPOINTS
+
+    @property
     def hypotheses(self) -> Path:
         return self.folder / "hypotheses"
 
@@ -52,18 +56,16 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
     """Train the recipe in `folder`, from its last checkpoint if it has one.
 
     `report` is called on every worker once an epoch, when the checkpoint is on disk; the metrics are the same on all
-    workers. The last report also holds the test sets and `finished`. A NonFiniteLossError ends the run.
+    workers. The last report also holds the test sets and `finished`. An epoch whose report did not return is reported
+    again when the run goes on. A NonFiniteLossError ends the run.
     """
     run = start(recipe, folder, current_workers())
+    if run.state.epoch and not checkpoint.is_reported(run.checkpoints):
+        tell(run, report)  # it was stopped between a checkpoint and its report
     while run.state.epoch < recipe.training.epochs:
-        began = time.monotonic()
-        losses = train_epoch(run)
-        metrics = {"epoch": run.state.epoch, **losses, "train/seconds": time.monotonic() - began}
-        metrics |= score_dev(run)
+        train_epoch(run)
         save(run)
-        if run.state.epoch == recipe.training.epochs:
-            metrics |= finish(run)
-        report(metrics)
+        tell(run, report)
 
 
 def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
@@ -74,7 +76,7 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
     model = Recogniser(recipe).to(workers.device)
     optimiser = make_optimiser(model, recipe.optimiser)
     state = checkpoint.start_state(recipe)
-    latest = checkpoint.latest_checkpoint(folder / "checkpoints")
+    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
     if latest:
         state = checkpoint.load_state(latest, recipe)
         checkpoint.load_weights(latest, model)
@@ -89,8 +91,9 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
     return Run(recipe, folder, workers, corpus, tokenizer, model, parallel, optimiser, training, dev, state)
 
 
-def train_epoch(run: Run) -> dict[str, float]:
-    """All steps of the next epoch; the mean of each loss term over them."""
+def train_epoch(run: Run) -> None:
+    """All steps of the next epoch; the state then holds the mean of each loss term over them."""
+    began = time.monotonic()
     settings, workers, epoch = run.recipe.optimiser, run.workers, run.state.epoch
     torch.manual_seed(_epoch_seed(run.state, workers.rank))
     plan = run.training.plan(epoch)
@@ -99,19 +102,38 @@ def train_epoch(run: Run) -> dict[str, float]:
     for index, batch in enumerate(plan):
         progress = (epoch + index / len(plan)) / run.recipe.training.epochs
         rate = learning_rate(settings, run.state.step + index, progress)
-        parts = run.training.share(batch, workers.rank, workers.world, settings.accumulate, run.state.seed + epoch)
-        parts = [part.to(workers.device) for part in parts]
+        share = run.training.share(batch, workers.rank, workers.world, settings.accumulate, run.state.seed + epoch)
+        parts = [part.to(workers.device) for part in share]
         done = train_step(run.parallel, parts, run.optimiser, rate, settings.clip_norm, run.recipe.training.precision)
-        for losses in done:
-            sums += torch.stack((losses.total, losses.ctc, losses.attention)).detach()
-    run.state = replace(run.state, epoch=epoch + 1, step=run.state.step + len(plan))
+        for part in done:
+            sums += torch.stack((part.total, part.ctc, part.attention)).detach()
     total, ctc, attention = (value / len(plan) for value in workers.summed(sums.tolist()))
-    return {"train/loss": total, "train/loss_ctc": ctc, "train/loss_attention": attention}
+    losses = {"train/loss": total, "train/loss_ctc": ctc, "train/loss_attention": attention}
+    losses["train/seconds"] = time.monotonic() - began
+    run.state = replace(run.state, epoch=epoch + 1, step=run.state.step + len(plan), losses=losses)
 
 
 def _epoch_seed(state: checkpoint.State, rank: int) -> int:
     """Every epoch draws from a seed of its own: an epoch after a resume draws what it would have drawn anyway."""
     return (state.seed * 1_000_003 + state.epoch) * 1_009 + rank
+
+
+def save(run: Run) -> None:
+    """Worker 0 writes the checkpoint; nobody goes on before it is there."""
+    if run.workers.rank == 0:
+        checkpoint.save_checkpoint(run.checkpoints, run.model, run.optimiser, run.state)
+    run.workers.wait()
+
+
+def tell(run: Run, report: Report) -> None:
+    """Measure the checkpoint of this epoch and report it; after the last one, on the test sets too."""
+    metrics = {"epoch": run.state.epoch, **run.state.losses, **score_dev(run)}
+    if run.state.epoch == run.recipe.training.epochs:
+        sets = run.model, run.corpus, run.recipe.decoding, run.tokenizer, run.workers
+        metrics |= score_tests(*sets, run.hypotheses) | {"finished": 1.0}
+    report(metrics)
+    if run.workers.rank == 0:
+        checkpoint.mark_reported(run.checkpoints)
 
 
 def score_dev(run: Run) -> dict[str, float]:
@@ -120,16 +142,3 @@ def score_dev(run: Run) -> dict[str, float]:
     scored = score_set(run.model, run.dev, run.recipe.decoding, run.tokenizer, run.workers)
     write_hypotheses(scored, run.hypotheses / "dev.jsonl", run.workers)
     return set_metrics(scored, "dev") | {"dev/seconds": time.monotonic() - began}
-
-
-def save(run: Run) -> None:
-    """Worker 0 writes the checkpoint; nobody goes on before it is there."""
-    if run.workers.rank == 0:
-        checkpoint.save_checkpoint(run.folder / "checkpoints", run.model, run.optimiser, run.state)
-    run.workers.wait()
-
-
-def finish(run: Run) -> dict[str, float]:
-    """The metrics of the test sets, from the weights that were just saved."""
-    tests = score_tests(run.model, run.corpus, run.recipe.decoding, run.tokenizer, run.workers, run.hypotheses)
-    return tests | {"finished": 1.0}

@@ -23,7 +23,8 @@ def make_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.AdamW:
         {"params": [one for one in trained if one.dim() > 1], "weight_decay": settings.weight_decay},
         {"params": [one for one in trained if one.dim() <= 1], "weight_decay": 0.0},
     ]
-    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas)
+    # One fused kernel: parameter by parameter, AdamW takes a fifth of a small model's step.
+    return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
 def learning_rate(settings: Optimiser, step: int, progress: float) -> float:

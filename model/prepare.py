@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from pathlib import Path
 
+from model.data.batches import TrainingSet
 from model.data.corpus import Corpus, read_corpus
 from model.data.features import feature_store
 from model.errors import UserError
@@ -17,13 +19,17 @@ from model.tokenizer import Tokenizer, train_tokenizer
 def prepare(recipe: Recipe) -> Recipe:
     """Train the tokenizer and compute all features where they are missing.
 
-    The recipe comes back with the fingerprints of its corpus and of its initial weights.
+    The recipe comes back with the fingerprints of its corpus and of its initial weights. Training utterances that it
+    leaves out are counted aloud; a UserError when none is left.
     """
     corpus = corpus_of(recipe)
-    tokenizer_path(recipe, corpus)
+    tokenizer = tokenizer_of(recipe, corpus)
     for name, info in corpus.sets.items():
-        for speed in recipe.data.speeds if info.role == "train" else (1.0,):
-            feature_store(corpus, name, speed)
+        if info.role != "train":
+            feature_store(corpus, name)
+    for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer).left_out.items():
+        if count:
+            logging.getLogger(__name__).warning("%d training utterances are left out: %s", count, reason)
     return with_values(recipe, {"data.fingerprint": corpus.fingerprint} | _initial(recipe))
 
 

@@ -34,15 +34,7 @@ def value_at(recipe: Recipe, key: str) -> Any:
 
 def dotted_keys(recipe: Recipe) -> list[str]:
     """Every key of the recipe that holds a value, dotted."""
-
-    def walk(content: dict[str, Any], prefix: str) -> list[str]:
-        return [
-            name
-            for key, value in content.items()
-            for name in (walk(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
-        ]
-
-    return walk(recipe.model_dump(mode="json"), "")
+    return _dotted(recipe.model_dump(mode="json"))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -69,9 +61,25 @@ def _merged_data(content: dict[str, Any], corpus: str) -> dict[str, Any]:
 
 
 def _set_dotted(content: dict[str, Any], key: str, value: Any, source: str) -> None:
+    known = _dotted(content)
     *parents, last = key.split(".")
     for part in parents:
-        if not isinstance(content.get(part), dict):
-            raise UserError(f"{source}: unknown key '{key}'; {unknown_name(part, content)}")
-        content = content[part]
-    content[last] = value
+        content = content.get(part, {}) if isinstance(content, dict) else {}
+    if not isinstance(content, dict) or last not in content:
+        raise UserError(f"{source}: unknown key '{key}'; {unknown_name(key, known)}")
+    content[last] = _merged(content[last], value)
+
+
+def _merged(old: Any, new: Any) -> Any:
+    """A mapping changes the keys that it names and leaves the others as they are."""
+    if not isinstance(old, dict) or not isinstance(new, dict):
+        return new
+    return {**old, **{key: _merged(old.get(key), value) for key, value in new.items()}}
+
+
+def _dotted(content: dict[str, Any], prefix: str = "") -> list[str]:
+    return [
+        name
+        for key, value in content.items()
+        for name in (_dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+    ]

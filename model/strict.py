@@ -33,12 +33,24 @@ def validate(kind: type[T], data: Mapping[str, Any], source: str) -> T:
         raise UserError(f"{source}: {_one_line(kind, error.errors()[0])}") from None
 
 
+class _UniqueKeys(yaml.SafeLoader):
+    """YAML as it is, but a key that is given twice is an error: the last would win without a word."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        for key in keys:
+            if keys.count(key) > 1:
+                raise yaml.constructor.ConstructorError(None, None, f"key '{key}' is given twice", node.start_mark)
+        return super().construct_mapping(node, deep)
+
+
 def read_yaml(path: Path) -> dict[str, Any]:
     """The mapping in a YAML file; a file that is missing or not a mapping is a UserError."""
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the path of a YAML file") from None
+        data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = getattr(error, "strerror", None) or "it is not UTF-8 text"
+        raise UserError(f"{path}: cannot be read ({reason}); give the path of a YAML file") from None
     except yaml.YAMLError as error:
         raise UserError(f"{path}: is not valid YAML ({' '.join(str(error).split())})") from None
     if not isinstance(data, dict):
@@ -51,12 +63,15 @@ def to_yaml(value: BaseModel) -> str:
     return yaml.safe_dump(value.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
 
 
-def write_atomically(path: Path, text: str) -> None:
-    """Write `text` beside `path` and move it there, so that no reader and no crash meets half a file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+def write_atomically(path: Path, content: str | bytes) -> None:
+    """Write beside `path` and move it there, so that no reader and no crash meets half a file."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_text(text, encoding="utf-8")
-    os.replace(draft, path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        os.replace(draft, path)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from None
 
 
 def unknown_name(given: str, known: Iterable[str]) -> str:

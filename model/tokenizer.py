@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import sentencepiece
 
 from model.errors import UserError
 from model.recipe import SpecialTokens
+from model.strict import write_atomically
 
 
 class Tokenizer:
@@ -57,7 +57,4 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, path: Path, special: 
         raise UserError(
             f"tokenizer.vocabulary is {vocabulary}, which the training text cannot give: {reason}"
         ) from None
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draft = path.with_name(f".{path.name}.{os.getpid()}")
-    draft.write_bytes(buffer.getvalue())
-    os.replace(draft, path)
+    write_atomically(path, buffer.getvalue())

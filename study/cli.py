@@ -195,11 +195,20 @@ def schema(
 def prepare_demo(
     out: Annotated[Path, typer.Option(help="folder of the corpus")] = Path("corpora/demo"),
     seed: Annotated[int, typer.Option(help="equal seeds, equal bytes")] = 0,
+    train_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
+    dev_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
+    test_utterances: Annotated[int | None, typer.Option(min=1, help="of each of the three test sets")] = None,
 ) -> None:
     """Speak the demo corpus with Espeak NG (extra `demo`)."""
     from model.data.demo.build import make_demo
 
-    _say_corpus(make_demo(out, seed=seed))
+    sizes = {
+        "train_utterances": train_utterances,
+        "dev_utterances": dev_utterances,
+        "test_utterances": test_utterances,
+    }
+    given = {name: size for name, size in sizes.items() if size is not None}
+    _say_corpus(make_demo(out, seed=seed, **given))
 
 
 @prepare_app.command("table")

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
@@ -19,6 +20,7 @@ from study.trial_record import State, TrialRecord
 
 REDRAWS_PER_SECOND = 2
 PLAIN_WIDTH = 160
+FEWEST_ROWS, LINES_AROUND = 5, 8  # title, head of two lines, rule, footer
 STYLES = {
     State.RUNNING: "cyan",
     State.COMPLETE: "green",
@@ -113,10 +115,13 @@ class Board:
 
     def table(self) -> RenderableType:
         searched = list(dict.fromkeys(name for row in self.rows.values() for name in row.values))
-        table = Table(title=f"study {self._title}", title_justify="left", expand=False)
-        for name in ("trial", "name", "state", "epoch", *FIGURES, *(name.rsplit(".", 1)[-1] for name in searched)):
+        labels = [name.rsplit(".", 1)[-1].replace("_", " ") for name in searched]
+        table = Table(title=f"study {self._title}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+        for name in ("trial", "name", "state", "epoch", *FIGURES):
             table.add_column(name, justify="left" if name in ("name", "state") else "right", no_wrap=True)
-        for row in sorted(self.rows.values(), key=lambda row: row.number):
+        for label in labels:  # where it is narrow, these are folded
+            table.add_column(label, justify="right", overflow="fold")
+        for row in self._rows_that_fit():
             figures = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in FIGURES.values()]
             table.add_row(
                 f"{row.number:04d}",
@@ -127,6 +132,13 @@ class Board:
                 *(shown(row.values.get(name)) for name in searched),
             )
         return Group(table, self._footer())
+
+    def _rows_that_fit(self) -> list[Row]:
+        """The newest trials and those that run; what a screen cuts off is its end, where the running ones are."""
+        rows = sorted(self.rows.values(), key=lambda row: row.number)
+        surplus = len(rows) - max(FEWEST_ROWS, self._console.height - LINES_AROUND)
+        hidden = {row.number for row in [row for row in rows if row.state.final][: max(0, surplus)]}
+        return [row for row in rows if row.number not in hidden]
 
     def _footer(self) -> Text:
         left, waiting = self.seconds_left(), max(0, self._trials - len(self._took) - len(self._began))

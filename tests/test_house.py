@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib
+import re
 import subprocess
 from pathlib import Path
 
@@ -84,3 +85,10 @@ def test_each_room_resolves_to_this_checkout(room: str) -> None:
 def test_no_test_folder_is_a_package() -> None:
     # A package under tests/ would shadow the room of its name.
     assert not list((ROOT / "tests").rglob("__init__.py"))
+
+
+def test_the_readme_links_to_files_that_are_there() -> None:
+    text = (ROOT / "README.md").read_text()
+    assert not re.findall(r"@[A-Z]+@", text), "a placeholder was left"
+    for target in re.findall(r"\]\(([^)#]+)\)", text):
+        assert target.startswith("https://") or (ROOT / target).exists(), target

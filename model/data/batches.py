@@ -22,6 +22,7 @@ from model import encoder
 from model.augment import spec_augment
 from model.data.corpus import Corpus
 from model.data.features import FeatureStore, cuts_at_speed, feature_store
+from model.errors import UserError
 from model.frontend import FRAMES_PER_SECOND
 from model.losses import IGNORED, Counts
 from model.recipe import Augmentation, Data
@@ -94,6 +95,11 @@ class TrainingSet:
                     {**merged.labels, **utterances.labels},
                     {**merged.texts, **utterances.texts},
                 )
+        if not cuts:
+            counts = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items() if count)
+            raise UserError(
+                f"corpus {corpus.folder}: no training utterance is left ({counts}); raise the limit or lengthen them"
+            )
         self.cuts, self.utterances = CutSet.from_cuts(cuts), merged
 
     def _keep(self, utterance: str, seconds: float, utterances: Utterances) -> bool:

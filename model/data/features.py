@@ -20,6 +20,7 @@ from torch import Tensor
 
 from model import frontend
 from model.data.corpus import Corpus
+from model.errors import UserError
 from model.recipe import MEL_BINS
 from model.strict import write_atomically
 
@@ -68,9 +69,15 @@ def _compute(cuts: Iterable[MonoCut], place: Path) -> None:
     cuts = list(cuts)
     counts = [frontend.frame_count(cut.num_samples) for cut in cuts]
     starts = np.concatenate(([0], np.cumsum(counts))).tolist()
-    place.mkdir(parents=True, exist_ok=True)
     draft = place / f".{os.getpid()}.{FRAMES}"
-    frames = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=(starts[-1], MEL_BINS))
+    try:
+        place.mkdir(parents=True, exist_ok=True)
+        frames = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=(starts[-1], MEL_BINS))
+    except OSError as error:
+        raise UserError(
+            f"{place}: features cannot be kept there ({error.strerror}); make room, "
+            "or copy the corpus to where you may write"
+        ) from None
 
     def fill(cut: MonoCut, start: int, count: int) -> None:
         if count:

@@ -25,15 +25,21 @@ def text(console: Console) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_every_ending_is_told_alike_in_ledger_optuna_and_mlflow(
+def test_every_ending_is_told_alike_everywhere_and_a_finished_study_only_grows(
     ray_here: None, stub: Work, study_in: Callable[..., Path], console: Console
 ) -> None:
     seeds = {"training.seed": {"choice": [2, 3, 4]}}
-    path = study_in(search={"sampler": "grid", "recipe": seeds}, trials=3)
+    path = study_in(search={"sampler": "grid", "recipe": seeds}, trials=2)
     assert run_study(path, console=console, work=stub) == 0
     ledger = Ledger.open(Path("studies/probe"))
+    assert len(ledger.trials()) == 3
+    before = (ledger.folder / "events.jsonl").read_bytes()
+    assert run_study(path, console=console, work=stub) == 0
+    assert (ledger.folder / "events.jsonl").read_bytes() == before, "a finished study was run again"
+    assert run_study(path, trials=3, console=console, work=stub) == 0, "a finished study was not extended"
     trials = ledger.trials()
 
+    assert list(trials) == [0, 1, 2, 3]
     assert trials[0].baseline == "ed"
     ends = {
         record.values["training.seed"]: (record.state, record.reason) for record in trials.values() if record.number
@@ -60,20 +66,6 @@ def test_every_ending_is_told_alike_in_ledger_optuna_and_mlflow(
     assert "decred-study train studies/probe/best-recipe.yaml" in text(console)
     failed = next(record.number for record in trials.values() if record.values.get("training.seed") == 4)
     assert "loss is nan at step 7" in (ledger.trial_folder(failed) / "error-0.txt").read_text()
-
-    before = (ledger.folder / "events.jsonl").read_bytes()
-    assert run_study(path, console=console, work=stub) == 0
-    assert (ledger.folder / "events.jsonl").read_bytes() == before, "a finished study was run again"
-
-
-def test_more_trials_extend_a_finished_study(
-    ray_here: None, stub: Work, study_in: Callable[..., Path], console: Console
-) -> None:
-    path = study_in(baselines=[], early_stopping={"rule": "none"})
-    assert run_study(path, console=console, work=stub) == 0
-    assert run_study(path, trials=2, console=console, work=stub) == 0
-    trials = Ledger.open(Path("studies/probe")).trials()
-    assert [record.state for record in trials.values()] == [State.COMPLETE] * 2
 
 
 _OPTUNA = {State.COMPLETE: "COMPLETE", State.PRUNED: "PRUNED", State.FAILED: "FAIL"}

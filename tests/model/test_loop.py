@@ -50,10 +50,26 @@ def test_first_epochs_and_the_rest_equal_all_epochs_bit_for_bit(make_recipe, tmp
         train(recipe, tmp_path / "parts", stop_after_one)
     torch.rand(11)  # whatever else drew random numbers
     train(recipe, tmp_path / "parts", parts.append)
-    assert [without_clock(one) for one in parts] == [without_clock(one) for one in whole]
+    assert parts[0]["epoch"] == parts[1]["epoch"] == 1, "an epoch whose report did not return is reported again"
+    assert [without_clock(one) for one in parts] == [without_clock(one) for one in (whole[0], *whole)]
     ours, theirs = weights(tmp_path / "parts"), weights(tmp_path / "whole")
     assert ours.keys() == theirs.keys()
     assert all(torch.equal(value, theirs[name]) for name, value in ours.items())
+
+
+def test_a_run_stopped_before_its_last_report_still_makes_it(make_recipe, run_folder: Path) -> None:
+    recipe = make_recipe({"training.epochs": 1})
+
+    def stop(_: dict[str, float]) -> None:
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(recipe, run_folder, stop)
+    reports: list[dict[str, float]] = []
+    train(recipe, run_folder, reports.append)
+    assert [one.get("finished") for one in reports] == [1.0]
+    train(recipe, run_folder, reports.append)
+    assert len(reports) == 1, "a finished run has nothing left to report"
 
 
 def test_only_the_last_report_has_the_test_sets_and_says_finished(make_recipe, run_folder: Path) -> None:
@@ -92,7 +108,11 @@ def _first_losses(rank: int, world: int, recipe: Recipe, place: str) -> None:
 
 
 def _two_epochs(run: Run) -> list[dict[str, float]]:
-    return [train_epoch(run), train_epoch(run)]
+    losses = []
+    for _ in range(2):
+        train_epoch(run)
+        losses.append(without_clock(run.state.losses))
+    return losses
 
 
 def test_two_workers_train_what_one_does_with_the_same_global_batch(make_recipe, tmp_path: Path) -> None:

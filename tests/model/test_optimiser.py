@@ -61,3 +61,16 @@ def test_a_batch_in_parts_takes_the_step_of_the_whole(make_recipe) -> None:
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
     for name, value in results[0][1].items():
         torch.testing.assert_close(value, results[1][1][name], atol=2e-3, rtol=0)
+
+
+def test_bf16_autocast_trains_to_nearly_the_same_loss_and_keeps_weights_in_fp32(make_recipe) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
+        features = torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(1))
+        done = train_step(model, [batch_of(features)], make_optimiser(model, SETTINGS), 1e-3, 5.0, precision)
+        losses[precision] = float(done[0].total.detach())
+        assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert losses["bf16"] != losses["fp32"]

@@ -127,3 +127,9 @@ def test_a_trial_and_a_single_run_go_out_in_the_published_layout(
         assert said.output.endswith(f"recipe {recipe.hash}, written to {out} in the published layout\n")
         back = load_pretrained(out).state_dict()
         assert all(value.equal(back[name]) for name, value in trained.state_dict().items())
+
+
+def test_the_demo_can_be_made_small(tmp_path: Path) -> None:
+    sizes = ("--train-utterances", "24", "--dev-utterances", "4", "--test-utterances", "4")
+    said = CliRunner().invoke(app, ["prepare", "demo", "--out", str(tmp_path / "demo"), *sizes], catch_exceptions=False)
+    assert "train 24, dev 4, test-in 4, test-ood-text 4, test-ood-voice 4 utterances" in said.output.replace("\n", " ")

@@ -67,5 +67,18 @@ def test_the_table_has_a_line_a_trial_with_its_figures_and_values() -> None:
         assert word in text
 
 
+def test_on_a_small_screen_the_newest_trials_are_seen() -> None:
+    shown, console, _ = board(terminal=True)
+    console.height = 20
+    for number in range(50):
+        shown.started(proposal(number))
+        shown.ended(number, State.COMPLETE, None, {})
+    console.print(shown.table())
+    text = "\n".join(said(console))
+    assert "0049" in text
+    assert "0001" not in text
+    assert len(said(console)) <= 20
+
+
 def test_durations_are_short() -> None:
     assert [duration(seconds) for seconds in (40, 720, 3900)] == ["40 s", "12 min", "1:05 h"]

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.errors import UserError
+from model.recipe_files import named_recipe, with_values
+from model.strict import read_yaml, write_atomically
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (b"a: 1\nb: 2\na: 3\n", "is not valid YAML .*key 'a' is given twice"),
+        (b"a: [1, 2\n", "is not valid YAML"),
+        (b"- 1\n", "holds list, but must be a mapping of keys to values"),
+        (b"\xff\xfe\x00", r"cannot be read \(it is not UTF-8 text\)"),
+    ],
+)
+def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+    (tmp_path / "file.yaml").write_bytes(content)
+    with pytest.raises(UserError, match=words) as caught:
+        read_yaml(tmp_path / "file.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"none.yaml: cannot be read \(No such file or directory\)"):
+        read_yaml(tmp_path / "none.yaml")
+
+
+def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match=r"file/below.yaml: cannot be written \(.*\); give a place that can be"):
+        write_atomically(tmp_path / "file" / "below.yaml", "a: 1\n")
+
+
+def test_a_mapping_changes_only_the_keys_that_it_names() -> None:
+    tiny = named_recipe("tiny", "x")
+    changed = with_values(tiny, {"decoder": {"layers": 8}})
+    assert changed == with_values(tiny, {"decoder.layers": 8})
+    assert changed.decoder.width == tiny.decoder.width
+
+
+@pytest.mark.parametrize(
+    ("key", "near"),
+    [
+        ("epochs", "training.epochs"),
+        ("training.epoch", "training.epochs"),
+        ("training.epochs.x", "training.epochs"),
+        ("optimiser.learning_rat", "optimiser.learning_rate"),
+    ],
+)
+def test_an_unknown_dotted_key_is_answered_with_the_nearest(key: str, near: str) -> None:
+    with pytest.raises(UserError, match=f"recipe: unknown key '{key}'; did you mean '{near}'"):
+        with_values(named_recipe("tiny", "x"), {key: 1})
