@@ -26,6 +26,7 @@ from model.published_layout import (
     own_tensors,
     position_rates,
     published_tensors,
+    unused_tensors,
 )
 from model.recogniser import Recogniser
 from model.strict import write_atomically
@@ -41,8 +42,11 @@ def load_pretrained(folder: str | Path) -> Recogniser:
     tensors = read_tensors(folder)
     recipe = recipe_of(config, f"{BLANK}.weight" in tensors, _name(folder), str(folder / CONFIG))
     model = Recogniser(recipe)
-    _check_tensors(tensors, published_tensors(model, config), folder / WEIGHTS)
-    _check_positions(tensors, recipe.decoder.width, folder / WEIGHTS)
+    _check_tensors(tensors, published_tensors(model, config) | unused_tensors(config), folder / WEIGHTS)
+    if not torch.allclose(tensors[POSITION_RATES].float(), position_rates(recipe.decoder.width), rtol=1e-2):
+        raise UserError(
+            f"{folder / WEIGHTS}: tensor '{POSITION_RATES}' holds other rates than the sinusoids that are implemented"
+        )
     model.load_state_dict(own_tensors(tensors, model, config))
     generation = _read_json(folder / GENERATION) if (folder / GENERATION).exists() else None
     model.origin = Origin(config, generation, {name: tensors[name] for name in UNUSED if name in tensors})
@@ -50,10 +54,14 @@ def load_pretrained(folder: str | Path) -> Recogniser:
 
 
 def save_pretrained(model: Recogniser, folder: str | Path) -> None:
-    """Write the model in the published layout; what `load_pretrained` found beyond the weights goes out again."""
+    """Write the model in the published layout; what `load_pretrained` found beyond the weights goes out again.
+
+    The published implementation lets padding in whatever the model was trained with: there, utterances of a batch give
+    what they give here when `encoder.padding` is published. A recipe that the layout cannot hold is a UserError.
+    """
     folder, origin = Path(folder), model.origin
     config = config_of(model.recipe, origin.config if origin else None)
-    tensors = published_tensors(model, config) | _unused(model)
+    tensors = published_tensors(model, config) | (origin.unused if origin else unused_tensors(config))
     folder.mkdir(parents=True, exist_ok=True)
     draft = folder / f".{WEIGHTS}.{os.getpid()}"
     save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, draft, {"format": "pt"})
@@ -102,18 +110,6 @@ def _check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pa
             raise UserError(
                 f"{path}: tensor '{name}' has type {found[name].dtype}, but must hold floating-point numbers"
             )
-
-
-def _check_positions(tensors: Mapping[str, Tensor], width: int, path: Path) -> None:
-    stored, known = tensors.get(POSITION_RATES), position_rates(width)
-    if stored is not None and (stored.shape != known.shape or not torch.allclose(stored.float(), known, rtol=1e-2)):
-        raise UserError(f"{path}: tensor '{POSITION_RATES}' holds other rates than the sinusoids that are implemented")
-
-
-def _unused(model: Recogniser) -> dict[str, Tensor]:
-    if model.origin:
-        return model.origin.unused
-    return {POSITION_RATES: position_rates(model.recipe.decoder.width)}
 
 
 def _others(names: list[str]) -> str:

@@ -22,7 +22,8 @@ def config_of(recipe: Recipe, origin: Config | None) -> Config:
         put(config, key, value, replace=True)
     encoder, decoder, sizes = config["encoder"], config["decoder"], recipe.encoder
     encoder |= {"output_hidden_size": sizes.width, "conv_dim": [sizes.channels, sizes.channels]}
-    if sizes.convolution_padding or "conv_padding" in encoder:
+    own_blank = recipe.tokenizer.special.blank is None
+    if own_blank or "conv_padding" in encoder or sizes.convolution_padding:  # the training code pads unless told
         encoder["conv_padding"] = [sizes.convolution_padding] * 2
     if recipe.tokenizer.special.blank is not None:
         encoder["pad_token_id"] = recipe.tokenizer.special.blank

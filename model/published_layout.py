@@ -115,6 +115,14 @@ def own_tensors(tensors: Mapping[str, Tensor], model: Recogniser, config: Config
     return state
 
 
+def unused_tensors(config: Config) -> dict[str, Tensor]:
+    """What the config's files hold beside the weights: the decoder's sinusoids, and the encoder's state of a mask."""
+    tensors = {POSITION_RATES: position_rates(config["decoder"]["n_embd"])}
+    if config["encoder"].get("mask_time_prob", 0.05) > 0 or config["encoder"].get("mask_feature_prob", 0.0) > 0:
+        tensors[MASK_STATE] = torch.zeros(config["encoder"]["hidden_size"])
+    return tensors
+
+
 def position_rates(width: int) -> Tensor:
     """What the released decoder stores beside its weights: the rate of each sinusoid, (width / 2,)."""
     return 1.0 / 10000.0 ** (torch.arange(0.0, width, 2.0) / width)

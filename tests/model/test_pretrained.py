@@ -146,6 +146,10 @@ def _edit_tensors(folder: Path, change: Edit) -> None:
             "model.safetensors: tensor 'decoder.lm_head.weight' is missing; the file must hold every tensor",
         ),
         (
+            lambda t: t.pop("encoder.wav2vec2.masked_spec_embed"),
+            "tensor 'encoder.wav2vec2.masked_spec_embed' is missing; the file must hold every tensor",
+        ),
+        (
             lambda t: t.update({"decoder.extra.weight": torch.zeros(2)}),
             "model.safetensors: tensor 'decoder.extra.weight' is unknown; the file must hold no tensor beyond",
         ),
