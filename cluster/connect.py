@@ -8,10 +8,13 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import signal
+import socket
 from collections.abc import Iterator
 from typing import Any
+from urllib.parse import urlsplit
 
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, first_line
 from cluster.resources import Node, this_machine
 
 # What Ray Train and Tune read from the environment. Every line takes away seconds of a trial or lines of noise.
@@ -34,6 +37,8 @@ SETTINGS = {
 }
 OBJECT_STORE_BYTES = 200 * 1024**2  # data goes through the disk; only recipes and metrics travel
 SHUTDOWN_SECONDS = 5.0
+PROBE_SECONDS = 4.0
+STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 @contextlib.contextmanager
@@ -68,23 +73,49 @@ def _start(ray: Any, address: str | None, cpus: int | None) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
     if address is None:
         machine = this_machine()
-        ray.init(
-            address="local",
-            num_cpus=cpus or int(machine.cpus),
-            num_gpus=int(machine.gpus),
-            object_store_memory=OBJECT_STORE_BYTES,
-            include_dashboard=False,
-            **quiet,
-        )
+        with _stop_signals_for_us_alone():
+            ray.init(
+                address="local",
+                num_cpus=cpus or int(machine.cpus),
+                num_gpus=int(machine.gpus),
+                object_store_memory=OBJECT_STORE_BYTES,
+                include_dashboard=False,
+                **quiet,
+            )
         return
     try:
         ray.init(address=address, runtime_env={"env_vars": _train_settings()}, **quiet)
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise ClusterError(
-            f"address '{address}' does not answer as a Ray cluster ({reason}); "
-            "give the address that `ray start --head` printed, or leave --address out"
-        ) from None
+        raise _no_answer(address, error) from None
+
+
+def probe(address: str) -> None:
+    """A ClusterError, within seconds, where nothing listens at HOST:PORT; Ray itself would try for a minute."""
+    parts = urlsplit(address if "://" in address else f"ray://{address}")
+    try:
+        host, port = parts.hostname, parts.port
+        if host is not None and port is not None:  # `auto` is looked up by Ray, quickly
+            socket.create_connection((host, port), PROBE_SECONDS).close()
+    except (OSError, ValueError) as error:
+        raise _no_answer(address, error) from None
+
+
+def _no_answer(address: str, error: BaseException) -> ClusterError:
+    return ClusterError(
+        f"address '{address}' does not answer as a Ray cluster ({first_line(error)}); "
+        "give the address that `ray start --head` printed, or leave --address out"
+    )
+
+
+@contextlib.contextmanager
+def _stop_signals_for_us_alone() -> Iterator[None]:
+    """Processes started in the block never see SIGINT or SIGTERM: timeout, Slurm and systemd send it to all at once,
+    and a study that is stopped ends its Ray in order. They end by SIGKILL, or with this process."""
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _train_settings() -> dict[str, str]:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cluster.connect import SETTINGS
-from cluster.errors import ClusterError
+from cluster.errors import ClusterError, first_line
 
 UPLOAD_LIMIT = 100 * 1024**2  # bytes; the Jobs API refuses more with HTTP 413, whatever its client warns of
 LEFT_OUT = shutil.ignore_patterns("__pycache__", "*.pyc", ".*")
@@ -26,9 +26,8 @@ def submit(address: str, folder: Path, command: str, env: dict[str, str] | None 
             runtime_env={"working_dir": str(folder), "env_vars": SETTINGS | (env or {})},
         )
     except (ConnectionError, RuntimeError, ValueError, OSError) as error:
-        reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise ClusterError(
-            f"address '{address}' does not take jobs ({reason}); give the dashboard's address, http://HEAD:8265"
+            f"address '{address}' does not take jobs ({first_line(error)}); give the dashboard's address, http://HEAD:8265"
         ) from None
 
 

@@ -20,14 +20,12 @@ from typing import Any
 from model.errors import UserError
 from model.recipe import Recipe
 from model.strict import read_yaml, to_yaml, validate, write_atomically
-from study.manifest import manifest
+from study.lock import unwritable
 from study.study_file import Search, StudyFile
 from study.trial_record import State, TrialRecord, folded
 
 STUDY, BASE_RECIPE, MANIFEST, EVENTS = "study.yaml", "base_recipe.yaml", "manifest.json", "events.jsonl"
 _NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points"}  # how points are found, not which there are
-
-__all__ = ["Ledger", "State", "TrialRecord", "manifest"]
 
 
 class Ledger:
@@ -48,9 +46,8 @@ class Ledger:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / STUDY).exists():
-                ledger = cls.open(folder)
-                _refuse_change(folder, ledger, study_file, base_recipe)
-                manifest = ledger.manifest
+                cls.refuse_other(folder, study_file, base_recipe)
+                manifest = cls.open(folder).manifest
             else:
                 write_atomically(folder / BASE_RECIPE, to_yaml(base_recipe))
                 write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
@@ -59,11 +56,14 @@ class Ledger:
             with (folder / EVENTS).open("ab"):
                 pass
         except OSError as error:
-            raise UserError(
-                f"study folder {folder} cannot be written ({error.strerror or error}); "
-                "make it writable or set 'storage' to another folder"
-            ) from None
+            raise unwritable(folder, error) from None
         return cls(folder, study_file, base_recipe, manifest)
+
+    @classmethod
+    def refuse_other(cls, folder: Path, study_file: StudyFile, base_recipe: Recipe) -> None:
+        """A UserError where the folder holds a study of another space, objective, corpus or base recipe."""
+        if (folder / STUDY).exists():
+            _refuse_change(folder, cls.open(folder), study_file, base_recipe)
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
@@ -105,6 +105,12 @@ class Ledger:
     ) -> None:
         """`metrics` are final ones, beyond the last epoch's: the figures of the test sets."""
         self.append("trial_ended", number=number, state=state.value, reason=reason, metrics=metrics or {})
+
+    def trial_infeasible(self, number: int, values: dict[str, Any], reason: str) -> None:
+        """A sampled point that makes no recipe: it has an end and no start."""
+        self.append(
+            "trial_ended", number=number, state=State.INFEASIBLE.value, reason=reason, values=values, metrics={}
+        )
 
     def events(self) -> list[dict[str, Any]]:
         """Every whole event; a last line that a crash tore is left out."""

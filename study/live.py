@@ -8,27 +8,18 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from rich import box
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
-from rich.table import Table
 from rich.text import Text
 
-from study.optuna_adapter import Proposal
+from study.optuna_adapter import Proposal, Refused
+from study.results import STYLES, label, shown, trial_table
 from study.trial_record import State, TrialRecord
 
 REDRAWS_PER_SECOND = 2
 PLAIN_WIDTH = 160
 FEWEST_ROWS, LINES_AROUND = 5, 8  # title, head of two lines, rule, footer
-STYLES = {
-    State.RUNNING: "cyan",
-    State.COMPLETE: "green",
-    State.PRUNED: "yellow",
-    State.FAILED: "red",
-    State.INFEASIBLE: "red",
-    State.INTERRUPTED: "magenta",
-}
 
 
 @dataclass
@@ -96,6 +87,13 @@ class Board:
         left = self.seconds_left() if state.final else None
         self._say(number, str(state), "; ".join(part for part in (reason, left and f"{duration(left)} left") if part))
 
+    def infeasible(self, refused: Refused) -> None:
+        """A trial that ends before it starts."""
+        number, state = refused.number, State.INFEASIBLE
+        self.rows[number] = Row(number, "", refused.values, 0, state, reason=refused.reason)
+        self._trials -= 1
+        self._say(number, str(state), refused.reason)
+
     def seconds_left(self) -> float | None:
         """From the trials of this session so far; None before the first one has told anything."""
         now = self._clock()
@@ -115,19 +113,16 @@ class Board:
 
     def table(self) -> RenderableType:
         searched = list(dict.fromkeys(name for row in self.rows.values() for name in row.values))
-        labels = [name.rsplit(".", 1)[-1].replace("_", " ") for name in searched]
-        table = Table(title=f"study {self._title}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
-        for name in ("trial", "name", "state", "epoch", *FIGURES):
-            table.add_column(name, justify="left" if name in ("name", "state") else "right", no_wrap=True)
-        for label in labels:  # where it is narrow, these are folded
-            table.add_column(label, justify="right", overflow="fold")
+        table = trial_table(self._title, ("trial", "name", "state", "epoch", *FIGURES))
+        for name in searched:  # where it is narrow, these are folded
+            table.add_column(label(name), justify="right", overflow="fold")
         for row in self._rows_that_fit():
             figures = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in FIGURES.values()]
             table.add_row(
                 f"{row.number:04d}",
                 row.name,
-                Text(str(row.state), style=STYLES.get(row.state, "")),
-                f"{row.epoch}/{row.epochs}",
+                Text(str(row.state), style=STYLES[row.state]),
+                f"{row.epoch}/{row.epochs}" if row.epochs else "-",
                 *figures,
                 *(shown(row.values.get(name)) for name in searched),
             )
@@ -168,13 +163,6 @@ def screen() -> Console:
     """Standard output; wide where it is no terminal, because a file has no edge to keep within."""
     console = Console()
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
-
-
-def shown(value: Any) -> str:
-    """A searched value, short."""
-    if isinstance(value, float):
-        return f"{value:.3g}"
-    return "-" if value is None else str(value)
 
 
 def duration(seconds: float) -> str:

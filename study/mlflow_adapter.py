@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-import contextlib
 import functools
 import logging
-import os
-import socket
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
-from urllib.parse import urlparse
 
 from model.errors import UserError
+from study.mlflow_store import brief, client_of, patience, store_uri
 from study.trial_record import State, TrialRecord
 
 if TYPE_CHECKING:
@@ -28,10 +24,8 @@ logger = logging.getLogger(__name__)
 PARENT = "mlflow.parentRunId"  # what MLflow's page nests runs by
 STUDY, NUMBER, STATE, REASON, EPOCH = "study.id", "trial.number", "trial.state", "trial.reason", "trial.epoch"
 _STATUS = {State.RUNNING: "RUNNING", State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.INTERRUPTED: "KILLED"}
-_CHECK_PATIENCE = 3  # seconds for a server to answer before a study starts
 _CALL_PATIENCE = 10  # seconds that a tracking call may hold up a study
 _MOST_REASON = 5000  # characters that MLflow takes in a tag
-_DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 P = ParamSpec("P")
 T = TypeVar("T", bound="Tracker")
@@ -45,10 +39,10 @@ def _never_in_the_way(
     @functools.wraps(method)
     def guarded(self: T, *args: P.args, **kwargs: P.kwargs) -> None:
         try:
-            with _patience(_CALL_PATIENCE):
+            with patience(_CALL_PATIENCE):
                 method(self, *args, **kwargs)
         except Exception as error:  # MLflow, its database and its HTTP client each raise their own
-            logger.warning("tracking: %s was not recorded in %s (%s)", method.__name__, self.uri, _brief(error))
+            logger.warning("tracking: %s was not recorded in %s (%s)", method.__name__, self.uri, brief(error))
 
     return guarded
 
@@ -62,33 +56,51 @@ class Tracker:
         self._study_id = study_id or study_name
         self._trials: dict[int, str] = {}  # trial number -> run id
         self._last_epoch: dict[int, int] = {}
+        self._ended: set[int] = set()  # trials whose run has their end
         try:
-            with _patience(_CALL_PATIENCE):
-                self._client = _client(self.uri)
+            with patience(_CALL_PATIENCE):
+                self._client = client_of(self.uri)
                 self._experiment = _experiment(self._client, study_name, _artifacts(self.uri, folder))
                 self._parent = self._find_parent() or self._create_parent(study_name)
                 self._find_trials()
         except Exception as error:  # as above; this one is met before anything ran
-            raise UserError(f"tracking {self.uri} cannot be opened ({_brief(error)}); correct 'tracking'") from None
+            raise UserError(f"tracking {self.uri} cannot be opened ({brief(error)}); correct 'tracking'") from None
 
     @_never_in_the_way
     def trial_started(self, proposal: Proposal) -> None:
-        from mlflow.entities import Param, RunTag
+        self._start(proposal.number, proposal.baseline, {**proposal.values, "recipe_hash": proposal.recipe.hash})
 
-        run_id = self._run(proposal.number, proposal.baseline)
-        self._client.update_run(run_id, status="RUNNING")
-        params = {**proposal.values, "recipe_hash": proposal.recipe.hash}
-        if proposal.baseline:
-            params["baseline"] = proposal.baseline
-        self._client.log_batch(
-            run_id,
-            params=[Param(name, str(value)) for name, value in params.items()],
-            tags=[RunTag(STATE, State.RUNNING.value)],
-        )
+    @_never_in_the_way
+    def recorded(self, record: TrialRecord, artifacts: Sequence[Path] = ()) -> None:
+        """A trial that has ended, whole, from the ledger; nothing where its run has heard of the end already."""
+        if record.number in self._ended:
+            return
+        params = {**record.values, "recipe_hash": record.recipe_hash}
+        self._start(record.number, record.baseline, {name: value for name, value in params.items() if value != ""})
+        for epoch in record.epochs:
+            self._epoch(record.number, int(epoch["epoch"]), {name: epoch[name] for name in epoch if name != "epoch"})
+        last = record.epochs[-1] if record.epochs else {}
+        final = {name: value for name, value in record.metrics.items() if name not in last}
+        self._end(record.number, record.state, record.reason, final, artifacts)
 
     @_never_in_the_way
     def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         """One point of every curve. An epoch that was already recorded, before a resume, is not recorded twice."""
+        self._epoch(number, epoch, metrics)
+
+    def _start(self, number: int, baseline: str | None, params: Mapping[str, Any]) -> None:
+        from mlflow.entities import Param, RunTag
+
+        run_id = self._run(number, baseline)
+        self._client.update_run(run_id, status="RUNNING")
+        named = {**params, "baseline": baseline} if baseline else params
+        self._client.log_batch(
+            run_id,
+            params=[Param(name, str(value)) for name, value in named.items()],
+            tags=[RunTag(STATE, State.RUNNING.value)],
+        )
+
+    def _epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
         from mlflow.entities import RunTag
 
         if epoch <= self._last_epoch.get(number, 0):
@@ -107,11 +119,16 @@ class Tracker:
         artifacts: Sequence[Path] = (),
     ) -> None:
         """`metrics` are final ones, beyond the last epoch's: the figures of the test sets."""
+        self._end(number, state, reason, metrics or {}, artifacts)
+
+    def _end(
+        self, number: int, state: State, reason: str | None, metrics: Mapping[str, float], artifacts: Sequence[Path]
+    ) -> None:
         from mlflow.entities import RunTag
 
         run_id = self._run(number)
         tags = [RunTag(STATE, state.value), RunTag(REASON, (reason or "")[:_MOST_REASON])]
-        self._client.log_batch(run_id, metrics=_metrics(metrics or {}, self._last_epoch.get(number, 0)), tags=tags)
+        self._client.log_batch(run_id, metrics=_metrics(metrics, self._last_epoch.get(number, 0)), tags=tags)
         # The status before the files: a full disk must not leave a run that looks alive.
         self._client.set_terminated(run_id, _STATUS.get(state, "FAILED"))
         for path in artifacts:
@@ -151,55 +168,8 @@ class Tracker:
             number = int(run.data.tags[NUMBER])
             self._trials[number] = run.info.run_id
             self._last_epoch[number] = int(run.data.tags.get(EPOCH, 0))
-
-
-def store_uri(uri: str | None, folder: Path) -> str:
-    """Where a study's runs are kept: `uri`, or SQLite in the study folder."""
-    return uri or f"sqlite:///{folder.resolve()}/mlflow.db"
-
-
-def check_uri(uri: str) -> None:
-    """Refuse, within seconds, a tracking URI that nothing answers at."""
-    parts = urlparse(uri)
-    scheme = parts.scheme.split("+")[0]
-    if scheme not in ("http", "https", *_DATABASES):
-        raise UserError(
-            f"tracking is '{uri}', but must be a server (http://host:port) or a database (sqlite:///file.db, "
-            "postgresql://...); correct it, or leave it out for SQLite in the study folder"
-        )
-    if scheme == "sqlite":
-        folder = Path(parts.path.removeprefix("/") or ".").parent
-        if not folder.is_dir():
-            raise UserError(f"tracking is '{uri}', but the folder {folder} does not exist; make it or correct the path")
-        return
-    try:
-        port = parts.port or {"http": 80, "https": 443, "mysql": 3306}.get(scheme, 5432)
-        socket.create_connection((parts.hostname or "localhost", port), _CHECK_PATIENCE).close()
-        if scheme in ("http", "https"):
-            with _patience(_CHECK_PATIENCE):
-                _client(uri).search_experiments(max_results=1)
-    except Exception as error:  # sockets, MLflow and its HTTP client each raise their own
-        raise UserError(
-            f"tracking {uri} does not answer ({_brief(error)}); start the server, correct the URI, "
-            "or leave it out for SQLite in the study folder"
-        ) from None
-
-
-def ui_command(uri: str, host: str, port: int) -> list[str]:
-    """The command that opens MLflow's page on a store."""
-    if uri.startswith("http"):
-        raise UserError(f"tracking is {uri}, which is a server with a page of its own; open it in a browser")
-    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
-
-
-def _client(uri: str) -> MlflowClient:
-    # MLflow sends usage figures to its makers unless told not to before it is imported.
-    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
-    import mlflow  # here because it takes seconds, which `--help` should not cost
-
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
-    return mlflow.MlflowClient(tracking_uri=uri)
+            if run.info.status != "RUNNING" and _state(run.data.tags.get(STATE, State.RUNNING)).final:
+                self._ended.add(number)
 
 
 def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
@@ -236,23 +206,3 @@ def _metrics(metrics: Mapping[str, float], step: int) -> list[Any]:
 
 def _state(status: str) -> State:
     return State(status) if status in set(State) else State.FAILED
-
-
-def _brief(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-@contextlib.contextmanager
-def _patience(seconds: float) -> Iterator[None]:
-    """MLflow waits two minutes and tries seven times by default, and reads these variables at every request."""
-    limits = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -7,7 +7,7 @@ import logging
 import math
 import random
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,9 +19,9 @@ from model.errors import UserError
 from model.recipe import Recipe
 from model.recipe_files import with_values
 from study.baselines import check_baselines
-from study.ledger import State
 from study.space import Point, Space, Value
 from study.study_file import Search, StudyFile
+from study.trial_record import State
 
 logger = logging.getLogger(__name__)
 
@@ -39,6 +39,19 @@ class Proposal:
     recipe: Recipe
     values: dict[str, Value]  # the searched quantities, for tables and MLflow
     baseline: str | None = None
+
+
+@dataclass(frozen=True)
+class Refused:
+    """A sampled point that makes no recipe."""
+
+    number: int
+    values: dict[str, Value]
+    reason: str
+
+
+def _logged(refused: Refused) -> None:
+    logger.warning("trial %d is infeasible: %s", refused.number, refused.reason)
 
 
 class Proposer:
@@ -59,14 +72,17 @@ class Proposer:
         left = [self._left_running(trial) for trial in self._trials(TrialState.RUNNING)]
         self._interrupted = [proposal for proposal in left if proposal is not None]
 
-    def propose(self) -> Proposal | None:
-        """The next recipe to try; None when the budget is spent or the grid exhausted."""
+    def propose(self, infeasible: Callable[[Refused], None] = _logged) -> Proposal | None:
+        """The next recipe to try; None when the budget is spent or the grid exhausted.
+
+        `infeasible` hears of every point on the way that makes no recipe, before Optuna is told.
+        """
         while self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample():
             number = self._next_number()
             with _quiet():
                 self._study.sampler = _sampler(self._search, number)
                 trial = self._study.ask()
-                proposal = self._filled(trial)
+                proposal = self._filled(trial, infeasible)
             if proposal is not None:
                 return proposal
         return None
@@ -86,12 +102,13 @@ class Proposer:
         told = _TOLD.get(state, TrialState.FAIL)
         if told is TrialState.COMPLETE and not finite:
             told = TrialState.FAIL
+        self._interrupted = [proposal for proposal in self._interrupted if proposal.number != number]
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), _quiet():
             self._storage.set_trial_user_attr(self._trial_id(number), STATE, state.value)
             self._study.tell(number, value if told is TrialState.COMPLETE else None, told, skip_if_finished=True)
 
     def interrupted(self) -> list[Proposal]:
-        """The trials that were running when the study was opened; they go on under the same number."""
+        """The trials that were running when the study was opened, and have not ended; they go on as they are."""
         return list(self._interrupted)
 
     def remaining(self) -> int:
@@ -124,7 +141,7 @@ class Proposer:
         tried = [trial.user_attrs[GRID] for trial in trials if GRID in trial.user_attrs]
         return [point for point in self._grid or [] if point not in tried]
 
-    def _filled(self, trial: optuna.Trial) -> Proposal | None:
+    def _filled(self, trial: optuna.Trial, infeasible: Callable[[Refused], None]) -> Proposal | None:
         """Suggest what the recipe needs and keep the recipe in the trial."""
         name = trial.user_attrs.get(BASELINE)
         recipe = self._baselines[name] if name else None
@@ -133,7 +150,7 @@ class Proposer:
         try:
             recipe = recipe or self.space.recipe(point)
         except UserError as error:
-            logger.warning("trial %d is infeasible: %s", trial.number, error)
+            infeasible(Refused(trial.number, self.space.values_at(point), str(error)))
             self.tell(trial.number, State.INFEASIBLE)
             return None
         self._storage.set_trial_user_attr(self._trial_id(trial.number), RECIPE, recipe.model_dump_json())

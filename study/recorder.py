@@ -8,10 +8,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Protocol
 
-from study.ledger import Ledger, State
+from study.ledger import Ledger
 from study.mlflow_adapter import Tracker
-from study.optuna_adapter import Proposal, Proposer
+from study.optuna_adapter import Proposal, Proposer, Refused
 from study.reports import reports_in
+from study.trial_record import State
 
 FINAL_ONLY = ("test/", "in_domain/", "out_of_domain/")
 NOT_METRICS = ("epoch", "finished")
@@ -23,6 +24,7 @@ class View(Protocol):
     def started(self, proposal: Proposal) -> None: ...
     def epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None: ...
     def ended(self, number: int, state: State, reason: str | None, metrics: dict[str, float]) -> None: ...
+    def infeasible(self, refused: Refused) -> None: ...
 
 
 class Recorder:
@@ -42,6 +44,12 @@ class Recorder:
         self._ledger.trial_started(proposal.number, proposal.recipe, proposal.values, proposal.baseline)
         self._tracker.trial_started(proposal)
         self._view.started(proposal)
+
+    def infeasible(self, refused: Refused) -> None:
+        """A point that makes no recipe; the proposer tells Optuna."""
+        self._ledger.trial_infeasible(refused.number, refused.values, refused.reason)
+        self._tracker.recorded(self._ledger.trials()[refused.number])
+        self._view.infeasible(refused)
 
     def catch_up(self, number: int) -> None:
         """Epochs that ended while the study was being stopped: they are on the disk, and nobody heard of them."""
@@ -67,7 +75,7 @@ class Recorder:
         self._running.pop(number, None)
         self._ledger.trial_ended(number, told, reason, final)
         self._proposer.tell(number, told, metrics.get(self._objective))
-        self._tracker.trial_ended(number, told, reason, final, self._artifacts(number))
+        self._tracker.trial_ended(number, told, reason, final, _artifacts(self._ledger, number))
         self._view.ended(number, told, reason, metrics)
 
     def interrupt(self) -> list[int]:
@@ -77,10 +85,26 @@ class Recorder:
             self.ended(number, State.INTERRUPTED, "the study was stopped", {})
         return numbers
 
-    def _artifacts(self, number: int) -> list[Path]:
-        folder = self._ledger.trial_folder(number)
-        kept = [folder / "recipe.yaml", *sorted(folder.glob("hypotheses/*.jsonl")), *sorted(folder.glob("error-*.txt"))]
-        return [path for path in kept if path.is_file()]
+
+def settle(ledger: Ledger, proposer: Proposer, tracker: Tracker) -> None:
+    """Tell Optuna and MLflow of trials whose end only the ledger knows, because a crash came between."""
+    objective = ledger.study.objective.metric
+    open_in_optuna = {proposal.number for proposal in proposer.interrupted()}
+    for number, record in ledger.trials().items():
+        if not record.state.final:
+            continue
+        if number in open_in_optuna:
+            for epoch in record.epochs:
+                if objective in epoch:
+                    proposer.report(number, int(epoch["epoch"]), epoch[objective])
+            proposer.tell(number, record.state, record.metrics.get(objective))
+        tracker.recorded(record, _artifacts(ledger, number))
+
+
+def _artifacts(ledger: Ledger, number: int) -> list[Path]:
+    folder = ledger.trial_folder(number)
+    kept = [folder / "recipe.yaml", *sorted(folder.glob("hypotheses/*.jsonl")), *sorted(folder.glob("error-*.txt"))]
+    return [path for path in kept if path.is_file()]
 
 
 def _of_epoch(metrics: dict[str, float]) -> dict[str, float]:

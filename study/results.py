@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 from typing import Any
 
+from rich import box
 from rich.table import Table
 
 from model.errors import UserError
@@ -15,8 +16,15 @@ from study.ledger import Ledger
 from study.study_file import Objective, StudyFile
 from study.trial_record import State, TrialRecord
 
-_METRICS = ("dev/wer", "dev/ilm_perplexity", "out_of_domain/wer")
-_STYLES = {State.COMPLETE: "green", State.RUNNING: "cyan", State.FAILED: "red", State.INFEASIBLE: "red"}
+FIGURES = {"dev/wer": "WER", "dev/ilm_perplexity": "ILM ppl", "out_of_domain/wer": "OOD WER"}
+STYLES = {
+    State.RUNNING: "cyan",
+    State.COMPLETE: "green",
+    State.PRUNED: "yellow",
+    State.FAILED: "red",
+    State.INFEASIBLE: "red",
+    State.INTERRUPTED: "magenta",
+}
 
 
 def best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
@@ -33,17 +41,19 @@ def table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
     """Every trial in a line; the best one is marked."""
     records = sorted(records, key=lambda record: record.number)
     winner = best(records, study.objective)
-    metrics = [study.objective.metric, *(name for name in _METRICS if name != study.objective.metric)]
+    metrics = [study.objective.metric, *(name for name in FIGURES if name != study.objective.metric)]
     metrics = [name for name in metrics if any(name in record.metrics for record in records)]
     searched = list(dict.fromkeys(name for record in records for name in record.values))
-    shown = Table(title=f"study {study.name}", title_justify="left")
-    for name in ("trial", "name", "state", "epochs", *metrics, *searched):
-        shown.add_column(name, justify="left" if name in ("name", "state") else "right")
+    drawn = trial_table(
+        study.name, ("trial", "name", "state", "epochs", *(FIGURES.get(name, name) for name in metrics))
+    )
+    for name in searched:
+        drawn.add_column(label(name), justify="right", overflow="fold")
     for record in records:
-        state = f"[{_STYLES.get(record.state, 'yellow')}]{record.state}[/]"
+        state = f"[{STYLES[record.state]}]{record.state}[/]"
         cells = [_cell(record.metrics.get(name)) for name in metrics]
-        cells += [str(record.values.get(name, "-")) for name in searched]
-        shown.add_row(
+        cells += [shown(record.values.get(name)) for name in searched]
+        drawn.add_row(
             f"{record.number:04d}{' *' if record is winner else ''}",
             record.baseline or "",
             state,
@@ -51,7 +61,27 @@ def table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
             *cells,
             style="bold" if record is winner else None,
         )
-    return shown
+    return drawn
+
+
+def trial_table(name: str, columns: Iterable[str]) -> Table:
+    """An empty table of a study's trials, narrow enough for a terminal."""
+    made = Table(title=f"study {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    for column in columns:
+        made.add_column(column, justify="left" if column in ("name", "state") else "right", no_wrap=True)
+    return made
+
+
+def label(name: str) -> str:
+    """A searched quantity's name, short: the last part, in words."""
+    return name.rsplit(".", 1)[-1].replace("_", " ")
+
+
+def shown(value: Any) -> str:
+    """A searched value, short."""
+    if isinstance(value, float):
+        return f"{value:.3g}"
+    return "-" if value is None else str(value)
 
 
 def export_recipe(ledger: Ledger, number: int | None = None) -> tuple[Recipe, int]:

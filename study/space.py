@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model.errors import UserError
@@ -52,13 +52,17 @@ class Space:
 
     def recipe(self, point: Point) -> Recipe:
         """The base recipe with the point's values."""
+        return with_values(self.base, self._settings(point), "search")
+
+    def _settings(self, point: Point) -> dict[str, Any]:
+        """The recipe's keys that the point sets."""
         values: dict[str, Any] = {each.key: each.decoded(point[each.name]) for each in self._quantities}
         if self._auxiliary and not (count := int(point[COUNT])):
             values |= _classifiers("", 1.0, [])
         elif self._auxiliary:
             shares = [float(point[name]) for name in _shares(count)]
             values |= _classifiers(str(point[_placement(count)]), float(point[FINAL_WEIGHT]), shares)
-        return with_values(self.base, values, "search")
+        return values
 
     def point(self, recipe: Recipe) -> Point | None:
         """The point that gives `recipe`; None when it lies outside, or differs from the base elsewhere."""
@@ -110,13 +114,19 @@ class Space:
 
     def values(self, recipe: Recipe) -> dict[str, Value]:
         """The searched quantities of any recipe in human terms, for tables and trackers."""
-        content = _flat(recipe)
+        return self._human(_flat(recipe))
+
+    def values_at(self, point: Point) -> dict[str, Value]:
+        """The same of a point, which need not make a recipe."""
+        return self._human(self._settings(point))
+
+    def _human(self, content: Mapping[str, Any]) -> dict[str, Value]:
         values: dict[str, Value] = {each.name: _shown(content[each.key]) for each in self._quantities}
         if self._auxiliary:
-            auxiliary = recipe.loss.auxiliary
-            values["auxiliary.placement"] = _text(auxiliary.placement) or "none"
-            values["auxiliary.weights"] = ",".join(_weight(weight) for weight in auxiliary.weights) or "none"
-            values["final_weight"] = _shown(auxiliary.final_weight)
+            placement, weights = content[PLACEMENT_KEY], content[WEIGHTS_KEY]
+            values["auxiliary.placement"] = _text(placement) or "none"
+            values["auxiliary.weights"] = ",".join(_weight(weight) for weight in weights) or "none"
+            values["final_weight"] = _shown(1.0 - sum(weights))
         return values
 
 

@@ -11,7 +11,6 @@ from typing import Any
 class State(StrEnum):
     """Where a trial stands. Only complete and pruned trials carry usable values."""
 
-    WAITING = "waiting"
     RUNNING = "running"
     COMPLETE = "complete"
     PRUNED = "pruned"
@@ -81,7 +80,14 @@ def _epoch(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
 
 def _ended(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
     metrics = trial.metrics | _numbers(event.get("metrics"))
-    return replace(trial, state=State(event["state"]), reason=event.get("reason"), metrics=metrics, ended=event["time"])
+    return replace(
+        trial,
+        state=State(event["state"]),
+        reason=event.get("reason"),
+        values=event.get("values") or trial.values,
+        metrics=metrics,
+        ended=event["time"],
+    )
 
 
 def _numbers(metrics: dict[str, float | None] | None) -> dict[str, float]:

@@ -27,7 +27,6 @@ from study.trial import TrainRun
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}  # no CPU: the workers need them all
 BEYOND_LAST_EPOCH = 10**6
 REPORT = "report"
-NO_RUNG = BEYOND_LAST_EPOCH
 
 
 class Listener(Protocol):
@@ -86,7 +85,7 @@ class EarlyStopping(AsyncHyperBandScheduler):
             metric=rule.metric,
             mode=rule.mode,
             max_t=BEYOND_LAST_EPOCH,
-            grace_period=rule.grace_epochs or NO_RUNG,
+            grace_period=rule.grace_epochs or BEYOND_LAST_EPOCH,
             reduction_factor=rule.reduction,
             # False also lets a rung count once only, so that a trial that goes on at epoch 5 is not put into rung 1.
             stop_last_trials=False,

@@ -30,7 +30,7 @@ FORBIDDEN = {
 }
 ONE_ADAPTER = {
     "optuna": {"optuna_adapter.py"},
-    "mlflow": {"mlflow_adapter.py"},
+    "mlflow": {"mlflow_adapter.py", "mlflow_store.py"},
     "ray.tune": {"tune_adapter.py", "trial.py"},
 }
 

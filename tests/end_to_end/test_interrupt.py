@@ -15,8 +15,9 @@ from pathlib import Path
 
 from rich.console import Console
 
-from study.ledger import Ledger, State
+from study.ledger import Ledger
 from study.runner import Work, run_study
+from study.trial_record import State
 
 RUN = """
 import sys

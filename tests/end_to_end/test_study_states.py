@@ -12,8 +12,9 @@ import pytest
 from rich.console import Console
 
 from model.recipe_files import read_recipe
-from study.ledger import Ledger, State
+from study.ledger import Ledger
 from study.runner import Work, run_study
+from study.trial_record import State
 
 
 @pytest.fixture

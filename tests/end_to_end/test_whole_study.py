@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from model.recipe_files import read_recipe
 from study.cli import app
-from study.ledger import Ledger, State
+from study.ledger import Ledger
+from study.trial_record import State
 
 SMALL = {
     "training.epochs": 2,

@@ -16,9 +16,10 @@ import pytest
 from model.errors import UserError
 from model.recipe import Recipe
 from model.recipe_files import named_recipe, read_recipe, with_values
-from study.ledger import Ledger, State
+from study.ledger import Ledger
 from study.manifest import manifest
 from study.study_file import StudyFile
+from study.trial_record import State
 
 TINY = with_values(named_recipe("tiny", "/speech"), {"data.fingerprint": "abc"})
 CONTENT = {

@@ -17,7 +17,8 @@ from mlflow.entities import Run
 
 from model.errors import UserError
 from model.recipe_files import named_recipe
-from study.mlflow_adapter import Tracker, check_uri, store_uri, ui_command
+from study.mlflow_adapter import Tracker
+from study.mlflow_store import check_uri, store_uri, ui_command
 from study.optuna_adapter import Proposal
 from study.trial_record import State, TrialRecord
 
