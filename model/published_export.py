@@ -20,6 +20,8 @@ def config_of(recipe: Recipe, origin: Config | None) -> Config:
             section = key.split(".")[0]
             config[section] |= dict.fromkeys(DROPOUTS[section], value)
         put(config, key, value, replace=True)
+    if "torch_dtype" in config:
+        config["torch_dtype"] = "float32"  # as all weights here are
     encoder, decoder, sizes = config["encoder"], config["decoder"], recipe.encoder
     encoder |= {"output_hidden_size": sizes.width, "conv_dim": [sizes.channels, sizes.channels]}
     own_blank = recipe.tokenizer.special.blank is None

@@ -111,6 +111,17 @@ def test_a_model_that_was_trained_on_keeps_what_its_config_said_beyond_the_recip
     assert after["decoder"].items() <= before["decoder"].items()
 
 
+def test_half_precision_files_are_read_as_float32_and_written_so(folder: Path, tmp_path: Path) -> None:
+    _edit_tensors(folder, lambda tensors: tensors.update({name: one.half() for name, one in tensors.items()}))
+    _edit(folder, lambda config: config.update(torch_dtype="float16"))
+    model = load_pretrained(folder)
+    assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    save_pretrained(model, tmp_path / "out")
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["torch_dtype"] == "float32"
+    back = load_pretrained(tmp_path / "out").state_dict()
+    assert all(torch.equal(value, back[name]) for name, value in model.state_dict().items())
+
+
 def test_classifiers_may_be_listed_in_any_order(folder: Path, golden: Path, tmp_path: Path) -> None:
     shutil.copytree(golden / "reguler_two_aux", folder, dirs_exist_ok=True)
     straight = load_pretrained(folder)

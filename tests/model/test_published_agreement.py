@@ -8,6 +8,7 @@ from torch import Tensor
 
 from model.decoding import decode
 from model.internal_lm import perplexities
+from model.losses import ctc_sum
 
 every = pytest.mark.parametrize("published", ["reguler_one_aux", "reguler_two_aux", "train_variant"], indirect=True)
 released = pytest.mark.parametrize("published", ["reguler_one_aux", "reguler_two_aux"], indirect=True)
@@ -63,6 +64,14 @@ def test_losses_agree_with_and_without_smoothing_and_inner_gaps(published, label
     agree(losses.per_classifier, per_classifier)
     agree(losses.attention, attention)
     agree(losses.total, 0.3 * ctc[0] + 0.7 * attention)
+
+
+@every
+@torch.inference_mode()
+def test_a_summed_ctc_loss_agrees_too(published) -> None:
+    encoded, labels = published.model.encode(*published.input), published.io["unk_labels"].long()
+    ctc = ctc_sum(encoded.ctc_logits, encoded.lengths, labels, published.model.blank, "sum")
+    torch.testing.assert_close(ctc, published.io["unk_enc_loss_reduction_sum"][0], atol=1e-4, rtol=0)
 
 
 @released
