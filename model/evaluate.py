@@ -115,12 +115,7 @@ def macro_metrics(corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, flo
 
 def dev_utterances(corpus: Corpus, tokenizer: Tokenizer) -> Utterances:
     """The utterances of all dev sets together."""
-    parts = [utterances_of(corpus, name, 1.0, tokenizer)[1] for name in corpus.names("dev")]
-    return Utterances(
-        {key: store for part in parts for key, store in part.stores.items()},
-        {key: labels for part in parts for key, labels in part.labels.items()},
-        {key: text for part in parts for key, text in part.texts.items()},
-    )
+    return Utterances.together(utterances_of(corpus, name, 1.0, tokenizer)[1] for name in corpus.names("dev"))
 
 
 def score_tests(

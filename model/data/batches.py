@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
@@ -57,6 +57,16 @@ class Utterances:
     labels: Mapping[str, list[int]]
     texts: Mapping[str, str]
 
+    @classmethod
+    def together(cls, parts: Iterable[Utterances]) -> Utterances:
+        """The utterances of all parts; ids are unique in a corpus."""
+        stores, labels, texts = {}, {}, {}
+        for part in parts:
+            stores |= part.stores
+            labels |= part.labels
+            texts |= part.texts
+        return cls(stores, labels, texts)
+
     def features(self, utterance: str) -> Tensor:
         return self.stores[utterance][utterance]
 
@@ -85,22 +95,17 @@ class TrainingSet:
     def __init__(self, corpus: Corpus, data: Data, augmentation: Augmentation, tokenizer: Tokenizer) -> None:
         self.data, self.augmentation = data, augmentation
         self.left_out = {"longer than data.longest_seconds": 0, "too short for their labels": 0}
-        cuts, merged = [], Utterances({}, {}, {})
-        for set_name in corpus.names("train"):
-            for speed in data.speeds:
-                some, utterances = utterances_of(corpus, set_name, speed, tokenizer)
-                cuts += [cut for cut in some if self._keep(cut.id, cut.duration, utterances)]
-                merged = Utterances(
-                    {**merged.stores, **utterances.stores},
-                    {**merged.labels, **utterances.labels},
-                    {**merged.texts, **utterances.texts},
-                )
+        cuts, parts = [], []
+        for set_name, speed in itertools.product(corpus.names("train"), data.speeds):
+            some, utterances = utterances_of(corpus, set_name, speed, tokenizer)
+            cuts += [cut for cut in some if self._keep(cut.id, cut.duration, utterances)]
+            parts.append(utterances)
         if not cuts:
             counts = ", ".join(f"{count} {reason}" for reason, count in self.left_out.items() if count)
             raise UserError(
                 f"corpus {corpus.folder}: no training utterance is left ({counts}); raise the limit or lengthen them"
             )
-        self.cuts, self.utterances = CutSet.from_cuts(cuts), merged
+        self.cuts, self.utterances = CutSet.from_cuts(cuts), Utterances.together(parts)
 
     def _keep(self, utterance: str, seconds: float, utterances: Utterances) -> bool:
         if seconds > self.data.longest_seconds:
