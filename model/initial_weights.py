@@ -7,6 +7,7 @@ fresh. Anything else that does not fit is refused by name: half a model is no st
 from __future__ import annotations
 
 import hashlib
+import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -80,7 +81,7 @@ def start_from(model: Recogniser) -> None:
         )
     source, place = read_source(folder), f"init_from {folder}"
     for key in _SAME:  # what no shape shows, but what the weights mean
-        ours, theirs = value_at(recipe, key), value_at(source.recipe, key)
+        ours, theirs = (json.dumps(value_at(one, key)) for one in (recipe, source.recipe))
         if ours != theirs:
             raise UserError(f"{place}: was trained with {key} {theirs}, but the recipe has {ours}; set it to {theirs}")
     model.load_state_dict(_fitting(model, source, place))

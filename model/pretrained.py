@@ -20,9 +20,9 @@ from model.published_config import recipe_of
 from model.published_export import config_of, generation_of
 from model.published_keys import Config, Origin
 from model.published_layout import (
-    BLANK,
     POSITION_RATES,
     UNUSED,
+    from_training_code,
     own_tensors,
     position_rates,
     published_tensors,
@@ -40,7 +40,7 @@ def load_pretrained(folder: str | Path) -> Recogniser:
     folder = Path(folder)
     config = _read_json(folder / CONFIG)
     tensors = read_tensors(folder)
-    recipe = recipe_of(config, f"{BLANK}.weight" in tensors, _name(folder), str(folder / CONFIG))
+    recipe = recipe_of(config, from_training_code(tensors), _name(folder), str(folder / CONFIG))
     model = Recogniser(recipe)
     _check_tensors(tensors, published_tensors(model, config) | unused_tensors(config), folder / WEIGHTS)
     if not torch.allclose(tensors[POSITION_RATES].float(), position_rates(recipe.decoder.width), rtol=1e-2):

@@ -8,7 +8,7 @@ its own, here the last row of one matrix, and the subsampling convolutions are w
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import torch
 from torch import Tensor
@@ -87,6 +87,11 @@ def published_name(ours: str, order: list[int], own_blank: bool) -> str:
         return f"decoder.additional_lm_heads.{order[int(head[1])]}{leaf}"
     wrapped = ".conv" if own_blank and module.startswith("encoder.subsampling.convolutions") else ""
     return f"{_MODULES[module]}{wrapped}{leaf}"
+
+
+def from_training_code(names: Iterable[str]) -> bool:
+    """Whether tensors of these names have the training code's layout: wrapped convolutions, a blank of its own."""
+    return any(re.fullmatch(r".+\.feature_extractor\.conv\.\d\.0\.conv\.(weight|bias)", name) for name in names)
 
 
 def published_tensors(model: Recogniser, config: Config) -> dict[str, Tensor]:

@@ -187,6 +187,30 @@ def test_a_tensor_that_does_not_fit_is_refused_by_name(folder: Path, change: Edi
 
 
 @pytest.mark.parametrize(
+    ("variant", "name"),
+    [
+        ("train_variant", "encoder.blank_projection.weight"),
+        ("train_variant", "encoder.wav2vec2.feature_extractor.conv.0.0.conv.weight"),
+        ("train_variant", "encoder.lm_head.bias"),
+        ("reguler_two_aux", "decoder.additional_lm_heads.1.weight"),
+        ("reguler_two_aux", "decoder.transformer.wpe.inv_freq"),
+        ("reguler_two_aux", "encoder.wav2vec2.encoder.layers.1.self_attn.pos_bias_u"),
+    ],
+)
+def test_the_missing_tensor_is_the_one_that_is_named(folder: Path, golden: Path, variant: str, name: str) -> None:
+    shutil.copytree(golden / variant, folder, dirs_exist_ok=True)
+    _edit_tensors(folder, lambda tensors: tensors.pop(name))
+    with pytest.raises(UserError, match=re.escape(f"tensor '{name}' is missing; the file must")):
+        load_pretrained(folder)
+
+
+def test_a_blank_of_its_own_is_unknown_to_the_released_code(folder: Path) -> None:
+    _edit_tensors(folder, lambda tensors: tensors.update({"encoder.blank_projection.bias": torch.zeros(1)}))
+    with pytest.raises(UserError, match=r"tensor 'encoder\.blank_projection\.bias' is unknown"):
+        load_pretrained(folder)
+
+
+@pytest.mark.parametrize(
     ("change", "words"),
     [
         (
