@@ -124,7 +124,12 @@ class Encoder(nn.Module):
         self.norm = nn.LayerNorm(sizes.width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
-        """features (B, T, F), lengths (B,) in frames -> states (B, S, D), their lengths (B,).
+        """features (B, T, F), lengths (B,) in frames -> states (B, S, D), their lengths (B,)."""
+        outputs, lengths = self.outputs(features, lengths)
+        return outputs[-1], lengths
+
+    def outputs(self, features: Tensor, lengths: Tensor, lower: tuple[int, ...] = ()) -> tuple[list[Tensor], Tensor]:
+        """Normalised outputs (B, S, D) of the `lower` layers (1 = first) and of the last one, their lengths (B,).
 
         With convolution padding, attention goes by the frames that there are, but the lengths that CTC and the
         decoder get are those without padding, one or two fewer: so it was trained and published.
@@ -134,6 +139,9 @@ class Encoder(nn.Module):
         lengths = torch.as_tensor(subsampled(lengths))
         x = self.dropout(x * valid[..., None])
         positions = relative_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)
-        for layer in self.layers:
+        outputs = []
+        for number, layer in enumerate(self.layers, start=1):
             x = layer(x, positions, valid)
-        return self.norm(x), lengths
+            if number in lower or number == len(self.layers):
+                outputs.append(self.norm(x))
+        return outputs, lengths

@@ -98,7 +98,7 @@ def train_epoch(run: Run) -> None:
     torch.manual_seed(_epoch_seed(run.state, workers.rank))
     plan = run.training.plan(epoch)
     run.model.train()
-    sums = torch.zeros(3, dtype=torch.float64, device=workers.device)
+    sums = torch.zeros(4, dtype=torch.float64, device=workers.device)
     for index, batch in enumerate(plan):
         progress = (epoch + index / len(plan)) / run.recipe.training.epochs
         rate = learning_rate(settings, run.state.step + index, progress)
@@ -106,9 +106,11 @@ def train_epoch(run: Run) -> None:
         parts = [part.to(workers.device) for part in share]
         done = train_step(run.parallel, parts, run.optimiser, rate, settings.clip_norm, run.recipe.training.precision)
         for part in done:
-            sums += torch.stack((part.total, part.ctc, part.attention)).detach()
-    total, ctc, attention = (value / len(plan) for value in workers.summed(sums.tolist()))
+            sums += torch.stack((part.total, part.ctc, part.attention, part.inter_ctc)).detach()
+    total, ctc, attention, inter_ctc = (value / len(plan) for value in workers.summed(sums.tolist()))
     losses = {"train/loss": total, "train/loss_ctc": ctc, "train/loss_attention": attention}
+    if run.recipe.loss.inter_ctc.layers:
+        losses["train/loss_inter_ctc"] = inter_ctc
     losses["train/seconds"] = time.monotonic() - began
     run.state = replace(run.state, epoch=epoch + 1, step=run.state.step + len(plan), losses=losses)
 

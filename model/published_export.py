@@ -52,6 +52,11 @@ def _check_writable(recipe: Recipe) -> None:
             f"encoder.feed_forward is {encoder.feed_forward} and encoder.cgmlp is {encoder.cgmlp}, but the published "
             "layout has one size for both; train a recipe where they are equal"
         )
+    if recipe.loss.inter_ctc.layers:
+        raise UserError(
+            f"loss.inter_ctc.layers is {list(recipe.loss.inter_ctc.layers)}, but the published layout has no "
+            "intermediate CTC losses; set it to [] (the weights stay what they are)"
+        )
     if decoder.project_encoder != (encoder.width != decoder.width):
         raise UserError(
             f"decoder.project_encoder is {str(decoder.project_encoder).lower()} with widths {encoder.width} and "

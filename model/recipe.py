@@ -163,6 +163,21 @@ class Auxiliary(Strict):
         return 1.0 - sum(self.weights)
 
 
+class InterCtc(Strict):
+    """InterCTC (arXiv 2102.03216): CTC losses of lower encoder layers too, through the same norm and CTC head."""
+
+    layers: tuple[Count, ...] = Field((), description="encoder layers below the last (1 = first); none turns it off")
+    weight: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.5, description="share of L_CTC that the mean over these layers has; the last layer has the rest"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> InterCtc:
+        if list(self.layers) != sorted(set(self.layers)):
+            raise ValueError(f"layers is {list(self.layers)}, but must be in ascending order, each layer once")
+        return self
+
+
 class Loss(Strict):
     """L = a L_CTC + (1 - a) sum_i w_i L_i (arXiv 2508.08938); a is `ctc_weight`."""
 
@@ -170,6 +185,7 @@ class Loss(Strict):
     ctc_reduction: Literal["mean", "sum"] = Field(
         "mean", description="mean over utterances of NLL / target length, or the plain sum of NLL"
     )
+    inter_ctc: InterCtc = InterCtc()
     auxiliary: Auxiliary = Auxiliary()
     label_smoothing: Share = 0.1
 
@@ -227,6 +243,12 @@ class Recipe(Strict):
             raise ValueError(
                 f"loss.auxiliary.placement names layer {beyond[0]}, but the decoder has {self.decoder.layers} layers "
                 f"and the last one carries the final classifier; choose from 1 to {self.decoder.layers - 1}"
+            )
+        beyond = [layer for layer in self.loss.inter_ctc.layers if layer >= self.encoder.layers]
+        if beyond:
+            raise ValueError(
+                f"loss.inter_ctc.layers names layer {beyond[0]}, but the encoder has {self.encoder.layers} layers "
+                "and the last one has a CTC loss anyway; choose layers below it"
             )
         return self
 

@@ -84,13 +84,26 @@ class Recogniser(nn.Module):
         """
         counts, labels = counts or losses.count(labels), labels.long()
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
-        encoded = self.encode(features, lengths)
+        inter = self.recipe.loss.inter_ctc
+        (*lower, states), frames = self.encoder.outputs(features, lengths, inter.layers)
+        encoded = Encoded(states, frames, self.ctc(states))
         logits = self.classify(encoded, shifted(labels, self.special))
         sums = [losses.cross_entropy_sum(one, labels, smoothing) for one in logits]
+        ctc = self._ctc_loss(encoded.ctc_logits, frames, labels, counts)
+        inter_ctc = [self._ctc_loss(self.ctc(one), frames, labels, counts) for one in lower]
+        return losses.decred_loss(
+            ctc,
+            torch.stack(sums) / max(counts.tokens, 1),
+            self.class_weights,
+            self.ctc_weight,
+            torch.stack(inter_ctc).mean() if inter_ctc else None,
+            inter.weight,
+        )
+
+    def _ctc_loss(self, logits: Tensor, frames: Tensor, labels: Tensor, counts: losses.Counts) -> Tensor:
         reduction = self.recipe.loss.ctc_reduction
-        ctc = losses.ctc_sum(encoded.ctc_logits, encoded.lengths, labels, self.blank, reduction)
-        ctc = ctc / counts.utterances if reduction == "mean" else ctc
-        return losses.decred_loss(ctc, torch.stack(sums) / max(counts.tokens, 1), self.class_weights, self.ctc_weight)
+        ctc = losses.ctc_sum(logits, frames, labels, self.blank, reduction)
+        return ctc / counts.utterances if reduction == "mean" else ctc
 
     def forward(self, features: Tensor, lengths: Tensor, labels: Tensor, counts: losses.Counts) -> losses.Losses:
         """The training loss, as DistributedDataParallel calls it."""
