@@ -16,7 +16,7 @@ from model.data.batches import TrainingSet, Utterances
 from model.data.corpus import Corpus
 from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
 from model.initial_weights import start_from
-from model.optimiser import learning_rate, make_optimiser, train_step
+from model.optimiser import freeze, learning_rate, make_optimiser, train_step
 from model.prepare import corpus_of, tokenizer_of
 from model.recipe import Recipe
 from model.recogniser import Recogniser
@@ -74,6 +74,7 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
     tokenizer = tokenizer_of(recipe, corpus)
     torch.manual_seed(recipe.training.seed)
     model = Recogniser(recipe).to(workers.device)
+    freeze(model, recipe.training.freeze)
     optimiser = make_optimiser(model, recipe.optimiser)
     state = checkpoint.start_state(recipe)
     latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)

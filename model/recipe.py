@@ -208,6 +208,17 @@ class Training(Strict):
     epochs: Count = 50
     seed: int = Field(0, description="initial weights, dropout and augmentation")
     precision: Literal["fp32", "bf16"] = "fp32"
+    freeze: tuple[Literal["encoder", "decoder", "classifiers", "ctc"], ...] = Field(
+        (), description="parts that stay as they start; `decoder` is all of it but its classifiers, `ctc` the CTC head"
+    )
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Training:
+        if len(set(self.freeze)) < len(self.freeze):
+            raise ValueError(f"freeze is {list(self.freeze)}, but must name each part once")
+        if len(self.freeze) == 4:
+            raise ValueError("freeze names every part, which leaves nothing to train; take one out")
+        return self
 
 
 class Decoding(Strict):
