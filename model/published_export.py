@@ -57,6 +57,11 @@ def _check_writable(recipe: Recipe) -> None:
             f"loss.inter_ctc.layers is {list(recipe.loss.inter_ctc.layers)}, but the published layout has no "
             "intermediate CTC losses; set it to [] (the weights stay what they are)"
         )
+    if recipe.decoding.mixing != "none":
+        raise UserError(
+            "decoding.mixing holds weights, but the published layout decodes with the final classifier alone; "
+            "set it to none"
+        )
     if decoder.project_encoder != (encoder.width != decoder.width):
         raise UserError(
             f"decoder.project_encoder is {str(decoder.project_encoder).lower()} with widths {encoder.width} and "

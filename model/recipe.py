@@ -227,6 +227,12 @@ class Decoding(Strict):
     beam: Count = 1
     ctc_weight: Share = Field(0.0, description="0 decodes with attention alone")
     batch_seconds: float = Field(120.0, gt=0)
+    mixing: Literal["none"] | tuple[float | tuple[float, ...], ...] = Field(
+        "none",
+        description="weights that the classifiers' logits are summed with in decoding, the final one last: one for "
+        "each classifier, or one for each of its tokens; none uses the final classifier alone. Perplexities are "
+        "always the final classifier's",
+    )
 
 
 class Recipe(Strict):
@@ -261,7 +267,25 @@ class Recipe(Strict):
                 f"loss.inter_ctc.layers names layer {beyond[0]}, but the encoder has {self.encoder.layers} layers "
                 "and the last one has a CTC loss anyway; choose layers below it"
             )
+        self._check_mixing()
         return self
+
+    def _check_mixing(self) -> None:
+        mixing, tokens = self.decoding.mixing, self.tokenizer.vocabulary
+        if mixing == "none":
+            return
+        classifiers = len(self.loss.auxiliary.placement) + 1
+        if len(mixing) != classifiers:
+            raise ValueError(
+                f"decoding.mixing has {len(mixing)} weights, but there are {classifiers} classifiers, the final one "
+                "included; give one for each"
+            )
+        lengths = {len(one) if isinstance(one, tuple) else None for one in mixing}
+        if lengths not in ({None}, {tokens}):
+            raise ValueError(
+                "decoding.mixing must hold a number for each classifier, or for each classifier as many as there are "
+                f"tokens, {tokens}"
+            )
 
     @property
     def hash(self) -> str:

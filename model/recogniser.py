@@ -32,7 +32,7 @@ class Encoded:
 
 
 class Recogniser(nn.Module):
-    """A DeCRED model built from a recipe; the auxiliary classifiers cost nothing at inference.
+    """A DeCRED model built from a recipe; without mixing, the auxiliary classifiers cost nothing at inference.
 
     `origin` is what a published checkpoint said beyond the recipe, kept for writing it out again.
     """
@@ -55,6 +55,8 @@ class Recogniser(nn.Module):
         self.decoder = Decoder(recipe.decoder, auxiliary.placement, recipe.encoder.width, vocabulary)
         weights = torch.tensor([*auxiliary.weights, auxiliary.final_weight])
         self.register_buffer("class_weights", weights, persistent=False)
+        if recipe.decoding.mixing != "none":
+            self.decoder.mixing = torch.tensor(recipe.decoding.mixing)
         initialise(self)
 
     def encode(self, features: Tensor, lengths: Tensor) -> Encoded:
