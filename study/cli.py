@@ -66,7 +66,7 @@ def dashboard(
     """Open MLflow's page on the study's runs; Ctrl-C ends it."""
     import subprocess
 
-    from study.mlflow_adapter import store_uri, ui_command
+    from study.mlflow_store import store_uri, ui_command
 
     ledger = _ledger(study)
     command = ui_command(store_uri(ledger.study.tracking, ledger.folder), host, port)
@@ -104,17 +104,16 @@ def export(
 
 @app.command(rich_help_panel=STUDY)
 def validate(study: StudyPath) -> None:
-    """Check a study file and say what it would run; nothing starts."""
-    from study.optuna_adapter import Proposer
-    from study.runner import admitted
-    from study.study_file import base_recipe, read_study
+    """Check a study file, its corpus, folder and tracking, and say what it would run; nothing starts."""
+    from study.study_file import read_study
 
-    checked = read_study(study)
-    proposer = Proposer(checked, base_recipe(checked), "sqlite://")
-    at_once, workers, search = admitted(checked), checked.workers, checked.search
+    given = read_study(study)
+    from study.checks import check  # takes seconds to import, so the file's own faults are told first
+
+    checked, workers, search = check(given), given.workers, given.search
     quantities = [name for name in ("ctc_weight", "auxiliary") if getattr(search, name) is not None]
     typer.echo(
-        f"{study}: {proposer.remaining()} trials ({len(checked.baselines)} baselines first), {at_once} at a time, "
+        f"{study}: {checked.proposals} trials ({len(given.baselines)} baselines first), {checked.at_once} at a time, "
         f"{workers.count} workers with {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each; "
         f"searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
     )
@@ -126,7 +125,10 @@ def submit(
     address: Annotated[str, typer.Option(help="the cluster's dashboard, for example http://head:8265")],
     trials: Annotated[int | None, typer.Option(min=0, help="sampled trials in all, instead of the file's")] = None,
 ) -> None:
-    """Run a study as a Ray Job on a cluster; the study file and these packages are uploaded."""
+    """Run a study as a Ray Job on a cluster; the study file and these packages are uploaded.
+
+    Corpus and study folder are looked up on the cluster under the absolute paths that they have here.
+    """
     from study.submission import submit_study
 
     job = submit_study(study, address, trials)
@@ -172,7 +174,6 @@ def evaluate(
     from model.alone import evaluate_checkpoint, set_lines
 
     metrics = evaluate_checkpoint(folder, beam, ctc_weight, corpus)
-    typer.echo(f"dev: WER {metrics['dev/wer']:.1f} %  ILM perplexity {metrics['dev/ilm_perplexity']:.1f}")
     typer.echo("\n".join(set_lines(metrics)))
 
 
@@ -234,13 +235,24 @@ app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
 def main() -> None:
     """Exit code 2 and one line when the input is wrong, 1 when a training broke, 130 after Ctrl-C."""
     try:
-        app()
+        sys.exit(app(standalone_mode=False))
     except UserError as error:
         sys.exit(_error(error, 2))
+    except typer.TyperException as error:
+        sys.exit(_usage_error(error))
     except NonFiniteLossError as error:
         sys.exit(_error(error, 1))
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _usage_error(error: typer.TyperException) -> int:
+    """What was typed is no command of ours: one line as for any wrong input, or the help where nothing was typed."""
+    if type(error).__name__ == "NoArgsIsHelpError":
+        error.show()  # type: ignore[attr-defined]
+        return 2
+    message = getattr(error, "format_message", error.__str__)()
+    return _error(UserError(" ".join(message.split()).removesuffix(".")), 2)
 
 
 def _error(error: Exception, code: int) -> int:

@@ -14,11 +14,12 @@ from rich.markup import escape
 from rich.text import Text
 
 from study.optuna_adapter import Proposal, Refused
-from study.results import STYLES, label, shown, trial_table
+from study.results import FIGURES, STYLES, shown, trial_table
 from study.trial_record import State, TrialRecord
 
 REDRAWS_PER_SECOND = 2
 PLAIN_WIDTH = 160
+DEV_FIGURES = {title: name for name, title in FIGURES.items() if name.startswith("dev/")}
 FEWEST_ROWS, LINES_AROUND = 5, 8  # title, head of two lines, rule, footer
 
 
@@ -76,7 +77,7 @@ class Board:
     def epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None:
         row = self.rows[number]
         row.epoch, row.metrics = epoch, metrics
-        figures = [f"{label} {metrics[name]:.2f}" for label, name in FIGURES.items() if name in metrics]
+        figures = [f"{title} {metrics[name]:.2f}" for title, name in DEV_FIGURES.items() if name in metrics]
         self._say(number, f"epoch {epoch}/{row.epochs}", ", ".join(figures))
 
     def ended(self, number: int, state: State, reason: str | None, metrics: dict[str, float]) -> None:
@@ -113,11 +114,9 @@ class Board:
 
     def table(self) -> RenderableType:
         searched = list(dict.fromkeys(name for row in self.rows.values() for name in row.values))
-        table = trial_table(self._title, ("trial", "name", "state", "epoch", *FIGURES))
-        for name in searched:  # where it is narrow, these are folded
-            table.add_column(label(name), justify="right", overflow="fold")
+        table = trial_table(self._title, ("trial", "name", "state", "epoch", *DEV_FIGURES), searched)
         for row in self._rows_that_fit():
-            figures = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in FIGURES.values()]
+            figures = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in DEV_FIGURES.values()]
             table.add_row(
                 f"{row.number:04d}",
                 row.name,
@@ -144,9 +143,6 @@ class Board:
     def _say(self, number: int, what: str, more: str) -> None:
         if not self._console.is_terminal:
             self._console.print(f"trial {number:04d} {what}" + (f": {escape(more)}" if more else ""), soft_wrap=True)
-
-
-FIGURES = {"WER": "dev/wer", "ILM ppl": "dev/ilm_perplexity"}
 
 
 @contextlib.contextmanager

@@ -44,11 +44,8 @@ def table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
     metrics = [study.objective.metric, *(name for name in FIGURES if name != study.objective.metric)]
     metrics = [name for name in metrics if any(name in record.metrics for record in records)]
     searched = list(dict.fromkeys(name for record in records for name in record.values))
-    drawn = trial_table(
-        study.name, ("trial", "name", "state", "epochs", *(FIGURES.get(name, name) for name in metrics))
-    )
-    for name in searched:
-        drawn.add_column(label(name), justify="right", overflow="fold")
+    heads = [FIGURES.get(name, name) for name in metrics]
+    drawn = trial_table(study.name, ("trial", "name", "state", "epoch", *heads), searched)
     for record in records:
         state = f"[{STYLES[record.state]}]{record.state}[/]"
         cells = [_cell(record.metrics.get(name)) for name in metrics]
@@ -64,11 +61,15 @@ def table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
     return drawn
 
 
-def trial_table(name: str, columns: Iterable[str]) -> Table:
+def trial_table(name: str, columns: Iterable[str], searched: Iterable[str]) -> Table:
     """An empty table of a study's trials, narrow enough for a terminal."""
-    made = Table(title=f"study {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False)
+    made = Table(title=f"study {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     for column in columns:
-        made.add_column(column, justify="left" if column in ("name", "state") else "right", no_wrap=True)
+        made.add_column(
+            column.replace(" ", "\n"), justify="left" if column in ("name", "state") else "right", no_wrap=True
+        )
+    for each in searched:  # where it is narrow, these are folded
+        made.add_column(label(each).replace(" ", "\n"), justify="right", overflow="fold")
     return made
 
 

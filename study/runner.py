@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,18 +17,20 @@ from rich.console import Console
 
 from cluster.connect import connected
 from cluster.errors import ClusterError
-from cluster.resources import Need, Node, concurrency, this_machine
+from cluster.resources import Node
 from model.errors import UserError
-from model.recipe import Recipe
 from model.strict import to_yaml, validate, write_atomically
-from study.ledger import Ledger, State, manifest
+from study.checks import Checked, admitted, check
+from study.ledger import STUDY, Ledger
 from study.live import Board, on_screen, screen
-from study.mlflow_adapter import Tracker, check_uri
+from study.lock import locked
+from study.manifest import manifest
+from study.mlflow_adapter import Tracker
 from study.optuna_adapter import Proposal, Proposer
-from study.recorder import Recorder
+from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
-from study.study_file import StudyFile, base_recipe, read_study, study_folder
-from study.trial_record import TrialRecord
+from study.study_file import StudyFile, read_study, study_folder
+from study.trial_record import State, TrialRecord
 
 BEST_RECIPE = "best-recipe.yaml"
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
@@ -52,18 +55,19 @@ def run_study(
     console, work = console or screen(), work or Work()
     study = with_trials(read_study(path), trials)
     folder = study_folder(study)
-    try:
-        session = _open(study, folder, address, console, work)
-        if session.to_do:
-            with connected(address) as nodes:
-                _forward_sigterm()
-                _run_trials(session, concurrency(nodes, need_of(study), study.workers.concurrent_trials), console, work)
-    except KeyboardInterrupt:
-        return _stopped(folder, path, trials, console)
-    except ClusterError as error:
-        raise UserError(str(error)) from None
-    finally:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    checked = check(study, address)
+    with contextlib.ExitStack() as held, _stop_signals():
+        try:
+            # A cluster is asked before the folder is made; a Ray of our own starts last.
+            nodes = held.enter_context(_connected(address)) if address is not None else None
+            if nodes is not None:
+                admitted(study, nodes)
+            session = _open(study, folder, checked, held, console, work)
+            if session.to_do:
+                nodes = nodes or held.enter_context(_connected(None))
+                _run_trials(session, admitted(study, nodes), console, work)
+        except KeyboardInterrupt:
+            return _stopped(folder, path, trials, console)
     if session.recorder_left:
         return _stopped(folder, path, trials, console)
     return _close(session, path, console)
@@ -91,33 +95,29 @@ def with_trials(study: StudyFile, trials: int | None) -> StudyFile:
     return validate(StudyFile, study.model_dump(mode="json") | {"trials": trials}, "--trials")
 
 
-def need_of(study: StudyFile) -> Need:
-    """What one trial asks the cluster for."""
-    return Need(study.workers.count, study.workers.cpus, study.workers.gpus)
-
-
-def admitted(study: StudyFile, nodes: list[Node] | None = None) -> int:
-    """Trials at the same time on this machine (or on `nodes`); a UserError when not even one fits."""
+@contextlib.contextmanager
+def _connected(address: str | None) -> Iterator[list[Node]]:
     try:
-        return concurrency(nodes or [this_machine()], need_of(study), study.workers.concurrent_trials)
+        with connected(address) as nodes:
+            _forward_sigterm()  # again: Ray has put a handler of its own in its place
+            yield nodes
     except ClusterError as error:
         raise UserError(str(error)) from None
 
 
-def _open(study: StudyFile, folder: Path, address: str | None, console: Console, work: Work) -> _Session:
-    """Every check that can be made before something starts, then what all trials share."""
-    base = base_recipe(study)
-    if address is None:
-        admitted(study)
-    if study.tracking is not None:
-        check_uri(study.tracking)
+def _open(
+    study: StudyFile, folder: Path, checked: Checked, held: contextlib.ExitStack, console: Console, work: Work
+) -> _Session:
+    """What all trials share, and the study's records; the folder is ours until `held` is left."""
     with console.status("preparing tokenizer and features"):
         from study.trial import resolve
 
-        prepared: Recipe = resolve(work.prepare)(base)
+        prepared = resolve(work.prepare)(checked.base)
+    held.enter_context(locked(folder))
     ledger = Ledger.create_or_open(folder, study, prepared, manifest())
     proposer = Proposer(study, prepared, f"sqlite:///{folder}/optuna.db")
     tracker = Tracker(study.tracking, study.name, folder, ledger.manifest.get("id"))
+    settle(ledger, proposer, tracker)
     return _Session(study, ledger, proposer, tracker)
 
 
@@ -132,7 +132,7 @@ def _run_trials(session: _Session, at_once: int, console: Console, work: Work) -
         recorder.catch_up(proposal.number)
     records = ledger.trials()
     for record in records.values():
-        board.seen(record, ledger.base_recipe.training.epochs)
+        board.seen(record, int(record.values.get("training.epochs", ledger.base_recipe.training.epochs)))
     rule = study.early_stopping
     with on_screen(board, console):
         try:
@@ -167,7 +167,7 @@ def _configs(session: _Session, recorder: Recorder) -> Any:
     waiting = iter(session.proposer.interrupted())
 
     def propose() -> dict[str, Any] | None:
-        proposal: Proposal | None = next(waiting, None) or session.proposer.propose()
+        proposal: Proposal | None = next(waiting, None) or session.proposer.propose(recorder.infeasible)
         if proposal is None:
             return None
         recorder.proposed(proposal)
@@ -190,15 +190,29 @@ def _seen(records: dict[int, TrialRecord], metric: str) -> dict[int, dict[int, f
     }
 
 
+@contextlib.contextmanager
+def _stop_signals() -> Iterator[None]:
+    """SIGTERM stops a study as Ctrl-C does while the block runs. Outside the main thread signals are left alone."""
+    with contextlib.suppress(ValueError):
+        before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    _forward_sigterm()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # Tune leaves a handler behind
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+
 def _forward_sigterm() -> None:
-    """SIGTERM stops a study as Ctrl-C does. A handler in Python works only when installed after Ray has started."""
-    with contextlib.suppress(ValueError):  # not in the main thread: signals are somebody else's business
+    with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
 
 def _stopped(folder: Path, path: Path, trials: int | None, console: Console) -> int:
     again = f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
-    console.print(f"stopped; what was done is in {_short(folder)}. Go on with: {again}", soft_wrap=True)
+    done = f"what was done is in {_short(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
+    console.print(f"stopped; {done}. Go on with: {again}", soft_wrap=True)
     return INTERRUPTED
 
 

@@ -12,6 +12,7 @@ import pytest
 import yaml
 
 from cluster.connect import connected
+from model.data.corpus import Corpus
 from study.runner import Work
 
 HERE = Path(__file__).parent
@@ -34,14 +35,14 @@ def ray_here(stub: Work) -> Iterator[None]:
 
 
 @pytest.fixture
-def study_in(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+def study_in(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
     """Write a study file into an empty current folder."""
     monkeypatch.chdir(tmp_path)
 
     def write(**changes: Any) -> Path:
         study: dict[str, Any] = {
             "name": "probe",
-            "corpus": "corpus",
+            "corpus": str(corpus.folder),
             "recipe": {"base": "tiny", "set": {"training.epochs": 4, "training.seed": 0}},
             "search": {"ctc_weight": {"uniform": [0.1, 0.6]}},
             "trials": 1,

@@ -10,12 +10,13 @@ import pytest
 from typer.testing import CliRunner
 
 from model import checkpoint
+from model.data.corpus import Corpus
 from model.optimiser import make_optimiser
 from model.pretrained import load_pretrained
 from model.recipe_files import read_recipe
 from model.recogniser import Recogniser
 from model.strict import read_yaml, validate
-from study.cli import app
+from study.cli import app, main
 from study.ledger import Ledger
 from study.study_file import StudyFile
 from study.trial_record import State
@@ -74,12 +75,53 @@ def test_a_missing_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     assert asked.stderr.count("\n") == 1
 
 
-def test_validate_says_what_would_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_says_what_would_run(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    Path("study.yaml").write_text(STUDY)
+    Path("study.yaml").write_text(STUDY.replace("corpus: corpus", f"corpus: {corpus.folder}"))
     said = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
     assert "8 trials (2 baselines first)" in said.output
     assert "searches ctc_weight, optimiser.learning_rate" in said.output
+    assert not Path("studies").exists()
+
+
+def test_validate_looks_at_the_corpus_too(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    asked = ask("validate", "study.yaml", cwd=tmp_path)
+    assert asked.returncode == 2
+    assert asked.stderr.startswith(f"error: corpus {tmp_path / 'corpus'}: no such folder")
+    assert asked.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["run", "x.yaml", "--trials", "-1"], "error: Invalid value for '--trials'"),
+        (["run", "x.yaml", "--trails", "3"], "error: No such option: --trails (Possible options: --trials)"),
+        (["runn"], "error: No such command 'runn'. Did you mean 'run'?"),
+        (["run"], "error: Missing argument 'STUDY.yaml'"),
+    ],
+)
+def test_a_mistyped_command_is_one_line_and_exit_code_2(
+    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["decred-study", *typed])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(said)
+    assert told.count("\n") == 1
+
+
+def test_a_command_alone_still_shows_its_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["decred-study", "prepare"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert "Usage: decred-study prepare" in told.out + told.err
 
 
 def test_status_of_no_study_says_so(tmp_path: Path) -> None:

@@ -72,7 +72,7 @@ def test_the_table_shows_every_trial_and_marks_the_best() -> None:
     printed = io.StringIO()
     Console(width=160, file=printed).print(table(records, STUDY))
     lines = [line.split() for line in printed.getvalue().replace("│", " ").replace("┃", " ").splitlines()]
-    heading = ["trial", "name", "state", "epochs", "dev/wer", "dev/ilm_perplexity", "out_of_domain/wer", "ctc_weight"]
+    heading = ["trial", "name", "state", "epoch", "WER", "ppl", "WER", "weight"]
     assert heading in lines
     assert ["0000", "*", "ed", "complete", "2", "20.12", "11.00", "88.00", "0.3"] in lines
     assert ["0001", "pruned", "1", "61.00", "-", "-", "0.2"] in lines
@@ -108,3 +108,13 @@ def test_a_recipe_file_that_was_changed_is_not_exported(ledger: Ledger) -> None:
     path.write_text(path.read_text().replace("ctc_weight: 0.4", "ctc_weight: 0.1"))
     with pytest.raises(UserError, match=r"but trial 1 ran [0-9a-f]{16}; the file was changed after the trial"):
         export_recipe(ledger)
+
+
+def test_the_headers_of_the_demos_table_are_unbroken_at_100_columns() -> None:
+    values = {"ctc_weight": 0.123, "auxiliary.placement": "1,3", "auxiliary.weights": "0.25,0.31", "final_weight": 0.44}
+    metrics = {"dev/wer": 120.25, "dev/ilm_perplexity": 111.0, "out_of_domain/wer": 188.0}
+    records = [TrialRecord(0, State.COMPLETE, None, "decred-paper", values, "hash", ({"epoch": 1},), metrics)]
+    printed = io.StringIO()
+    Console(width=100, file=printed).print(table(records, STUDY))
+    said = printed.getvalue().split()
+    assert all(word in said for word in ("OOD", "weight", "placement", "weights", "final", "decred-paper"))

@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from cluster.connect import probe
+from cluster.errors import ClusterError
 from cluster.resources import Node
+from model.data.corpus import Corpus
 from model.errors import UserError
-from study.runner import admitted, run_study, with_trials
-from study.study_file import StudyFile, read_study
+from model.recipe_files import with_values
+from study.checks import admitted
+from study.ledger import Ledger
+from study.lock import locked
+from study.runner import Work, run_study, with_trials
+from study.study_file import StudyFile, base_recipe, read_study, study_folder
 
 
 def study_file(folder: Path, **changes: Any) -> Path:
@@ -32,11 +43,11 @@ def test_too_many_workers_are_refused_before_the_corpus_is_even_looked_at(
 
 
 def test_a_tracking_server_that_does_not_answer_is_refused_before_anything_starts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"tracking http://127.0.0.1:9 does not answer"):
-        run_study(study_file(tmp_path, tracking="http://127.0.0.1:9"))
+        run_study(study_file(tmp_path, corpus=str(corpus.folder), tracking="http://127.0.0.1:9"))
     assert not (tmp_path / "studies").exists()
 
 
@@ -58,3 +69,88 @@ def test_the_number_of_trials_can_be_given_and_is_checked(tmp_path: Path) -> Non
 def test_a_given_cluster_is_counted_instead_of_this_machine(tmp_path: Path) -> None:
     study: StudyFile = read_study(study_file(tmp_path, workers={"count": 2, "cpus": 4}))
     assert admitted(study, [Node(8), Node(16)]) == 3
+
+
+REFUSED_SPACES = {
+    "a layer that the decoder does not have": ({"auxiliary": {"layers": [9]}}, "layer 9"),
+    "a recipe key that is none": ({"recipe": {"optimiser.learnrate": {"uniform": [0.1, 0.2]}}}, "optimiser.learnrate"),
+    "a value that the recipe refuses": ({"ctc_weight": {"uniform": [0.5, 1.5]}}, "search.ctc_weight can be 1.5"),
+}
+
+
+@pytest.mark.parametrize("why", REFUSED_SPACES)
+def test_a_refused_space_leaves_the_study_its_name(
+    why: str, tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    search, said = REFUSED_SPACES[why]
+    path = study_file(tmp_path, corpus=str(corpus.folder), search=search)
+    with pytest.raises(UserError, match=said):
+        run_study(path)
+    assert not (tmp_path / "studies").exists()
+
+
+def test_a_folder_that_cannot_be_made_is_refused_before_the_corpus_is_prepared(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "full").write_text("a file where the folder should be")
+    path = study_file(tmp_path, corpus=str(corpus.folder), storage="full")
+    with pytest.raises(UserError, match=r"study folder .*full/probe cannot be written .*set 'storage'"):
+        run_study(path, work=Work(prepare="never:prepared"))
+
+
+def test_a_name_in_use_with_another_space_is_refused_before_the_corpus_is_prepared(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    first = read_study(study_file(tmp_path, corpus=str(corpus.folder)))
+    base = with_values(base_recipe(first), {"data.fingerprint": corpus.fingerprint})
+    Ledger.create_or_open(study_folder(first), first, base, {})
+    other = study_file(tmp_path, corpus=str(corpus.folder), search={"ctc_weight": {"uniform": [0.1, 0.4]}})
+    with pytest.raises(UserError, match=r"in use with another search space \(ctc_weight.uniform was"):
+        run_study(other, work=Work(prepare="never:prepared"))
+
+
+def test_a_second_run_in_the_same_folder_is_told_who_runs_it(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    path = study_file(tmp_path, corpus=str(corpus.folder))
+    with locked(study_folder(read_study(path))):
+        with pytest.raises(UserError, match=rf"is being run by process {os.getpid()} on .*; wait until it ends"):
+            run_study(path)
+        assert sorted(each.name for each in (tmp_path / "studies" / "probe").iterdir()) == ["lock"]
+
+
+def test_the_lock_ends_with_the_process_that_was_killed(tmp_path: Path) -> None:
+    holds = "import sys, time; from pathlib import Path; from study.lock import locked\n"
+    holds += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
+    with subprocess.Popen([sys.executable, "-c", holds, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
+        assert holder.stdout is not None
+        assert holder.stdout.readline() == "held\n"
+        with pytest.raises(UserError, match=f"process {holder.pid} on"), locked(tmp_path):
+            pass
+        holder.kill()
+    with locked(tmp_path):
+        pass
+
+
+def test_a_cluster_that_does_not_answer_is_one_quick_line_and_no_study_is_made(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    began = time.monotonic()
+    with pytest.raises(UserError, match=r"address '127.0.0.1:9' does not answer as a Ray cluster") as told:
+        run_study(study_file(tmp_path, corpus=str(corpus.folder)), address="127.0.0.1:9")
+    assert time.monotonic() - began < 5
+    assert "\n" not in str(told.value)
+    assert capfd.readouterr().err == ""
+    assert not (tmp_path / "studies").exists()
+
+
+def test_an_address_of_any_form_is_probed() -> None:
+    probe("auto")
+    for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:port"):
+        with pytest.raises(ClusterError, match="does not answer"):
+            probe(address)
