@@ -85,7 +85,7 @@ def load_mixing(model: Recogniser, folder: Path) -> None:
     """Let the model decode with the weights in a checkpoint's folder; what does not fit it is a UserError."""
     path = folder / FILE
     if not path.is_file():
-        raise UserError(f"{path}: is missing; learn the weights first")
+        raise UserError(f"{path}: is missing; learn the weights first, with `mix`")
     try:
         weights = load_file(path)["weights"]
     except (OSError, SafetensorError, KeyError) as error:

@@ -162,6 +162,20 @@ def train(
 
 
 @app.command(rich_help_panel=RECIPES)
+def mix(
+    folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
+    per_token: Annotated[
+        bool, typer.Option("--per-token", help="a weight for each token, not for each classifier alone")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = 3,
+) -> None:
+    """Learn to mix the classifiers of a run's last checkpoint, for `evaluate --mixed`."""
+    from model.alone import mix_checkpoint
+
+    mix_checkpoint(folder, per_token, epochs, typer.echo)
+
+
+@app.command(rich_help_panel=RECIPES)
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
     beam: Annotated[
@@ -169,11 +183,12 @@ def evaluate(
     ] = None,
     ctc_weight: Annotated[float | None, typer.Option(help="CTC's share in decoding, instead of the recipe's")] = None,
     corpus: Annotated[Path | None, typer.Option(help="another corpus to score on")] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="decode with the weights that `mix` learned")] = False,
 ) -> None:
     """Score the last checkpoint of a run on its dev and test sets."""
     from model.alone import evaluate_checkpoint, set_lines
 
-    metrics = evaluate_checkpoint(folder, beam, ctc_weight, corpus)
+    metrics = evaluate_checkpoint(folder, beam, ctc_weight, corpus, mixed)
     typer.echo("\n".join(set_lines(metrics)))
 
 

@@ -11,10 +11,12 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from model.alone import evaluate_checkpoint, mix_checkpoint
 from model.data.batches import Batch
 from model.decoder import mixed
 from model.decoding import decode
 from model.errors import UserError
+from model.loop import train
 from model.losses import IGNORED, Counts
 from model.mixing import FILE, cross_entropy, final_alone, learn, load_mixing, save_mixing
 from model.pretrained import save_pretrained
@@ -97,9 +99,25 @@ def test_weights_lie_beside_the_checkpoint_and_come_back(make_recipe, tmp_path: 
     assert decode(loaded, FEATURES, LENGTHS, 2, 0.3, 6) == decode(by_hand, FEATURES, LENGTHS, 2, 0.3, 6)
 
 
+def test_a_trained_run_is_mixed_and_then_scored_so_where_it_is_asked_for(make_recipe, run_folder: Path) -> None:
+    train(make_recipe(TWO | {"training.epochs": 1}), run_folder, lambda _: None)
+    with pytest.raises(UserError, match="learn the weights first"):
+        evaluate_checkpoint(run_folder, mixed=True)
+    said: list[str] = []
+    mix_checkpoint(run_folder, True, 1, said.append)
+    weights = run_folder / "checkpoints" / "epoch-0001" / FILE
+    assert re.match(r"weights \(means over tokens\): layer 1 \S+, layer 3 \S+, final \S+; written to ", said[0])
+    assert said[0].endswith(str(weights))
+    without = evaluate_checkpoint(run_folder)
+    save_mixing(torch.tensor([0.0, 0.0, -1.0]), weights.parent)
+    mixed_so = evaluate_checkpoint(run_folder, mixed=True)
+    assert mixed_so["dev/wer"] != without["dev/wer"], "the least likely token at every step is another hypothesis"
+    assert mixed_so["dev/perplexity"] == without["dev/perplexity"], "perplexities are the final classifier's"
+
+
 def test_weights_that_are_missing_broken_or_of_another_model_are_refused(make_recipe, tmp_path: Path) -> None:
     model = build(make_recipe)
-    with pytest.raises(UserError, match=r"mixing\.safetensors: is missing; learn the weights first"):
+    with pytest.raises(UserError, match=r"mixing\.safetensors: is missing; learn the weights first, with `mix`"):
         load_mixing(model, tmp_path)
     (tmp_path / FILE).write_bytes(b"no weights")
     with pytest.raises(UserError, match=r"mixing\.safetensors: holds no mixing weights \(.+\); learn them again"):
