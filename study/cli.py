@@ -250,7 +250,7 @@ app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
 def main() -> None:
     """Exit code 2 and one line when the input is wrong, 1 when a training broke, 130 after Ctrl-C."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="decred-study", standalone_mode=False))
     except UserError as error:
         sys.exit(_error(error, 2))
     except typer.TyperException as error:
