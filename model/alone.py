@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 from model import checkpoint
+from model.data.batches import Batch, TrainingSet
 from model.errors import UserError
 from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
 from model.loop import train
+from model.mixing import learn, load_mixing, save_mixing
 from model.prepare import corpus_of, prepare, tokenizer_of
+from model.recipe import Augmentation
 from model.recipe_files import read_recipe, with_values
 from model.recogniser import Recogniser
+from model.tokenizer import Tokenizer
 from model.workers import current_workers
 
 METRICS_FILE = "metrics.jsonl"
@@ -54,25 +58,57 @@ def set_lines(metrics: dict[str, float]) -> list[str]:
 
 
 def evaluate_checkpoint(
-    folder: Path, beam: int | None = None, ctc_weight: float | None = None, corpus: Path | None = None
+    folder: Path,
+    beam: int | None = None,
+    ctc_weight: float | None = None,
+    corpus: Path | None = None,
+    mixed: bool = False,
 ) -> dict[str, float]:
     """Score the last checkpoint of a run's folder on the dev and test sets of its corpus, or of another one.
 
-    The scored utterances are written to `folder`/evaluation.
+    `mixed` decodes with the weights of the classifiers that `mix_checkpoint` learned. The scored utterances are
+    written to `folder`/evaluation.
     """
-    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
-    if latest is None:
-        raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
-    trained = read_recipe(folder / "recipe.yaml")
-    tokenizer = tokenizer_of(trained, corpus_of(trained))
+    latest, model, tokenizer = _trained(folder)
+    if mixed:
+        load_mixing(model, latest)
     changes: dict[str, Any] = {"decoding.beam": beam, "decoding.ctc_weight": ctc_weight}
     changes = {key: value for key, value in changes.items() if value is not None}
     if corpus:
         changes |= {"data.corpus": str(corpus.resolve()), "data.fingerprint": None}
-    recipe = with_values(trained, changes)
-    model = Recogniser(trained)
-    checkpoint.load_weights(latest, model)
+    recipe = with_values(model.recipe, changes)
     workers, data, out = current_workers(), corpus_of(recipe), folder / "evaluation"
     scored = score_set(model.to(workers.device), dev_utterances(data, tokenizer), recipe.decoding, tokenizer, workers)
     write_hypotheses(scored, out / "dev.jsonl", workers)
     return set_metrics(scored, "dev") | score_tests(model, data, recipe.decoding, tokenizer, workers, out)
+
+
+def mix_checkpoint(folder: Path, per_token: bool, epochs: int, say: Callable[[str], None]) -> None:
+    """Learn how to mix the classifiers of a run's last checkpoint, on its training set, and keep the weights beside it.
+
+    The training set is read as in training, in the order of its seed, but without SpecAugment.
+    """
+    latest, model, tokenizer = _trained(folder)
+    recipe, workers = model.recipe, current_workers()
+    training = TrainingSet(corpus_of(recipe), recipe.data, Augmentation(time_masks=0, frequency_masks=0), tokenizer)
+
+    def batches(epoch: int) -> Iterator[Batch]:
+        for batch in training.plan(epoch):
+            yield from training.share(batch, 0, 1, recipe.optimiser.accumulate, recipe.data.seed)
+
+    weights = learn(model.to(workers.device), batches, per_token, epochs)
+    placement = [*(f"layer {layer}" for layer in model.decoder.placement), "final"]
+    means = weights if weights.dim() == 1 else weights.mean(dim=1)
+    said = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(placement, means.tolist(), strict=True))
+    say(f"weights{' (means over tokens)' if per_token else ''}: {said}; written to {save_mixing(weights, latest)}")
+
+
+def _trained(folder: Path) -> tuple[Path, Recogniser, Tokenizer]:
+    """The last checkpoint of a run's folder, its model with that checkpoint's weights, its tokenizer."""
+    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
+    if latest is None:
+        raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
+    recipe = read_recipe(folder / "recipe.yaml")
+    model = Recogniser(recipe)
+    checkpoint.load_weights(latest, model)
+    return latest, model, tokenizer_of(recipe, corpus_of(recipe))

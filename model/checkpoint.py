@@ -107,9 +107,10 @@ def load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimize
     moments = load_file(path / "optimiser.safetensors")
     for name, parameter in model.named_parameters():
         kept = {key: moments.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
-        optimiser.state[parameter] = {
-            key: value.to(parameter.device) for key, value in kept.items() if value is not None
-        }
+        if parameter.requires_grad:
+            optimiser.state[parameter] = {
+                key: value.to(parameter.device) for key, value in kept.items() if value is not None
+            }
 
 
 def _moments(model: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:

@@ -34,6 +34,11 @@ def token_positions(first: int, count: int, width: int, device: torch.device) ->
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
 
+def mixed(logits: list[Tensor], weights: Tensor) -> Tensor:
+    """Raw logits (..., V) of N classifiers, weights (N,) or (N, V) -> their weighted sum, as published checkpoints."""
+    return torch.stack([weight * one for weight, one in zip(weights, logits, strict=True)]).sum(dim=0)
+
+
 class DecoderLayer(nn.Module):
     def __init__(self, sizes: recipe.Decoder, encoder_width: int) -> None:
         super().__init__()
@@ -65,17 +70,25 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Classifier i reads the output of layer placement[i]; the final one reads the normalised last output."""
+    """Classifier i reads the output of layer placement[i]; the final one reads the normalised last output.
+
+    With `mixing`, weights (N,) or (N, V) of the N classifiers with the final one last, decoding uses all of them.
+    """
+
+    mixing: Tensor | None
 
     def __init__(self, sizes: recipe.Decoder, placement: tuple[int, ...], encoder_width: int, vocabulary: int) -> None:
         super().__init__()
         self.placement = placement
+        self.project = nn.Linear(encoder_width, sizes.width) if sizes.project_encoder else nn.Identity()
+        encoder_width = sizes.width if sizes.project_encoder else encoder_width
         self.embedding = nn.Embedding(vocabulary, sizes.width)
         self.dropout = nn.Dropout(sizes.dropout)
         self.layers = nn.ModuleList(DecoderLayer(sizes, encoder_width) for _ in range(sizes.layers))
         self.norm = nn.LayerNorm(sizes.width)
         self.auxiliary = nn.ModuleList(nn.Linear(sizes.width, vocabulary, bias=False) for _ in placement)
         self.final = nn.Linear(sizes.width, vocabulary, bias=False)
+        self.register_buffer("mixing", None, persistent=False)
 
     def each_layer(self) -> Iterator[DecoderLayer]:
         """The layers, with their type."""
@@ -83,6 +96,7 @@ class Decoder(nn.Module):
 
     def listen(self, states: Tensor, valid: Tensor) -> Audio:
         """Encoder states (B, T, D'), valid (B, T) -> what every layer's cross-attention needs, computed once."""
+        states = self.project(states)
         return Audio([layer.cross_attention.keys_values(states) for layer in self.each_layer()], valid)
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
@@ -115,16 +129,24 @@ class Decoder(nn.Module):
     ) -> tuple[Tensor, list[KeysValues | None]]:
         """One more token of every hypothesis: ids (B, K) of K hypotheses an utterance -> logits (B, K, V), new past.
 
-        Past keys and values are (B * K, H, P, E). In cross-attention the K hypotheses are K queries to the same
-        keys, so these are never repeated.
+        The logits are the final classifier's, or with `mixing` the weighted sum of all; only then are the auxiliary
+        classifiers evaluated. Past keys and values are (B * K, H, P, E). In cross-attention the K hypotheses are K
+        queries to the same keys, so these are never repeated.
         """
         B, K = tokens.shape
         x = self.embed(tokens.reshape(B * K, 1), position)
         new_past: list[KeysValues | None] = []
+        heard: list[Tensor] = []  # what the auxiliary classifiers read
         for layer, cross, layer_past in zip(self.each_layer(), audio.keys_values, past, strict=True):
             attended, kept = layer.attention(layer.norm_self(x), layer_past)
             x = (x + attended).view(B, K, -1)
             x = x + layer.cross_attention(layer.norm_cross(x), cross, audio.valid)
             x = (x + layer.feed_forward(layer.norm_feed_forward(x))).view(B * K, 1, -1)
             new_past.append(kept)
-        return self.final(self.norm(x)).view(B, K, -1), new_past
+            if self.mixing is not None and len(new_past) in self.placement:
+                heard.append(x)
+        logits = self.final(self.norm(x))
+        if self.mixing is not None:
+            auxiliary = [head(one) for head, one in zip(self.auxiliary, heard, strict=True)]
+            logits = mixed([*auxiliary, logits], self.mixing)
+        return logits.view(B, K, -1), new_past

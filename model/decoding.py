@@ -14,8 +14,8 @@ from torch import Tensor
 
 from model.ctc_prefix import PrefixScorer, PrefixState
 from model.decoder import KeysValues
+from model.recipe import SpecialTokens
 from model.recogniser import Encoded, Recogniser
-from model.tokenizer import BOS, EOS, PAD
 
 Hypothesis = tuple[list[int], float]
 IMPOSSIBLE = -1e10  # a finite floor: sums of it stay comparable, and no -inf - -inf becomes NaN
@@ -55,7 +55,7 @@ def search(
     audio = model.listen(encoded)
     ctc = _JointCTC(model, encoded, beam) if ctc_weight > 0 else None
     results = [_Finished(beam, limit, length_penalty) for limit in limits]
-    tokens = torch.full((B * beam, 1), BOS, device=device)
+    tokens = torch.full((B * beam, 1), model.special.bos, device=device)
     # Hypotheses of one utterance start equal: all but the first wait until the first step has made them differ.
     scores = torch.full((B, beam), IMPOSSIBLE, device=device)
     scores[:, 0] = 0.0
@@ -64,11 +64,11 @@ def search(
         logits, past = model.decoder.step(tokens[:, -1].view(B, beam), audio, past, length - 1)
         gain = logits.float().log_softmax(dim=-1)  # (B, K, V)
         if ctc:
-            gain[..., PAD] = IMPOSSIBLE
+            gain[..., ctc.unspoken] = IMPOSSIBLE
             gain = (1 - ctc_weight) * gain + ctc_weight * ctc.gain().view_as(gain)
         total = (scores[..., None] + gain).flatten(1)  # (B, K * V)
         candidates, indices = total.topk(min(2 * beam, total.shape[1]), dim=1)
-        rows, scores = _choose(candidates, indices, gain.shape[-1], beam, tokens, results, length)
+        rows, scores = _choose(candidates, indices, gain.shape[-1], beam, tokens, results, length, model.special)
         tokens = torch.cat((tokens[rows.source], rows.token[:, None]), dim=1)
         if all(result.closed for result in results):
             break
@@ -121,6 +121,7 @@ def _choose(
     tokens: Tensor,
     results: list[_Finished],
     length: int,
+    special: SpecialTokens,
 ) -> tuple[_Rows, Tensor]:
     """Split the 2K candidates of every utterance into finished and running hypotheses."""
     sources, taken, scores = [], [], []
@@ -129,14 +130,14 @@ def _choose(
         running: list[tuple[int, int, float]] = []
         for rank, (value, index) in enumerate(zip(values[utterance], flat[utterance], strict=True)):
             row, token = utterance * beam + index // vocabulary, index % vocabulary
-            if token != EOS:
+            if token != special.eos:
                 running.append((row, token, value))
             elif rank < beam and not result.closed:
-                result.add([*tokens[row, 1:].tolist(), EOS], value)
+                result.add([*tokens[row, 1:].tolist(), special.eos], value)
             if len(running) == beam:
                 break
         while len(running) < beam:  # fewer tokens than hypotheses asked for
-            running.append((utterance * beam, PAD, IMPOSSIBLE))
+            running.append((utterance * beam, special.pad, IMPOSSIBLE))
         if not result.closed:
             result.close_if_settled(values[utterance][0], length)
         if not result.closed and length == result.limit:
@@ -161,13 +162,15 @@ class _JointCTC:
         self.scorer = PrefixScorer(log_probs, encoded.lengths, model.blank).select(rows)
         self.state: PrefixState = self.scorer.start()
         self.vocabulary = model.decoder.final.out_features
+        blank = model.special.blank  # a token that is also the blank is never said, and neither is pad
+        self.unspoken = [model.special.pad] if blank is None else [model.special.pad, blank]
         self.scores = self.state.score[:, None]
 
     def gain(self) -> Tensor:
         """log psi(h + c) - log psi(h) for every token c: (B * K, V)."""
         self.scores = self.scorer.scores(self.state)
         gain = (self.scores - self.state.score[:, None]).clamp_min(IMPOSSIBLE)[:, : self.vocabulary]
-        gain[:, PAD] = IMPOSSIBLE
+        gain[:, self.unspoken] = IMPOSSIBLE
         return gain.nan_to_num(nan=IMPOSSIBLE).float()
 
     def extend(self, source: Tensor, token: Tensor) -> None:

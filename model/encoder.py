@@ -1,7 +1,8 @@
 """E-Branchformer encoder (arXiv 2210.00077) behind two stride-2 convolutions.
 
-Shapes: B batch, T feature frames, F mel bins, S = subsampled frames, D width. Padding never reaches a valid frame:
-keys are masked in attention, and every convolution over time sees zeros beyond an utterance's end.
+Shapes: B batch, T feature frames, F mel bins, S = subsampled frames, D width. With `padding` invariant, padding never
+reaches a valid frame: keys are masked in attention, and every convolution over time sees zeros beyond an utterance's
+end. With `published` only keys are masked.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from model import recipe
 from model.attention import RelativeAttention, relative_positions
 
 
-def subsampled(length: Tensor | int) -> Tensor | int:
-    """Frames after two unpadded 3-wide stride-2 convolutions."""
-    once = (length - 3) // 2 + 1
-    return (once - 3) // 2 + 1
+def subsampled(length: Tensor | int, padding: int = 0) -> Tensor | int:
+    """Frames after two 3-wide stride-2 convolutions with `padding` zeros on either side."""
+    once = (length + 2 * padding - 3) // 2 + 1
+    return (once + 2 * padding - 3) // 2 + 1
 
 
 SHORTEST_FRAMES = 7  # one frame is left of these
@@ -30,12 +31,15 @@ def valid_frames(lengths: Tensor, frames: int) -> Tensor:
 class Subsampling(nn.Module):
     """Log-mel frames to a quarter of as many states."""
 
-    def __init__(self, channels: int, width: int, dropout: float) -> None:
+    def __init__(self, channels: int, width: int, dropout: float, padding: int) -> None:
         super().__init__()
         self.convolutions = nn.Sequential(
-            nn.Conv2d(1, channels, 3, stride=2), nn.GELU(), nn.Conv2d(channels, channels, 3, stride=2), nn.GELU()
+            nn.Conv2d(1, channels, 3, stride=2, padding=padding),
+            nn.GELU(),
+            nn.Conv2d(channels, channels, 3, stride=2, padding=padding),
+            nn.GELU(),
         )
-        self.out = nn.Linear(channels * int(subsampled(recipe.MEL_BINS)), width)
+        self.out = nn.Linear(channels * int(subsampled(recipe.MEL_BINS, padding)), width)
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)
         self.dropout = nn.Dropout(dropout)
@@ -88,6 +92,7 @@ class EBranchformerLayer(nn.Module):
     def __init__(self, sizes: recipe.Encoder) -> None:
         super().__init__()
         width, dropout = sizes.width, sizes.dropout
+        self.invariant = sizes.padding == "invariant"
         self.norm_first, self.first = nn.LayerNorm(width), FeedForward(width, sizes.feed_forward, dropout)
         self.norm_global, self.attention = nn.LayerNorm(width), RelativeAttention(width, sizes.heads, dropout)
         self.norm_local = nn.LayerNorm(width)
@@ -100,7 +105,7 @@ class EBranchformerLayer(nn.Module):
 
     def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
         """x (B, S, D), positions (2S-1, D), valid (B, S) -> (B, S, D)."""
-        mask = valid[..., None].to(x.dtype)
+        mask = valid[..., None].to(x.dtype) if self.invariant else x.new_ones(1, 1, 1)
         x = x + 0.5 * self.first(self.norm_first(x))
         attended = self.dropout(self.attention(self.norm_global(x), positions, valid))
         both = torch.cat((attended, self.local(self.norm_local(x), mask)), dim=-1)
@@ -112,18 +117,31 @@ class EBranchformerLayer(nn.Module):
 class Encoder(nn.Module):
     def __init__(self, sizes: recipe.Encoder) -> None:
         super().__init__()
-        self.subsampling = Subsampling(sizes.channels, sizes.width, sizes.dropout)
+        self.convolution_padding = sizes.convolution_padding
+        self.subsampling = Subsampling(sizes.channels, sizes.width, sizes.dropout, sizes.convolution_padding)
         self.dropout = nn.Dropout(sizes.dropout)
         self.layers = nn.ModuleList(EBranchformerLayer(sizes) for _ in range(sizes.layers))
         self.norm = nn.LayerNorm(sizes.width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """features (B, T, F), lengths (B,) in frames -> states (B, S, D), their lengths (B,)."""
+        outputs, lengths = self.outputs(features, lengths)
+        return outputs[-1], lengths
+
+    def outputs(self, features: Tensor, lengths: Tensor, lower: tuple[int, ...] = ()) -> tuple[list[Tensor], Tensor]:
+        """Normalised outputs (B, S, D) of the `lower` layers (1 = first) and of the last one, their lengths (B,).
+
+        With convolution padding, attention goes by the frames that there are, but the lengths that CTC and the
+        decoder get are those without padding, one or two fewer: so it was trained and published.
+        """
         x = self.subsampling(features)
+        valid = valid_frames(torch.as_tensor(subsampled(lengths, self.convolution_padding)), x.shape[1])
         lengths = torch.as_tensor(subsampled(lengths))
-        valid = valid_frames(lengths, x.shape[1])
         x = self.dropout(x * valid[..., None])
         positions = relative_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)
-        for layer in self.layers:
+        outputs = []
+        for number, layer in enumerate(self.layers, start=1):
             x = layer(x, positions, valid)
-        return self.norm(x), lengths
+            if number in lower or number == len(self.layers):
+                outputs.append(self.norm(x))
+        return outputs, lengths

@@ -28,7 +28,7 @@ from model.recipe import Decoding
 from model.recogniser import Encoded, Recogniser, shifted
 from model.scoring import Scored, character_edits, error_rate, word_edits
 from model.strict import write_atomically
-from model.tokenizer import BOS, PAD, Tokenizer
+from model.tokenizer import Tokenizer
 from model.workers import Workers
 
 
@@ -62,16 +62,16 @@ def _score_batch(
 
 def _nll(model: Recogniser, encoded: Encoded, labels: Tensor) -> list[float]:
     """-log p of each utterance's labels given the audio, summed over its tokens: (B, U) -> B."""
-    logits = model.decoder.final_logits(shifted(labels), model.listen(encoded))
+    logits = model.decoder.final_logits(shifted(labels, model.special), model.listen(encoded))
     nll = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     return nll.sum(dim=1).tolist()
 
 
 def _ilm_nll(model: Recogniser, labels: Tensor) -> list[float]:
     """-log p of each utterance's labels without the audio, summed over its tokens: (B, U) -> B."""
-    ids = torch.cat((labels.new_full((labels.shape[0], 1), BOS), labels), dim=1)
+    ids = torch.cat((labels.new_full((labels.shape[0], 1), model.special.bos), labels), dim=1)
     mask = ids != IGNORED
-    return token_nll(model, ids.masked_fill(~mask, PAD), mask).sum(dim=1).tolist()
+    return token_nll(model, ids.masked_fill(~mask, model.special.pad), mask).sum(dim=1).tolist()
 
 
 def _gathered(mine: list[Scored], world: int) -> list[Scored]:

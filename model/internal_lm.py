@@ -16,7 +16,7 @@ from model.recogniser import Recogniser
 def token_nll(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
     """-log p of every token after the first, 0 where `mask` is 0: ids, bos to eos, and mask (B, U) -> (B, U-1)."""
     logits = model.decoder.final_logits(token_ids, None)[:, :-1]
-    nll = F.cross_entropy(logits.float().transpose(1, 2), token_ids[:, 1:], reduction="none")
+    nll = F.cross_entropy(logits.float().transpose(1, 2), token_ids[:, 1:].long(), reduction="none")
     return nll * mask[:, 1:]
 
 

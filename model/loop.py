@@ -15,7 +15,8 @@ from model import checkpoint
 from model.data.batches import TrainingSet, Utterances
 from model.data.corpus import Corpus
 from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
-from model.optimiser import learning_rate, make_optimiser, train_step
+from model.initial_weights import start_from
+from model.optimiser import freeze, learning_rate, make_optimiser, train_step
 from model.prepare import corpus_of, tokenizer_of
 from model.recipe import Recipe
 from model.recogniser import Recogniser
@@ -68,11 +69,12 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
 
 
 def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
-    """Everything that the first step needs, resumed from the folder's last checkpoint."""
+    """Everything that the first step needs, resumed from the folder's last checkpoint, or from the initial weights."""
     corpus = corpus_of(recipe)
     tokenizer = tokenizer_of(recipe, corpus)
     torch.manual_seed(recipe.training.seed)
     model = Recogniser(recipe).to(workers.device)
+    freeze(model, recipe.training.freeze)
     optimiser = make_optimiser(model, recipe.optimiser)
     state = checkpoint.start_state(recipe)
     latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
@@ -80,8 +82,10 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
         state = checkpoint.load_state(latest, recipe)
         checkpoint.load_weights(latest, model)
         checkpoint.load_optimiser(latest, model, optimiser)
-    elif workers.rank == 0:
-        write_atomically(folder / "recipe.yaml", to_yaml(recipe))
+    else:
+        start_from(model)
+        if workers.rank == 0:
+            write_atomically(folder / "recipe.yaml", to_yaml(recipe))
     parallel = DistributedDataParallel(model) if workers.world > 1 else model
     training = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer)
     dev = dev_utterances(corpus, tokenizer)
@@ -95,7 +99,7 @@ def train_epoch(run: Run) -> None:
     torch.manual_seed(_epoch_seed(run.state, workers.rank))
     plan = run.training.plan(epoch)
     run.model.train()
-    sums = torch.zeros(3, dtype=torch.float64, device=workers.device)
+    sums = torch.zeros(4, dtype=torch.float64, device=workers.device)
     for index, batch in enumerate(plan):
         progress = (epoch + index / len(plan)) / run.recipe.training.epochs
         rate = learning_rate(settings, run.state.step + index, progress)
@@ -103,9 +107,11 @@ def train_epoch(run: Run) -> None:
         parts = [part.to(workers.device) for part in share]
         done = train_step(run.parallel, parts, run.optimiser, rate, settings.clip_norm, run.recipe.training.precision)
         for part in done:
-            sums += torch.stack((part.total, part.ctc, part.attention)).detach()
-    total, ctc, attention = (value / len(plan) for value in workers.summed(sums.tolist()))
+            sums += torch.stack((part.total, part.ctc, part.attention, part.inter_ctc)).detach()
+    total, ctc, attention, inter_ctc = (value / len(plan) for value in workers.summed(sums.tolist()))
     losses = {"train/loss": total, "train/loss_ctc": ctc, "train/loss_attention": attention}
+    if run.recipe.loss.inter_ctc.layers:
+        losses["train/loss_inter_ctc"] = inter_ctc
     losses["train/seconds"] = time.monotonic() - began
     run.state = replace(run.state, epoch=epoch + 1, step=run.state.step + len(plan), losses=losses)
 

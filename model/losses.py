@@ -1,5 +1,7 @@
 """The DeCRED loss: L = a L_CTC + (1 - a) sum_i w_i L_i (arXiv 2508.08938).
 
+With InterCTC (arXiv 2102.03216), L_CTC is (1 - w) that of the last encoder layer + w the mean over lower layers.
+
 Sums and counts are kept apart: a batch that is split over workers or over accumulation steps is divided by the
 counts of the whole, so that the split never changes the loss.
 Shapes: B utterances, U tokens, T encoder frames, V classes; labels are -100 where nothing is scored.
@@ -26,12 +28,16 @@ class Counts:
 
 @dataclass(frozen=True)
 class Losses:
-    """Every term apart; `per_classifier` has the auxiliary classifiers in placement order, the final one last."""
+    """Every term apart; `per_classifier` has the auxiliary classifiers in placement order, the final one last.
+
+    `ctc` is that of the last encoder layer, `inter_ctc` the mean over the lower ones that have one, 0 without any.
+    """
 
     total: Tensor
     ctc: Tensor
     attention: Tensor
     per_classifier: Tensor
+    inter_ctc: Tensor
 
 
 def count(labels: Tensor) -> Counts:
@@ -39,11 +45,11 @@ def count(labels: Tensor) -> Counts:
     return Counts(labels.shape[0], int((labels != IGNORED).sum()))
 
 
-def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tensor:
-    """Sum over utterances of nll / target length (torch's "mean" before its division), in float32.
+def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int, reduction: str = "mean") -> Tensor:
+    """Sum over utterances of nll / target length (torch's "mean" before its division), or of nll ("sum"), in float32.
 
     logits (B, T, V), lengths (B,), labels (B, U). A target that cannot fit its frames counts as 0, and so does an
-    utterance without labels.
+    utterance without labels. (A published `ctc_zero_infinity: false` would make that infinite, and end a training.)
     """
     scored = labels != IGNORED
     target_lengths = scored.sum(dim=1)
@@ -51,7 +57,8 @@ def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int) -> Tens
     nll = F.ctc_loss(
         log_probs, labels[scored], lengths, target_lengths, blank=blank, reduction="none", zero_infinity=True
     )
-    return torch.where(target_lengths > 0, nll / target_lengths.clamp_min(1), 0.0).sum()
+    share = nll / target_lengths.clamp_min(1) if reduction == "mean" else nll
+    return torch.where(target_lengths > 0, share, 0.0).sum()
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -65,7 +72,16 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tenso
     )
 
 
-def decred_loss(ctc: Tensor, per_classifier: Tensor, weights: Tensor, ctc_weight: float) -> Losses:
-    """Combine mean losses: ctc (), per_classifier (N,) and weights (N,) with the final classifier last."""
+def decred_loss(
+    ctc: Tensor,
+    per_classifier: Tensor,
+    weights: Tensor,
+    ctc_weight: float,
+    inter_ctc: Tensor | None = None,
+    inter_weight: float = 0.0,
+) -> Losses:
+    """Combine mean losses: ctc (), inter_ctc (), per_classifier (N,) and weights (N,), the final classifier last."""
     attention = torch.dot(weights, per_classifier)
-    return Losses(ctc_weight * ctc + (1 - ctc_weight) * attention, ctc, attention, per_classifier)
+    whole_ctc = ctc if inter_ctc is None else (1 - inter_weight) * ctc + inter_weight * inter_ctc
+    total = ctc_weight * whole_ctc + (1 - ctc_weight) * attention
+    return Losses(total, ctc, attention, per_classifier, torch.zeros_like(ctc) if inter_ctc is None else inter_ctc)

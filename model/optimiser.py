@@ -1,10 +1,10 @@
-"""AdamW, its learning rate as a pure function of where the training is, and one optimiser step."""
+"""What is trained, AdamW, its learning rate as a pure function of where the training is, and one optimiser step."""
 
 from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import nn
@@ -14,6 +14,19 @@ from model.data.batches import Batch
 from model.errors import NonFiniteLossError
 from model.losses import Losses
 from model.recipe import Optimiser
+from model.recogniser import Recogniser
+
+
+def freeze(model: Recogniser, parts: Iterable[str]) -> None:
+    """Take the parts of a recipe's `training.freeze` out of training; call it before the optimiser and DDP are made."""
+    for name, parameter in model.named_parameters():
+        if part_of(name) in parts:
+            parameter.requires_grad_(False)
+
+
+def part_of(parameter: str) -> str:
+    """The part that a parameter belongs to by its name: encoder, decoder, classifiers or ctc."""
+    return "classifiers" if parameter.startswith(("decoder.auxiliary.", "decoder.final.")) else parameter.split(".")[0]
 
 
 def make_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.AdamW:

@@ -10,15 +10,17 @@ from model.data.batches import TrainingSet
 from model.data.corpus import Corpus, read_corpus
 from model.data.features import feature_store
 from model.errors import UserError
-from model.recipe import Recipe
+from model.initial_weights import fingerprint
+from model.recipe import Recipe, SpecialTokens
 from model.recipe_files import with_values
 from model.tokenizer import Tokenizer, train_tokenizer
 
 
 def prepare(recipe: Recipe) -> Recipe:
-    """Train the tokenizer and compute all features where they are missing; the recipe with its corpus' fingerprint.
+    """Train the tokenizer and compute all features where they are missing.
 
-    Training utterances that the recipe leaves out are counted aloud; a UserError when none is left.
+    The recipe comes back with the fingerprints of its corpus and of its initial weights. Training utterances that it
+    leaves out are counted aloud; a UserError when none is left.
     """
     corpus = corpus_of(recipe)
     tokenizer = tokenizer_of(recipe, corpus)
@@ -28,7 +30,15 @@ def prepare(recipe: Recipe) -> Recipe:
     for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer).left_out.items():
         if count:
             logging.getLogger(__name__).warning("%d training utterances are left out: %s", count, reason)
-    return with_values(recipe, {"data.fingerprint": corpus.fingerprint})
+    return with_values(recipe, {"data.fingerprint": corpus.fingerprint} | _initial(recipe))
+
+
+def _initial(recipe: Recipe) -> dict[str, str]:
+    """Place and fingerprint of the initial weights, so that workers find these elsewhere and no others."""
+    if recipe.init_from is None:
+        return {}
+    folder = Path(recipe.init_from).resolve()
+    return {"init_from": str(folder), "init_fingerprint": recipe.init_fingerprint or fingerprint(folder)}
 
 
 def corpus_of(recipe: Recipe) -> Corpus:
@@ -46,10 +56,12 @@ def corpus_of(recipe: Recipe) -> Corpus:
 def tokenizer_path(recipe: Recipe, corpus: Corpus) -> Path:
     """The tokenizer's file, trained first where it is missing."""
     texts = [text for name in corpus.names("train") for text in corpus.texts(name)]
-    digest = hashlib.sha256("\n".join(texts).encode()).hexdigest()[:12]
+    special = recipe.tokenizer.special.model_copy(update={"blank": None})  # no piece changes with the blank
+    content = "\n".join(texts) if special == SpecialTokens() else "\n".join([*texts, special.model_dump_json()])
+    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     path = corpus.folder / "cache" / f"unigram-{recipe.tokenizer.vocabulary}-{digest}.model"
     if not path.is_file():
-        train_tokenizer(texts, recipe.tokenizer.vocabulary, path)
+        train_tokenizer(texts, recipe.tokenizer.vocabulary, path, special)
     return path
 
 

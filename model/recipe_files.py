@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,7 @@ def with_values(recipe: Recipe, values: Mapping[str, Any], source: str = "recipe
     """The recipe with dotted keys (`optimiser.learning_rate`) replaced and everything validated again."""
     content = recipe.model_dump(mode="json")
     for key, value in values.items():
-        _set_dotted(content, key, value, source)
+        _set_dotted(content, key, copy.deepcopy(value), source)  # a later key may reach into it
     return validate(Recipe, content, source)
 
 
@@ -37,9 +38,11 @@ def dotted_keys(recipe: Recipe) -> list[str]:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe file; its `data.corpus` is looked up beside the file unless it is absolute."""
+    """A recipe file; its `data.corpus` and `init_from` are looked up beside the file unless they are absolute."""
     recipe = validate(Recipe, read_yaml(path), str(path))
-    return with_values(recipe, {"data.corpus": str((path.parent / recipe.data.corpus).resolve())}, str(path))
+    places = {"data.corpus": recipe.data.corpus, "init_from": recipe.init_from}
+    absolute = {key: str((path.parent / place).resolve()) for key, place in places.items() if place is not None}
+    return with_values(recipe, absolute, str(path))
 
 
 def named_recipe(name: str, corpus: str) -> Recipe:

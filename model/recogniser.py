@@ -15,13 +15,16 @@ from model import losses
 from model.attention import RelativeAttention
 from model.decoder import Audio, Decoder
 from model.encoder import Encoder, valid_frames
-from model.recipe import Recipe
-from model.tokenizer import BOS, PAD
+from model.published_keys import Origin
+from model.recipe import Recipe, SpecialTokens
 
 
 @dataclass(frozen=True)
 class Encoded:
-    """states (B, S, D), lengths (B,) in encoder frames, ctc_logits (B, S, V+1) with the blank last."""
+    """states (B, S, D), lengths (B,) in encoder frames, ctc_logits (B, S, V+1) with the blank last.
+
+    Where the blank is a token of the vocabulary, ctc_logits are (B, S, V).
+    """
 
     states: Tensor
     lengths: Tensor
@@ -29,21 +32,31 @@ class Encoded:
 
 
 class Recogniser(nn.Module):
-    """A DeCRED model built from a recipe; the auxiliary classifiers cost nothing at inference."""
+    """A DeCRED model built from a recipe; without mixing, the auxiliary classifiers cost nothing at inference.
+
+    `origin` is what a published checkpoint said beyond the recipe, kept for writing it out again.
+    """
 
     class_weights: Tensor
+    origin: Origin | None = None
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
         vocabulary = recipe.tokenizer.vocabulary
         auxiliary = recipe.loss.auxiliary
+        self.recipe, self.special = recipe, recipe.tokenizer.special
         self.ctc_weight, self.label_smoothing = recipe.loss.ctc_weight, recipe.loss.label_smoothing
-        self.blank = vocabulary
+        own_blank = self.special.blank is None
+        self.blank = vocabulary if self.special.blank is None else self.special.blank
         self.encoder = Encoder(recipe.encoder)
-        self.ctc = nn.Sequential(nn.Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, vocabulary + 1))
+        self.ctc = nn.Sequential(
+            nn.Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, vocabulary + own_blank)
+        )
         self.decoder = Decoder(recipe.decoder, auxiliary.placement, recipe.encoder.width, vocabulary)
         weights = torch.tensor([*auxiliary.weights, auxiliary.final_weight])
         self.register_buffer("class_weights", weights, persistent=False)
+        if recipe.decoding.mixing != "none":
+            self.decoder.mixing = torch.tensor(recipe.decoding.mixing)
         initialise(self)
 
     def encode(self, features: Tensor, lengths: Tensor) -> Encoded:
@@ -71,26 +84,40 @@ class Recogniser(nn.Module):
 
         `counts` are those of the whole batch when this is a part of it; by default this is all of it.
         """
-        counts = counts or losses.count(labels)
+        counts, labels = counts or losses.count(labels), labels.long()
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
-        encoded = self.encode(features, lengths)
-        logits = self.classify(encoded, shifted(labels))
+        inter = self.recipe.loss.inter_ctc
+        (*lower, states), frames = self.encoder.outputs(features, lengths, inter.layers)
+        encoded = Encoded(states, frames, self.ctc(states))
+        logits = self.classify(encoded, shifted(labels, self.special))
         sums = [losses.cross_entropy_sum(one, labels, smoothing) for one in logits]
-        ctc = losses.ctc_sum(encoded.ctc_logits, encoded.lengths, labels, self.blank)
+        ctc = self._ctc_loss(encoded.ctc_logits, frames, labels, counts)
+        inter_ctc = [self._ctc_loss(self.ctc(one), frames, labels, counts) for one in lower]
         return losses.decred_loss(
-            ctc / counts.utterances, torch.stack(sums) / max(counts.tokens, 1), self.class_weights, self.ctc_weight
+            ctc,
+            torch.stack(sums) / max(counts.tokens, 1),
+            self.class_weights,
+            self.ctc_weight,
+            torch.stack(inter_ctc).mean() if inter_ctc else None,
+            inter.weight,
         )
+
+    def _ctc_loss(self, logits: Tensor, frames: Tensor, labels: Tensor, counts: losses.Counts) -> Tensor:
+        reduction = self.recipe.loss.ctc_reduction
+        ctc = losses.ctc_sum(logits, frames, labels, self.blank, reduction)
+        return ctc / counts.utterances if reduction == "mean" else ctc
 
     def forward(self, features: Tensor, lengths: Tensor, labels: Tensor, counts: losses.Counts) -> losses.Losses:
         """The training loss, as DistributedDataParallel calls it."""
         return self.loss(features, lengths, labels, counts=counts)
 
 
-def shifted(labels: Tensor) -> Tensor:
+def shifted(labels: Tensor, special: SpecialTokens | None = None) -> Tensor:
     """Decoder input: bos, then the labels without their last; what is ignored becomes pad."""
-    start = labels.new_full((labels.shape[0], 1), BOS)
+    special = special or SpecialTokens()
+    start = labels.new_full((labels.shape[0], 1), special.bos)
     inputs = torch.cat((start, labels[:, :-1]), dim=1)
-    return inputs.masked_fill(inputs == losses.IGNORED, PAD)
+    return inputs.masked_fill(inputs == losses.IGNORED, special.pad)
 
 
 def initialise(model: Recogniser) -> None:

@@ -9,14 +9,12 @@ from pathlib import Path
 import sentencepiece
 
 from model.errors import UserError
+from model.recipe import SpecialTokens
 from model.strict import write_atomically
-
-BOS, EOS, UNK, PAD = 0, 1, 2, 3
-SPECIAL = 4
 
 
 class Tokenizer:
-    """Text to piece ids and back; ids 0 to 3 are bos, eos, unknown and pad."""
+    """Text to piece ids and back; the file says which ids are bos, eos, unknown and pad."""
 
     def __init__(self, path: Path) -> None:
         self._pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
@@ -27,17 +25,18 @@ class Tokenizer:
 
     def labels(self, text: str) -> list[int]:
         """Piece ids with the final eos."""
-        return [*self._pieces.encode(text), EOS]
+        return [*self._pieces.encode(text), self._pieces.eos_id()]
 
     def text(self, ids: Sequence[int]) -> str:
         """The text up to the first eos; special pieces are left out."""
-        ids = list(ids)
-        ids = ids[: ids.index(EOS)] if EOS in ids else ids
-        return self._pieces.decode([one for one in ids if one >= SPECIAL])
+        pieces, ids = self._pieces, list(ids)
+        ids = ids[: ids.index(pieces.eos_id())] if pieces.eos_id() in ids else ids
+        return pieces.decode([one for one in ids if not pieces.is_control(one) and not pieces.is_unknown(one)])
 
 
-def train_tokenizer(texts: Iterable[str], vocabulary: int, path: Path) -> None:
+def train_tokenizer(texts: Iterable[str], vocabulary: int, path: Path, special: SpecialTokens | None = None) -> None:
     """Train `vocabulary` pieces and write them to `path`; a vocabulary that the text cannot fill is a UserError."""
+    special = special or SpecialTokens()
     buffer = io.BytesIO()
     try:
         sentencepiece.SentencePieceTrainer.train(
@@ -46,10 +45,10 @@ def train_tokenizer(texts: Iterable[str], vocabulary: int, path: Path) -> None:
             model_type="unigram",
             vocab_size=vocabulary,
             character_coverage=1.0,
-            bos_id=BOS,
-            eos_id=EOS,
-            unk_id=UNK,
-            pad_id=PAD,
+            bos_id=special.bos,
+            eos_id=special.eos,
+            unk_id=special.unk,
+            pad_id=special.pad,
             num_threads=1,  # pieces must not depend on the machine
             minloglevel=2,
         )

@@ -39,4 +39,24 @@ def _decred_paper(base: Recipe) -> Recipe:
     return with_values(base, values, "baseline 'decred-paper'")
 
 
-_BASELINES: dict[str, Callable[[Recipe], Recipe]] = {"ed": _ed, "decred-paper": _decred_paper}
+def _interctc(base: Recipe) -> Recipe:
+    """Plain encoder-decoder, its encoder regularised by InterCTC (arXiv 2102.03216), the rival of DeCRED.
+
+    As there, the one intermediate loss is on the middle layer, floor(L / 2), through the same CTC head. CTC has the
+    share of `decred-paper`, 0.3, of which both CTC losses get half.
+    """
+    layer = base.encoder.layers // 2
+    if layer < 1:
+        raise UserError(
+            f"baseline 'interctc' needs an intermediate encoder layer, but the encoder has {base.encoder.layers}; "
+            "raise encoder.layers to 2 or more, or leave the baseline out"
+        )
+    values = {"loss.ctc_weight": 0.3, "loss.auxiliary.placement": [], "loss.auxiliary.weights": []}
+    return with_values(base, values | {"loss.inter_ctc": {"layers": [layer], "weight": 0.5}}, "baseline 'interctc'")
+
+
+_BASELINES: dict[str, Callable[[Recipe], Recipe]] = {
+    "ed": _ed,
+    "decred-paper": _decred_paper,
+    "interctc": _interctc,
+}

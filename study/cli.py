@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
@@ -77,13 +77,26 @@ def dashboard(
 @app.command(rich_help_panel=STUDY)
 def export(
     study: AnyStudy,
-    out: Annotated[Path, typer.Option("-o", "--out", help="the recipe file to write")] = Path("best-recipe.yaml"),
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="what to write; by default best-recipe.yaml or best-model")
+    ] = None,
     trial: Annotated[int | None, typer.Option(help="this trial instead of the best one")] = None,
+    form: Annotated[
+        Literal["recipe", "published"],
+        typer.Option("--format", help="the recipe alone, or the trained model in the published layout"),
+    ] = "recipe",
 ) -> None:
-    """Write the best recipe of a study, ready for `decred-study train`."""
+    """Write the best recipe of a study, ready for `decred-study train`, or the best model.
+
+    With --format published, STUDY may also be the folder of a single run.
+    """
+    if form == "published":
+        _export_model(study, out or Path("best-model"), trial)
+        return
     from model.strict import to_yaml, write_atomically
     from study.results import export_recipe
 
+    out = out or Path("best-recipe.yaml")
     recipe, number = export_recipe(_ledger(study), trial)
     write_atomically(out, to_yaml(recipe))
     typer.echo(f"trial {number:04d}, recipe {recipe.hash}, written to {out}")
@@ -122,6 +135,21 @@ def submit(
     typer.echo(f"job {job}; follow it with: ray job logs {job} --address {address} --follow")
 
 
+@app.command("import", rich_help_panel=RECIPES)
+def import_(
+    folder: Annotated[Path, typer.Argument(help="holds config.json and model.safetensors", show_default=False)],
+    out: Annotated[Path, typer.Option("-o", "--out", help="the recipe file to write")] = Path("recipe.yaml"),
+    corpus: Annotated[
+        str, typer.Option(help="what to train on, as the recipe names it; a study names its own")
+    ] = "corpora/demo",
+) -> None:
+    """Bring a published checkpoint in, as a recipe that starts from its weights."""
+    from model.exchange import import_published
+
+    recipe = import_published(folder, corpus, out)
+    typer.echo(f"{out} starts from {recipe.init_from}; name it as a study's recipe.base, or train it")
+
+
 @app.command(rich_help_panel=RECIPES)
 def train(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="a recipe file", show_default=False)],
@@ -134,6 +162,20 @@ def train(
 
 
 @app.command(rich_help_panel=RECIPES)
+def mix(
+    folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
+    per_token: Annotated[
+        bool, typer.Option("--per-token", help="a weight for each token, not for each classifier alone")
+    ] = False,
+    epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = 3,
+) -> None:
+    """Learn to mix the classifiers of a run's last checkpoint, for `evaluate --mixed`."""
+    from model.alone import mix_checkpoint
+
+    mix_checkpoint(folder, per_token, epochs, typer.echo)
+
+
+@app.command(rich_help_panel=RECIPES)
 def evaluate(
     folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
     beam: Annotated[
@@ -141,11 +183,12 @@ def evaluate(
     ] = None,
     ctc_weight: Annotated[float | None, typer.Option(help="CTC's share in decoding, instead of the recipe's")] = None,
     corpus: Annotated[Path | None, typer.Option(help="another corpus to score on")] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="decode with the weights that `mix` learned")] = False,
 ) -> None:
     """Score the last checkpoint of a run on its dev and test sets."""
     from model.alone import evaluate_checkpoint, set_lines
 
-    metrics = evaluate_checkpoint(folder, beam, ctc_weight, corpus)
+    metrics = evaluate_checkpoint(folder, beam, ctc_weight, corpus, mixed)
     typer.echo("\n".join(set_lines(metrics)))
 
 
@@ -207,7 +250,7 @@ app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
 def main() -> None:
     """Exit code 2 and one line when the input is wrong, 1 when a training broke, 130 after Ctrl-C."""
     try:
-        sys.exit(app(standalone_mode=False))
+        sys.exit(app(prog_name="decred-study", standalone_mode=False))
     except UserError as error:
         sys.exit(_error(error, 2))
     except typer.TyperException as error:
@@ -238,6 +281,17 @@ def _ledger(study: Path) -> Ledger:
     from study.study_file import read_study, study_folder
 
     return Ledger.open(study if study.is_dir() else study_folder(read_study(study)))
+
+
+def _export_model(study: Path, out: Path, trial: int | None) -> None:
+    from model.exchange import export_published
+    from study.results import export_recipe
+
+    run = study
+    if not (study / "checkpoints").is_dir():  # that is where a single run has its weights
+        ledger = _ledger(study)
+        run = ledger.trial_folder(export_recipe(ledger, trial)[1])
+    typer.echo(f"{run}, recipe {export_published(run, out).hash}, written to {out} in the published layout")
 
 
 def _say_corpus(corpus: object) -> None:

@@ -168,7 +168,7 @@ class StudyFile(Strict):
     objective: Objective = Objective()
     trials: Annotated[int, Field(ge=0)] = Field(20, description="sampled trials, beyond the baselines")
     early_stopping: EarlyStopping = EarlyStopping()
-    baselines: tuple[Literal["ed", "decred-paper"], ...] = Field(
+    baselines: tuple[Literal["ed", "decred-paper", "interctc"], ...] = Field(
         ("ed", "decred-paper"), description="recipes tried before any sampling"
     )
     workers: Workers = Workers()

@@ -60,7 +60,9 @@ class Utterances:
     @classmethod
     def together(cls, parts: Iterable[Utterances]) -> Utterances:
         """The utterances of all parts; ids are unique in a corpus."""
-        stores, labels, texts = {}, {}, {}
+        stores: dict[str, FeatureStore] = {}
+        labels: dict[str, list[int]] = {}
+        texts: dict[str, str] = {}
         for part in parts:
             stores |= part.stores
             labels |= part.labels

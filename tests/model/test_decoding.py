@@ -5,7 +5,6 @@ import torch
 
 from model.decoding import decode, decode_ctc
 from model.recogniser import Recogniser
-from model.tokenizer import EOS
 
 
 @pytest.fixture
@@ -26,7 +25,7 @@ def greedy(model: Recogniser, row: int, steps: int) -> list[int]:
     for _ in range(steps):
         logits = model.decoder.final_logits(torch.tensor([ids]), model.listen(encoded))[0, -1]
         ids.append(int(logits.argmax()))
-        if ids[-1] == EOS:
+        if ids[-1] == model.special.eos:
             break
     return ids[1:]
 
@@ -43,7 +42,7 @@ def test_an_utterance_decodes_the_same_alone_and_in_a_batch(
     model: Recogniser, beam: int, ctc_weight: float, max_length: int | None
 ) -> None:
     with torch.no_grad():
-        model.decoder.final.weight[EOS] = -1.0  # hypotheses run into their limits
+        model.decoder.final.weight[model.special.eos] = -1.0  # hypotheses run into their limits
     batch = decode(model, FEATURES, LENGTHS, beam, ctc_weight, max_length)
     for row in range(3):
         features, lengths = FEATURES[row : row + 1, : LENGTHS[row]], LENGTHS[row : row + 1]

@@ -67,3 +67,18 @@ def test_distance_zero_is_in_the_middle_of_the_table() -> None:
     torch.testing.assert_close(
         table[0, :2], torch.tensor([3.0]).sin().repeat(2).lerp(torch.tensor(3.0).cos(), torch.tensor([0.0, 1.0]))
     )
+
+
+@torch.inference_mode()
+def test_padding_leaks_only_where_the_recipe_asks_for_it(make_recipe) -> None:
+    features = torch.randn(2, 130, 80, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([90, 47])
+    changes = []
+    for padding in ("invariant", "published"):
+        torch.manual_seed(1)
+        model = Recogniser(make_recipe({"encoder.layers": 2, "encoder.padding": padding})).eval()
+        for parameter in model.parameters():  # initial weights are too small for a leak to show
+            torch.nn.init.normal_(parameter, std=0.3)
+        wide, narrow = (model.encode(features[:, :frames], lengths).states[1, :11] for frames in (130, 90))
+        changes.append(float((wide - narrow).abs().max()))
+    assert changes[0] < 1e-5 < 1e-3 < changes[1], changes

@@ -1,7 +1,10 @@
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
+from safetensors.torch import load_file
 
 from model import frontend
 
@@ -26,3 +29,10 @@ def test_silence_gives_zeros_and_never_nan() -> None:
 def test_loudness_does_not_matter() -> None:
     waveform = 0.1 * torch.randn(16_000)
     torch.testing.assert_close(frontend.features(waveform), frontend.features(5 * waveform), atol=1e-2, rtol=0)
+
+
+def test_features_agree_with_the_published_extractor(golden: Path) -> None:
+    published = load_file(golden / "frontend.safetensors")
+    for index, frames in enumerate(published["num_frames"].tolist()):
+        ours = frontend.features(published[f"waveform_{index}"])
+        torch.testing.assert_close(ours, published["torchaudio_features"][index, :frames], atol=1e-3, rtol=0)

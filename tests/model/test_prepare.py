@@ -9,7 +9,7 @@ import pytest
 from model.errors import UserError
 from model.prepare import prepare, tokenizer_of
 from model.recipe_files import with_values
-from model.tokenizer import BOS, EOS, PAD, train_tokenizer
+from model.tokenizer import train_tokenizer
 
 
 def test_preparing_makes_everything_once_and_fills_in_the_fingerprint(make_recipe, corpus) -> None:
@@ -40,14 +40,17 @@ def test_a_cache_that_cannot_be_written_is_one_line(make_recipe, corpus, tmp_pat
         prepare(make_recipe({"data.corpus": str(copy)}))
 
 
-def test_text_survives_the_tokenizer_and_labels_end_in_eos(make_recipe, corpus) -> None:
-    tokenizer = tokenizer_of(make_recipe(), corpus)
+@pytest.mark.parametrize("special", [{}, {"bos": 2, "eos": 0, "unk": 1, "pad": 39, "blank": 39}])
+def test_text_survives_the_tokenizer_and_labels_end_in_eos(make_recipe, corpus, special: dict[str, int]) -> None:
+    recipe = make_recipe({"tokenizer.special": special})
+    tokenizer, special = tokenizer_of(recipe, corpus), dict(recipe.tokenizer.special)
     assert tokenizer.vocabulary == 40
     for text in corpus.texts("train"):
         labels = tokenizer.labels(text)
-        assert labels[-1] == EOS
+        assert labels[-1] == special["eos"]
+        assert not {special["bos"], special["pad"]} & set(labels)
         assert tokenizer.text(labels) == text
-    assert tokenizer.text([BOS, *tokenizer.labels("one two"), PAD, 9, 9]) == "one two"
+    assert tokenizer.text([special["bos"], *tokenizer.labels("one two"), special["pad"], 9, 9]) == "one two"
 
 
 def test_a_vocabulary_that_the_text_cannot_fill_is_refused(tmp_path: Path) -> None:

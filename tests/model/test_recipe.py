@@ -36,6 +36,14 @@ CORPUS = {"data": {"corpus": "somewhere"}}
         ),
         ({"encoder": {"width": 100, "heads": 3}}, "encoder.width is 100 with 3 heads, but must be a multiple of 6"),
         ({"encoder": {"merge_kernel": 30}}, "encoder.merge_kernel is 30, but must be odd"),
+        (
+            {"encoder": {"convolution_padding": 1}},
+            "encoder.convolution_padding is 1, which lets padding in; set encoder.padding to published",
+        ),
+        (
+            {"tokenizer": {"vocabulary": 40, "special": {"blank": 40}}},
+            "tokenizer.special.blank is 40, but must be below tokenizer.vocabulary, 40",
+        ),
     ],
 )
 def test_a_wrong_recipe_is_refused_in_one_line_that_says_what_to_change(content: dict, words: str) -> None:
@@ -60,6 +68,20 @@ def test_the_hash_identifies_content_but_neither_name_nor_place() -> None:
     for key in dotted_keys(recipe):
         if key in ("data.seed", "training.seed", "training.epochs", "encoder.layers", "optimiser.warmup_steps"):
             assert with_values(recipe, {key: value_at(recipe, key) * 2 + 1}).hash != recipe.hash, key
+
+
+def test_the_hash_knows_initial_weights_by_content_once_that_is_known() -> None:
+    recipe = named_recipe("tiny", "x")
+    here, there = (with_values(recipe, {"init_from": place}) for place in ("here", "there"))
+    assert len({recipe.hash, here.hash, there.hash}) == 3
+    here, there = (with_values(one, {"init_fingerprint": "abc"}) for one in (here, there))
+    assert here.hash == there.hash != recipe.hash
+
+
+def test_giving_values_leaves_the_callers_values_alone() -> None:
+    values = {"decoder": {"layers": 3}, "decoder.heads": 2}
+    assert with_values(named_recipe("tiny", "x"), values).decoder.heads == 2
+    assert values == {"decoder": {"layers": 3}, "decoder.heads": 2}
 
 
 def test_a_recipe_read_back_from_yaml_is_the_same(tmp_path) -> None:

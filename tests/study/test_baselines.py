@@ -37,6 +37,21 @@ def test_decred_paper_needs_an_intermediate_layer() -> None:
         check_baselines(["ed", "decred-paper"], base)
 
 
+@pytest.mark.parametrize(("layers", "layer"), [(2, 1), (5, 2), (12, 6)])
+def test_interctc_regularises_the_middle_encoder_layer_and_no_decoder_layer(layers: int, layer: int) -> None:
+    auxiliary = {"placement": [1], "weights": [0.3]}
+    base = with_values(TINY, {"encoder.layers": layers, "loss.auxiliary": auxiliary, "loss.ctc_weight": 0.5})
+    loss = baseline("interctc", base).loss
+    assert loss.auxiliary == Auxiliary()
+    assert (loss.ctc_weight, loss.inter_ctc.layers, loss.inter_ctc.weight) == (0.3, (layer,), 0.5)
+
+
+def test_interctc_needs_an_intermediate_encoder_layer() -> None:
+    words = "baseline 'interctc' needs an intermediate encoder layer, but the encoder has 1; raise encoder.layers to 2"
+    with pytest.raises(UserError, match=words):
+        check_baselines(["ed", "interctc"], with_values(TINY, {"encoder.layers": 1}))
+
+
 def test_an_unknown_baseline_is_refused_with_the_nearest_name() -> None:
     with pytest.raises(UserError, match=r"baseline 'decred-papr' is unknown; did you mean 'decred-paper'\?"):
         baseline("decred-papr", TINY)

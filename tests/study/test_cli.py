@@ -9,8 +9,17 @@ from pathlib import Path
 import pytest
 from typer.testing import CliRunner
 
+from model import checkpoint
 from model.data.corpus import Corpus
+from model.optimiser import make_optimiser
+from model.pretrained import load_pretrained
+from model.recipe_files import read_recipe
+from model.recogniser import Recogniser
+from model.strict import read_yaml, validate
 from study.cli import app, main
+from study.ledger import Ledger
+from study.study_file import StudyFile
+from study.trial_record import State
 
 STUDY = """
 name: probe
@@ -21,7 +30,9 @@ search:
     optimiser.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}
 trials: 6
 """
-COMMANDS = ("run", "status", "dashboard", "export", "validate", "submit", "train", "evaluate", "schema", "prepare")
+COMMANDS = ("run", "status", "dashboard", "export", "validate", "submit", "import", "train", "mix", "evaluate", "schema")
+COMMANDS += ("prepare",)
+GOLDEN = Path(__file__).parents[1] / "golden" / "reguler_two_aux"
 
 
 def ask(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
@@ -123,6 +134,41 @@ def test_the_schema_is_json_that_editors_can_use(tmp_path: Path, monkeypatch: py
     monkeypatch.chdir(tmp_path)
     CliRunner().invoke(app, ["schema", "-o", "study.schema.json"], catch_exceptions=False)
     assert "search" in json.loads(Path("study.schema.json").read_text())["properties"]
+
+
+def test_a_published_checkpoint_comes_in_as_a_base_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    said = CliRunner().invoke(app, ["import", str(GOLDEN), "--out", "recipes/base.yaml"], catch_exceptions=False)
+    assert said.output.startswith(f"recipes/base.yaml starts from {GOLDEN}; ")
+    Path("study.yaml").write_text(STUDY + "recipe: {base: recipes/base.yaml}\n")
+    said = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
+    assert "8 trials (2 baselines first)" in said.output
+
+
+def test_a_trial_and_a_single_run_go_out_in_the_published_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["import", str(GOLDEN), "--out", "base.yaml"], catch_exceptions=False)
+    Path("study.yaml").write_text(STUDY)
+    recipe = read_recipe(Path("base.yaml"))
+    ledger = Ledger.create_or_open(
+        Path("studies/probe"), validate(StudyFile, read_yaml(Path("study.yaml")), ""), recipe, {}
+    )
+    ledger.trial_started(0, recipe, {}, None)
+    ledger.trial_epoch(0, 1, {"dev/wer": 30.0})
+    ledger.trial_ended(0, State.COMPLETE)
+    trained = Recogniser(recipe)
+    state = checkpoint.start_state(recipe)
+    checkpoint.save_checkpoint(
+        ledger.trial_folder(0) / "checkpoints", trained, make_optimiser(trained, recipe.optimiser), state
+    )
+    for source, out in (("studies/probe", "best-model"), ("studies/probe/trials/0000", "elsewhere")):
+        arguments = ["export", source, "--format", "published", *(["-o", out] if out != "best-model" else [])]
+        said = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert said.output.endswith(f"recipe {recipe.hash}, written to {out} in the published layout\n")
+        back = load_pretrained(out).state_dict()
+        assert all(value.equal(back[name]) for name, value in trained.state_dict().items())
 
 
 def test_the_demo_can_be_made_small(tmp_path: Path) -> None:

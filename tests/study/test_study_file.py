@@ -83,7 +83,7 @@ def test_the_json_schema_names_every_key_with_its_description() -> None:
         ),
         ({"workers": {"count": 0}}, "'workers.count' is 0; input should be greater than or equal to 1"),
         ({"objective": {"metric": "test/test-in/wer"}}, "'objective.metric' is 'test/test-in/wer'"),
-        ({"baselines": ["edd"]}, "'baselines.0' is 'edd'; input should be 'ed' or 'decred-paper'"),
+        ({"baselines": ["edd"]}, "'baselines.0' is 'edd'; input should be 'ed', 'decred-paper' or 'interctc'"),
         ({"baselines": ["ed", "ed"]}, "must name each one once"),
         ({"search": {}}, "trials is 20, but search names nothing to vary"),
         ({"search": {}, "trials": 0, "baselines": []}, "there is nothing to try"),

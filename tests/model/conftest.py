@@ -1,0 +1,49 @@
+"""The goldens: folders in the published layout with what the reference computed from them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+from safetensors.torch import load_file
+from torch import Tensor
+
+from model.pretrained import load_pretrained
+from model.recogniser import Recogniser
+
+GOLDEN = Path(__file__).parents[1] / "golden"
+
+
+@dataclass(frozen=True)
+class Published:
+    """A loaded checkpoint beside the reference's inputs and outputs (integers are int32)."""
+
+    folder: Path
+    model: Recogniser
+    io: dict[str, Tensor]
+
+    @property
+    def input(self) -> tuple[Tensor, Tensor]:
+        return self.io["input_features"], self.io["input_lengths"]
+
+    def said(self, row: Tensor) -> list[int]:
+        """Token ids of a golden row without bos and without what follows eos."""
+        ids, special = row.tolist()[1:], self.model.special
+        if special.eos in ids:
+            return ids[: ids.index(special.eos) + 1]
+        while ids and ids[-1] == special.pad:
+            ids.pop()
+        return ids
+
+
+@pytest.fixture(scope="session")
+def golden() -> Path:
+    return GOLDEN
+
+
+@pytest.fixture(scope="session")
+def published(request: pytest.FixtureRequest) -> Published:
+    """The checkpoint that the test names as its parameter."""
+    folder = GOLDEN / request.param
+    return Published(folder, load_pretrained(folder), load_file(folder / "io.safetensors"))
