@@ -190,7 +190,7 @@ def test_budget_workers_tracking_and_sampler_may_change(
             'another search space (auxiliary was {"count": [0, 2], "final_weight": [0.3, 0.9]}, is null)',
         ),
         ({"objective": {"metric": "dev/cer"}}, {}, 'another objective (metric was "dev/wer", is "dev/cer")'),
-        ({}, {"training.epochs": 5}, "another base recipe (training.epochs was 12, is 5)"),
+        ({}, {"training.epochs": 5}, "another base recipe (training.epochs was 6, is 5)"),
         ({}, {"data.fingerprint": "xyz"}, 'another corpus (fingerprint was "abc", is "xyz")'),
     ],
 )
