@@ -66,12 +66,12 @@ def dashboard(
     """Open MLflow's page on the study's runs; Ctrl-C ends it."""
     import subprocess
 
-    from study.mlflow_store import store_uri, ui_command
+    from study.mlflow_store import store_uri, ui_command, ui_environment
 
     ledger = _ledger(study)
     command = ui_command(store_uri(ledger.study.tracking, ledger.folder), host, port)
     typer.echo(f"MLflow on http://{host}:{port}; Ctrl-C ends it")
-    raise typer.Exit(subprocess.run(command, check=False).returncode)
+    raise typer.Exit(subprocess.run(command, env=ui_environment(), check=False).returncode)
 
 
 @app.command(rich_help_panel=STUDY)

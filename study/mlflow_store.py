@@ -60,6 +60,11 @@ def ui_command(uri: str, host: str, port: int) -> list[str]:
     return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
 
 
+def ui_environment() -> dict[str, str]:
+    """What the page's processes run with: no job runners (eight processes that outlive it), nothing sent home."""
+    return os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+
+
 def client_of(uri: str) -> MlflowClient:
     """A client of the store, and of no other."""
     # MLflow sends usage figures to its makers unless told not to before it is imported.
