@@ -30,8 +30,8 @@ search:
     optimiser.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}
 trials: 6
 """
-COMMANDS = ("run", "status", "dashboard", "export", "validate", "submit", "import", "train", "mix", "evaluate", "schema")
-COMMANDS += ("prepare",)
+COMMANDS = ("run", "status", "dashboard", "export", "validate", "submit", "import", "train", "evaluate", "schema")
+COMMANDS += ("mix", "prepare")
 GOLDEN = Path(__file__).parents[1] / "golden" / "reguler_two_aux"
 
 
