@@ -169,7 +169,8 @@ class StudyFile(Strict):
     trials: Annotated[int, Field(ge=0)] = Field(20, description="sampled trials, beyond the baselines")
     early_stopping: EarlyStopping = EarlyStopping()
     baselines: tuple[Literal["ed", "decred-paper", "interctc"], ...] = Field(
-        ("ed", "decred-paper"), description="recipes tried before any sampling"
+        ("ed", "decred-paper"),
+        description="recipes tried before any sampling; `interctc` is the encoder's rival of `decred-paper`",
     )
     workers: Workers = Workers()
     tracking: str | None = Field(None, description="MLflow tracking URI; null = SQLite in the study folder")

@@ -91,7 +91,7 @@ def test_the_json_schema_names_every_key_with_its_description() -> None:
         ({"recipe": {"base": "tinny"}}, "recipe 'tinny' is unknown; did you mean 'tiny'?"),
         (
             {"recipe": {"set": {"training.epoch": 3}}},
-            "recipe.set: unknown key 'training.epoch'; did you mean 'epochs'?",
+            "recipe.set: unknown key 'training.epoch'; did you mean 'training.epochs'?",
         ),
         ({"recipe": {"set": {"data.corpus": "x"}}}, "name the corpus under 'corpus' instead"),
         ({"recipe": {"base": "gone.yaml"}}, "gone.yaml: cannot be read (No such file or directory)"),
