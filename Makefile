@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test check clean
+.PHONY: study test slow check clean
 
 study: $(INSTALLED)  ## make the demo corpus and run the demo study on it, to its end
 	$(BIN)/decred-study prepare demo --out corpora/demo $(DEMO_OPTIONS)
@@ -12,6 +12,9 @@ study: $(INSTALLED)  ## make the demo corpus and run the demo study on it, to it
 
 test: check  ## everything that has to hold
 	$(BIN)/pytest
+
+slow: $(INSTALLED)  ## the tests that take most of a minute each
+	$(BIN)/pytest -m slow
 
 check: $(INSTALLED)  ## form and types alone
 	$(BIN)/ruff format --check .

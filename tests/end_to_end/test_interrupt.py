@@ -29,7 +29,7 @@ sys.exit(run_study(Path("study.yaml"), work=Work("stub_training:train", "stub_tr
 STOPS_WITHIN = 20.0  # seconds; about 5 on a quiet machine
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
 def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
     sent: signal.Signals, ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:

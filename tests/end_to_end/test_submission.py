@@ -97,6 +97,7 @@ def test_the_upload_names_nothing_relative_to_the_place_it_came_from(
     assert read_study(tmp_path / "upload" / "study.yaml").recipe.base == str(tmp_path / "upload" / "base_recipe.yaml")
 
 
+@pytest.mark.slow
 def test_a_submitted_study_runs_to_its_end_on_the_cluster(
     head: tuple[str, dict[str, str]], tmp_path: Path, corpus: Corpus
 ) -> None:

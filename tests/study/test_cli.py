@@ -30,20 +30,8 @@ search:
     optimiser.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}
 trials: 6
 """
-COMMANDS = (
-    "run",
-    "status",
-    "dashboard",
-    "export",
-    "validate",
-    "submit",
-    "import",
-    "train",
-    "mix",
-    "evaluate",
-    "schema",
-)
-COMMANDS += ("prepare",)
+STUDY_COMMANDS = ["run", "status", "dashboard", "export", "validate", "submit"]
+COMMANDS = [*STUDY_COMMANDS, "import", "train", "mix", "evaluate", "schema", "prepare"]
 GOLDEN = Path(__file__).parents[1] / "golden" / "reguler_two_aux"
 
 
@@ -148,8 +136,11 @@ def test_the_schema_is_json_that_editors_can_use(tmp_path: Path, monkeypatch: py
     assert "search" in json.loads(Path("study.schema.json").read_text())["properties"]
 
 
-def test_a_published_checkpoint_comes_in_as_a_base_recipe(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_published_checkpoint_comes_in_as_a_base_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: Corpus
+) -> None:
     monkeypatch.chdir(tmp_path)
+    Path("corpus").symlink_to(corpus.folder)
     said = CliRunner().invoke(app, ["import", str(GOLDEN), "--out", "recipes/base.yaml"], catch_exceptions=False)
     assert said.output.startswith(f"recipes/base.yaml starts from {GOLDEN}; ")
     Path("study.yaml").write_text(STUDY + "recipe: {base: recipes/base.yaml}\n")
