@@ -37,7 +37,7 @@ DEMO_OPTIONS = "--train-utterances 24 --dev-utterances 4 --test-utterances 4"
 ELSEWHERE = {
     "make test": "this suite is what it runs",
     "apt-get install -y asterisk-core-sounds-en asterisk-core-sounds-en-wav": "a test changes no system",
-    "decred-study submit search_spaces/demo.yaml --address http://127.0.0.1:8265": "test_submission.py submits (make slow)",
+    "decred-study submit search_spaces/demo.yaml --address http://127.0.0.1:8265": "make slow submits",
 }
 
 
