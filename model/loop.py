@@ -86,10 +86,15 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
         start_from(model)
         if workers.rank == 0:
             write_atomically(folder / "recipe.yaml", to_yaml(recipe))
-    parallel = DistributedDataParallel(model) if workers.world > 1 else model
+    parallel = _parallel(model) if workers.world > 1 else model
     training = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer)
     dev = dev_utterances(corpus, tokenizer)
     return Run(recipe, folder, workers, corpus, tokenizer, model, parallel, optimiser, training, dev, state)
+
+
+def _parallel(model: Recogniser) -> DistributedDataParallel:
+    """Buffers never change, so none is sent each step; gradients live in the buckets that are."""
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
 def train_epoch(run: Run) -> None:

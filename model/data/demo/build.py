@@ -41,7 +41,7 @@ LOUDNESS = (-9.0, 0.0)  # dB, likewise
 def make_demo(
     folder: Path,
     seed: int = 0,
-    train_utterances: int = 600,
+    train_utterances: int = 500,
     dev_utterances: int = 100,
     test_utterances: int = 80,
 ) -> Corpus:
