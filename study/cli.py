@@ -64,14 +64,15 @@ def dashboard(
     host: Annotated[str, typer.Option(help="who may open it; 0.0.0.0 is everybody")] = "127.0.0.1",
 ) -> None:
     """Open MLflow's page on the study's runs; Ctrl-C ends it."""
-    import subprocess
+    import os
 
     from study.mlflow_store import store_uri, ui_command, ui_environment
 
     ledger = _ledger(study)
     command = ui_command(store_uri(ledger.study.tracking, ledger.folder), host, port)
     typer.echo(f"MLflow on http://{host}:{port}; Ctrl-C ends it")
-    raise typer.Exit(subprocess.run(command, env=ui_environment(), check=False).returncode)
+    sys.stdout.flush()
+    os.execve(command[0], command, ui_environment())  # this process becomes the server, so that ending it ends the page
 
 
 @app.command(rich_help_panel=STUDY)
