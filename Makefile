@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test slow check clean
+.PHONY: study test slow benchmark check clean
 
 study: $(INSTALLED)  ## make the demo corpus and run the demo study on it, to its end
 	$(BIN)/decred-study prepare demo --out corpora/demo $(DEMO_OPTIONS)
@@ -15,6 +15,9 @@ test: check  ## everything that has to hold
 
 slow: $(INSTALLED)  ## the tests that take most of a minute each
 	$(BIN)/pytest -m slow
+
+benchmark: $(INSTALLED)  ## the speed table: every row timed beside the machine's matmul rate, about five minutes
+	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds
 
 check: $(INSTALLED)  ## form and types alone
 	$(BIN)/ruff format --check .

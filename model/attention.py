@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from model.dropout import attend
+
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
     """(B, T, D) -> (B, H, T, E)."""
@@ -52,17 +54,26 @@ class RelativeAttention(nn.Module):
         p = split_heads(self.position(positions)[None], self.heads)  # (1, H, 2T-1, E)
         scale = q.shape[-1] ** -0.5
         distance_scores = torch.matmul((q + self.position_bias[:, None]) * scale, p.transpose(-1, -2))
-        bias = _by_key(distance_scores).masked_fill(~valid[:, None, None, :], float("-inf"))
-        attended = F.scaled_dot_product_attention(
-            q + self.content_bias[:, None], k, v, bias, self.dropout if self.training else 0.0
-        )
+        bias = _by_key(distance_scores) + masking(valid, q.dtype)
+        attended = attend(q + self.content_bias[:, None], k, v, bias, self.dropout if self.training else 0.0)
         return self.out(join_heads(attended))
 
 
+def masking(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """What is added to scores over keys: 0, or beyond all scores where `valid` (B, T) is false: (B, 1, 1, T).
+
+    It is finite, so an utterance without a valid frame attends to all of them alike and never becomes NaN.
+    """
+    return torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, torch.finfo(dtype).min / 2)[:, None, None, :]
+
+
 def _by_key(by_distance: Tensor) -> Tensor:
-    """(B, H, T, 2T-1) over distances, furthest left first -> (B, H, T, T) over keys: row i is shifted left by T-1-i."""
-    B, H, T, _ = by_distance.shape
-    return F.pad(by_distance, (1, 0)).view(B, H, 2 * T, T)[:, :, 1:].reshape(B, H, T, 2 * T - 1)[..., :T]
+    """(B, H, T, 2T-1) over distances, furthest left first -> (B, H, T, T) over keys: row i is shifted left by T-1-i.
+
+    A view: where a row ends one distance early, the next row starts one key further right.
+    """
+    B, H, T, W = by_distance.shape
+    return by_distance.contiguous().as_strided((B, H, T, T), (H * T * W, T * W, W - 1, 1), T - 1)
 
 
 class CausalAttention(nn.Module):
@@ -82,8 +93,9 @@ class CausalAttention(nn.Module):
         q, k, v = (split_heads(part, self.heads) for part in self.query_key_value(x).chunk(3, dim=-1))
         if past is not None:
             k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
-        dropout = self.dropout if self.training else 0.0
-        attended = F.scaled_dot_product_attention(q, k, v, dropout_p=dropout, is_causal=past is None)
+        attended = F.scaled_dot_product_attention(
+            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=past is None
+        )
         return self.out(join_heads(attended)), (k, v)
 
 
@@ -105,7 +117,5 @@ class CrossAttention(nn.Module):
     def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], valid: Tensor) -> Tensor:
         """x (B, U, D), keys and values (B, H, T, E), valid (B, T) -> (B, U, D)."""
         q = split_heads(self.query(x), self.heads)
-        attended = F.scaled_dot_product_attention(
-            q, *keys_values, valid[:, None, None, :], self.dropout if self.training else 0.0
-        )
+        attended = attend(q, *keys_values, masking(valid, q.dtype), self.dropout if self.training else 0.0)
         return self.out(join_heads(attended))

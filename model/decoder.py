@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model import recipe
 from model.attention import CausalAttention, CrossAttention
+from model.dropout import Dropout
 
 KeysValues = tuple[Tensor, Tensor]
 
@@ -50,7 +51,7 @@ class DecoderLayer(nn.Module):
         self.feed_forward = nn.Sequential(
             nn.Linear(width, sizes.feed_forward), nn.GELU(approximate="tanh"), nn.Linear(sizes.feed_forward, width)
         )
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def residual_outputs(self) -> list[nn.Linear]:
         """The last projection of each sublayer, what is added to the stream."""
@@ -83,7 +84,7 @@ class Decoder(nn.Module):
         self.project = nn.Linear(encoder_width, sizes.width) if sizes.project_encoder else nn.Identity()
         encoder_width = sizes.width if sizes.project_encoder else encoder_width
         self.embedding = nn.Embedding(vocabulary, sizes.width)
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = Dropout(sizes.dropout)
         self.layers = nn.ModuleList(DecoderLayer(sizes, encoder_width) for _ in range(sizes.layers))
         self.norm = nn.LayerNorm(sizes.width)
         self.auxiliary = nn.ModuleList(nn.Linear(sizes.width, vocabulary, bias=False) for _ in placement)

@@ -159,7 +159,7 @@ class _JointCTC:
     def __init__(self, model: Recogniser, encoded: Encoded, beam: int) -> None:
         rows = torch.arange(encoded.states.shape[0], device=encoded.states.device).repeat_interleave(beam)
         log_probs = encoded.ctc_logits.float().log_softmax(dim=-1)
-        self.scorer = PrefixScorer(log_probs, encoded.lengths, model.blank).select(rows)
+        self.scorer = PrefixScorer(log_probs, encoded.lengths.to(log_probs.device), model.blank).select(rows)
         self.state: PrefixState = self.scorer.start()
         self.vocabulary = model.decoder.final.out_features
         blank = model.special.blank  # a token that is also the blank is never said, and neither is pad

@@ -12,61 +12,22 @@ from torch import Tensor, nn
 
 from model import recipe
 from model.attention import RelativeAttention, relative_positions
+from model.depthwise import DepthwiseConvolution
+from model.dropout import Dropout
+from model.subsampling import Subsampling, subsampled
 
 
-def subsampled(length: Tensor | int, padding: int = 0) -> Tensor | int:
-    """Frames after two 3-wide stride-2 convolutions with `padding` zeros on either side."""
-    once = (length + 2 * padding - 3) // 2 + 1
-    return (once + 2 * padding - 3) // 2 + 1
-
-
-SHORTEST_FRAMES = 7  # one frame is left of these
-
-
-def valid_frames(lengths: Tensor, frames: int) -> Tensor:
-    """(B,) lengths -> (B, frames), true where a frame is no padding."""
-    return torch.arange(frames, device=lengths.device) < lengths[:, None]
-
-
-class Subsampling(nn.Module):
-    """Log-mel frames to a quarter of as many states."""
-
-    def __init__(self, channels: int, width: int, dropout: float, padding: int) -> None:
-        super().__init__()
-        self.convolutions = nn.Sequential(
-            nn.Conv2d(1, channels, 3, stride=2, padding=padding),
-            nn.GELU(),
-            nn.Conv2d(channels, channels, 3, stride=2, padding=padding),
-            nn.GELU(),
-        )
-        self.out = nn.Linear(channels * int(subsampled(recipe.MEL_BINS, padding)), width)
-        self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, width)
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(B, T, F) -> (B, S, D)."""
-        x = self.convolutions(features[:, None])  # (B, C, S, F')
-        x = x.transpose(1, 2).flatten(2)  # channel-major, frequency-minor: (B, S, C * F')
-        return self.dropout(self.project(self.norm(self.out(x))))
+def valid_frames(lengths: Tensor, states: Tensor) -> Tensor:
+    """Lengths (B,) of states (B, S, D) -> (B, S) beside the states, true where a frame is no padding."""
+    valid = torch.arange(states.shape[1], device=lengths.device) < lengths[:, None]
+    return valid.to(states.device, non_blocking=True)
 
 
 class FeedForward(nn.Sequential):
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__(
-            nn.Linear(width, inner), nn.GELU(), nn.Dropout(dropout), nn.Linear(inner, width), nn.Dropout(dropout)
+            nn.Linear(width, inner), nn.GELU(), Dropout(dropout), nn.Linear(inner, width), Dropout(dropout)
         )
-
-
-class DepthwiseConvolution(nn.Conv1d):
-    """One filter a channel over time, same length out."""
-
-    def __init__(self, channels: int, kernel: int) -> None:
-        super().__init__(channels, channels, kernel, padding=kernel // 2, groups=channels)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(B, S, C) -> (B, S, C)."""
-        return super().forward(x.transpose(1, 2)).transpose(1, 2)
 
 
 class ConvolutionalGating(nn.Module):
@@ -77,7 +38,7 @@ class ConvolutionalGating(nn.Module):
         self.expand = nn.Sequential(nn.Linear(width, inner), nn.GELU())
         self.norm = nn.LayerNorm(inner // 2)
         self.convolution = DepthwiseConvolution(inner // 2, kernel)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
         self.out = nn.Linear(inner // 2, width)
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
@@ -101,7 +62,7 @@ class EBranchformerLayer(nn.Module):
         self.merge = nn.Linear(2 * width, width)
         self.norm_second, self.second = nn.LayerNorm(width), FeedForward(width, sizes.feed_forward, dropout)
         self.norm_out = nn.LayerNorm(width)
-        self.dropout = nn.Dropout(dropout)
+        self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
         """x (B, S, D), positions (2S-1, D), valid (B, S) -> (B, S, D)."""
@@ -119,7 +80,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.convolution_padding = sizes.convolution_padding
         self.subsampling = Subsampling(sizes.channels, sizes.width, sizes.dropout, sizes.convolution_padding)
-        self.dropout = nn.Dropout(sizes.dropout)
+        self.dropout = Dropout(sizes.dropout)
         self.layers = nn.ModuleList(EBranchformerLayer(sizes) for _ in range(sizes.layers))
         self.norm = nn.LayerNorm(sizes.width)
 
@@ -135,7 +96,7 @@ class Encoder(nn.Module):
         decoder get are those without padding, one or two fewer: so it was trained and published.
         """
         x = self.subsampling(features)
-        valid = valid_frames(torch.as_tensor(subsampled(lengths, self.convolution_padding)), x.shape[1])
+        valid = valid_frames(torch.as_tensor(subsampled(lengths, self.convolution_padding)), x)
         lengths = torch.as_tensor(subsampled(lengths))
         x = self.dropout(x * valid[..., None])
         positions = relative_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)

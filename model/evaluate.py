@@ -49,8 +49,8 @@ def _score_batch(
 ) -> list[Scored]:
     encoded = model.encode(batch.features, batch.lengths)
     nbest = search(model, encoded, decoding.beam, decoding.ctc_weight, None)
-    nll = _nll(model, encoded, batch.labels)
-    ilm_nll = _ilm_nll(model, batch.labels)
+    labels = batch.labels.to(encoded.states.device)
+    nll, ilm_nll = _nll(model, encoded, labels), _ilm_nll(model, labels)
     scored = []
     for index, one in enumerate(batch.ids):
         reference, hypothesis = utterances.texts[one], tokenizer.text(nbest[index][0][0])

@@ -16,7 +16,8 @@ from model.data.batches import TrainingSet, Utterances
 from model.data.corpus import Corpus
 from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
 from model.initial_weights import start_from
-from model.optimiser import freeze, learning_rate, make_optimiser, train_step
+from model.memory import keep_freed_memory
+from model.optimiser import Step, freeze, learning_rate, make_optimiser, train_step
 from model.prepare import corpus_of, tokenizer_of
 from model.recipe import Recipe
 from model.recogniser import Recogniser
@@ -70,6 +71,7 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
 
 def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
     """Everything that the first step needs, resumed from the folder's last checkpoint, or from the initial weights."""
+    keep_freed_memory()
     corpus = corpus_of(recipe)
     tokenizer = tokenizer_of(recipe, corpus)
     torch.manual_seed(recipe.training.seed)
@@ -105,14 +107,20 @@ def train_epoch(run: Run) -> None:
     plan = run.training.plan(epoch)
     run.model.train()
     sums = torch.zeros(4, dtype=torch.float64, device=workers.device)
+    before: Step | None = None
     for index, batch in enumerate(plan):
         progress = (epoch + index / len(plan)) / run.recipe.training.epochs
         rate = learning_rate(settings, run.state.step + index, progress)
         share = run.training.share(batch, workers.rank, workers.world, settings.accumulate, run.state.seed + epoch)
         parts = [part.to(workers.device) for part in share]
-        done = train_step(run.parallel, parts, run.optimiser, rate, settings.clip_norm, run.recipe.training.precision)
-        for part in done:
+        step = train_step(run.parallel, parts, run.optimiser, rate, settings.clip_norm, run.recipe.training.precision)
+        for part in step.losses:
             sums += torch.stack((part.total, part.ctc, part.attention, part.inter_ctc)).detach()
+        if before:
+            before.check()
+        before = step
+    if before:
+        before.check()
     total, ctc, attention, inter_ctc = (value / len(plan) for value in workers.summed(sums.tolist()))
     losses = {"train/loss": total, "train/loss_ctc": ctc, "train/loss_attention": attention}
     if run.recipe.loss.inter_ctc.layers:

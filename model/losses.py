@@ -15,6 +15,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.ctc_loss import ctc_nll
+
 IGNORED = -100
 
 
@@ -45,20 +47,20 @@ def count(labels: Tensor) -> Counts:
     return Counts(labels.shape[0], int((labels != IGNORED).sum()))
 
 
-def ctc_sum(logits: Tensor, lengths: Tensor, labels: Tensor, blank: int, reduction: str = "mean") -> Tensor:
+def ctc_sum(logits: Tensor, frames: Tensor, labels: Tensor, blank: int, reduction: str = "mean") -> Tensor:
     """Sum over utterances of nll / target length (torch's "mean" before its division), or of nll ("sum"), in float32.
 
-    logits (B, T, V), lengths (B,), labels (B, U). A target that cannot fit its frames counts as 0, and so does an
-    utterance without labels. (A published `ctc_zero_infinity: false` would make that infinite, and end a training.)
+    logits (B, T, V), their frames (B,), labels (B, U); with the last two on the host, no device is waited for. A
+    target that cannot fit its frames counts as 0, and so does an utterance without labels. (A published
+    `ctc_zero_infinity: false` would make that infinite, and end a training.)
     """
     scored = labels != IGNORED
-    target_lengths = scored.sum(dim=1)
-    log_probs = logits.float().log_softmax(dim=-1).transpose(0, 1)  # (T, B, V)
-    nll = F.ctc_loss(
-        log_probs, labels[scored], lengths, target_lengths, blank=blank, reduction="none", zero_infinity=True
-    )
-    share = nll / target_lengths.clamp_min(1) if reduction == "mean" else nll
-    return torch.where(target_lengths > 0, share, 0.0).sum()
+    lengths = scored.sum(dim=1)
+    packed = labels.gather(1, (~scored).byte().argsort(dim=1, stable=True))  # what is scored comes first
+    nll = ctc_nll(logits.float(), frames.tolist(), packed, lengths.tolist(), blank)
+    divisor = lengths.clamp_min(1) if reduction == "mean" else torch.ones_like(lengths)
+    share = torch.where(lengths > 0, 1.0 / divisor, 0.0)
+    return torch.dot(nll, share.to(nll))
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:

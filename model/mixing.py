@@ -68,11 +68,11 @@ def cross_entropy(model: Recogniser, weights: Tensor, batches: Iterable[Batch]) 
 
 def _nll(model: Recogniser, weights: Tensor, batch: Batch) -> tuple[Tensor, int]:
     """Summed -log p of a batch's tokens, and how many they are; gradients reach the weights alone."""
-    batch = batch.to(weights.device)
+    batch, labels = batch.to(weights.device), batch.labels.to(weights.device)
     with torch.no_grad():
         encoded = model.encode(batch.features, batch.lengths)
-        logits = model.classify(encoded, shifted(batch.labels, model.special))
-    return cross_entropy_sum(mixed(logits, weights), batch.labels, 0.0), int((batch.labels >= 0).sum())
+        logits = model.classify(encoded, shifted(labels, model.special))
+    return cross_entropy_sum(mixed(logits, weights), labels, 0.0), int((labels >= 0).sum())
 
 
 def save_mixing(weights: Tensor, folder: Path) -> Path:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import contextlib
 import math
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model.data.batches import Batch
@@ -50,6 +51,26 @@ def learning_rate(settings: Optimiser, step: int, progress: float) -> float:
     return settings.learning_rate * min(warm, decays[settings.decay])
 
 
+@dataclass(frozen=True)
+class Step:
+    """What an optimiser step was: the losses of its parts, and on the way to the host (loss, gradient norm)."""
+
+    losses: list[Losses]
+    figures: Tensor
+    there: torch.cuda.Event | None
+
+    def check(self) -> None:
+        """A NonFiniteLossError if the loss or the gradient norm was not finite: then the step was not taken.
+
+        On a GPU this waits for the step, so check one when the next is under way.
+        """
+        if self.there is not None:
+            self.there.synchronize()
+        loss, norm = self.figures.tolist()
+        if not math.isfinite(loss) or not math.isfinite(norm):
+            raise NonFiniteLossError(f"loss {loss:g}, gradient norm {norm:g}: training cannot go on from here")
+
+
 def train_step(
     model: nn.Module,
     parts: Sequence[Batch],
@@ -57,11 +78,12 @@ def train_step(
     rate: float,
     clip_norm: float,
     precision: str,
-) -> list[Losses]:
-    """One optimiser step over this worker's parts of a global batch; the losses of each part.
+) -> Step:
+    """One optimiser step over this worker's parts of a global batch.
 
     Gradients are summed over parts and workers, and each part is divided by the counts of the global batch, so the
-    step is that of the whole batch. A loss or gradient norm that is not finite raises before the step is taken.
+    step is that of the whole batch. It is not taken where the loss or the gradient norm is not finite, which `check`
+    tells: the device decides, and nothing here waits for it.
     """
     workers = torch.distributed.get_world_size() if isinstance(model, DistributedDataParallel) else 1
     done: list[Losses] = []
@@ -74,11 +96,14 @@ def train_step(
             (losses.total * workers).backward()  # DDP takes the mean over workers where the sum is meant
         done.append(losses)
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
-    total = sum(float(one.total.detach()) for one in done)
-    if not math.isfinite(total) or not math.isfinite(float(norm)):
-        raise NonFiniteLossError(f"loss {total:g}, gradient norm {float(norm):g}: training cannot go on from here")
+    figures = torch.stack((torch.stack([one.total.detach() for one in done]).sum(), norm))
+    optimiser.found_inf = (~figures.isfinite().all()).float()  # type: ignore[attr-defined]  # fused AdamW reads it
     for group in optimiser.param_groups:
         group["lr"] = rate
     optimiser.step()
     optimiser.zero_grad(set_to_none=True)
-    return done
+    there = torch.cuda.Event() if figures.is_cuda else None
+    figures = figures.to("cpu", non_blocking=True)
+    if there is not None:
+        there.record()
+    return Step(done, figures, there)

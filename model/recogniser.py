@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from model import losses
 from model.attention import RelativeAttention
 from model.decoder import Audio, Decoder
+from model.dropout import Dropout
 from model.encoder import Encoder, valid_frames
 from model.published_keys import Origin
 from model.recipe import Recipe, SpecialTokens
@@ -50,7 +51,7 @@ class Recogniser(nn.Module):
         self.blank = vocabulary if self.special.blank is None else self.special.blank
         self.encoder = Encoder(recipe.encoder)
         self.ctc = nn.Sequential(
-            nn.Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, vocabulary + own_blank)
+            Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, vocabulary + own_blank)
         )
         self.decoder = Decoder(recipe.decoder, auxiliary.placement, recipe.encoder.width, vocabulary)
         weights = torch.tensor([*auxiliary.weights, auxiliary.final_weight])
@@ -66,7 +67,7 @@ class Recogniser(nn.Module):
 
     def listen(self, encoded: Encoded) -> Audio:
         """The keys and values that the decoder attends to."""
-        return self.decoder.listen(encoded.states, valid_frames(encoded.lengths, encoded.states.shape[1]))
+        return self.decoder.listen(encoded.states, valid_frames(encoded.lengths, encoded.states))
 
     def classify(self, encoded: Encoded, decoder_input_ids: Tensor) -> list[Tensor]:
         """Logits (B, U, V): auxiliary classifiers in placement order, the final one last."""
@@ -82,15 +83,17 @@ class Recogniser(nn.Module):
     ) -> losses.Losses:
         """Teacher-forced loss; labels (B, U) end in eos, -100 is ignored.
 
-        `counts` are those of the whole batch when this is a part of it; by default this is all of it.
+        `counts` are those of the whole batch when this is a part of it; by default this is all of it. With counts, and
+        with lengths and labels on the host, a GPU is never waited for.
         """
         counts, labels = counts or losses.count(labels), labels.long()
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
         inter = self.recipe.loss.inter_ctc
         (*lower, states), frames = self.encoder.outputs(features, lengths, inter.layers)
         encoded = Encoded(states, frames, self.ctc(states))
-        logits = self.classify(encoded, shifted(labels, self.special))
-        sums = [losses.cross_entropy_sum(one, labels, smoothing) for one in logits]
+        targets = labels.to(states.device, non_blocking=True)
+        logits = self.classify(encoded, shifted(targets, self.special))
+        sums = [losses.cross_entropy_sum(one, targets, smoothing) for one in logits]
         ctc = self._ctc_loss(encoded.ctc_logits, frames, labels, counts)
         inter_ctc = [self._ctc_loss(self.ctc(one), frames, labels, counts) for one in lower]
         return losses.decred_loss(

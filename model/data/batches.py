@@ -10,7 +10,7 @@ from __future__ import annotations
 import itertools
 import warnings
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from lhotse import CutSet
@@ -18,7 +18,6 @@ from lhotse.dataset import DynamicBucketingSampler
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model import encoder
 from model.augment import spec_augment
 from model.data.corpus import Corpus
 from model.data.features import FeatureStore, cuts_at_speed, feature_store
@@ -26,6 +25,7 @@ from model.errors import UserError
 from model.frontend import FRAMES_PER_SECOND
 from model.losses import IGNORED, Counts
 from model.recipe import Augmentation, Data
+from model.subsampling import subsampled
 from model.tokenizer import Tokenizer
 
 
@@ -40,13 +40,11 @@ class Batch:
     counts: Counts
 
     def to(self, device: torch.device) -> Batch:
-        return Batch(
-            self.ids,
-            self.features.to(device, non_blocking=True),
-            self.lengths.to(device, non_blocking=True),
-            self.labels.to(device, non_blocking=True),
-            self.counts,
-        )
+        """The batch with its features on `device`; lengths and labels stay on the host, where a loss reads them."""
+        if device.type == "cpu":
+            return self
+        features, lengths, labels = (one.pin_memory() for one in (self.features, self.lengths, self.labels))
+        return replace(self, features=features.to(device, non_blocking=True), lengths=lengths, labels=labels)
 
 
 @dataclass(frozen=True)
@@ -88,7 +86,7 @@ def fits(utterances: Utterances, utterance: str) -> bool:
     """Whether CTC can align the labels: a frame for each, and one for a blank between equal neighbours."""
     labels = utterances.labels[utterance]
     repeats = sum(a == b for a, b in itertools.pairwise(labels))
-    return int(encoder.subsampled(utterances.length(utterance))) >= len(labels) + repeats
+    return int(subsampled(utterances.length(utterance))) >= len(labels) + repeats
 
 
 class TrainingSet:

@@ -4,8 +4,9 @@ import pytest
 import torch
 
 from model.attention import RelativeAttention, relative_positions
-from model.encoder import SHORTEST_FRAMES, Encoder, subsampled
+from model.encoder import Encoder
 from model.recogniser import Recogniser
+from model.subsampling import SHORTEST_FRAMES, subsampled
 
 
 @pytest.fixture

@@ -4,12 +4,14 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.data.batches import Batch
 from model.errors import NonFiniteLossError
 from model.losses import Counts
 from model.optimiser import learning_rate, make_optimiser, train_step
 from model.recipe import Optimiser
+from model.recipe_files import with_values
 from model.recogniser import Recogniser
 
 SETTINGS = Optimiser(learning_rate=1e-2, warmup_steps=10, decay="linear")
@@ -33,14 +35,14 @@ def test_the_rate_warms_up_and_decays_to_zero() -> None:
     assert learning_rate(SETTINGS, 1000, 1.0) == 0.0
 
 
-def test_a_non_finite_loss_stops_the_run_before_the_step(make_recipe) -> None:
+def test_a_step_with_a_non_finite_loss_is_not_taken_and_says_so(make_recipe) -> None:
     model = Recogniser(make_recipe())
     optimiser = make_optimiser(model, SETTINGS)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     broken = torch.randn(2, 60, 80)
     broken[0, 3, 3] = float("nan")
     with pytest.raises(NonFiniteLossError, match="loss nan, gradient norm nan: training cannot go on from here"):
-        train_step(model, [batch_of(broken)], optimiser, 1e-2, 5.0, "fp32")
+        train_step(model, [batch_of(broken)], optimiser, 1e-2, 5.0, "fp32").check()
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -56,7 +58,7 @@ def test_a_batch_in_parts_takes_the_step_of_the_whole(make_recipe) -> None:
         torch.manual_seed(0)
         model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
         optimiser = make_optimiser(model, Optimiser(learning_rate=1e-2))
-        losses = train_step(model, batches, optimiser, 1e-3, 5.0, "fp32")
+        losses = train_step(model, batches, optimiser, 1e-3, 5.0, "fp32").losses
         results.append((sum(float(one.total.detach()) for one in losses), model.state_dict()))
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
     for name, value in results[0][1].items():
@@ -70,7 +72,34 @@ def test_bf16_autocast_trains_to_nearly_the_same_loss_and_keeps_weights_in_fp32(
         model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
         features = torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(1))
         done = train_step(model, [batch_of(features)], make_optimiser(model, SETTINGS), 1e-3, 5.0, precision)
-        losses[precision] = float(done[0].total.detach())
+        losses[precision] = float(done.losses[0].total.detach())
         assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
     assert losses["bf16"] != losses["fp32"]
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses whatever a GPU's host would wait in: reading a value, and shapes that depend on values."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "_ctc_loss.Tensor")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function).removeprefix("aten.")
+        by_mask = name.startswith("index") and any(
+            one is not None and one.dtype == torch.bool for one in (args[1] if isinstance(args[1], list) else [])
+        )
+        assert not (by_mask or name.startswith(self.WAITS)), f"{name} waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+def test_nothing_within_a_step_waits_for_the_device(make_recipe) -> None:
+    recipe = make_recipe({"loss.auxiliary": {"placement": [1], "weights": [0.3]}, "loss.inter_ctc.layers": []})
+    model = Recogniser(with_values(recipe, {"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
+    optimiser = make_optimiser(model, SETTINGS)
+    batch = batch_of(torch.randn(2, 60, 80))
+    train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")  # the first one makes the optimiser's state
+    with NoWaiting():
+        step = train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")
+    step.check()
+    with NoWaiting(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+        step.losses[0].total.item()
