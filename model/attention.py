@@ -76,8 +76,39 @@ def _by_key(by_distance: Tensor) -> Tensor:
     return by_distance.contiguous().as_strided((B, H, T, T), (H * T * W, T * W, W - 1, 1), T - 1)
 
 
+class Past:
+    """Keys and values (N, H, P, E) of the tokens so far, of N hypotheses; room for more is made ahead of time."""
+
+    keys: Tensor
+    values: Tensor
+    tokens = 0
+
+    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """Add one token's, (N, H, 1, E) each; those of all tokens are returned."""
+        if self.tokens == 0:
+            self.keys, self.values = (_roomier(one, 0, 16) for one in (key, value))
+        elif self.tokens == self.keys.shape[2]:
+            self.keys, self.values = (_roomier(one, self.tokens, self.tokens) for one in (self.keys, self.values))
+        self.keys[:, :, self.tokens] = key[:, :, 0]
+        self.values[:, :, self.tokens] = value[:, :, 0]
+        self.tokens += 1
+        return self.keys[:, :, : self.tokens], self.values[:, :, : self.tokens]
+
+    def select(self, rows: Tensor) -> None:
+        """Let hypothesis n go on from `rows[n]`."""
+        self.keys, self.values = self.keys[rows], self.values[rows]
+
+
+def _roomier(kept: Tensor, tokens: int, more: int) -> Tensor:
+    """The first `tokens` of (N, H, P, E) in room for `more` of them."""
+    N, H, _, E = kept.shape
+    room = kept.new_empty(N, H, tokens + more, E)
+    room[:, :, :tokens] = kept[:, :, :tokens]
+    return room
+
+
 class CausalAttention(nn.Module):
-    """The decoder's self-attention; `past` keeps keys and values of the tokens so far."""
+    """The decoder's self-attention."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -85,18 +116,15 @@ class CausalAttention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, past: tuple[Tensor, Tensor] | None) -> tuple[Tensor, tuple[Tensor, Tensor]]:
-        """x (B, U, D), past keys and values (B, H, P, E) -> (B, U, D) and the keys and values of all P+U tokens.
-
-        With a past, U must be 1: one token sees every earlier one, so no mask is needed.
-        """
+    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
+        """x (B, U, D) -> (B, U, D). With a past, U must be 1: a token sees every earlier one, and no mask is needed."""
         q, k, v = (split_heads(part, self.heads) for part in self.query_key_value(x).chunk(3, dim=-1))
         if past is not None:
-            k, v = torch.cat((past[0], k), dim=2), torch.cat((past[1], v), dim=2)
+            k, v = past.append(k, v)
         attended = F.scaled_dot_product_attention(
             q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=past is None
         )
-        return self.out(join_heads(attended)), (k, v)
+        return self.out(join_heads(attended))
 
 
 class CrossAttention(nn.Module):
@@ -112,10 +140,10 @@ class CrossAttention(nn.Module):
     def keys_values(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder states (B, T, D') -> keys and values (B, H, T, E)."""
         key, value = self.key_value(states).chunk(2, dim=-1)
-        return split_heads(key, self.heads), split_heads(value, self.heads)
+        return split_heads(key, self.heads).contiguous(), split_heads(value, self.heads).contiguous()
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], valid: Tensor) -> Tensor:
-        """x (B, U, D), keys and values (B, H, T, E), valid (B, T) -> (B, U, D)."""
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
+        """x (B, U, D), keys and values (B, H, T, E), mask (B, 1, 1, T) of `masking` -> (B, U, D)."""
         q = split_heads(self.query(x), self.heads)
-        attended = attend(q, *keys_values, masking(valid, q.dtype), self.dropout if self.training else 0.0)
+        attended = attend(q, *keys_values, mask.to(q.dtype), self.dropout if self.training else 0.0)
         return self.out(join_heads(attended))

@@ -29,14 +29,20 @@ class PrefixState:
 
 
 class PrefixScorer:
-    """Scores prefixes against `log_probs` (N, S, C), whose padded frames are impossible beyond `lengths` (N,)."""
+    """Scores prefixes against `log_probs` (B, S, C), whose padded frames are impossible beyond `lengths` (B,).
 
-    def __init__(self, log_probs: Tensor, lengths: Tensor, blank: int) -> None:
+    Of N = B * `hypotheses` hypotheses, those of one utterance lie together.
+    """
+
+    def __init__(self, log_probs: Tensor, lengths: Tensor, blank: int, hypotheses: int = 1) -> None:
+        B, S, _ = log_probs.shape
         # Float64: the recursion takes differences of cumulative sums that reach thousands of nats.
         self.log_probs = log_probs.double()
-        frames = torch.arange(log_probs.shape[1], device=lengths.device)
-        self.outside = frames >= lengths[:, None]
-        self.blank_probs = self.log_probs[..., blank]
+        self.highest = self.log_probs.amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.double).min)
+        self.probabilities = (self.log_probs - self.highest).exp()  # of the best frame of each class
+        self.utterance = torch.arange(B, device=log_probs.device).repeat_interleave(hypotheses)
+        self.outside = (torch.arange(S, device=lengths.device) >= lengths[:, None])[self.utterance]
+        self.blank_probs = self.log_probs[self.utterance, :, blank]
 
     def start(self) -> PrefixState:
         """The empty prefix: only blanks so far."""
@@ -49,37 +55,29 @@ class PrefixScorer:
     def scores(self, state: PrefixState) -> Tensor:
         """log psi(hypothesis + token) for every class: (N, C). A prefix that cannot fit its frames is -inf."""
         before = torch.logaddexp(state.by_token, state.by_blank)[:, :-1].masked_fill(self.outside, float("-inf"))
-        scores = _log_product(before, self.log_probs)
+        scores = self._summed_over_frames(before)
         # A repeated token needs a blank between: only paths that end in a blank may go on with the last token.
-        repeats = state.last.clamp_min(0)
-        own = self.log_probs.gather(2, repeats[:, None, None].expand(-1, self.log_probs.shape[1], 1))[..., 0]
+        own = self.log_probs[self.utterance, :, state.last.clamp_min(0)]
         after_blank = (state.by_blank[:, :-1] + own).masked_fill(self.outside, float("-inf")).logsumexp(dim=1)
         repeated = torch.arange(scores.shape[1], device=scores.device) == state.last[:, None]
         return torch.where(repeated, after_blank[:, None], scores)
 
     def extend(self, state: PrefixState, tokens: Tensor, scores: Tensor) -> PrefixState:
         """The state after hypothesis n took `tokens[n]`, whose score was `scores[n]`."""
-        own = self.log_probs.gather(2, tokens[:, None, None].expand(-1, self.log_probs.shape[1], 1))[..., 0]
+        own = self.log_probs[self.utterance, :, tokens]
         both = torch.logaddexp(state.by_token, state.by_blank)
         before = torch.where((tokens == state.last)[:, None], state.by_blank, both)[:, :-1]
         by_token = _linear_recursion(own, before + own)
         by_blank = _linear_recursion(self.blank_probs, by_token[:, :-1] + self.blank_probs)
         return PrefixState(by_token, by_blank, tokens, scores)
 
-    def select(self, rows: Tensor) -> PrefixScorer:
-        """The scorer of other rows, for example of each utterance repeated for its beams."""
-        picked = object.__new__(PrefixScorer)
-        picked.log_probs, picked.outside = self.log_probs[rows], self.outside[rows]
-        picked.blank_probs = self.blank_probs[rows]
-        return picked
-
-
-def _log_product(a: Tensor, b: Tensor) -> Tensor:
-    """log sum_s exp(a[n, s] + b[n, s, c]) as one matrix product: (N, S), (N, S, C) -> (N, C)."""
-    highest_a = a.amax(dim=1, keepdim=True).clamp_min(torch.finfo(a.dtype).min)
-    highest_b = b.amax(dim=1, keepdim=True)
-    product = torch.einsum("ns,nsc->nc", (a - highest_a).exp(), (b - highest_b).exp())
-    return product.log() + highest_a + highest_b[:, 0]
+    def _summed_over_frames(self, before: Tensor) -> Tensor:
+        """log sum_s exp(before[n, s] + log_probs[n, s, c]) as one matrix product: (N, S) -> (N, C)."""
+        (B, S, C), N = self.probabilities.shape, before.shape[0]
+        highest = before.amax(dim=1, keepdim=True).clamp_min(torch.finfo(before.dtype).min)
+        shares = (before - highest).exp().view(B, N // B, S)
+        product = torch.bmm(shares, self.probabilities).log() + self.highest
+        return product.view(N, C) + highest
 
 
 def _linear_recursion(stay: Tensor, enter: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from model import recipe
-from model.attention import CausalAttention, CrossAttention
+from model.attention import CausalAttention, CrossAttention, Past, masking
 from model.dropout import Dropout
 
 KeysValues = tuple[Tensor, Tensor]
@@ -22,10 +22,10 @@ KeysValues = tuple[Tensor, Tensor]
 
 @dataclass(frozen=True)
 class Audio:
-    """What the decoder hears: keys and values of every layer (B, H, T, E), and which frames are no padding (B, T)."""
+    """What the decoder hears: keys and values of every layer (B, H, T, E), and the mask of padding (B, 1, 1, T)."""
 
     keys_values: list[KeysValues]
-    valid: Tensor
+    mask: Tensor
 
 
 def token_positions(first: int, count: int, width: int, device: torch.device) -> Tensor:
@@ -59,15 +59,23 @@ class DecoderLayer(nn.Module):
         assert isinstance(last, nn.Linear)
         return [self.attention.out, self.cross_attention.out, last]
 
-    def forward(
-        self, x: Tensor, cross: KeysValues | None, valid: Tensor | None, past: KeysValues | None
-    ) -> tuple[Tensor, KeysValues]:
+    def forward(self, x: Tensor, cross: KeysValues | None, mask: Tensor | None) -> Tensor:
         """x (B, U, D) -> (B, U, D). Without `cross` the cross-attention sublayer is skipped: the internal LM."""
-        attended, past = self.attention(self.norm_self(x), past)
-        x = x + self.dropout(attended)
-        if cross is not None and valid is not None:
-            x = x + self.dropout(self.cross_attention(self.norm_cross(x), cross, valid))
-        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x))), past
+        x = x + self.dropout(self.attention(self.norm_self(x)))
+        if cross is not None and mask is not None:
+            x = x + self.dropout(self.cross_attention(self.norm_cross(x), cross, mask))
+        return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
+
+    def step(self, x: Tensor, cross: KeysValues, mask: Tensor, past: Past) -> Tensor:
+        """One token of each of K hypotheses an utterance: (B, K, D) -> (B, K, D), in evaluation.
+
+        In self-attention they are B * K rows with a past each, in cross-attention K queries to the same keys, which
+        so are never repeated.
+        """
+        alone = self.attention(self.norm_self(x).flatten(0, 1)[:, None], past)
+        x = x + alone.view_as(x)
+        x = x + self.cross_attention(self.norm_cross(x), cross, mask)
+        return x + self.feed_forward(self.norm_feed_forward(x))
 
 
 class Decoder(nn.Module):
@@ -98,7 +106,8 @@ class Decoder(nn.Module):
     def listen(self, states: Tensor, valid: Tensor) -> Audio:
         """Encoder states (B, T, D'), valid (B, T) -> what every layer's cross-attention needs, computed once."""
         states = self.project(states)
-        return Audio([layer.cross_attention.keys_values(states) for layer in self.each_layer()], valid)
+        keys_values = [layer.cross_attention.keys_values(states) for layer in self.each_layer()]
+        return Audio(keys_values, masking(valid, states.dtype))
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """Token ids (B, U) at positions first, first+1, ... -> (B, U, D)."""
@@ -111,7 +120,7 @@ class Decoder(nn.Module):
         x, outputs = self.embed(tokens), []
         for index, layer in enumerate(self.each_layer()):
             cross = audio.keys_values[index] if audio else None
-            x, _ = layer(x, cross, audio.valid if audio else None, None)
+            x = layer(x, cross, audio.mask if audio else None)
             outputs.append(x)
         return [*outputs[:-1], self.norm(outputs[-1])]
 
@@ -125,29 +134,25 @@ class Decoder(nn.Module):
         """Logits (B, U, V) of the final classifier; no auxiliary classifier is evaluated."""
         return self.final(self.outputs(tokens, audio)[-1])
 
-    def step(
-        self, tokens: Tensor, audio: Audio, past: list[KeysValues | None], position: int
-    ) -> tuple[Tensor, list[KeysValues | None]]:
-        """One more token of every hypothesis: ids (B, K) of K hypotheses an utterance -> logits (B, K, V), new past.
+    def start(self) -> list[Past]:
+        """The past of every layer before the first token, for `step`."""
+        return [Past() for _ in self.layers]
 
-        The logits are the final classifier's, or with `mixing` the weighted sum of all; only then are the auxiliary
-        classifiers evaluated. Past keys and values are (B * K, H, P, E). In cross-attention the K hypotheses are K
-        queries to the same keys, so these are never repeated.
+    def step(self, tokens: Tensor, audio: Audio, past: list[Past]) -> Tensor:
+        """One more token of every hypothesis: ids (B, K) of K hypotheses an utterance -> logits (B, K, V).
+
+        The past grows by it. The logits are the final classifier's, or with `mixing` the weighted sum of all; only
+        then are the auxiliary classifiers evaluated.
         """
         B, K = tokens.shape
-        x = self.embed(tokens.reshape(B * K, 1), position)
-        new_past: list[KeysValues | None] = []
+        x = self.embed(tokens.reshape(B * K, 1), past[0].tokens).view(B, K, -1)
         heard: list[Tensor] = []  # what the auxiliary classifiers read
-        for layer, cross, layer_past in zip(self.each_layer(), audio.keys_values, past, strict=True):
-            attended, kept = layer.attention(layer.norm_self(x), layer_past)
-            x = (x + attended).view(B, K, -1)
-            x = x + layer.cross_attention(layer.norm_cross(x), cross, audio.valid)
-            x = (x + layer.feed_forward(layer.norm_feed_forward(x))).view(B * K, 1, -1)
-            new_past.append(kept)
-            if self.mixing is not None and len(new_past) in self.placement:
+        for number, layer in enumerate(self.each_layer(), start=1):
+            x = layer.step(x, audio.keys_values[number - 1], audio.mask, past[number - 1])
+            if self.mixing is not None and number in self.placement:
                 heard.append(x)
         logits = self.final(self.norm(x))
         if self.mixing is not None:
             auxiliary = [head(one) for head, one in zip(self.auxiliary, heard, strict=True)]
             logits = mixed([*auxiliary, logits], self.mixing)
-        return logits.view(B, K, -1), new_past
+        return logits

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from model.ctc_prefix import PrefixScorer, PrefixState
-from model.decoder import KeysValues
 from model.recipe import SpecialTokens
 from model.recogniser import Encoded, Recogniser
 
@@ -59,9 +58,9 @@ def search(
     # Hypotheses of one utterance start equal: all but the first wait until the first step has made them differ.
     scores = torch.full((B, beam), IMPOSSIBLE, device=device)
     scores[:, 0] = 0.0
-    past: list[KeysValues | None] = [None] * len(model.decoder.layers)
+    past = model.decoder.start()
     for length in range(1, max(limits) + 1):
-        logits, past = model.decoder.step(tokens[:, -1].view(B, beam), audio, past, length - 1)
+        logits = model.decoder.step(tokens[:, -1].view(B, beam), audio, past)
         gain = logits.float().log_softmax(dim=-1)  # (B, K, V)
         if ctc:
             gain[..., ctc.unspoken] = IMPOSSIBLE
@@ -72,7 +71,9 @@ def search(
         tokens = torch.cat((tokens[rows.source], rows.token[:, None]), dim=1)
         if all(result.closed for result in results):
             break
-        past = [(k[rows.source], v[rows.source]) for k, v in past if k is not None]  # type: ignore[misc]
+        if beam > 1:  # a single hypothesis goes on from itself
+            for one in past:
+                one.select(rows.source)
         if ctc:
             ctc.extend(rows.source, rows.token)
     return [result.best() for result in results]
@@ -157,9 +158,8 @@ class _JointCTC:
     """The CTC side of joint decoding: the prefix state belongs to the hypothesis."""
 
     def __init__(self, model: Recogniser, encoded: Encoded, beam: int) -> None:
-        rows = torch.arange(encoded.states.shape[0], device=encoded.states.device).repeat_interleave(beam)
         log_probs = encoded.ctc_logits.float().log_softmax(dim=-1)
-        self.scorer = PrefixScorer(log_probs, encoded.lengths.to(log_probs.device), model.blank).select(rows)
+        self.scorer = PrefixScorer(log_probs, encoded.lengths.to(log_probs.device), model.blank, beam)
         self.state: PrefixState = self.scorer.start()
         self.vocabulary = model.decoder.final.out_features
         blank = model.special.blank  # a token that is also the blank is never said, and neither is pad

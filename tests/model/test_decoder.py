@@ -51,7 +51,7 @@ def test_auxiliary_classifiers_cost_nothing_at_inference(make_recipe) -> None:
         head.register_forward_pre_hook(fail)
     encoded = model.encode(torch.randn(1, 60, 80), torch.tensor([60]))
     model.decoder.final_logits(torch.tensor([[0, 5]]), model.listen(encoded))
-    model.decoder.step(torch.tensor([[0]]), model.listen(encoded), [None] * LAYERS, 0)
+    model.decoder.step(torch.tensor([[0]]), model.listen(encoded), model.decoder.start())
 
 
 def test_one_token_at_a_time_gives_the_logits_of_all_at_once(make_recipe) -> None:
@@ -59,9 +59,9 @@ def test_one_token_at_a_time_gives_the_logits_of_all_at_once(make_recipe) -> Non
     encoded = model.encode(torch.randn(2, 80, 80), torch.tensor([80, 33]))
     audio = model.listen(encoded)
     tokens = torch.tensor([[[0, 5, 9, 4], [0, 7, 7, 2]], [[0, 6, 8, 8], [0, 4, 5, 6]]])  # (B, K, U)
-    past: list = [None] * LAYERS
+    past = model.decoder.start()
     for position in range(tokens.shape[2]):
-        logits, past = model.decoder.step(tokens[..., position], audio, past, position)
+        logits = model.decoder.step(tokens[..., position], audio, past)
         for beam in range(2):
             whole = model.decoder.final_logits(tokens[:, beam, : position + 1], audio)
             torch.testing.assert_close(logits[:, beam], whole[:, -1], atol=1e-5, rtol=1e-5)

@@ -55,7 +55,8 @@ def test_a_step_gives_the_weighted_sum_of_all_logits(make_recipe, shape: tuple[i
     weights = torch.randn(shape, generator=torch.Generator().manual_seed(2))
     model = build(make_recipe, {"decoding.mixing": weights.tolist()})
     encoded = model.encode(FEATURES, LENGTHS)
-    logits, _ = model.decoder.step(torch.tensor([[0, 0], [0, 0], [0, 0]]), model.listen(encoded), [None] * 4, 0)
+    tokens = torch.tensor([[0, 0], [0, 0], [0, 0]])
+    logits = model.decoder.step(tokens, model.listen(encoded), model.decoder.start())
     first = [one[:, 0] for one in model.classify(encoded, torch.zeros(3, 1, dtype=torch.long))]
     by_hand = weights[0] * first[0] + weights[1] * first[1] + weights[2] * first[2]
     torch.testing.assert_close(logits, by_hand[:, None].expand(-1, 2, -1), atol=1e-4, rtol=1e-5)

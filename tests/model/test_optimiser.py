@@ -88,7 +88,8 @@ class NoWaiting(TorchDispatchMode):
         by_mask = name.startswith("index") and any(
             one is not None and one.dtype == torch.bool for one in (args[1] if isinstance(args[1], list) else [])
         )
-        assert not (by_mask or name.startswith(self.WAITS)), f"{name} waits for the device"
+        waits = by_mask or name.startswith(self.WAITS)
+        assert not waits, f"{name} waits for the device"
         return function(*args, **(kwargs or {}))
 
 
