@@ -12,6 +12,7 @@ from model.data.batches import Batch, TrainingSet
 from model.errors import UserError
 from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
 from model.loop import train
+from model.memory import keep_freed_memory
 from model.mixing import learn, load_mixing, save_mixing
 from model.prepare import corpus_of, prepare, tokenizer_of
 from model.recipe import Augmentation
@@ -77,6 +78,7 @@ def evaluate_checkpoint(
     if corpus:
         changes |= {"data.corpus": str(corpus.resolve()), "data.fingerprint": None}
     recipe = with_values(model.recipe, changes)
+    keep_freed_memory()
     workers, data, out = current_workers(), corpus_of(recipe), folder / "evaluation"
     scored = score_set(model.to(workers.device), dev_utterances(data, tokenizer), recipe.decoding, tokenizer, workers)
     write_hypotheses(scored, out / "dev.jsonl", workers)
@@ -88,6 +90,7 @@ def mix_checkpoint(folder: Path, per_token: bool, epochs: int, say: Callable[[st
 
     The training set is read as in training, in the order of its seed, but without SpecAugment.
     """
+    keep_freed_memory()
     latest, model, tokenizer = _trained(folder)
     recipe, workers = model.recipe, current_workers()
     training = TrainingSet(corpus_of(recipe), recipe.data, Augmentation(time_masks=0, frequency_masks=0), tokenizer)

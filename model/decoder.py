@@ -13,7 +13,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model import recipe
+from model import architecture
 from model.attention import CausalAttention, CrossAttention, Past, masking
 from model.dropout import Dropout
 
@@ -41,7 +41,7 @@ def mixed(logits: list[Tensor], weights: Tensor) -> Tensor:
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, sizes: recipe.Decoder, encoder_width: int) -> None:
+    def __init__(self, sizes: architecture.Decoder, encoder_width: int) -> None:
         super().__init__()
         width, dropout = sizes.width, sizes.dropout
         self.norm_self, self.attention = nn.LayerNorm(width), CausalAttention(width, sizes.heads, dropout)
@@ -86,7 +86,9 @@ class Decoder(nn.Module):
 
     mixing: Tensor | None
 
-    def __init__(self, sizes: recipe.Decoder, placement: tuple[int, ...], encoder_width: int, vocabulary: int) -> None:
+    def __init__(
+        self, sizes: architecture.Decoder, placement: tuple[int, ...], encoder_width: int, vocabulary: int
+    ) -> None:
         super().__init__()
         self.placement = placement
         self.project = nn.Linear(encoder_width, sizes.width) if sizes.project_encoder else nn.Identity()

@@ -12,8 +12,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from model.architecture import SpecialTokens
 from model.ctc_prefix import PrefixScorer, PrefixState
-from model.recipe import SpecialTokens
 from model.recogniser import Encoded, Recogniser
 
 Hypothesis = tuple[list[int], float]

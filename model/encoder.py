@@ -10,7 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model import recipe
+from model import architecture
 from model.attention import RelativeAttention, relative_positions
 from model.depthwise import DepthwiseConvolution
 from model.dropout import Dropout
@@ -50,7 +50,7 @@ class ConvolutionalGating(nn.Module):
 class EBranchformerLayer(nn.Module):
     """Half feed-forward, attention beside cgMLP, merged by a depthwise convolution, half feed-forward."""
 
-    def __init__(self, sizes: recipe.Encoder) -> None:
+    def __init__(self, sizes: architecture.Encoder) -> None:
         super().__init__()
         width, dropout = sizes.width, sizes.dropout
         self.invariant = sizes.padding == "invariant"
@@ -76,7 +76,7 @@ class EBranchformerLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, sizes: recipe.Encoder) -> None:
+    def __init__(self, sizes: architecture.Encoder) -> None:
         super().__init__()
         self.convolution_padding = sizes.convolution_padding
         self.subsampling = Subsampling(sizes.channels, sizes.width, sizes.dropout, sizes.convolution_padding)

@@ -48,7 +48,7 @@ def _score_batch(
     model: Recogniser, batch: Batch, utterances: Utterances, decoding: Decoding, tokenizer: Tokenizer
 ) -> list[Scored]:
     encoded = model.encode(batch.features, batch.lengths)
-    nbest = search(model, encoded, decoding.beam, decoding.ctc_weight, None)
+    nbest = search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty)
     labels = batch.labels.to(encoded.states.device)
     nll, ilm_nll = _nll(model, encoded, labels), _ilm_nll(model, labels)
     scored = []

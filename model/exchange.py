@@ -11,14 +11,16 @@ from model.pretrained import CONFIG, load_pretrained, save_pretrained
 from model.recipe import Recipe
 from model.recipe_files import with_values
 from model.recogniser import Recogniser
-from model.strict import to_yaml, write_atomically
+from model.strict import file_fingerprint, to_yaml, write_atomically
+from model.tokenizer import Tokenizer
 
 
-def import_published(folder: Path, corpus: str, out: Path) -> Recipe:
+def import_published(folder: Path, corpus: str, out: Path, tokenizer: Path | None = None) -> Recipe:
     """Write the recipe of a published checkpoint, whose training starts from its weights.
 
-    `corpus` is written as it is given: a recipe file's corpus is looked up beside the file. The checkpoint is loaded
-    first, so that one that does not fit is refused now and not in the first trial.
+    `corpus` is written as it is given: a recipe file's corpus is looked up beside the file. `tokenizer` is the
+    SentencePiece model that the checkpoint was trained with; without it the recipe trains pieces of its own. Both the
+    checkpoint and the tokenizer are loaded first, so that one that does not fit is refused now, not in the first trial.
     """
     model = load_pretrained(folder)
     values: dict[str, Any] = {
@@ -28,7 +30,17 @@ def import_published(folder: Path, corpus: str, out: Path) -> Recipe:
     }
     if model.origin and model.origin.generation:
         said = model.origin.generation
-        values |= {"decoding.beam": said.get("num_beams") or 1, "decoding.ctc_weight": said.get("ctc_weight") or 0.0}
+        values |= {
+            "decoding.beam": said.get("num_beams") or 1,
+            "decoding.ctc_weight": said.get("ctc_weight") or 0.0,
+            "decoding.length_penalty": said.get("length_penalty", 1.0),
+        }
+    if tokenizer is not None:
+        Tokenizer(tokenizer).check(model.recipe.tokenizer)
+        values |= {
+            "tokenizer.file": str(tokenizer.resolve()),
+            "tokenizer.fingerprint": file_fingerprint(tokenizer),
+        }
     recipe = with_values(model.recipe, values, str(folder))
     write_atomically(out, to_yaml(recipe))
     return recipe

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 from torchaudio.compliance import kaldi
 
-from model.recipe import MEL_BINS, SAMPLE_RATE
+from model.architecture import MEL_BINS, SAMPLE_RATE
 
 WINDOW_SAMPLES = SAMPLE_RATE * 25 // 1000
 HOP_SAMPLES = SAMPLE_RATE * 10 // 1000

@@ -6,7 +6,6 @@ fresh. Anything else that does not fit is refused by name: half a model is no st
 
 from __future__ import annotations
 
-import hashlib
 import json
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,6 +18,7 @@ from model.pretrained import CONFIG, WEIGHTS, load_pretrained
 from model.recipe import Recipe
 from model.recipe_files import read_recipe, value_at
 from model.recogniser import Recogniser
+from model.strict import file_fingerprint
 
 _SAME = ("decoder.heads", *(f"tokenizer.special.{name}" for name in ("bos", "eos", "pad", "blank")))
 _HEAD = "decoder.auxiliary.%d.weight"
@@ -47,12 +47,7 @@ def weights_file(folder: Path) -> Path:
 
 def fingerprint(folder: Path) -> str:
     """Content hash of a folder's weights: 16 hex digits of SHA-256."""
-    path = weights_file(folder)
-    try:
-        with path.open("rb") as stream:
-            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
-    except OSError as error:
-        raise UserError(f"{path}: cannot be read ({error.strerror}); give the folder of a checkpoint") from None
+    return file_fingerprint(weights_file(folder), "give the folder of a checkpoint")
 
 
 def read_source(folder: Path) -> Source:

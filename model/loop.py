@@ -88,6 +88,9 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
         start_from(model)
         if workers.rank == 0:
             write_atomically(folder / "recipe.yaml", to_yaml(recipe))
+    if recipe.training.compile:
+        for layer in (*model.encoder.layers, *model.decoder.layers):
+            layer.compile()  # one graph for all layers of a kind
     parallel = _parallel(model) if workers.world > 1 else model
     training = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer)
     dev = dev_utterances(corpus, tokenizer)

@@ -6,13 +6,15 @@ import hashlib
 import logging
 from pathlib import Path
 
+from model.architecture import SpecialTokens
 from model.data.batches import TrainingSet
 from model.data.corpus import Corpus, read_corpus
 from model.data.features import feature_store
 from model.errors import UserError
 from model.initial_weights import fingerprint
-from model.recipe import Recipe, SpecialTokens
+from model.recipe import Recipe
 from model.recipe_files import with_values
+from model.strict import file_fingerprint
 from model.tokenizer import Tokenizer, train_tokenizer
 
 
@@ -30,7 +32,15 @@ def prepare(recipe: Recipe) -> Recipe:
     for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer).left_out.items():
         if count:
             logging.getLogger(__name__).warning("%d training utterances are left out: %s", count, reason)
-    return with_values(recipe, {"data.fingerprint": corpus.fingerprint} | _initial(recipe))
+    return with_values(recipe, {"data.fingerprint": corpus.fingerprint} | _tokenizer_file(recipe) | _initial(recipe))
+
+
+def _tokenizer_file(recipe: Recipe) -> dict[str, str]:
+    """Place and fingerprint of the tokenizer's file, as with the initial weights."""
+    if recipe.tokenizer.file is None:
+        return {}
+    path = Path(recipe.tokenizer.file).resolve()
+    return {"tokenizer.file": str(path), "tokenizer.fingerprint": file_fingerprint(path)}
 
 
 def _initial(recipe: Recipe) -> dict[str, str]:
@@ -54,7 +64,9 @@ def corpus_of(recipe: Recipe) -> Corpus:
 
 
 def tokenizer_path(recipe: Recipe, corpus: Corpus) -> Path:
-    """The tokenizer's file, trained first where it is missing."""
+    """The tokenizer's file: the one that the recipe names, else the corpus' own, trained first where it is missing."""
+    if recipe.tokenizer.file is not None:
+        return Path(recipe.tokenizer.file)
     texts = [text for name in corpus.names("train") for text in corpus.texts(name)]
     special = recipe.tokenizer.special.model_copy(update={"blank": None})  # no piece changes with the blank
     content = "\n".join(texts) if special == SpecialTokens() else "\n".join([*texts, special.model_dump_json()])
@@ -66,5 +78,16 @@ def tokenizer_path(recipe: Recipe, corpus: Corpus) -> Path:
 
 
 def tokenizer_of(recipe: Recipe, corpus: Corpus) -> Tokenizer:
-    """The recipe's tokenizer."""
-    return Tokenizer(tokenizer_path(recipe, corpus))
+    """The recipe's tokenizer; a file with other content than the recipe was made for, or other ids, is a UserError."""
+    path, wanted = tokenizer_path(recipe, corpus), recipe.tokenizer
+    if wanted.file is None:
+        return Tokenizer(path)
+    found = file_fingerprint(path)
+    if wanted.fingerprint not in (None, found):
+        raise UserError(
+            f"{path}: its content is {found[:12]}, but the recipe was made for {wanted.fingerprint[:12]}; give the "
+            "original tokenizer, or set tokenizer.fingerprint to null to use this one"
+        )
+    tokenizer = Tokenizer(path)
+    tokenizer.check(wanted)
+    return tokenizer

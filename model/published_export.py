@@ -42,7 +42,8 @@ def generation_of(recipe: Recipe) -> Config:
     special, decoding = recipe.tokenizer.special, recipe.decoding
     ids = {"bos_token_id": special.bos, "decoder_start_token_id": special.bos}
     ids |= {"eos_token_id": special.eos, "pad_token_id": special.pad}
-    return ids | {"ctc_weight": decoding.ctc_weight, "ctc_margin": 0, "num_beams": decoding.beam}
+    search = {"num_beams": decoding.beam, "length_penalty": decoding.length_penalty}
+    return ids | search | {"ctc_weight": decoding.ctc_weight, "ctc_margin": 0}
 
 
 def _check_writable(recipe: Recipe) -> None:

@@ -13,8 +13,8 @@ from typing import Any
 
 from torch import Tensor
 
+from model.architecture import MEL_BINS
 from model.errors import UserError
-from model.recipe import MEL_BINS
 
 Config = dict[str, Any]
 

@@ -12,6 +12,7 @@ from model.recipe import Recipe
 from model.strict import read_yaml, unknown_name, validate
 
 NAMED_RECIPES = Path(__file__).parent / "recipes"
+PLACES = ("init_from", "tokenizer.file")  # keys that name a file or folder, beside the corpus
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any], source: str = "recipe") -> Recipe:
@@ -38,9 +39,9 @@ def dotted_keys(recipe: Recipe) -> list[str]:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """A recipe file; its `data.corpus` and `init_from` are looked up beside the file unless they are absolute."""
+    """A recipe file; the corpus, the initial weights and the tokenizer that it names are looked up beside the file."""
     recipe = validate(Recipe, read_yaml(path), str(path))
-    places = {"data.corpus": recipe.data.corpus, "init_from": recipe.init_from}
+    places = {key: value_at(recipe, key) for key in ("data.corpus", *PLACES)}
     absolute = {key: str((path.parent / place).resolve()) for key, place in places.items() if place is not None}
     return with_values(recipe, absolute, str(path))
 

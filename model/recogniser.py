@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from model import losses
+from model.architecture import SpecialTokens
 from model.attention import RelativeAttention
 from model.decoder import Audio, Decoder
 from model.dropout import Dropout
 from model.encoder import Encoder, valid_frames
 from model.published_keys import Origin
-from model.recipe import Recipe, SpecialTokens
+from model.recipe import Recipe
 
 
 @dataclass(frozen=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import hashlib
 import os
 import typing
 from collections.abc import Iterable, Mapping
@@ -61,6 +62,15 @@ def read_yaml(path: Path) -> dict[str, Any]:
 def to_yaml(value: BaseModel) -> str:
     """The value as YAML, keys in the order of their definition."""
     return yaml.safe_dump(value.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+
+
+def file_fingerprint(path: Path, instead: str = "give a file that is there") -> str:
+    """Content hash of a file: 16 hex digits of SHA-256. One that cannot be read is a UserError, with what to do."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); {instead}") from None
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model import recipe
+from model import architecture
 from model.depthwise import in_asked_precision
 from model.dropout import Dropout
 
@@ -47,7 +47,7 @@ class Subsampling(nn.Module):
             nn.Conv2d(channels, channels, KERNEL, STRIDE, padding),
             nn.GELU(),
         )
-        self.out = nn.Linear(channels * int(subsampled(recipe.MEL_BINS, padding)), width)
+        self.out = nn.Linear(channels * int(subsampled(architecture.MEL_BINS, padding)), width)
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)
         self.dropout = Dropout(dropout)

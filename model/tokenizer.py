@@ -8,20 +8,43 @@ from pathlib import Path
 
 import sentencepiece
 
+from model.architecture import SpecialTokens
+from model.architecture import Tokenizer as Wanted
 from model.errors import UserError
-from model.recipe import SpecialTokens
 from model.strict import write_atomically
 
 
 class Tokenizer:
-    """Text to piece ids and back; the file says which ids are bos, eos, unknown and pad."""
+    """Text to piece ids and back; the file says which ids are bos, eos, unknown and pad. No such file: a UserError."""
 
     def __init__(self, path: Path) -> None:
-        self._pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        self._path = path
+        try:
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+        except (OSError, RuntimeError) as error:
+            reason = getattr(error, "strerror", None) or "it is damaged, or of another kind"
+            raise UserError(f"{path}: holds no SentencePiece model ({reason})") from None
 
     @property
     def vocabulary(self) -> int:
         return self._pieces.vocab_size()
+
+    def check(self, wanted: Wanted) -> None:
+        """A UserError unless the pieces are as many, and the special ones where, the recipe has them."""
+        pieces, special = self._pieces, wanted.special
+        ids = {"bos": pieces.bos_id(), "eos": pieces.eos_id(), "unk": pieces.unk_id(), "pad": pieces.pad_id()}
+        # A file without bos or pad is no matter: text never becomes these, and the decoder knows their ids.
+        differing = {"vocabulary": (self.vocabulary, wanted.vocabulary)} | {
+            f"special.{name}": (found, getattr(special, name))
+            for name, found in ids.items()
+            if found >= 0 or name == "eos"
+        }
+        for name, (found, said) in differing.items():
+            if found != said:
+                raise UserError(
+                    f"{self._path}: its {name} is {found}, but the recipe's tokenizer.{name} is {said}; "
+                    "give the tokenizer that the weights were trained with"
+                )
 
     def labels(self, text: str) -> list[int]:
         """Piece ids with the final eos."""

@@ -143,11 +143,14 @@ def import_(
     corpus: Annotated[
         str, typer.Option(help="what to train on, as the recipe names it; a study names its own")
     ] = "corpora/demo",
+    tokenizer: Annotated[
+        Path | None, typer.Option(help="the SentencePiece model it was trained with; else pieces are trained anew")
+    ] = None,
 ) -> None:
     """Bring a published checkpoint in, as a recipe that starts from its weights."""
     from model.exchange import import_published
 
-    recipe = import_published(folder, corpus, out)
+    recipe = import_published(folder, corpus, out, tokenizer)
     typer.echo(f"{out} starts from {recipe.init_from}; name it as a study's recipe.base, or train it")
 
 

@@ -10,7 +10,7 @@ from pydantic import Field, model_validator
 
 from model.errors import UserError
 from model.recipe import Recipe
-from model.recipe_files import named_recipe, read_recipe, with_values
+from model.recipe_files import PLACES, named_recipe, read_recipe, with_values
 from model.strict import Strict, read_yaml, validate
 
 Count = Annotated[int, Field(ge=1)]
@@ -191,13 +191,17 @@ class StudyFile(Strict):
 
 
 def read_study(path: Path) -> StudyFile:
-    """The study in a YAML file; its corpus and recipe file are looked up beside it unless absolute."""
+    """The study in a YAML file; the files and folders that it names are looked up beside it unless absolute."""
     study = validate(StudyFile, read_yaml(path), str(path))
     folder = path.resolve().parent
-    changes: dict[str, Any] = {"corpus": str((folder / study.corpus).resolve())}
+    base, values = study.recipe.base, dict(study.recipe.set)
     if study.recipe.is_file:
-        changes["recipe"] = study.recipe.model_copy(update={"base": str((folder / study.recipe.base).resolve())})
-    return study.model_copy(update=changes)
+        base = str((folder / base).resolve())
+    for key in values.keys() & set(PLACES):
+        if isinstance(values[key], str):
+            values[key] = str((folder / values[key]).resolve())
+    recipe = study.recipe.model_copy(update={"base": base, "set": values})
+    return study.model_copy(update={"corpus": str((folder / study.corpus).resolve()), "recipe": recipe})
 
 
 def base_recipe(study: StudyFile) -> Recipe:

@@ -12,12 +12,13 @@ from typing import Any
 import pytest
 import torch
 
+from model.architecture import MEL_BINS
 from model.data.batches import Batch
 from model.decoding import decode, search
 from model.frontend import FRAMES_PER_SECOND
 from model.losses import Counts
 from model.optimiser import make_optimiser, train_step
-from model.recipe import MEL_BINS, Recipe
+from model.recipe import Recipe
 from model.recipe_files import named_recipe, with_values
 from model.recogniser import Recogniser
 

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -35,6 +38,19 @@ class Published:
         while ids and ids[-1] == special.pad:
             ids.pop()
         return ids
+
+
+@pytest.fixture(scope="session")
+def made_up_text() -> Callable[[int], list[str]]:
+    """Sentences of words of random syllables, enough for a tokenizer of a hundred pieces; another seed, other words."""
+
+    def make(seed: int) -> list[str]:
+        draw = random.Random(seed)
+        syllables = ["".join(pair) for pair in itertools.product("bdfglmnprst", "aeiou")]
+        words = ["".join(draw.choices(syllables, k=draw.randint(1, 3))) for _ in range(100)]
+        return [" ".join(draw.choices(words, k=8)) for _ in range(200)]
+
+    return make
 
 
 @pytest.fixture(scope="session")

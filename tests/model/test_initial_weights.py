@@ -16,6 +16,7 @@ from model.prepare import prepare
 from model.pretrained import load_pretrained, save_pretrained
 from model.recipe_files import read_recipe, with_values
 from model.recogniser import Recogniser
+from model.tokenizer import train_tokenizer
 from model.workers import Workers
 
 ALONE = Workers(0, 1, torch.device("cpu"))
@@ -123,5 +124,20 @@ def test_an_imported_checkpoint_is_a_recipe_that_trains_and_goes_out_again(
 def test_import_takes_decoding_from_the_generation_config(golden: Path, tmp_path: Path) -> None:
     recipe = import_published(golden / "reguler_two_aux", "corpus", tmp_path / "recipe.yaml")
     assert (recipe.decoding.beam, recipe.decoding.ctc_weight) == (4, 0.3)
+    assert recipe.decoding.length_penalty == 1.0
     assert recipe.loss.auxiliary.placement == (1, 3)
     assert recipe.init_from == str(golden / "reguler_two_aux")
+
+
+def test_import_takes_the_tokenizer_that_the_checkpoint_was_trained_with(
+    golden: Path, made_up_text, tmp_path: Path
+) -> None:
+    pieces, texts = tmp_path / "pieces.model", made_up_text(1)
+    special = import_published(golden / "reguler_two_aux", "corpus", tmp_path / "recipe.yaml").tokenizer.special
+    train_tokenizer(texts, 100, pieces, special)
+    recipe = import_published(golden / "reguler_two_aux", "corpus", tmp_path / "recipe.yaml", pieces)
+    assert recipe.tokenizer.file == str(pieces)
+    assert read_recipe(tmp_path / "recipe.yaml").hash == recipe.hash
+    train_tokenizer(texts, 100, pieces)
+    with pytest.raises(UserError, match=r"its special.pad is 3, but the recipe's tokenizer\.special\.pad is 99"):
+        import_published(golden / "reguler_two_aux", "corpus", tmp_path / "other.yaml", pieces)

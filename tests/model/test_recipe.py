@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.architecture import Auxiliary
 from model.errors import UserError
-from model.recipe import Auxiliary, Recipe
+from model.recipe import Recipe
 from model.recipe_files import dotted_keys, named_recipe, read_recipe, value_at, with_values
 from model.recogniser import parameter_count
 from model.strict import to_yaml, validate

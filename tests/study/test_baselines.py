@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from model.architecture import Auxiliary
 from model.errors import UserError
-from model.recipe import Auxiliary
 from model.recipe_files import named_recipe, with_values
 from study.baselines import baseline, check_baselines
 

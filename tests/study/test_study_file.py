@@ -51,6 +51,13 @@ def test_a_recipe_file_is_looked_up_beside_the_study_file_and_trains_on_the_stud
     assert (recipe.training.epochs, recipe.data.corpus) == (3, str(tmp_path / "speech"))
 
 
+def test_weights_and_tokenizer_that_set_names_are_looked_up_beside_the_study_file(tmp_path: Path) -> None:
+    values = {"init_from": "../published", "tokenizer.file": "pieces.model"}
+    recipe = base_recipe(read_study(write(tmp_path, recipe={"base": "tiny", "set": values})))
+    assert recipe.init_from == str(tmp_path.parent / "published")
+    assert recipe.tokenizer.file == str(tmp_path / "pieces.model")
+
+
 def test_the_study_folder_lies_in_the_storage_under_the_studys_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
