@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -26,7 +25,7 @@ from model.internal_lm import token_nll
 from model.losses import IGNORED
 from model.recipe import Decoding
 from model.recogniser import Encoded, Recogniser, shifted
-from model.scoring import Scored, character_edits, error_rate, word_edits
+from model.scoring import Scored, character_edits, error_rate, perplexity, word_edits
 from model.strict import write_atomically
 from model.tokenizer import Tokenizer
 from model.workers import Workers
@@ -90,17 +89,12 @@ def set_metrics(scored: Sequence[Scored], prefix: str) -> dict[str, float]:
     values = {
         "wer": error_rate(one.words for one in scored),
         "cer": error_rate(one.characters for one in scored),
-        "perplexity": _exp(sum(one.nll for one in scored) / tokens),
-        "ilm_perplexity": sum(_exp(one.ilm_nll / one.tokens) for one in scored) / len(scored),
-        "ilm_perplexity_corpus": _exp(ilm_nll / tokens),
-        "ilm_perplexity_word": _exp(ilm_nll / words),
+        "perplexity": perplexity(sum(one.nll for one in scored), tokens),
+        "ilm_perplexity": sum(perplexity(one.ilm_nll, one.tokens) for one in scored) / len(scored),
+        "ilm_perplexity_corpus": perplexity(ilm_nll, tokens),
+        "ilm_perplexity_word": perplexity(ilm_nll, words),
     }
     return {f"{prefix}/{name}": value for name, value in values.items()}
-
-
-def _exp(nats: float) -> float:
-    """exp, kept finite: a tracker cannot store infinity, and beyond this the model knows nothing anyway."""
-    return math.exp(min(nats, 100.0))
 
 
 def macro_metrics(corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, float]:

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.recogniser import Recogniser
+from model.scoring import perplexity
 
 
 @torch.inference_mode()
@@ -22,4 +23,6 @@ def token_nll(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
 
 def perplexities(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
     """Per sequence exp(mean NLL), cross-attention skipped, eos scored and bos not: (B, U), (B, U) -> (B,)."""
-    return (token_nll(model, token_ids, mask).sum(dim=1) / mask[:, 1:].sum(dim=1)).exp()
+    nll, counts = token_nll(model, token_ids, mask).double().sum(dim=1), mask[:, 1:].sum(dim=1)
+    values = [perplexity(*one) for one in zip(nll.tolist(), counts.tolist(), strict=True)]
+    return torch.tensor(values, device=token_ids.device)

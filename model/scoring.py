@@ -1,7 +1,8 @@
-"""Word and character error rates over pooled counts: 100 (S + D + I) / N of a whole set."""
+"""Error rates over pooled counts, 100 (S + D + I) / N of a whole set, and perplexities."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -64,3 +65,11 @@ def error_rate(edits: Iterable[Edits]) -> float:
     if not length:
         raise ValueError("no reference holds a word, so an error rate is undefined")
     return 100.0 * sum(one.errors for one in edits) / length
+
+
+def perplexity(nll: float, count: int) -> float:
+    """exp(nll / count), of nats over tokens or words.
+
+    It is kept finite: a tracker cannot store infinity, and beyond 100 nats each the model knows nothing anyway.
+    """
+    return math.exp(min(nll / count, 100.0))

@@ -146,3 +146,17 @@ for name in ("ray", "mlflow", "optuna", "study", "cluster"):
     sys.modules[name] = None
 runpy.run_module("model", run_name="__main__")
 """
+
+
+@pytest.mark.slow
+def test_compiled_layers_compute_the_same_loss_and_keep_their_names(make_recipe, run_folder: Path) -> None:
+    values = {"encoder.dropout": 0.0, "decoder.dropout": 0.0, "training.epochs": 1}
+    losses, names = [], []
+    for compiled in (False, True):
+        torch.compiler.reset()
+        run = start(make_recipe(values | {"training.compile": compiled}), run_folder / str(compiled), current_workers())
+        train_epoch(run)
+        losses.append(run.state.losses["train/loss"])
+        names.append(list(run.model.state_dict()))
+    assert losses[1] == pytest.approx(losses[0], rel=1e-4)
+    assert names[0] == names[1]
