@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.dropout import attend
+from model.dropout import dropout
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -24,6 +24,19 @@ def join_heads(x: Tensor) -> Tensor:
     """(B, H, T, E) -> (B, T, D)."""
     B, H, T, E = x.shape
     return x.transpose(1, 2).reshape(B, T, H * E)
+
+
+def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float) -> Tensor:
+    """Attention with scale E^-0.5 and dropout `p` of its weights: q (B, H, U, E), k, v (B, H, T, E) -> (B, H, U, E).
+
+    `bias` is added to the scores (B, H, U, T), as `masking` is. On a CPU torch's fused kernel
+    knows no dropout and falls back to steps slower than these.
+    """
+    if p == 0.0 or q.device.type != "cpu":
+        return F.scaled_dot_product_attention(q, k, v, bias, p)
+    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
+    weights = (scores if bias is None else scores + bias).softmax(dim=-1)
+    return torch.matmul(dropout(weights, p), v)
 
 
 def relative_positions(frames: int, width: int, device: torch.device) -> Tensor:

@@ -11,12 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-def in_asked_precision(function: type[torch.autograd.Function], *inputs: Tensor) -> Tensor:
-    """The function of the inputs on a CPU, all in the precision that autocast asks for, else in the last one's own."""
-    dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else inputs[-1].dtype
-    with torch.autocast("cpu", enabled=False):
-        return function.apply(*(one.to(dtype) for one in inputs))
+from model.precision import in_asked_precision
 
 
 class DepthwiseConvolution(nn.Conv1d):

@@ -1,4 +1,4 @@
-"""Dropout that costs little on a CPU, and the attention that uses it."""
+"""Dropout that costs little on a CPU."""
 
 from __future__ import annotations
 
@@ -31,16 +31,3 @@ def dropout(x: Tensor, p: float) -> Tensor:
         draws[: x.numel()].view(x.shape), dropped - LEVELS // 2, out=torch.empty_like(x, requires_grad=False)
     )
     return x * kept.mul_(LEVELS / (LEVELS - dropped))
-
-
-def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float) -> Tensor:
-    """Attention with scale E^-0.5 and dropout `p` of its weights: q (B, H, U, E), k, v (B, H, T, E) -> (B, H, U, E).
-
-    `bias` is added to the scores (B, H, U, T) and is -inf where a query may not look. On a CPU torch's fused kernel
-    knows no dropout and falls back to steps slower than these.
-    """
-    if p == 0.0 or q.device.type != "cpu":
-        return F.scaled_dot_product_attention(q, k, v, bias, p)
-    scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
-    weights = (scores if bias is None else scores + bias).softmax(dim=-1)
-    return torch.matmul(dropout(weights, p), v)

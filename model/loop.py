@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -18,6 +19,7 @@ from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, 
 from model.initial_weights import start_from
 from model.memory import keep_freed_memory
 from model.optimiser import Step, freeze, learning_rate, make_optimiser, train_step
+from model.precision import has_bf16_units
 from model.prepare import corpus_of, tokenizer_of
 from model.recipe import Recipe
 from model.recogniser import Recogniser
@@ -75,6 +77,9 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
     corpus = corpus_of(recipe)
     tokenizer = tokenizer_of(recipe, corpus)
     torch.manual_seed(recipe.training.seed)
+    if recipe.training.precision == "bf16" and not has_bf16_units(workers.device):
+        words = "training.precision is bf16, for which this processor has no units: fp32 is far faster here"
+        logging.getLogger(__name__).warning(words)
     model = Recogniser(recipe).to(workers.device)
     freeze(model, recipe.training.freeze)
     optimiser = make_optimiser(model, recipe.optimiser)

@@ -16,8 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model import architecture
-from model.depthwise import in_asked_precision
 from model.dropout import Dropout
+from model.precision import in_asked_precision
 
 KERNEL, STRIDE = 3, 2
 

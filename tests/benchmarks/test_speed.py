@@ -18,6 +18,7 @@ from model.decoding import decode, search
 from model.frontend import FRAMES_PER_SECOND
 from model.losses import Counts
 from model.optimiser import make_optimiser, train_step
+from model.precision import has_bf16_units
 from model.recipe import Recipe
 from model.recipe_files import named_recipe, with_values
 from model.recogniser import Recogniser
@@ -101,7 +102,7 @@ def test_small_training_step_8_x_10_s(small: Recogniser, measure: Measure) -> No
 
 @speed
 def test_small_training_step_8_x_10_s_in_bf16(small: Recogniser, measure: Measure) -> None:
-    if not native_bf16():
+    if not has_bf16_units(small.class_weights.device):
         pytest.skip("this processor has no bf16 units: torch computes bf16 products hundreds of times slower than fp32")
     measure(training(small, [batch([10.0] * 8, 40, small)], "bf16"), 80.0, 5.72, torch.bfloat16)
 
@@ -158,7 +159,3 @@ def test_study_encoder_and_greedy_30_tokens_16_x_3_s(study: Recogniser, measure:
 
     assert_length(work(), 30)
     measure(work, 48.0, 0.60)
-
-
-def native_bf16() -> bool:
-    return torch.cuda.is_available() or torch.ops.mkldnn._is_mkldnn_bf16_supported()

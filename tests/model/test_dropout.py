@@ -2,10 +2,9 @@ from __future__ import annotations
 
 import pytest
 import torch
-import torch.nn.functional as F
 from torch import nn
 
-from model.dropout import Dropout, attend, dropout
+from model.dropout import Dropout, dropout
 
 
 @pytest.mark.parametrize("p", [0.1, 0.5, 0.999])
@@ -46,11 +45,3 @@ def test_evaluation_drops_nothing() -> None:
     x = torch.randn(3, 4)
     assert Dropout(0.9).eval()(x) is x
     assert isinstance(Dropout(0.9), nn.Dropout)
-
-
-def test_attention_in_steps_is_the_library_s_fused_attention(monkeypatch: pytest.MonkeyPatch) -> None:
-    torch.manual_seed(0)
-    q, k, v, bias = (torch.randn(shape) for shape in ((2, 3, 5, 4), (2, 3, 6, 4), (2, 3, 6, 4), (2, 3, 5, 6)))
-    monkeypatch.setattr("model.dropout.dropout", lambda weights, p: weights)
-    torch.testing.assert_close(attend(q, k, v, bias, 0.1), F.scaled_dot_product_attention(q, k, v, bias))
-    torch.testing.assert_close(attend(q, k, v, None, 0.1), F.scaled_dot_product_attention(q, k, v))

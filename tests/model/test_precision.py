@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 import torch
 
 from model.architecture import MEL_BINS
 from model.data.batches import Batch
 from model.decoding import decode
+from model.loop import start
 from model.losses import Counts
 from model.optimiser import make_optimiser, train_step
 from model.recipe import Optimiser
 from model.recogniser import Recogniser
 from model.scoring import error_rate, word_edits
+from model.workers import current_workers
 
 UTTERANCES, FRAMES, TOKENS, STEPS = 6, 60, 5, 100
 SIZES = {"encoder.width": 32, "decoder.width": 32, "encoder.feed_forward": 64, "decoder.feed_forward": 64}
@@ -47,3 +51,12 @@ def test_both_precisions_learn_the_same_words(make_recipe) -> None:
     fp32, bf16 = (wer_after_training(make_recipe, precision) for precision in ("fp32", "bf16"))
     assert fp32 <= one_word, "the recipe must learn, or equal error rates say nothing"
     assert bf16 == pytest.approx(fp32, abs=one_word)
+
+
+@pytest.mark.parametrize("units", [True, False])
+def test_bf16_on_a_processor_without_units_for_it_is_warned_of(
+    make_recipe, run_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, units: bool
+) -> None:
+    monkeypatch.setattr("model.loop.has_bf16_units", lambda device: units)
+    start(make_recipe({"training.precision": "bf16"}), run_folder, current_workers())
+    assert ("training.precision is bf16, for which this processor has no units" in caplog.text) == (not units)
