@@ -25,10 +25,10 @@ from model.recogniser import Recogniser
 
 Measure = Callable[..., None]
 
-PART = {"layers": 4, "width": 144, "heads": 4, "feed_forward": 576}
+PART = {"layers": 4, "width": 144, "heads": 4, "feed_forward": 288}
 STUDY = {
     "tokenizer.vocabulary": 64,
-    "encoder": PART | {"cgmlp": 576, "channels": 144},
+    "encoder": PART | {"cgmlp": 288, "channels": 144},
     "decoder": PART,
     "loss.auxiliary": {"placement": [2], "weights": [0.3]},
 }
@@ -84,6 +84,14 @@ def training(model: Recogniser, steps: Sequence[Batch], precision: str = "fp32")
             train_step(model, [one], optimiser, 1e-4, 1.0, precision)
 
     return work
+
+
+@pytest.mark.parametrize(("name", "millions"), [("small", 39.8), ("study", 3.2)])
+def test_the_models_are_as_large_as_the_published_ones(
+    request: pytest.FixtureRequest, name: str, millions: float
+) -> None:
+    model = request.getfixturevalue(name)
+    assert round(sum(one.numel() for one in model.parameters()) / 1e6, 1) == millions
 
 
 def encoding(model: Recogniser, inputs: Batch) -> Callable[[], Any]:
