@@ -29,8 +29,8 @@ def join_heads(x: Tensor) -> Tensor:
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float) -> Tensor:
     """Attention with scale E^-0.5 and dropout `p` of its weights: q (B, H, U, E), k, v (B, H, T, E) -> (B, H, U, E).
 
-    `bias` is added to the scores (B, H, U, T), as `masking` is. On a CPU torch's fused kernel
-    knows no dropout and falls back to steps slower than these.
+    `bias` is added to the scores (B, H, U, T), as `masking` is. On a CPU torch's fused kernel knows no dropout and
+    falls back to steps slower than these.
     """
     if p == 0.0 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, bias, p)

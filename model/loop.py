@@ -77,8 +77,8 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
     corpus = corpus_of(recipe)
     tokenizer = tokenizer_of(recipe, corpus)
     torch.manual_seed(recipe.training.seed)
-    if recipe.training.precision == "bf16" and not has_bf16_units(workers.device):
-        words = "training.precision is bf16, for which this processor has no units: fp32 is far faster here"
+    if workers.rank == 0 and recipe.training.precision == "bf16" and not has_bf16_units(workers.device):
+        words = "training.precision is bf16, for which this processor has no units; set it to fp32, far faster here"
         logging.getLogger(__name__).warning(words)
     model = Recogniser(recipe).to(workers.device)
     freeze(model, recipe.training.freeze)

@@ -11,7 +11,6 @@ from model.errors import NonFiniteLossError
 from model.losses import Counts
 from model.optimiser import learning_rate, make_optimiser, train_step
 from model.recipe import Optimiser
-from model.recipe_files import with_values
 from model.recogniser import Recogniser
 
 SETTINGS = Optimiser(learning_rate=1e-2, warmup_steps=10, decay="linear")
@@ -94,8 +93,8 @@ class NoWaiting(TorchDispatchMode):
 
 
 def test_nothing_within_a_step_waits_for_the_device(make_recipe) -> None:
-    recipe = make_recipe({"loss.auxiliary": {"placement": [1], "weights": [0.3]}, "loss.inter_ctc.layers": []})
-    model = Recogniser(with_values(recipe, {"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
+    auxiliary = {"loss.auxiliary": {"placement": [1], "weights": [0.3]}}
+    model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0} | auxiliary))
     optimiser = make_optimiser(model, SETTINGS)
     batch = batch_of(torch.randn(2, 60, 80))
     train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")  # the first one makes the optimiser's state
