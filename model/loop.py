@@ -27,7 +27,7 @@ from model.strict import to_yaml, write_atomically
 from model.tokenizer import Tokenizer
 from model.workers import Workers, current_workers
 
-Report = Callable[[dict[str, float]], None]
+Report = Callable[[dict[str, float]], bool | None]  # False: do not go on
 
 
 @dataclass
@@ -59,16 +59,18 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
     """Train the recipe in `folder`, from its last checkpoint if it has one.
 
     `report` is called on every worker once an epoch, when the checkpoint is on disk; the metrics are the same on all
-    workers. The last report also holds the test sets and `finished`. An epoch whose report did not return is reported
-    again when the run goes on. A NonFiniteLossError ends the run.
+    workers. Where it returns False, on all of them, training ends here, and another call goes on from the checkpoint.
+    The last report also holds the test sets and `finished`. An epoch whose report did not return is reported again
+    when the run goes on. A NonFiniteLossError ends the run.
     """
     run = start(recipe, folder, current_workers())
+    go_on = True
     if run.state.epoch and not checkpoint.is_reported(run.checkpoints):
-        tell(run, report)  # it was stopped between a checkpoint and its report
-    while run.state.epoch < recipe.training.epochs:
+        go_on = tell(run, report)  # it was stopped between a checkpoint and its report
+    while go_on and run.state.epoch < recipe.training.epochs:
         train_epoch(run)
         save(run)
-        tell(run, report)
+        go_on = tell(run, report)
 
 
 def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
@@ -149,15 +151,16 @@ def save(run: Run) -> None:
     run.workers.wait()
 
 
-def tell(run: Run, report: Report) -> None:
-    """Measure the checkpoint of this epoch and report it; after the last one, on the test sets too."""
+def tell(run: Run, report: Report) -> bool:
+    """Measure this epoch's checkpoint and report it; after the last one on the test sets too. Whether to go on."""
     metrics = {"epoch": run.state.epoch, **run.state.losses, **score_dev(run)}
     if run.state.epoch == run.recipe.training.epochs:
         sets = run.model, run.corpus, run.recipe.decoding, run.tokenizer, run.workers
         metrics |= score_tests(*sets, run.hypotheses) | {"finished": 1.0}
-    report(metrics)
+    go_on = report(metrics) is not False
     if run.workers.rank == 0:
         checkpoint.mark_reported(run.checkpoints)
+    return go_on
 
 
 def score_dev(run: Run) -> dict[str, float]:

@@ -100,11 +100,44 @@ class Ledger:
     def trial_epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None:
         self.append("trial_epoch", number=number, epoch=epoch, metrics=metrics)
 
+    def trial_paused(self, number: int, epoch: int, reason: str) -> None:
+        """The trial waits at a rung, its checkpoint kept; it may be promoted and go on."""
+        self.append("trial_paused", number=number, epoch=epoch, reason=reason)
+
+    def trial_retried(self, number: int, reason: str, count: int, setting: str) -> None:
+        """The trial lost its workers for the `count`-th time and goes on from its checkpoint, as `setting` allows."""
+        self.append("trial_retried", number=number, reason=reason, count=count, setting=setting)
+
     def trial_ended(
         self, number: int, state: State, reason: str | None = None, metrics: dict[str, float] | None = None
     ) -> None:
         """`metrics` are final ones, beyond the last epoch's: the figures of the test sets."""
         self.append("trial_ended", number=number, state=state.value, reason=reason, metrics=metrics or {})
+
+    def trial_imported(self, number: int, source: str, record: TrialRecord) -> None:
+        """A trial of another study, whole: `source` is "study/number"."""
+        epochs = [
+            {"epoch": one["epoch"], "metrics": {k: v for k, v in one.items() if k != "epoch"}} for one in record.epochs
+        ]
+        self.append(
+            "trial_imported",
+            number=number,
+            source=source,
+            recipe_hash=record.recipe_hash,
+            values=record.values,
+            baseline=record.baseline,
+            epochs=epochs,
+            state=record.state.value,
+            reason=record.reason,
+            metrics=record.metrics,
+            started=record.started,
+            ended=record.ended,
+        )
+
+    def study_ended(self, state: State, best: TrialRecord | None) -> None:
+        """All that was to be done is done; complete, or failed where no trial completed."""
+        found = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best else {}
+        self.append("study_ended", state=state.value, **found)
 
     def trial_infeasible(self, number: int, values: dict[str, Any], reason: str) -> None:
         """A sampled point that makes no recipe: it has an end and no start."""
@@ -122,6 +155,15 @@ class Ledger:
             raise UserError(
                 f"{self.folder / EVENTS}: line {number} is damaged; restore the file or remove the line"
             ) from None
+
+    def events_since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
+        """The whole events behind byte `offset` of the file, and the offset behind the last of them."""
+        with (self.folder / EVENTS).open("rb") as file:
+            file.seek(offset)
+            whole = file.read().rpartition(b"\n")[0]
+        if not whole:
+            return [], offset
+        return [json.loads(line) for line in whole.split(b"\n")], offset + len(whole) + 1
 
     def trials(self) -> dict[int, TrialRecord]:
         """Every trial as the events tell it, by number."""

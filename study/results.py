@@ -18,6 +18,7 @@ from study.trial_record import State, TrialRecord
 
 FIGURES = {"dev/wer": "WER", "dev/ilm_perplexity": "ILM ppl", "out_of_domain/wer": "OOD WER"}
 STYLES = {
+    State.WAITING: "blue",
     State.RUNNING: "cyan",
     State.COMPLETE: "green",
     State.PRUNED: "yellow",

@@ -100,6 +100,9 @@ class Search(Strict):
         5, description="finished trials, baselines included, before TPE stops sampling at random"
     )
     grid_points: Annotated[int, Field(ge=2)] = Field(3, description="values the grid takes from each range")
+    repeat_seed: bool = Field(
+        True, description="a point that was tried before is trained with another seed; false = as it was"
+    )
     ctc_weight: Dimension | None = Field(None, description="a in L = a L_CTC + (1 - a) sum_i w_i L_i")
     auxiliary: AuxiliarySearch | None = None
     recipe: dict[str, Dimension] = Field({}, description="any other dotted recipe key")
@@ -144,9 +147,24 @@ class Objective(Strict):
 class EarlyStopping(Strict):
     """When a trial that lags behind is stopped."""
 
-    rule: Literal["asha", "none"] = "asha"
+    rule: Literal["asha", "asha-promote", "median", "none"] = Field(
+        "asha",
+        description="asha stops what lags behind its rung; asha-promote pauses every trial at a rung and goes on with "
+        "the best; median stops what is worse than the median of the others' means",
+    )
     grace_epochs: Count = Field(3, description="the first rung: no trial is stopped before this epoch")
     reduction: Annotated[int, Field(ge=2)] = Field(3, description="one in this many goes on beyond a rung")
+
+
+class Failures(Strict):
+    """What becomes of trials that break."""
+
+    retries: Annotated[int, Field(ge=0)] = Field(
+        5, description="times that a trial goes on after it lost its workers or their machine"
+    )
+    same_error_stops: Count = Field(
+        3, description="trials in a row that end with the same error before the study stops"
+    )
 
 
 class Workers(Strict):
@@ -168,12 +186,16 @@ class StudyFile(Strict):
     objective: Objective = Objective()
     trials: Annotated[int, Field(ge=0)] = Field(20, description="sampled trials, beyond the baselines")
     early_stopping: EarlyStopping = EarlyStopping()
+    failures: Failures = Failures()
     baselines: tuple[Literal["ed", "decred-paper", "interctc"], ...] = Field(
         ("ed", "decred-paper"),
         description="recipes tried before any sampling; `interctc` is the encoder's rival of `decred-paper`",
     )
     workers: Workers = Workers()
     tracking: str | None = Field(None, description="MLflow tracking URI; null = SQLite in the study folder")
+    database: str | None = Field(
+        None, description="Optuna's database, postgresql://...; null = SQLite in the study folder"
+    )
     storage: str = Field("studies", description="folder that holds study folders, relative to the current one")
 
     @model_validator(mode="after")

@@ -11,6 +11,7 @@ from typing import Any
 class State(StrEnum):
     """Where a trial stands. Only complete and pruned trials carry usable values."""
 
+    WAITING = "waiting"  # paused at a rung; goes on if it is promoted
     RUNNING = "running"
     COMPLETE = "complete"
     PRUNED = "pruned"
@@ -38,6 +39,8 @@ class TrialRecord:
     metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and the final ones
     started: float | None = None  # Unix seconds
     ended: float | None = None
+    retries: int = 0  # times that it went on after losing its workers
+    source: str | None = None  # "study/number" of a trial that came by `fork`
 
 
 def folded(events: Iterable[dict[str, Any]]) -> dict[int, TrialRecord]:
@@ -90,9 +93,33 @@ def _ended(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
     )
 
 
+def _paused(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
+    return replace(trial, state=State.WAITING, reason=event.get("reason"))
+
+
+def _retried(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
+    return replace(trial, state=State.INTERRUPTED, reason=event.get("reason"), retries=event["count"])
+
+
+def _imported(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
+    """A trial of another study, whole."""
+    started = _started(trial, event | {"time": event["started"] or event["time"]})
+    epochs = tuple({"epoch": each["epoch"], **_numbers(each["metrics"])} for each in event["epochs"])
+    last = {name: value for name, value in epochs[-1].items() if name != "epoch"} if epochs else {}
+    ended = _ended(replace(started, epochs=epochs, metrics=last), event | {"time": event["ended"] or event["time"]})
+    return replace(ended, source=event["source"])
+
+
 def _numbers(metrics: dict[str, float | None] | None) -> dict[str, float]:
     """Metrics as written; null stands for a number that was not finite."""
     return {name: float("nan") if value is None else value for name, value in (metrics or {}).items()}
 
 
-_FOLD = {"trial_started": _started, "trial_epoch": _epoch, "trial_ended": _ended}
+_FOLD = {
+    "trial_started": _started,
+    "trial_epoch": _epoch,
+    "trial_paused": _paused,
+    "trial_retried": _retried,
+    "trial_ended": _ended,
+    "trial_imported": _imported,
+}
