@@ -10,4 +10,4 @@ class NonFiniteLossError(Exception):
 
 
 class OutOfMemoryError(Exception):
-    """The model and its worst batch do not fit into memory, not even one utterance at a time."""
+    """The model does not fit this machine's memory, however its batches are split; smaller sizes may."""
