@@ -74,7 +74,7 @@ def translated(url: str) -> Iterator[None]:
     except (SQLAlchemyError, optuna.exceptions.StorageInternalError) as error:
         meaning = _meaning(error)
         if meaning == _FULL:
-            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), _place(url)) from error
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), make_url(url).database) from error
         if meaning == _LOCKED:
             raise UserError(_locked(url)) from None
         raise UserError(
@@ -107,15 +107,9 @@ def _meaning(error: BaseException) -> str:
 
 def _unopened(url: str, error: Exception) -> str:
     if isinstance(error, ImportError) or isinstance(error.__cause__, ImportError):
-        scheme = url.partition(":")[0]
-        return f"Optuna's storage {_place(url)} needs a driver for {scheme}; {_driver(scheme)}"
+        hint = "pip install 'decred-study[postgres]'" if url.startswith("postgresql") else "install it"
+        return f"Optuna's storage {_place(url)} needs a driver that is not installed ({_meaning(error)}); {hint}"
     return f"Optuna's storage {_place(url)} cannot be opened ({_meaning(error)}); make it writable or correct the URL"
-
-
-def _driver(scheme: str) -> str:
-    if scheme in ("postgresql", "postgresql+psycopg2"):
-        return "install it with: pip install psycopg2-binary"
-    return "install it, or give the URL of a database whose driver is there"
 
 
 def _locked(url: str) -> str:
