@@ -1,15 +1,14 @@
-"""The one place that hears what happens to trials, and writes it down: ledger, Optuna, MLflow, screen, in this order.
+"""The one place that hears what happens to trials, and writes it down: ledger, Optuna, screen, in this order.
 
-The ledger comes first because it is the truth; whatever dies after it can be made again from it.
+The ledger comes first because it is the truth; whatever dies after it can be made again from it. MLflow is told what
+stands in the ledger by a sender of its own, which is only woken here.
 """
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Protocol
 
 from study.ledger import Ledger
-from study.mlflow_adapter import Tracker
 from study.optuna_adapter import Proposal, Proposer, Refused
 from study.reports import reports_in
 from study.trial_record import State
@@ -27,13 +26,19 @@ class View(Protocol):
     def infeasible(self, refused: Refused) -> None: ...
 
 
+class Tracking(Protocol):
+    """Whoever follows the ledger."""
+
+    def wake(self) -> None: ...
+
+
 class Recorder:
     """Listens to the trials of one session."""
 
-    def __init__(self, ledger: Ledger, proposer: Proposer, tracker: Tracker, view: View) -> None:
+    def __init__(self, ledger: Ledger, proposer: Proposer, tracking: Tracking, view: View) -> None:
         self._ledger = ledger
         self._proposer = proposer
-        self._tracker = tracker
+        self._tracking = tracking
         self._view = view
         self._running: dict[int, Proposal] = {}
         self._objective = ledger.study.objective.metric
@@ -42,13 +47,13 @@ class Recorder:
         """The trial is about to start; its recipe is on the disk before a worker asks for it."""
         self._running[proposal.number] = proposal
         self._ledger.trial_started(proposal.number, proposal.recipe, proposal.values, proposal.baseline)
-        self._tracker.trial_started(proposal)
+        self._tracking.wake()
         self._view.started(proposal)
 
     def infeasible(self, refused: Refused) -> None:
         """A point that makes no recipe; the proposer tells Optuna."""
         self._ledger.trial_infeasible(refused.number, refused.values, refused.reason)
-        self._tracker.recorded(self._ledger.trials()[refused.number])
+        self._tracking.wake()
         self._view.infeasible(refused)
 
     def catch_up(self, number: int) -> None:
@@ -68,14 +73,14 @@ class Recorder:
         self._ledger.trial_epoch(number, epoch, every_epoch)
         if self._objective in metrics:
             self._proposer.report(number, epoch, metrics[self._objective])
-        self._tracker.epoch(number, epoch, every_epoch)
+        self._tracking.wake()
 
     def ended(self, number: int, state: str, reason: str | None, metrics: dict[str, float]) -> None:
         told, final = State(state), _final(metrics)
         self._running.pop(number, None)
         self._ledger.trial_ended(number, told, reason, final)
         self._proposer.tell(number, told, metrics.get(self._objective))
-        self._tracker.trial_ended(number, told, reason, final, _artifacts(self._ledger, number))
+        self._tracking.wake()
         self._view.ended(number, told, reason, metrics)
 
     def interrupt(self) -> list[int]:
@@ -86,8 +91,8 @@ class Recorder:
         return numbers
 
 
-def settle(ledger: Ledger, proposer: Proposer, tracker: Tracker) -> None:
-    """Tell Optuna and MLflow of trials whose end only the ledger knows, because a crash came between."""
+def settle(ledger: Ledger, proposer: Proposer) -> None:
+    """Tell Optuna of trials whose end only the ledger knows, because a crash came between."""
     objective = ledger.study.objective.metric
     open_in_optuna = {proposal.number for proposal in proposer.interrupted()}
     for number, record in ledger.trials().items():
@@ -98,13 +103,6 @@ def settle(ledger: Ledger, proposer: Proposer, tracker: Tracker) -> None:
                 if objective in epoch:
                     proposer.report(number, int(epoch["epoch"]), epoch[objective])
             proposer.tell(number, record.state, record.metrics.get(objective))
-        tracker.recorded(record, _artifacts(ledger, number))
-
-
-def _artifacts(ledger: Ledger, number: int) -> list[Path]:
-    folder = ledger.trial_folder(number)
-    kept = [folder / "recipe.yaml", *sorted(folder.glob("hypotheses/*.jsonl")), *sorted(folder.glob("error-*.txt"))]
-    return [path for path in kept if path.is_file()]
 
 
 def _of_epoch(metrics: dict[str, float]) -> dict[str, float]:

@@ -25,11 +25,11 @@ from study.ledger import STUDY, Ledger
 from study.live import Board, on_screen, screen
 from study.lock import locked
 from study.manifest import manifest
-from study.mlflow_adapter import Tracker
 from study.optuna_adapter import Proposal, Proposer
 from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
 from study.study_file import StudyFile, read_study, study_folder
+from study.tracking import Tracking, undelivered
 from study.trial_record import State, TrialRecord
 
 BEST_RECIPE = "best-recipe.yaml"
@@ -63,9 +63,12 @@ def run_study(
             if nodes is not None:
                 admitted(study, nodes)
             session = _open(study, folder, checked, held, console, work)
+            held.callback(_close_tracking, session.tracking, path, console)
             if session.to_do:
                 nodes = nodes or held.enter_context(_connected(None))
                 _run_trials(session, admitted(study, nodes), console, work)
+            if not session.recorder_left:
+                _ended(session)
         except KeyboardInterrupt:
             return _stopped(folder, path, trials, console)
     if session.recorder_left:
@@ -80,7 +83,7 @@ class _Session:
     study: StudyFile
     ledger: Ledger
     proposer: Proposer
-    tracker: Tracker
+    tracking: Tracking
     recorder_left: bool = False
 
     @property
@@ -116,9 +119,10 @@ def _open(
     held.enter_context(locked(folder))
     ledger = Ledger.create_or_open(folder, study, prepared, manifest())
     proposer = Proposer(study, prepared, f"sqlite:///{folder}/optuna.db")
-    tracker = Tracker(study.tracking, study.name, folder, ledger.manifest.get("id"))
-    settle(ledger, proposer, tracker)
-    return _Session(study, ledger, proposer, tracker)
+    settle(ledger, proposer)
+    tracking = Tracking(ledger)
+    tracking.start()
+    return _Session(study, ledger, proposer, tracking)
 
 
 def _run_trials(session: _Session, at_once: int, console: Console, work: Work) -> None:
@@ -126,7 +130,7 @@ def _run_trials(session: _Session, at_once: int, console: Console, work: Work) -
 
     study, ledger, proposer = session.study, session.ledger, session.proposer
     board = Board(console, study.name, session.to_do, at_once)
-    recorder = Recorder(ledger, proposer, session.tracker, board)
+    recorder = Recorder(ledger, proposer, session.tracking, board)
     ledger.append("study_started", trials=session.to_do, concurrency=at_once)
     for proposal in proposer.interrupted():
         recorder.catch_up(proposal.number)
@@ -159,7 +163,7 @@ def _run_trials(session: _Session, at_once: int, console: Console, work: Work) -
             session.recorder_left = bool(recorder.interrupt()) or proposer.remaining() > 0
             if session.recorder_left:
                 ledger.append("study_interrupted")
-                session.tracker.study_ended(State.INTERRUPTED, best(ledger.trials().values(), study.objective))
+                session.tracking.wake()
 
 
 def _configs(session: _Session, recorder: Recorder) -> Any:
@@ -216,11 +220,27 @@ def _stopped(folder: Path, path: Path, trials: int | None, console: Console) -> 
     return INTERRUPTED
 
 
+def _ended(session: _Session) -> None:
+    """Note the end, once."""
+    ledger = session.ledger
+    events = ledger.events()
+    if not events or events[-1]["kind"] != "study_ended":
+        winner = best(ledger.trials().values(), session.study.objective)
+        ledger.study_ended(State.COMPLETE if winner else State.FAILED, winner)
+        session.tracking.wake()
+
+
+def _close_tracking(tracking: Tracking, path: Path, console: Console) -> None:
+    """Before the program ends, and with it the sender: what MLflow has not heard is not lost."""
+    line = undelivered(tracking.close(), tracking.uri, path)
+    if line:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
 def _close(session: _Session, path: Path, console: Console) -> int:
     """The table of all trials, the best recipe in a file, and what to do next."""
     records = session.ledger.trials()
     winner = best(records.values(), session.study.objective)
-    session.tracker.study_ended(State.COMPLETE if winner else State.FAILED, winner)
     console.print(table(records.values(), session.study))
     for failed in [record for record in records.values() if record.state in (State.FAILED, State.INFEASIBLE)]:
         console.print(f"trial {failed.number:04d} {failed.state}: {failed.reason}", markup=False, soft_wrap=True)
