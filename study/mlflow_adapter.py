@@ -33,6 +33,7 @@ _STATUS = {
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 # MLflow calls a database connection that was closed a bad request, and a run that is gone may be found anew.
 _DOUBTFUL = {"BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
+_OUR_FAULT = (TypeError, ValueError, LookupError, AttributeError)  # trying again would not help
 _MOST_DOUBTS = 3  # tries before such an answer counts as a refusal
 
 
@@ -144,7 +145,9 @@ class Store:
             code = getattr(error, "error_code", None)
             if code in _DOUBTFUL:
                 self._doubts += 1
-            if code in _REFUSALS or self._doubts > _MOST_DOUBTS or (files and _files_refused(error)):
+            told_wrongly = isinstance(error, _OUR_FAULT) and not isinstance(error, OSError)
+            lasting = code in _REFUSALS or told_wrongly or (files and _files_refused(error))
+            if lasting or (code in _DOUBTFUL and self._doubts > _MOST_DOUBTS):
                 refused.append(error)
                 return
             raise

@@ -123,7 +123,7 @@ class Telling:
         self._names[number] = f"{number:04d} {baseline}" if baseline else f"{number:04d}"
         named = {"recipe_hash": event.get("recipe_hash"), "baseline": baseline}
         params = {**event["values"], **{name: value for name, value in named.items() if value}}
-        self._change(number, time).params |= {name: str(value) for name, value in params.items()}
+        self._change(number, time).params |= {name: _text(value) for name, value in params.items()}
 
     def _epoch(self, number: int, epoch: int, metrics: dict[str, float | None], time: float) -> None:
         """An epoch that comes again, after a resume, is not told twice."""
@@ -140,7 +140,7 @@ class Telling:
         change.state = state
         change.tags[STATE] = state.value
         if state is not State.RUNNING:
-            change.tags[REASON] = (event.get("reason") or "")[:_MOST_REASON]
+            change.tags[REASON] = _text(event.get("reason") or "")[:_MOST_REASON]
         (self._running.add if state is State.RUNNING else self._running.discard)(number)
         return change
 
@@ -164,6 +164,11 @@ class Telling:
             change = self._latest[number] = Change(number, started, name)
             self._changes.append(change)
         return change
+
+
+def _text(value: Any) -> str:
+    """PostgreSQL takes no NUL, and MLflow answers as if it were out of order."""
+    return str(value).replace("\0", "")
 
 
 def _points(metrics: dict[str, float | None] | None, step: int, time: float, final: bool = False) -> list[Point]:

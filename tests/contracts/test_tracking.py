@@ -26,7 +26,7 @@ from study.tracking import Tracking, flush, rebuild, waiting
 from study.trial_record import State, TrialRecord
 
 RECIPE = named_recipe("tiny", "/speech")
-STORES = ("file", "server", "server_on_postgresql")
+STORES = ("file", "server", "server_on_postgresql", pytest.param("postgresql", marks=pytest.mark.slow))
 
 
 @pytest.fixture
