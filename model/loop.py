@@ -68,9 +68,10 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
     `report` is called on every worker once an epoch, when the checkpoint is on disk; the metrics are the same on all
     workers. Where it returns False, on all of them, training ends here, and another call goes on from the checkpoint.
     The last report also holds the test sets and `finished`. An epoch whose report did not return is reported again
-    when the run goes on, and the last one whenever a run that has ended is called for. A NonFiniteLossError ends the run, and so does an OutOfMemoryError, where not even single
-    utterances fit in memory; the batch that broke is then in `folder`. However it ends, nothing of the run stays in
-    this process' memory, and the next one starts as in a fresh process.
+    when the run goes on, and the last one whenever a run that has ended is called for. A NonFiniteLossError ends the
+    run, and so does an OutOfMemoryError, where not even single utterances fit in memory; the batch that broke is then
+    in `folder`. However it ends, nothing of the run stays in this process' memory, and the next one starts as in a
+    fresh process.
     """
     outer = sys.exception()
     try:

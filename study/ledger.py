@@ -9,6 +9,7 @@ trials/0003/       recipe.yaml, checkpoints and hypotheses of trial 3
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 import os
@@ -164,14 +165,12 @@ class Ledger:
                 f"{self.folder / EVENTS}: line {number} is damaged; restore the file or remove the line"
             ) from None
 
-    def events_since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """The whole events behind byte `offset` of the file, and the offset behind the last of them."""
+    def events_since(self, offset: int, most: int | None = None) -> tuple[list[dict[str, Any]], int]:
+        """The whole events behind byte `offset`, at most `most` of them, and the offset behind the last one."""
         with (self.folder / EVENTS).open("rb") as file:
             file.seek(offset)
-            whole = file.read().rpartition(b"\n")[0]
-        if not whole:
-            return [], offset
-        return [json.loads(line) for line in whole.split(b"\n")], offset + len(whole) + 1
+            lines = [line for line in itertools.islice(file, most) if line.endswith(b"\n")]
+        return [json.loads(line) for line in lines], offset + sum(len(line) for line in lines)
 
     def has_ended(self) -> bool:
         """Whether nothing has happened since the study came to its end."""

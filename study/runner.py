@@ -31,7 +31,7 @@ from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
 from study.session import Session
 from study.study_file import StudyFile, read_study, study_folder
-from study.tracking import Tracking
+from study.tracking import Tracking, undelivered
 from study.trial_record import State
 from study.worker import resolve
 
@@ -68,6 +68,7 @@ def run_study(
             if nodes is not None:
                 admitted(study, nodes)
             opened = _open(study, folder, checked, held, console, work)
+            held.callback(_close_tracking, opened.tracking, path, console)
             if opened.to_do:
                 nodes = nodes or held.enter_context(_connected(None))
                 opened.stopped = _run_trials(opened, admitted(study, nodes), console, work)
@@ -205,7 +206,6 @@ def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
     elif not ledger.has_ended():
         ledger.study_ended(State.COMPLETE if winner else State.FAILED, winner)
     opened.tracking.wake()
-    _say_undelivered(opened.tracking, path, console)
     if opened.left and opened.stopped is None:
         return _interrupted(ledger.folder, again, console)
     console.print(table(records.values(), opened.study))
@@ -227,11 +227,11 @@ def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
     return 0
 
 
-def _say_undelivered(tracking: Tracking, path: Path, console: Console) -> None:
-    waiting = tracking.close()
-    if waiting:
-        words = f"{waiting} events wait for MLflow at {tracking.uri}; send them with: decred-study track {path} --flush"
-        console.print(words, soft_wrap=True)
+def _close_tracking(tracking: Tracking, path: Path, console: Console) -> None:
+    """Before the program ends, and with it the sender: what MLflow has not heard is not lost."""
+    line = undelivered(tracking.close(), tracking.uri, path)
+    if line:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def next_commands(path: Path, exported: Path) -> list[str]:
