@@ -14,25 +14,40 @@ import math
 import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
 from model.recipe import Recipe
 from model.strict import read_yaml, to_yaml, validate, write_atomically
-from study.lock import unwritable
+from study.lease import unwritable
 from study.study_file import Search, StudyFile
 from study.trial_record import State, TrialRecord, folded
 
 STUDY, BASE_RECIPE, MANIFEST, EVENTS = "study.yaml", "base_recipe.yaml", "manifest.json", "events.jsonl"
 _NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points"}  # how points are found, not which there are
 
+Guard = Callable[[], None]
+
+
+def _unguarded() -> None:
+    """Nobody else writes here."""
+
 
 class Ledger:
-    """An open study folder."""
+    """An open study folder. `guard` raises, before each write, when the study is no longer ours."""
 
-    def __init__(self, folder: Path, study: StudyFile, base_recipe: Recipe, manifest: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        study: StudyFile,
+        base_recipe: Recipe,
+        manifest: dict[str, Any],
+        guard: Guard = _unguarded,
+    ) -> None:
         self.folder = folder
+        self._guard = guard
         self.study = study
         self.base_recipe = base_recipe
         self.manifest = manifest
@@ -40,7 +55,12 @@ class Ledger:
 
     @classmethod
     def create_or_open(
-        cls, folder: Path, study_file: StudyFile, base_recipe: Recipe, manifest: dict[str, Any]
+        cls,
+        folder: Path,
+        study_file: StudyFile,
+        base_recipe: Recipe,
+        manifest: dict[str, Any],
+        guard: Guard = _unguarded,
     ) -> Ledger:
         """The ledger in `folder`, made when there is none; a folder that holds another study is a UserError."""
         try:
@@ -57,7 +77,7 @@ class Ledger:
                 pass
         except OSError as error:
             raise unwritable(folder, error) from None
-        return cls(folder, study_file, base_recipe, manifest)
+        return cls(folder, study_file, base_recipe, manifest, guard)
 
     @classmethod
     def refuse_other(cls, folder: Path, study_file: StudyFile, base_recipe: Recipe) -> None:
@@ -87,6 +107,7 @@ class Ledger:
         event = _finite({"time": round(time.time(), 3), "kind": kind, **fields})
         line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         with self._lock, (self.folder / EVENTS).open("r+b") as file:
+            self._guard()
             _cut_torn_line(file)
             file.write(line)
             file.flush()
@@ -94,6 +115,7 @@ class Ledger:
 
     def trial_started(self, number: int, recipe: Recipe, values: dict[str, Any], baseline: str | None) -> None:
         """Keep the trial's recipe and note that it runs, for the first time or again."""
+        self._guard()
         write_atomically(self.trial_folder(number) / "recipe.yaml", to_yaml(recipe))
         self.append("trial_started", number=number, recipe_hash=recipe.hash, values=values, baseline=baseline)
 

@@ -20,10 +20,10 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
 from model.strict import to_yaml, validate, write_atomically
+from study import lease
 from study.checks import Checked, admitted, check
 from study.ledger import STUDY, Ledger
 from study.live import Board, on_screen, screen
-from study.lock import locked
 from study.manifest import manifest
 from study.mlflow_adapter import Tracker
 from study.optuna_adapter import Proposal, Proposer
@@ -113,8 +113,8 @@ def _open(
         from study.trial import resolve
 
         prepared = resolve(work.prepare)(checked.base)
-    held.enter_context(locked(folder))
-    ledger = Ledger.create_or_open(folder, study, prepared, manifest())
+    ours = held.enter_context(lease.held(folder, lambda line: console.print(line, markup=False, soft_wrap=True)))
+    ledger = Ledger.create_or_open(folder, study, prepared, manifest(), ours.check)
     proposer = Proposer(study, prepared, f"sqlite:///{folder}/optuna.db")
     tracker = Tracker(study.tracking, study.name, folder, ledger.manifest.get("id"))
     settle(ledger, proposer, tracker)
