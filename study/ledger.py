@@ -123,10 +123,18 @@ class Ledger:
         self.append("trial_retried", number=number, reason=reason, count=count, setting=setting)
 
     def trial_ended(
-        self, number: int, state: State, reason: str | None = None, metrics: dict[str, float] | None = None
+        self,
+        number: int,
+        state: State,
+        reason: str | None = None,
+        metrics: dict[str, float] | None = None,
+        **governed: Any,
     ) -> None:
-        """`metrics` are final ones, beyond the last epoch's: the figures of the test sets."""
-        self.append("trial_ended", number=number, state=state.value, reason=reason, metrics=metrics or {})
+        """`metrics` are final ones, beyond the last epoch's: the figures of the test sets.
+
+        `governed`: the count and the setting that decided the end of a trial that broke.
+        """
+        self.append("trial_ended", number=number, state=state.value, reason=reason, metrics=metrics or {}, **governed)
 
     def trial_imported(self, number: int, source: str, record: TrialRecord) -> None:
         """A trial of another study, whole: `source` is "study/number"."""
@@ -166,6 +174,11 @@ class Ledger:
     def events_since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
         """The whole events behind byte `offset` of the file, and the offset behind the last of them."""
         return event_file.read_since(self.folder / EVENTS, offset)
+
+    def has_ended(self) -> bool:
+        """Whether nothing has happened since the study came to its end."""
+        events = self.events()
+        return bool(events) and events[-1]["kind"] == "study_ended"
 
     def trials(self) -> dict[int, TrialRecord]:
         """Every trial as the events tell it, by number."""
