@@ -19,14 +19,15 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
 from model.strict import to_yaml, validate, write_atomically
+from study import lease
 from study.agenda import Agenda
 from study.checks import Checked, admitted, check
 from study.failures import is_disk_full
 from study.ledger import STUDY, Ledger
 from study.live import Board, on_screen, screen
-from study.lock import locked
-from study.manifest import manifest
+from study.manifest import Changes, changed, changes_line, manifest
 from study.optuna_adapter import Proposer
+from study.optuna_store import storage_url
 from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
 from study.session import Session
@@ -89,6 +90,7 @@ class _Opened:
     ledger: Ledger
     proposer: Proposer
     tracking: Tracking
+    changes: Changes  # of versions and machine, since the study was begun
     left: bool = False  # whether trials are left that were to run
     stopped: str | None = None  # why the study had to stop
 
@@ -120,13 +122,17 @@ def _open(
     """What all trials share, and the study's records; the folder is ours until `held` is left."""
     with console.status("preparing tokenizer and features"):
         prepared = resolve(work.prepare)(checked.base)
-    held.enter_context(locked(folder))
-    ledger = Ledger.create_or_open(folder, study, prepared, manifest())
-    proposer = Proposer(study, prepared, f"sqlite:///{folder}/optuna.db")
+    ours = held.enter_context(lease.held(folder, lambda line: console.print(line, markup=False, soft_wrap=True)))
+    now = manifest(study, prepared)
+    ledger = Ledger.create_or_open(folder, study, prepared, now, ours.check)
+    changes = changed(ledger.manifest, now)
+    if line := changes_line(changes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    proposer = Proposer(study, prepared, storage_url(study, folder))
     settle(ledger, proposer)
     tracking = Tracking(ledger)
     tracking.start()
-    return _Opened(study, ledger, proposer, tracking)
+    return _Opened(study, ledger, proposer, tracking, changes)
 
 
 def _run_trials(opened: _Opened, at_once: int, console: Console, work: Work) -> str | None:
@@ -136,7 +142,7 @@ def _run_trials(opened: _Opened, at_once: int, console: Console, work: Work) -> 
     study, ledger = opened.study, opened.ledger
     board = Board(console, study.name, opened.to_do, at_once)
     recorder = Recorder(ledger, opened.proposer, opened.tracking, board)
-    ledger.append("study_started", trials=opened.to_do, concurrency=at_once)
+    ledger.append("study_started", trials=opened.to_do, concurrency=at_once, changed=opened.changes)
     records = ledger.trials()
     for record in records.values():
         board.seen(record, int(record.values.get("training.epochs", ledger.base_recipe.training.epochs)))
