@@ -10,7 +10,8 @@ from typing import Protocol
 
 from study.failures import Decision
 from study.ledger import Ledger
-from study.optuna_adapter import Proposal, Proposer, Refused
+from study.optuna_adapter import Proposer
+from study.proposal import Proposal, Refused
 from study.trial_record import State
 
 FINAL_ONLY = ("test/", "in_domain/", "out_of_domain/")
