@@ -36,10 +36,11 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
             _break(recipe.training.seed, folder, rank)
         if together:
             dist.barrier()
-        if rank == 0:
-            done.write_text(str(epoch))
         final = _final(folder, rank) if epoch == recipe.training.epochs else {}
-        if report(_metrics(recipe, epoch, ranks) | final) is False:
+        go_on = report(_metrics(recipe, epoch, ranks) | final)
+        if rank == 0:
+            done.write_text(str(epoch))  # an epoch whose report did not return is reported again
+        if go_on is False:
             return
 
 
