@@ -90,6 +90,10 @@ def track(
     if flush and rebuild:
         raise UserError("track was given --flush and --rebuild, but takes one of them; --rebuild sends what waits, too")
     ledger = _ledger(study)
+    if not study.is_dir():  # the file may name another store than the one that the study ran with
+        from study.study_file import read_study
+
+        ledger.study = ledger.study.model_copy(update={"tracking": read_study(study).tracking})
     uri = tracking.store_uri(ledger.study.tracking, ledger.folder)
     if flush or rebuild:
         told = (tracking.flush if flush else tracking.rebuild)(ledger)

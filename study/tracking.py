@@ -122,8 +122,8 @@ def undelivered(events: int, uri: str, study: Path) -> str:
     """The line that says what waits; empty where nothing does."""
     if not events:
         return ""
-    wait = "1 event waits" if events == 1 else f"{events} events wait"
-    return f"{wait} for MLflow at {uri}; send with: decred-study track {study} --flush"
+    wait, them = ("1 event waits", "it") if events == 1 else (f"{events} events wait", "them")
+    return f"{wait} for MLflow at {uri}; send {them} with: decred-study track {study} --flush"
 
 
 def flush(ledger: Ledger) -> int:
