@@ -11,7 +11,7 @@ import sys
 from pathlib import Path
 
 from model.alone import evaluate_checkpoint, mix_checkpoint, set_lines, train_recipe
-from model.errors import NonFiniteLossError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 
 
 def main() -> int:
@@ -29,7 +29,7 @@ def main() -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
-    except NonFiniteLossError as error:
+    except (NonFiniteLossError, OutOfMemoryError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
     return 0

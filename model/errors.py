@@ -7,3 +7,7 @@ class UserError(Exception):
 
 class NonFiniteLossError(Exception):
     """The loss or the gradient norm stopped being a finite number; no optimiser step was taken with it."""
+
+
+class OutOfMemoryError(Exception):
+    """The model does not fit this machine's memory, however its batches are split; smaller sizes may."""

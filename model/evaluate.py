@@ -23,6 +23,7 @@ from model.data.corpus import Corpus
 from model.decoding import search
 from model.internal_lm import token_nll
 from model.losses import IGNORED
+from model.memory import naming_memory_failure
 from model.recipe import Decoding
 from model.recogniser import Encoded, Recogniser, shifted
 from model.scoring import Scored, character_edits, error_rate, perplexity, word_edits
@@ -34,12 +35,19 @@ from model.workers import Workers
 def score_set(
     model: Recogniser, utterances: Utterances, decoding: Decoding, tokenizer: Tokenizer, workers: Workers
 ) -> list[Scored]:
-    """Every utterance of a set, scored; the list is the same on all workers, in the order of ids."""
+    """Every utterance of a set, scored; the list is the same on all workers, in the order of ids.
+
+    A batch that does not fit in memory is an OutOfMemoryError.
+    """
     model.eval()
     mine: list[Scored] = []
     with torch.inference_mode():
         for batch in scoring_batches(utterances, decoding.batch_seconds, workers.rank, workers.world):
-            mine += _score_batch(model, batch.to(workers.device), utterances, decoding, tokenizer)
+            size = f"{len(batch.ids)} utterances x {batch.features.shape[1]} frames, beam {decoding.beam}"
+            with naming_memory_failure(
+                f"decoding {size}", "lower decoding.batch_seconds, decoding.beam or the model's sizes"
+            ):
+                mine += _score_batch(model, batch.to(workers.device), utterances, decoding, tokenizer)
     return sorted(_gathered(mine, workers.world), key=lambda one: one.id)
 
 

@@ -3,22 +3,25 @@
 from __future__ import annotations
 
 import logging
+import sys
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.parallel import DistributedDataParallel
 
 from model import checkpoint
+from model.broken import Attempt, Keeper
 from model.data.batches import TrainingSet, Utterances
 from model.data.corpus import Corpus
 from model.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
+from model.fit import parts_that_fit
 from model.initial_weights import start_from
-from model.memory import keep_freed_memory
-from model.optimiser import Step, freeze, learning_rate, make_optimiser, train_step
+from model.memory import forget_locals, give_back_memory, keep_freed_memory, naming_memory_failure
+from model.optimiser import freeze, learning_rate, make_optimiser, train_step
 from model.precision import has_bf16_units
 from model.prepare import corpus_of, tokenizer_of
 from model.recipe import Recipe
@@ -32,7 +35,10 @@ Report = Callable[[dict[str, float]], bool | None]  # False: do not go on
 
 @dataclass
 class Run:
-    """One training run: what never changes, and the state that every epoch moves on."""
+    """One training run: what never changes, and the state that every epoch moves on.
+
+    `accumulate` is how many parts a worker's share of a batch has, here: the recipe's, or more where memory is short.
+    """
 
     recipe: Recipe
     folder: Path
@@ -45,6 +51,7 @@ class Run:
     training: TrainingSet
     dev: Utterances
     state: checkpoint.State
+    accumulate: int
 
     @property
     def checkpoints(self) -> Path:
@@ -61,12 +68,32 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
     `report` is called on every worker once an epoch, when the checkpoint is on disk; the metrics are the same on all
     workers. Where it returns False, on all of them, training ends here, and another call goes on from the checkpoint.
     The last report also holds the test sets and `finished`. An epoch whose report did not return is reported again
-    when the run goes on. A NonFiniteLossError ends the run.
+    when the run goes on, and the last one whenever a run that has ended is called for. A NonFiniteLossError ends the
+    run, and so does an OutOfMemoryError, where not even single utterances fit in memory; the batch that broke is then
+    in `folder`. However it ends, nothing of the run stays in this process' memory, and the next one starts as in a
+    fresh process.
     """
-    run = start(recipe, folder, current_workers())
+    outer = sys.exception()
+    try:
+        _train(recipe, folder, report)
+    except BaseException as error:
+        forget_locals(error, outer)
+        raise
+    finally:
+        if recipe.training.compile:
+            torch.compiler.reset()  # else the next recipe's layers are variants of these, of which torch allows few
+        give_back_memory()
+
+
+def _train(recipe: Recipe, folder: Path, report: Report) -> None:
+    with naming_memory_failure("making the model and reading the corpus", "lower the model's sizes"):
+        run = start(recipe, folder, current_workers())
     go_on = True
-    if run.state.epoch and not checkpoint.is_reported(run.checkpoints):
-        go_on = tell(run, report)  # it was stopped between a checkpoint and its report
+    ended = run.state.epoch == recipe.training.epochs
+    if ended or (run.state.epoch and not checkpoint.is_reported(run.checkpoints)):
+        go_on = tell(run, report)  # it was stopped between a checkpoint and its report, or nobody heard of its end
+    if go_on and run.state.epoch < recipe.training.epochs:
+        fit(run)
     while go_on and run.state.epoch < recipe.training.epochs:
         train_epoch(run)
         save(run)
@@ -101,7 +128,8 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
     parallel = _parallel(model) if workers.world > 1 else model
     training = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer)
     dev = dev_utterances(corpus, tokenizer)
-    return Run(recipe, folder, workers, corpus, tokenizer, model, parallel, optimiser, training, dev, state)
+    parts = recipe.optimiser.accumulate
+    return Run(recipe, folder, workers, corpus, tokenizer, model, parallel, optimiser, training, dev, state, parts)
 
 
 def _parallel(model: Recogniser) -> DistributedDataParallel:
@@ -109,34 +137,56 @@ def _parallel(model: Recogniser) -> DistributedDataParallel:
     return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)
 
 
+def fit(run: Run) -> None:
+    """Choose how many parts a step has, for this machine: a run that goes on may be on another one."""
+    run.accumulate = parts_that_fit(run.model, run.optimiser, run.training, run.recipe, run.workers, run.state.epoch)
+
+
 def train_epoch(run: Run) -> None:
     """All steps of the next epoch; the state then holds the mean of each loss term over them."""
     began = time.monotonic()
-    settings, workers, epoch = run.recipe.optimiser, run.workers, run.state.epoch
+    workers, epoch = run.workers, run.state.epoch
     torch.manual_seed(_epoch_seed(run.state, workers.rank))
     plan = run.training.plan(epoch)
     run.model.train()
+    keeper = Keeper(run.folder, workers.rank, run.recipe.hash, run.training)
     sums = torch.zeros(4, dtype=torch.float64, device=workers.device)
-    before: Step | None = None
+    before: Attempt | None = None
     for index, batch in enumerate(plan):
-        progress = (epoch + index / len(plan)) / run.recipe.training.epochs
-        rate = learning_rate(settings, run.state.step + index, progress)
-        share = run.training.share(batch, workers.rank, workers.world, settings.accumulate, run.state.seed + epoch)
-        parts = [part.to(workers.device) for part in share]
-        step = train_step(run.parallel, parts, run.optimiser, rate, settings.clip_norm, run.recipe.training.precision)
-        for part in step.losses:
-            sums += torch.stack((part.total, part.ctc, part.attention, part.inter_ctc)).detach()
+        attempt = Attempt(epoch + 1, index + 1, run.state.step + index + 1, batch)
+        with keeper.keeping(attempt):
+            sums += take(run, attempt, (epoch + index / len(plan)) / run.recipe.training.epochs)
         if before:
-            before.check()
-        before = step
+            check(keeper, before)
+        before = attempt
     if before:
-        before.check()
+        check(keeper, before)
     total, ctc, attention, inter_ctc = (value / len(plan) for value in workers.summed(sums.tolist()))
     losses = {"train/loss": total, "train/loss_ctc": ctc, "train/loss_attention": attention}
     if run.recipe.loss.inter_ctc.layers:
         losses["train/loss_inter_ctc"] = inter_ctc
-    losses["train/seconds"] = time.monotonic() - began
+    losses |= {"train/accumulate": float(run.accumulate), "train/seconds": time.monotonic() - began}
     run.state = replace(run.state, epoch=epoch + 1, step=run.state.step + len(plan), losses=losses)
+
+
+def take(run: Run, attempt: Attempt, progress: float) -> Tensor:
+    """The attempt's step, when a share `progress` of the training is done: the sums of its four loss terms (4,)."""
+    settings, workers = run.recipe.optimiser, run.workers
+    rate = learning_rate(settings, attempt.global_step - 1, progress)
+    seed = run.state.seed + run.state.epoch
+    attempt.parts = run.training.share(attempt.batch, workers.rank, workers.world, run.accumulate, seed)
+    parts = [part.to(workers.device) for part in attempt.parts]
+    precision = run.recipe.training.precision
+    attempt.taken = train_step(run.parallel, parts, run.optimiser, rate, settings.clip_norm, precision)
+    terms = [torch.stack((one.total, one.ctc, one.attention, one.inter_ctc)) for one in attempt.taken.losses]
+    return torch.stack(terms).detach().double().sum(dim=0)
+
+
+def check(keeper: Keeper, attempt: Attempt) -> None:
+    """A NonFiniteLossError where the attempt's step was not taken; its batch is then kept."""
+    assert attempt.taken is not None
+    with keeper.keeping(attempt):
+        attempt.taken.check(f" {attempt.place}")
 
 
 def _epoch_seed(state: checkpoint.State, rank: int) -> int:

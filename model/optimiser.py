@@ -59,16 +59,25 @@ class Step:
     figures: Tensor
     there: torch.cuda.Event | None
 
-    def check(self) -> None:
+    def check(self, where: str = "") -> None:
         """A NonFiniteLossError if the loss or the gradient norm was not finite: then the step was not taken.
 
-        On a GPU this waits for the step, so check one when the next is under way.
+        `where` is said with it. On a GPU this waits for the step, so check one when the next is under way.
         """
         if self.there is not None:
             self.there.synchronize()
         loss, norm = self.figures.tolist()
         if not math.isfinite(loss) or not math.isfinite(norm):
-            raise NonFiniteLossError(f"loss {loss:g}, gradient norm {norm:g}: training cannot go on from here")
+            figures = f"loss {loss:g}, gradient norm {norm:g}"
+            raise NonFiniteLossError(f"{figures}{where}: training cannot go on from here")
+
+
+def add_gradients(model: nn.Module, part: Batch, precision: str, scale: float = 1.0) -> Losses:
+    """Add the gradients of a part's total loss, times `scale`, to those that the parameters have."""
+    with torch.autocast(part.features.device.type, torch.bfloat16, enabled=precision == "bf16"):
+        losses: Losses = model(part.features, part.lengths, part.labels, part.counts)
+    (losses.total * scale).backward()
+    return losses
 
 
 def train_step(
@@ -91,10 +100,8 @@ def train_step(
         last = index == len(parts) - 1
         unsynced = model.no_sync() if isinstance(model, DistributedDataParallel) and not last else None
         with unsynced or contextlib.nullcontext():
-            with torch.autocast(part.features.device.type, torch.bfloat16, enabled=precision == "bf16"):
-                losses: Losses = model(part.features, part.lengths, part.labels, part.counts)
-            (losses.total * workers).backward()  # DDP takes the mean over workers where the sum is meant
-        done.append(losses)
+            # DDP takes the mean over workers where the sum is meant.
+            done.append(add_gradients(model, part, precision, workers))
     norm = nn.utils.clip_grad_norm_(model.parameters(), clip_norm)
     figures = torch.stack((torch.stack([one.total.detach() for one in done]).sum(), norm))
     optimiser.found_inf = (~figures.isfinite().all()).float()  # type: ignore[attr-defined]  # fused AdamW reads it

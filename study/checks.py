@@ -13,8 +13,8 @@ from model.errors import UserError
 from model.prepare import corpus_of
 from model.recipe import Recipe
 from model.recipe_files import with_values
+from study.lease import refuse_if_running, unwritable
 from study.ledger import STUDY, Ledger
-from study.lock import refuse_if_running, unwritable
 from study.mlflow_store import check_form, check_uri
 from study.optuna_adapter import Proposer
 from study.study_file import StudyFile, base_recipe, study_folder

@@ -1,4 +1,7 @@
-"""The command line: `decred-study`. What takes seconds to import is imported inside the commands."""
+"""The command line: `decred-study`. What takes seconds to import is imported inside the commands.
+
+The commands on studies are here, those on single recipes in cli_recipes, those on corpora and files in cli_data.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from model.errors import NonFiniteLossError, UserError
+from study import cli_data, cli_recipes
 
 if TYPE_CHECKING:
     from study.ledger import Ledger
@@ -22,8 +26,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-prepare_app = typer.Typer(help="Make a corpus: the spoken demo, or your own recordings.", no_args_is_help=True)
-STUDY, RECIPES, DATA = "Studies", "Single recipes", "Data and files"
+STUDY = "Studies"
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study file", show_default=False)]
 AnyStudy = Annotated[
@@ -164,119 +167,9 @@ def submit(
     typer.echo(f"job {job}; follow it with: ray job logs {job} --address {address} --follow")
 
 
-@app.command("import", rich_help_panel=RECIPES)
-def import_(
-    folder: Annotated[Path, typer.Argument(help="holds config.json and model.safetensors", show_default=False)],
-    out: Annotated[Path, typer.Option("-o", "--out", help="the recipe file to write")] = Path("recipe.yaml"),
-    corpus: Annotated[
-        str, typer.Option(help="what to train on, as the recipe names it; a study names its own")
-    ] = "corpora/demo",
-    tokenizer: Annotated[
-        Path | None, typer.Option(help="the SentencePiece model it was trained with; else pieces are trained anew")
-    ] = None,
-) -> None:
-    """Bring a published checkpoint in, as a recipe that starts from its weights."""
-    from model.exchange import import_published
-
-    recipe = import_published(folder, corpus, out, tokenizer)
-    typer.echo(f"{out} starts from {recipe.init_from}; name it as a study's recipe.base, or train it")
-
-
-@app.command(rich_help_panel=RECIPES)
-def train(
-    recipe: Annotated[Path, typer.Argument(metavar="RECIPE.yaml", help="a recipe file", show_default=False)],
-    out: Annotated[Path, typer.Option(help="folder of the run")] = Path("runs/alone"),
-) -> None:
-    """Train one recipe in this process, without Ray; goes on from the folder's last checkpoint."""
-    from model.alone import train_recipe
-
-    train_recipe(recipe, out, typer.echo)
-
-
-@app.command(rich_help_panel=RECIPES)
-def mix(
-    folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
-    per_token: Annotated[
-        bool, typer.Option("--per-token", help="a weight for each token, not for each classifier alone")
-    ] = False,
-    epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = 3,
-) -> None:
-    """Learn to mix the classifiers of a run's last checkpoint, for `evaluate --mixed`."""
-    from model.alone import mix_checkpoint
-
-    mix_checkpoint(folder, per_token, epochs, typer.echo)
-
-
-@app.command(rich_help_panel=RECIPES)
-def evaluate(
-    folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
-    beam: Annotated[
-        int | None, typer.Option(min=1, help="hypotheses kept an utterance, instead of the recipe's")
-    ] = None,
-    ctc_weight: Annotated[float | None, typer.Option(help="CTC's share in decoding, instead of the recipe's")] = None,
-    corpus: Annotated[Path | None, typer.Option(help="another corpus to score on")] = None,
-    mixed: Annotated[bool, typer.Option("--mixed", help="decode with the weights that `mix` learned")] = False,
-) -> None:
-    """Score the last checkpoint of a run on its dev and test sets."""
-    from model.alone import evaluate_checkpoint, set_lines
-
-    metrics = evaluate_checkpoint(folder, beam, ctc_weight, corpus, mixed)
-    typer.echo("\n".join(set_lines(metrics)))
-
-
-@app.command(rich_help_panel=DATA)
-def schema(
-    out: Annotated[Path | None, typer.Option("-o", "--out", help="a file; without it, standard output")] = None,
-) -> None:
-    """Write the JSON schema of study files, so that editors complete and check them."""
-    from model.strict import write_atomically
-    from study.study_file import json_schema
-
-    if out is None:
-        typer.echo(json_schema(), nl=False)
-    else:
-        write_atomically(out, json_schema())
-        typer.echo(f"{out} written")
-
-
-@prepare_app.command("demo")
-def prepare_demo(
-    out: Annotated[Path, typer.Option(help="folder of the corpus")] = Path("corpora/demo"),
-    seed: Annotated[int, typer.Option(help="equal seeds, equal bytes")] = 0,
-    train_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
-    dev_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
-    test_utterances: Annotated[int | None, typer.Option(min=1, help="of each of the three test sets")] = None,
-) -> None:
-    """Speak the demo corpus with Espeak NG (extra `demo`)."""
-    from model.data.demo.build import make_demo
-
-    sizes = {
-        "train_utterances": train_utterances,
-        "dev_utterances": dev_utterances,
-        "test_utterances": test_utterances,
-    }
-    given = {name: size for name, size in sizes.items() if size is not None}
-    _say_corpus(make_demo(out, seed=seed, **given))
-
-
-@prepare_app.command("table")
-def prepare_table(
-    table: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="columns audio, text, if wanted speaker, set")],
-    out: Annotated[Path, typer.Option(help="folder of the corpus to make")],
-    name: Annotated[str | None, typer.Option(help="name of the corpus; by default the table's")] = None,
-    normaliser: Annotated[str, typer.Option(help="how text is written: basic or none")] = "basic",
-    seed: Annotated[int, typer.Option(help="of the split into train, dev and test, where the table names no sets")] = 0,
-) -> None:
-    """Make a corpus of your own recordings from a table."""
-    from model.data.table import prepare_table as make
-
-    prepared = make(table, out, name=name, normaliser=normaliser, seed=seed)
-    for line in prepared.left_out.lines():
-        typer.echo(line)
-    _say_corpus(prepared.corpus)
-
-
-app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
+# Without a name they are commands beside the ones above; the help lists them in this order.
+app.add_typer(cli_recipes.app)
+app.add_typer(cli_data.app)
 
 
 def main() -> None:
@@ -324,9 +217,3 @@ def _export_model(study: Path, out: Path, trial: int | None) -> None:
         ledger = _ledger(study)
         run = ledger.trial_folder(export_recipe(ledger, trial)[1])
     typer.echo(f"{run}, recipe {export_published(run, out).hash}, written to {out} in the published layout")
-
-
-def _say_corpus(corpus: object) -> None:
-    sets = getattr(corpus, "sets", {})
-    listed = ", ".join(f"{name} {info.utterances}" for name, info in sets.items())
-    typer.echo(f"corpus in {getattr(corpus, 'folder', '')}: {listed} utterances")

@@ -9,31 +9,45 @@ trials/0003/       recipe.yaml, checkpoints and hypotheses of trial 3
 
 from __future__ import annotations
 
-import itertools
 import json
-import math
-import os
 import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from model.errors import UserError
 from model.recipe import Recipe
-from model.strict import read_yaml, to_yaml, validate, write_atomically
-from study.lock import unwritable
-from study.study_file import Search, StudyFile
+from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
+from study import event_file
+from study.lease import unwritable
+from study.same_study import refuse_change, refuse_other_files, tried_recipe
+from study.study_file import StudyFile
 from study.trial_record import State, TrialRecord, folded
 
 STUDY, BASE_RECIPE, MANIFEST, EVENTS = "study.yaml", "base_recipe.yaml", "manifest.json", "events.jsonl"
-_NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points"}  # how points are found, not which there are
+
+Guard = Callable[[], None]
+T = TypeVar("T", bound=Strict)
+
+
+def _unguarded() -> None:
+    """Nobody else writes here."""
 
 
 class Ledger:
-    """An open study folder."""
+    """An open study folder. `guard` raises, before each write, when the study is no longer ours."""
 
-    def __init__(self, folder: Path, study: StudyFile, base_recipe: Recipe, manifest: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        study: StudyFile,
+        base_recipe: Recipe,
+        manifest: dict[str, Any],
+        guard: Guard = _unguarded,
+    ) -> None:
         self.folder = folder
+        self.guard = guard
         self.study = study
         self.base_recipe = base_recipe
         self.manifest = manifest
@@ -41,30 +55,37 @@ class Ledger:
 
     @classmethod
     def create_or_open(
-        cls, folder: Path, study_file: StudyFile, base_recipe: Recipe, manifest: dict[str, Any]
+        cls,
+        folder: Path,
+        study_file: StudyFile,
+        base_recipe: Recipe,
+        manifest: dict[str, Any],
+        guard: Guard = _unguarded,
     ) -> Ledger:
         """The ledger in `folder`, made when there is none; a folder that holds another study is a UserError."""
         try:
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / STUDY).exists():
                 cls.refuse_other(folder, study_file, base_recipe)
-                manifest = cls.open(folder).manifest
+                was = cls.open(folder).manifest
+                refuse_other_files(folder, study_file.name, was, manifest)
+                manifest = was
             else:
                 write_atomically(folder / BASE_RECIPE, to_yaml(base_recipe))
                 write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
+            event_file.create(folder / EVENTS)
             # Last, because a folder with a study.yaml is a study.
             write_atomically(folder / STUDY, to_yaml(study_file))
-            with (folder / EVENTS).open("ab"):
-                pass
         except OSError as error:
             raise unwritable(folder, error) from None
-        return cls(folder, study_file, base_recipe, manifest)
+        return cls(folder, study_file, base_recipe, manifest, guard)
 
     @classmethod
     def refuse_other(cls, folder: Path, study_file: StudyFile, base_recipe: Recipe) -> None:
         """A UserError where the folder holds a study of another space, objective, corpus or base recipe."""
         if (folder / STUDY).exists():
-            _refuse_change(folder, cls.open(folder), study_file, base_recipe)
+            there = cls.open(folder)
+            refuse_change(folder, (there.study, there.base_recipe), (study_file, base_recipe))
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
@@ -73,28 +94,20 @@ class Ledger:
             raise UserError(
                 f"{folder} holds no study; give the folder of a study, or start one with `decred-study run`"
             )
-        study = validate(StudyFile, read_yaml(folder / STUDY), str(folder / STUDY))
-        base_recipe = validate(Recipe, read_yaml(folder / BASE_RECIPE), str(folder / BASE_RECIPE))
-        try:
-            manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as error:
-            raise UserError(
-                f"{folder / MANIFEST} cannot be read ({error}); restore it or start under another name"
-            ) from None
+        manifest = _manifest_in(folder)
+        study = _as_written(StudyFile, folder / STUDY, manifest)
+        base_recipe = _as_written(Recipe, folder / BASE_RECIPE, manifest)
         return cls(folder, study, base_recipe, manifest)
 
     def append(self, kind: str, **fields: Any) -> None:
         """Write one event and wait until it is on the disk."""
-        event = _finite({"time": round(time.time(), 3), "kind": kind, **fields})
-        line = json.dumps(event, ensure_ascii=False, allow_nan=False).encode() + b"\n"
-        with self._lock, (self.folder / EVENTS).open("r+b") as file:
-            _cut_torn_line(file)
-            file.write(line)
-            file.flush()
-            os.fsync(file.fileno())
+        with self._lock:
+            self.guard()
+            event_file.append(self.folder / EVENTS, {"time": round(time.time(), 3), "kind": kind, **fields})
 
     def trial_started(self, number: int, recipe: Recipe, values: dict[str, Any], baseline: str | None) -> None:
         """Keep the trial's recipe and note that it runs, for the first time or again."""
+        self.guard()
         write_atomically(self.trial_folder(number) / "recipe.yaml", to_yaml(recipe))
         self.append("trial_started", number=number, recipe_hash=recipe.hash, values=values, baseline=baseline)
 
@@ -110,10 +123,18 @@ class Ledger:
         self.append("trial_retried", number=number, reason=reason, count=count, setting=setting)
 
     def trial_ended(
-        self, number: int, state: State, reason: str | None = None, metrics: dict[str, float] | None = None
+        self,
+        number: int,
+        state: State,
+        reason: str | None = None,
+        metrics: dict[str, float] | None = None,
+        **governed: Any,
     ) -> None:
-        """`metrics` are final ones, beyond the last epoch's: the figures of the test sets."""
-        self.append("trial_ended", number=number, state=state.value, reason=reason, metrics=metrics or {})
+        """`metrics` are final ones, beyond the last epoch's: the figures of the test sets.
+
+        `governed`: the count and the setting that decided the end of a trial that broke.
+        """
+        self.append("trial_ended", number=number, state=state.value, reason=reason, metrics=metrics or {}, **governed)
 
     def trial_imported(self, number: int, source: str, record: TrialRecord) -> None:
         """A trial of another study, whole: `source` is "study/number"."""
@@ -148,101 +169,47 @@ class Ledger:
 
     def events(self) -> list[dict[str, Any]]:
         """Every whole event; a last line that a crash tore is left out."""
-        lines = (self.folder / EVENTS).read_bytes().split(b"\n")[:-1]
-        try:
-            return [json.loads(line) for line in lines]
-        except ValueError:
-            number = next(i for i, line in enumerate(lines, 1) if not _is_json(line))
-            raise UserError(
-                f"{self.folder / EVENTS}: line {number} is damaged; restore the file or remove the line"
-            ) from None
+        return event_file.read(self.folder / EVENTS)
 
     def events_since(self, offset: int, most: int | None = None) -> tuple[list[dict[str, Any]], int]:
         """The whole events behind byte `offset`, at most `most` of them, and the offset behind the last one."""
-        with (self.folder / EVENTS).open("rb") as file:
-            file.seek(offset)
-            lines = [line for line in itertools.islice(file, most) if line.endswith(b"\n")]
-        return [json.loads(line) for line in lines], offset + sum(len(line) for line in lines)
+        return event_file.read_since(self.folder / EVENTS, offset, most)
+
+    def has_ended(self) -> bool:
+        """Whether nothing has happened since the study came to its end."""
+        events = self.events()
+        return bool(events) and events[-1]["kind"] == "study_ended"
 
     def trials(self) -> dict[int, TrialRecord]:
         """Every trial as the events tell it, by number."""
         return folded(self.events())
 
+    def recipe_of(self, record: TrialRecord) -> Recipe:
+        """What the trial tried; a file that was changed since is a UserError."""
+        return tried_recipe(self.trial_folder(record.number) / "recipe.yaml", record.number, record.recipe_hash)
+
     def trial_folder(self, number: int) -> Path:
         return self.folder / "trials" / f"{number:04d}"
 
 
-def _refuse_change(folder: Path, ledger: Ledger, study: StudyFile, base_recipe: Recipe) -> None:
-    parts = {
-        "search space": (_space(ledger.study.search), _space(study.search)),
-        "objective": (ledger.study.objective.model_dump(), study.objective.model_dump()),
-        "corpus": (
-            {"fingerprint": ledger.base_recipe.data.fingerprint},
-            {"fingerprint": base_recipe.data.fingerprint},
-        ),
-        "base recipe": (_content(ledger.base_recipe), _content(base_recipe)),
-    }
-    for part, (was, now) in parts.items():
-        if was != now:
-            raise UserError(
-                f"study '{study.name}' in {folder} is in use with another {part} ({_difference(was, now)}); "
-                "give the new study another name, or put the old value back"
-            )
-
-
-def _space(search: Search) -> dict[str, Any]:
-    return search.model_dump(mode="json", exclude=_NOT_THE_SPACE)
-
-
-def _content(recipe: Recipe) -> dict[str, Any]:
-    content = recipe.model_dump(mode="json")
-    del content["name"], content["data"]["corpus"], content["data"]["fingerprint"]
-    return content
-
-
-def _difference(was: dict[str, Any], now: dict[str, Any], place: str = "") -> str:
-    """The first keys that differ, dotted, with both values."""
-    for key in [*was, *(key for key in now if key not in was)]:
-        old, new = was.get(key), now.get(key)
-        if old == new:
-            continue
-        if isinstance(old, dict) and isinstance(new, dict):
-            return _difference(old, new, f"{place}{key}.")
-        return f"{place}{key} was {_brief(old)}, is {_brief(new)}"
-    return ""
-
-
-def _brief(value: Any) -> str:
-    if isinstance(value, dict):
-        value = {key: each for key, each in value.items() if each is not None}
-    return json.dumps(value, ensure_ascii=False)
-
-
-def _cut_torn_line(file: Any) -> None:
-    """Leave `file` at its end, behind a whole line."""
-    end = file.seek(0, os.SEEK_END)
-    if end == 0:
-        return
-    file.seek(end - 1)
-    if file.read(1) == b"\n":
-        return
-    file.seek(0)
-    file.truncate(file.read().rfind(b"\n") + 1)
-    file.seek(0, os.SEEK_END)
-
-
-def _finite(value: Any) -> Any:
-    """JSON knows no NaN: such a number is written as null."""
-    if isinstance(value, dict):
-        return {key: _finite(each) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(each) for each in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
-
-
-def _is_json(line: bytes) -> bool:
+def _manifest_in(folder: Path) -> dict[str, Any]:
     try:
-        json.loads(line)
-    except ValueError:
-        return False
-    return True
+        found = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(
+            f"{folder / MANIFEST} cannot be read ({error}); restore it or start under another name"
+        ) from None
+    return found if isinstance(found, dict) else {}
+
+
+def _as_written(kind: type[T], path: Path, manifest: dict[str, Any]) -> T:
+    """A file of ours; what an older version left out has its default, what it had and is no more is a UserError."""
+    try:
+        return validate(kind, read_yaml(path), str(path))
+    except UserError as error:
+        version = manifest.get("packages", {}).get("decred-study", "of another version")
+        commit = (manifest.get("git") or {}).get("commit")
+        begun = f"{version}{f' at commit {commit[:12]}' if commit else ''}"
+        raise UserError(
+            f"{error}; the study was begun with decred-study {begun}: use that one, or start under another name"
+        ) from None

@@ -83,8 +83,9 @@ class Board:
     def ended(self, number: int, state: State, reason: str | None, metrics: dict[str, float]) -> None:
         row = self.rows[number]
         row.state, row.reason, row.metrics = state, reason, metrics or row.metrics
-        if number in self._began:
-            self._took.append(self._clock() - self._began.pop(number))
+        began = self._began.pop(number, None)
+        if began is not None and state.final:
+            self._took.append(self._clock() - began)
         left = self.seconds_left() if state.final else None
         self._say(number, str(state), "; ".join(part for part in (reason, left and f"{duration(left)} left") if part))
 

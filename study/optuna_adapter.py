@@ -1,17 +1,12 @@
-"""Optuna behind one class. The only file that imports it."""
+"""Optuna behind one class: what is proposed, and what became of it."""
 
 from __future__ import annotations
 
 import contextlib
 import logging
 import math
-import random
-import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Collection, Iterable, Sequence
 
-import numpy as np
 import optuna
 from optuna.trial import FrozenTrial, TrialState
 
@@ -19,35 +14,19 @@ from model.errors import UserError
 from model.recipe import Recipe
 from model.recipe_files import with_values
 from study.baselines import check_baselines
-from study.space import Point, Space, Value
-from study.study_file import Search, StudyFile
-from study.trial_record import State
+from study.optuna_store import guarded, open_storage, open_study, translated
+from study.proposal import Proposal, Refused
+from study.quantity import OutsideError, Point, same_point
+from study.sampling import TrialSource, distributions, learned_from, quiet, sampler, shuffled_grid
+from study.space import Space
+from study.study_file import StudyFile
+from study.trial_record import State, TrialRecord
 
 logger = logging.getLogger(__name__)
 
 # Attributes of an Optuna trial. One without RECIPE was left by a crash between two writes.
 RECIPE, BASELINE, GRID, STATE = "recipe", "baseline", "grid", "state"
 _TOLD = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED}
-_LOCK_PATIENCE = 60  # seconds that a write waits for another process's lock on SQLite
-
-
-@dataclass(frozen=True)
-class Proposal:
-    """A recipe to try, under the number that it has everywhere."""
-
-    number: int
-    recipe: Recipe
-    values: dict[str, Value]  # the searched quantities, for tables and MLflow
-    baseline: str | None = None
-
-
-@dataclass(frozen=True)
-class Refused:
-    """A sampled point that makes no recipe."""
-
-    number: int
-    values: dict[str, Value]
-    reason: str
 
 
 def _logged(refused: Refused) -> None:
@@ -57,41 +36,50 @@ def _logged(refused: Refused) -> None:
 class Proposer:
     """Proposes baselines once each, then sampled recipes, and learns from what is told."""
 
-    def __init__(self, study_file: StudyFile, base_recipe: Recipe, storage_url: str) -> None:
+    def __init__(
+        self, study_file: StudyFile, base_recipe: Recipe, storage_url: str, identity: str | None = None
+    ) -> None:
+        """`identity` is the study folder's, for a database that several folders share."""
         optuna.logging.set_verbosity(optuna.logging.ERROR)
+        self.url = storage_url
         self._study_file = study_file
         self._search = study_file.search
         self.space = Space(study_file.search, base_recipe)
         self._baselines = check_baselines(study_file.baselines, base_recipe)
-        self._grid = _shuffled_grid(self.space, self._search)
-        self._storage = _storage(storage_url)
-        self._study = optuna.create_study(
-            study_name=study_file.name, storage=self._storage, direction="minimize", load_if_exists=True
-        )
-        self._study_id = self._storage.get_study_id_from_name(study_file.name)
-        left = [self._left_running(trial) for trial in self._trials(TrialState.RUNNING)]
+        self._grid = shuffled_grid(self.space, self._search)
+        self._hashes: dict[int, str] = {}  # of the recipes that trials have
+        self._storage = open_storage(storage_url)
+        with translated(storage_url):
+            self._study = open_study(self._storage, study_file.name, identity)
+            self._study_id = self._storage.get_study_id_from_name(study_file.name)
+            left = [self._left_running(trial) for trial in self._trials(TrialState.RUNNING)]
         self._interrupted = [proposal for proposal in left if proposal is not None]
 
-    def propose(self, infeasible: Callable[[Refused], None] = _logged) -> Proposal | None:
+    @guarded
+    def propose(self, infeasible: Callable[[Refused], None] = _logged, paused: Collection[int] = ()) -> Proposal | None:
         """The next recipe to try; None when the budget is spent or the grid exhausted.
 
-        `infeasible` hears of every point on the way that makes no recipe, before Optuna is told.
+        `infeasible` hears of every point on the way that makes no recipe, before Optuna is told. `paused` are the
+        trials that wait at a rung: the sampler learns from what they have shown.
         """
-        while self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample():
-            number = self._next_number()
-            with _quiet():
-                self._study.sampler = _sampler(self._search, number)
+        while self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample(paused):
+            waiting, number = self._trials(TrialState.WAITING), len(self._trials())
+            with quiet():
+                # What is enqueued is decided; TPE would note a point of its own beside it and take that for running.
+                self._study.sampler = optuna.samplers.RandomSampler() if waiting else sampler(self._search, number)
                 trial = self._study.ask()
                 proposal = self._filled(trial, infeasible)
             if proposal is not None:
                 return proposal
         return None
 
+    @guarded
     def report(self, number: int, step: int, value: float) -> None:
         """A rung's value, after epoch `step`. The same step again replaces it."""
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError):
             self._storage.set_trial_intermediate_value(self._trial_id(number), step, value)
 
+    @guarded
     def tell(self, number: int, state: State, value: float | None = None) -> None:
         """How the trial ended. An interrupted one stays open; telling an ended one again changes nothing."""
         if state is State.INTERRUPTED:
@@ -103,7 +91,7 @@ class Proposer:
         if told is TrialState.COMPLETE and not finite:
             told = TrialState.FAIL
         self._interrupted = [proposal for proposal in self._interrupted if proposal.number != number]
-        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), _quiet():
+        with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), quiet():
             self._storage.set_trial_user_attr(self._trial_id(number), STATE, state.value)
             self._study.tell(number, value if told is TrialState.COMPLETE else None, told, skip_if_finished=True)
 
@@ -111,6 +99,51 @@ class Proposer:
         """The trials that were running when the study was opened, and have not ended; they go on as they are."""
         return list(self._interrupted)
 
+    @guarded
+    def adopt(self, recipe: Recipe, record: TrialRecord) -> int | str:
+        """Take in a trial that ended in another study: its number here, or why it does not belong here.
+
+        It counts against the budget, unless it is a baseline of this study, which then is not tried again.
+        """
+        recipe, metric = self._moved(recipe), self._study_file.objective.metric
+        shown = {int(epoch["epoch"]): epoch[metric] for epoch in record.epochs if metric in epoch}
+        shown = {epoch: value for epoch, value in shown.items() if math.isfinite(value)}
+        value = record.metrics.get(metric, math.nan)
+        if record.state not in _TOLD:
+            return f"it is {record.state}, and only complete and pruned trials can be learned from"
+        if not math.isfinite(value) or not shown:
+            return f"it has no {metric}, which this study makes smaller"
+        place = self._place_of(recipe, record.baseline)
+        if isinstance(place, str):
+            return place
+        point, attributes = place
+        self._study.add_trial(
+            optuna.create_trial(
+                state=_TOLD[record.state],
+                value=value if record.state is State.COMPLETE else shown[max(shown)],
+                params=point,
+                distributions=distributions(self.space, point) if point else {},
+                intermediate_values=shown,
+                user_attrs={RECIPE: recipe.model_dump_json(), STATE: record.state.value, **attributes},
+            )
+        )
+        return self._trials()[-1].number
+
+    def _place_of(self, recipe: Recipe, baseline: str | None) -> tuple[Point, dict[str, object]] | str:
+        """The point and the attributes of a trial from elsewhere, or why it has none."""
+        taken = {trial.user_attrs.get(BASELINE) for trial in self._trials()}
+        if baseline in self._baselines and self._baselines[baseline].hash == recipe.hash:
+            if baseline in taken:
+                return f"baseline '{baseline}' was tried here already"
+            return self.space.point(recipe) or {}, {BASELINE: baseline}
+        try:
+            point = self.space.found(self.space.with_base_seed(recipe) if self._search.repeat_seed else recipe)
+        except OutsideError as error:
+            return str(error)
+        tried = next((known for known in self._grid or [] if same_point(known, point)), None)
+        return point, {GRID: tried} if tried is not None else {}
+
+    @guarded
     def remaining(self) -> int:
         """Proposals still to come."""
         trials = self._trials()
@@ -128,13 +161,16 @@ class Proposer:
             self._study.enqueue_trial(self.space.point(self._baselines[name]) or {}, user_attrs={BASELINE: name})
         return name is not None
 
-    def _enqueue_sample(self) -> bool:
+    def _enqueue_sample(self, paused: Collection[int]) -> bool:
+        """Whether a sampled point is to come; what is known of it before Optuna is asked is enqueued."""
         trials = self._trials()
         untried = self._untried(trials)
         if _sampled(trials) >= self._study_file.trials or (self._grid is not None and not untried):
             return False
         if untried:
             self._study.enqueue_trial(untried[0], user_attrs={GRID: untried[0]})
+        elif (point := learned_from(trials, paused, self._search, self.space)) is not None:
+            self._study.enqueue_trial(point)
         return True
 
     def _untried(self, trials: Sequence[FrozenTrial]) -> list[Point]:
@@ -146,24 +182,34 @@ class Proposer:
         name = trial.user_attrs.get(BASELINE)
         recipe = self._baselines[name] if name else None
         if recipe is None or self.space.point(recipe) is not None:
-            point = self.space.suggest(_TrialSource(trial))
+            point = self.space.suggest(TrialSource(trial))
         try:
             recipe = recipe or self.space.recipe(point)
         except UserError as error:
             infeasible(Refused(trial.number, self.space.values_at(point), str(error)))
             self.tell(trial.number, State.INFEASIBLE)
             return None
-        self._storage.set_trial_user_attr(self._trial_id(trial.number), RECIPE, recipe.model_dump_json())
-        return Proposal(trial.number, recipe, self.space.values(recipe), name)
+        if name is None and self._search.repeat_seed and self._grid is None:
+            recipe = self.space.reseeded(recipe, self._tried())
+        return self._kept(trial.number, recipe, name)
+
+    def _kept(self, number: int, recipe: Recipe, name: str | None) -> Proposal:
+        self._storage.set_trial_user_attr(self._trial_id(number), RECIPE, recipe.model_dump_json())
+        return Proposal(number, recipe, self.space.values(recipe), name)
+
+    def _tried(self) -> set[str]:
+        """The hashes of all recipes that were ever tried; an infeasible trial has none."""
+        for trial in self._trials():
+            if trial.number not in self._hashes and RECIPE in trial.user_attrs:
+                self._hashes[trial.number] = Recipe.model_validate_json(trial.user_attrs[RECIPE]).hash
+        return set(self._hashes.values())
 
     def _left_running(self, trial: FrozenTrial) -> Proposal | None:
         """What a trial that another process left running tries; None when that process died before it was decided."""
         attributes = trial.user_attrs
         name = attributes.get(BASELINE)
         if RECIPE in attributes:
-            recipe = Recipe.model_validate_json(attributes[RECIPE])
-            # The corpus may have moved; its place is no part of what the trial is.
-            recipe = with_values(recipe, {"data.corpus": self.space.base.data.corpus})
+            recipe = self._moved(Recipe.model_validate_json(attributes[RECIPE]))
         elif name in self._baselines:
             recipe = self._baselines[name]
         elif GRID in attributes:
@@ -171,33 +217,17 @@ class Proposer:
         else:
             self._study.tell(trial.number, state=TrialState.FAIL)
             return None
-        return Proposal(trial.number, recipe, self.space.values(recipe), name)
+        return self._kept(trial.number, recipe, name)
+
+    def _moved(self, recipe: Recipe) -> Recipe:
+        """The recipe on this study's corpus, which may have moved; its place is no part of what a trial is."""
+        return with_values(recipe, {"data.corpus": self.space.base.data.corpus})
 
     def _trials(self, *states: TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
     def _trial_id(self, number: int) -> int:
         return self._storage.get_trial_id_from_study_id_trial_number(self._study_id, number)
-
-    def _next_number(self) -> int:
-        waiting = self._trials(TrialState.WAITING)
-        return waiting[0].number if waiting else len(self._trials())
-
-
-class _TrialSource:
-    """Optuna's define-by-run interface as a source of suggested values."""
-
-    def __init__(self, trial: optuna.Trial) -> None:
-        self._trial = trial
-
-    def uniform(self, name: str, low: float, high: float, log: bool) -> float:
-        return self._trial.suggest_float(name, low, high, log=log)
-
-    def integer(self, name: str, low: int, high: int) -> int:
-        return self._trial.suggest_int(name, low, high)
-
-    def choice(self, name: str, values: Sequence[Any]) -> Any:
-        return self._trial.suggest_categorical(name, values)
 
 
 def _sampled(trials: Iterable[FrozenTrial]) -> int:
@@ -207,46 +237,3 @@ def _sampled(trials: Iterable[FrozenTrial]) -> int:
         and not (trial.state is TrialState.FAIL and STATE not in trial.user_attrs and RECIPE not in trial.user_attrs)
         for trial in trials
     )
-
-
-def _sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
-    """A sampler for one trial, seeded by its number: a study that was interrupted proposes what it would have."""
-    seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
-    if search.sampler == "tpe":
-        return optuna.samplers.TPESampler(
-            n_startup_trials=search.startup_trials,
-            multivariate=True,
-            group=True,
-            constant_liar=True,
-            warn_independent_sampling=False,
-            seed=seed,
-        )
-    return optuna.samplers.RandomSampler(seed=seed)
-
-
-def _shuffled_grid(space: Space, search: Search) -> list[Point] | None:
-    """The grid in an order that covers it early; None for the other samplers."""
-    if search.sampler != "grid":
-        return None
-    grid = space.grid(search.grid_points)
-    random.Random(search.seed).shuffle(grid)
-    return grid
-
-
-def _storage(url: str) -> optuna.storages.RDBStorage:
-    arguments = {"connect_args": {"timeout": _LOCK_PATIENCE}} if url.startswith("sqlite") else {}
-    try:
-        return optuna.storages.RDBStorage(url, engine_kwargs=arguments)
-    except Exception as error:  # SQLAlchemy, the database's driver and Optuna each raise their own
-        reason = " ".join(str(error).split())[:200]
-        raise UserError(
-            f"Optuna's storage {url} cannot be opened ({reason}); make it writable or correct the URL"
-        ) from None
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Without Optuna's warnings: grouped TPE is called experimental each time it is made."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield

@@ -23,6 +23,10 @@ MOST_COMBINATIONS = 256  # of extreme values that are tried together before a st
 _INSIDE = 0.382  # a place within a range that no round number falls on: a whole-number key refuses it
 
 
+class OutsideError(Exception):
+    """A recipe that no point of the space gives; the message says why."""
+
+
 class Source(Protocol):
     """Where suggested values come from: a sampler, a grid, a test."""
 
@@ -51,12 +55,15 @@ class Quantity:
     def decoded(self, value: Value) -> Any:
         return self.options[value] if self.options else value
 
-    def found(self, value: Any) -> Value | None:
-        """What a sampler sees of a recipe's value; None when it lies outside."""
-        if self.options:
-            return next((option for option, known in self.options.items() if known == value), None)
-        low, high = self.dimension.range
-        return clamped(value, low, high) if isinstance(value, int | float) else None
+    def found(self, value: Any) -> Value:
+        """What a sampler sees of a recipe's value; OutsideError when it sees none."""
+        for option, known in self.options.items():
+            if known == value:
+                return option
+        if self.options or not isinstance(value, int | float):
+            allowed = f"of {', '.join(map(str, self.options))}" if self.options else "number"
+            raise OutsideError(f"{self.name} {value} is none {allowed}")
+        return inside(self.name, value, *self.dimension.range)
 
     def extremes(self) -> list[Any]:
         """The values between which all others lie."""
@@ -94,12 +101,31 @@ def check_together(quantities: Iterable[Quantity], base: Recipe, classifiers: It
                 raise UserError(f"search can meet {shown}, but {_reason(error)}; narrow one of them") from None
 
 
-def clamped(value: float, low: float, high: float) -> float | None:
-    """`value` within [low, high], rounding forgiven; None when it is truly outside."""
+def inside(name: str, value: float, low: float, high: float) -> float:
+    """`value` within [low, high], rounding forgiven; OutsideError when it is truly outside."""
     slack = TOLERANCE * max(1.0, abs(low), abs(high)) if isinstance(value, float) else 0
     if not low - slack <= value <= high + slack:
-        return None
+        raise OutsideError(f"{name} {value:.4g} is outside [{low:g}, {high:g}]")
     return min(max(value, type(value)(low)), type(value)(high))
+
+
+def same_point(point: Point, other: Point) -> bool:
+    """Whether points are equal, the rounding of a recipe's values forgiven."""
+    return point.keys() == other.keys() and all(
+        math.isclose(value, other[name], rel_tol=1e-6)  # type: ignore[arg-type]
+        if isinstance(value, float)
+        else value == other[name]
+        for name, value in point.items()
+    )
+
+
+def rounded(value: Any) -> Value:
+    """A recipe's value for a person: numbers short, lists as text."""
+    if isinstance(value, float):
+        return float(f"{value:.4g}")
+    return (
+        value if isinstance(value, int | str) else ",".join(map(str, value)) if isinstance(value, list) else str(value)
+    )
 
 
 def _trials_of(dimension: Dimension) -> Sequence[Any]:

@@ -1,16 +1,16 @@
 """The one place that hears what happens to trials, and writes it down: ledger, Optuna, screen, in this order.
 
-The ledger comes first because it is the truth; whatever dies after it can be made again from it. MLflow is told what
-stands in the ledger by a sender of its own, which is only woken here.
+The ledger comes first because it is the truth; whatever dies after it can be made again from it. MLflow follows the
+ledger by itself, see `study.tracking`.
 """
 
 from __future__ import annotations
 
 from typing import Protocol
 
+from study.failures import Decision
 from study.ledger import Ledger
 from study.optuna_adapter import Proposal, Proposer, Refused
-from study.reports import reports_in
 from study.trial_record import State
 
 FINAL_ONLY = ("test/", "in_domain/", "out_of_domain/")
@@ -26,8 +26,8 @@ class View(Protocol):
     def infeasible(self, refused: Refused) -> None: ...
 
 
-class Tracking(Protocol):
-    """Whoever follows the ledger."""
+class Follower(Protocol):
+    """Whoever reads the ledger after every event, in its own time."""
 
     def wake(self) -> None: ...
 
@@ -35,17 +35,17 @@ class Tracking(Protocol):
 class Recorder:
     """Listens to the trials of one session."""
 
-    def __init__(self, ledger: Ledger, proposer: Proposer, tracking: Tracking, view: View) -> None:
+    def __init__(self, ledger: Ledger, proposer: Proposer, tracking: Follower, view: View) -> None:
         self._ledger = ledger
         self._proposer = proposer
         self._tracking = tracking
         self._view = view
-        self._running: dict[int, Proposal] = {}
+        self._running: set[int] = set()
         self._objective = ledger.study.objective.metric
 
-    def proposed(self, proposal: Proposal) -> None:
-        """The trial is about to start; its recipe is on the disk before a worker asks for it."""
-        self._running[proposal.number] = proposal
+    def started(self, proposal: Proposal) -> None:
+        """The trial is about to start, or to go on; its recipe is on the disk before a worker asks for it."""
+        self._running.add(proposal.number)
         self._ledger.trial_started(proposal.number, proposal.recipe, proposal.values, proposal.baseline)
         self._tracking.wake()
         self._view.started(proposal)
@@ -56,38 +56,52 @@ class Recorder:
         self._tracking.wake()
         self._view.infeasible(refused)
 
-    def catch_up(self, number: int) -> None:
-        """Epochs that ended while the study was being stopped: they are on the disk, and nobody heard of them."""
-        record = self._ledger.trials().get(number)  # none where a crash came between Optuna's record and the ledger's
-        heard = max((epoch["epoch"] for epoch in record.epochs), default=0) if record else 0
-        for metrics in reports_in(self._ledger.trial_folder(number)):
-            if metrics["epoch"] > heard and not metrics.get("finished"):
-                self._record(number, metrics)
-
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
-        self._record(number, metrics)
-        self._view.epoch(number, int(metrics["epoch"]), metrics)
-
-    def _record(self, number: int, metrics: dict[str, float]) -> None:
-        epoch, every_epoch = int(metrics["epoch"]), _of_epoch(metrics)
-        self._ledger.trial_epoch(number, epoch, every_epoch)
+        """A rung's value is an intermediate one, whatever becomes of the trial."""
+        epoch = int(metrics["epoch"])
+        self._ledger.trial_epoch(number, epoch, _of_epoch(metrics))
         if self._objective in metrics:
             self._proposer.report(number, epoch, metrics[self._objective])
         self._tracking.wake()
+        self._view.epoch(number, epoch, metrics)
 
-    def ended(self, number: int, state: str, reason: str | None, metrics: dict[str, float]) -> None:
-        told, final = State(state), _final(metrics)
-        self._running.pop(number, None)
-        self._ledger.trial_ended(number, told, reason, final)
-        self._proposer.tell(number, told, metrics.get(self._objective))
+    def paused(self, number: int, epoch: int, reason: str) -> None:
+        """It waits at a rung; to Optuna it runs."""
+        self._running.discard(number)
+        self._ledger.trial_paused(number, epoch, reason)
         self._tracking.wake()
-        self._view.ended(number, told, reason, metrics)
+        self._view.ended(number, State.WAITING, reason, {})
+
+    def retried(self, number: int, decision: Decision) -> None:
+        """It lost its workers and goes on; to Optuna it runs."""
+        self._running.discard(number)
+        self._ledger.trial_retried(number, decision.reason, decision.count, decision.setting)
+        self._tracking.wake()
+        reason = f"{decision.reason}; goes on for the {decision.count}. time ({decision.setting})"
+        self._view.ended(number, State.INTERRUPTED, reason, {})
+
+    def ended(
+        self,
+        number: int,
+        state: State,
+        reason: str | None,
+        metrics: dict[str, float] | None = None,
+        decision: Decision | None = None,
+    ) -> None:
+        """`metrics` are those of a last report, which only a complete trial has."""
+        self._running.discard(number)
+        metrics = metrics or {}
+        governed = {"count": decision.count, "setting": decision.setting} if decision and decision.setting else {}
+        self._ledger.trial_ended(number, state, reason, _final(metrics), **governed)
+        self._proposer.tell(number, state, metrics.get(self._objective))
+        self._tracking.wake()
+        self._view.ended(number, state, reason, metrics)
 
     def interrupt(self) -> list[int]:
         """Trials that were still running will go on another time; their numbers."""
         numbers = sorted(self._running)
         for number in numbers:
-            self.ended(number, State.INTERRUPTED, "the study was stopped", {})
+            self.ended(number, State.INTERRUPTED, "the study was stopped")
         return numbers
 
 
@@ -96,12 +110,12 @@ def settle(ledger: Ledger, proposer: Proposer) -> None:
     objective = ledger.study.objective.metric
     open_in_optuna = {proposal.number for proposal in proposer.interrupted()}
     for number, record in ledger.trials().items():
-        if not record.state.final:
+        if number not in open_in_optuna:
             continue
-        if number in open_in_optuna:
-            for epoch in record.epochs:
-                if objective in epoch:
-                    proposer.report(number, int(epoch["epoch"]), epoch[objective])
+        for epoch in record.epochs:
+            if objective in epoch:
+                proposer.report(number, int(epoch["epoch"]), epoch[objective])
+        if record.state.final:
             proposer.tell(number, record.state, record.metrics.get(objective))
 
 

@@ -11,7 +11,6 @@ from rich.table import Table
 
 from model.errors import UserError
 from model.recipe import Recipe
-from model.recipe_files import read_recipe
 from study.ledger import Ledger
 from study.study_file import Objective, StudyFile
 from study.trial_record import State, TrialRecord
@@ -100,14 +99,7 @@ def export_recipe(ledger: Ledger, number: int | None = None) -> tuple[Recipe, in
     if number not in records:
         known = f"0 to {max(records)}" if records else "none yet"
         raise UserError(f"study '{ledger.study.name}' has no trial {number}; its trials: {known}")
-    path = ledger.trial_folder(number) / "recipe.yaml"
-    recipe = read_recipe(path)
-    if recipe.hash != records[number].recipe_hash:
-        raise UserError(
-            f"{path} has hash {recipe.hash}, but trial {number} ran {records[number].recipe_hash}; "
-            "the file was changed after the trial: restore it"
-        )
-    return recipe, number
+    return ledger.recipe_of(records[number]), number
 
 
 def _cell(value: Any) -> str:

@@ -11,7 +11,6 @@ import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from rich.console import Console
 
@@ -20,17 +19,22 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
 from model.strict import to_yaml, validate, write_atomically
+from study import lease
+from study.agenda import Agenda
 from study.checks import Checked, admitted, check
+from study.failures import is_disk_full
 from study.ledger import STUDY, Ledger
 from study.live import Board, on_screen, screen
-from study.lock import locked
-from study.manifest import manifest
-from study.optuna_adapter import Proposal, Proposer
+from study.manifest import Changes, changed, changes_line, manifest
+from study.optuna_adapter import Proposer
+from study.optuna_store import storage_url
 from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
+from study.session import Session
 from study.study_file import StudyFile, read_study, study_folder
 from study.tracking import Tracking, undelivered
-from study.trial_record import State, TrialRecord
+from study.trial_record import State
+from study.worker import resolve
 
 BEST_RECIPE = "best-recipe.yaml"
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
@@ -51,10 +55,12 @@ def run_study(
     console: Console | None = None,
     work: Work | None = None,
 ) -> int:
-    """Run the study in a file to its end; the exit code: 0, 1 when no trial completed, 130 when it was stopped."""
+    """Run the study in a file to its end; the exit code: 0, 1 when no trial completed or the study had to stop, 130
+    when it was stopped."""
     console, work = console or screen(), work or Work()
     study = with_trials(read_study(path), trials)
     folder = study_folder(study)
+    again = f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
     checked = check(study, address)
     with contextlib.ExitStack() as held, _stop_signals():
         try:
@@ -62,29 +68,31 @@ def run_study(
             nodes = held.enter_context(_connected(address)) if address is not None else None
             if nodes is not None:
                 admitted(study, nodes)
-            session = _open(study, folder, checked, held, console, work)
-            held.callback(_close_tracking, session.tracking, path, console)
-            if session.to_do:
+            opened = _open(study, folder, checked, held, console, work)
+            held.callback(_close_tracking, opened.tracking, path, console)
+            if opened.to_do:
                 nodes = nodes or held.enter_context(_connected(None))
-                _run_trials(session, admitted(study, nodes), console, work)
-            if not session.recorder_left:
-                _ended(session)
+                opened.stopped = _run_trials(opened, admitted(study, nodes), console, work)
+            return _close(opened, path, again, console)
         except KeyboardInterrupt:
-            return _stopped(folder, path, trials, console)
-    if session.recorder_left:
-        return _stopped(folder, path, trials, console)
-    return _close(session, path, console)
+            return _interrupted(folder, again, console)
+        except (OSError, UserError) as error:
+            if not is_disk_full(error):
+                raise
+            raise UserError(_full(folder, again)) from None
 
 
 @dataclass
-class _Session:
+class _Opened:
     """What one call of `run_study` holds open."""
 
     study: StudyFile
     ledger: Ledger
     proposer: Proposer
     tracking: Tracking
-    recorder_left: bool = False
+    changes: Changes  # of versions and machine, since the study was begun
+    left: bool = False  # whether trials are left that were to run
+    stopped: str | None = None  # why the study had to stop
 
     @property
     def to_do(self) -> int:
@@ -110,88 +118,58 @@ def _connected(address: str | None) -> Iterator[list[Node]]:
 
 def _open(
     study: StudyFile, folder: Path, checked: Checked, held: contextlib.ExitStack, console: Console, work: Work
-) -> _Session:
+) -> _Opened:
     """What all trials share, and the study's records; the folder is ours until `held` is left."""
     with console.status("preparing tokenizer and features"):
-        from study.trial import resolve
-
         prepared = resolve(work.prepare)(checked.base)
-    held.enter_context(locked(folder))
-    ledger = Ledger.create_or_open(folder, study, prepared, manifest())
-    proposer = Proposer(study, prepared, f"sqlite:///{folder}/optuna.db")
+    ours = held.enter_context(lease.held(folder, lambda line: console.print(line, markup=False, soft_wrap=True)))
+    now = manifest(study, prepared)
+    ledger = Ledger.create_or_open(folder, study, prepared, now, ours.check)
+    changes = changed(ledger.manifest, now)
+    if line := changes_line(changes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    proposer = Proposer(study, prepared, storage_url(study, folder))
     settle(ledger, proposer)
     tracking = Tracking(ledger)
     tracking.start()
-    return _Session(study, ledger, proposer, tracking)
+    return _Opened(study, ledger, proposer, tracking, changes)
 
 
-def _run_trials(session: _Session, at_once: int, console: Console, work: Work) -> None:
-    from study import tune_adapter  # Ray's Tune takes a second to import
+def _run_trials(opened: _Opened, at_once: int, console: Console, work: Work) -> str | None:
+    """Run what is to do; why the study had to stop before that, if it had to."""
+    from study import stopping, tune_adapter  # Ray's Tune takes a second to import
 
-    study, ledger, proposer = session.study, session.ledger, session.proposer
-    board = Board(console, study.name, session.to_do, at_once)
-    recorder = Recorder(ledger, proposer, session.tracking, board)
-    ledger.append("study_started", trials=session.to_do, concurrency=at_once)
-    for proposal in proposer.interrupted():
-        recorder.catch_up(proposal.number)
+    study, ledger = opened.study, opened.ledger
+    board = Board(console, study.name, opened.to_do, at_once)
+    recorder = Recorder(ledger, opened.proposer, opened.tracking, board)
+    ledger.append("study_started", trials=opened.to_do, concurrency=at_once, changed=opened.changes)
     records = ledger.trials()
     for record in records.values():
         board.seen(record, int(record.values.get("training.epochs", ledger.base_recipe.training.epochs)))
-    rule = study.early_stopping
-    with on_screen(board, console):
-        try:
-            tune_adapter.run(
-                propose=_configs(session, recorder),
-                listener=recorder,
-                rule=tune_adapter.Rule(
-                    study.objective.metric,
-                    study.objective.mode,
-                    rule.grace_epochs if rule.rule == "asha" else None,
-                    rule.reduction,
-                    _seen(records, study.objective.metric),
-                ),
-                constants={
-                    "train": work.train,
-                    "workers": study.workers.model_dump(include={"count", "cpus", "gpus"}),
-                    "train_storage": str(ledger.folder / "train"),
-                },
-                folder=ledger.folder,
-                trials=session.to_do,
-                concurrency=at_once,
-            )
-        finally:
-            session.recorder_left = bool(recorder.interrupt()) or proposer.remaining() > 0
-            if session.recorder_left:
-                ledger.append("study_interrupted")
-                session.tracking.wake()
-
-
-def _configs(session: _Session, recorder: Recorder) -> Any:
-    """Proposals as Tune's configs: interrupted trials first, then new ones; None when there are no more."""
-    waiting = iter(session.proposer.interrupted())
-
-    def propose() -> dict[str, Any] | None:
-        proposal: Proposal | None = next(waiting, None) or session.proposer.propose(recorder.infeasible)
-        if proposal is None:
-            return None
-        recorder.proposed(proposal)
-        return {
-            "number": proposal.number,
-            "recipe": proposal.recipe.model_dump_json(),
-            "baseline": proposal.baseline,
-            "folder": str(session.ledger.trial_folder(proposal.number)),
-        }
-
-    return propose
-
-
-def _seen(records: dict[int, TrialRecord], metric: str) -> dict[int, dict[int, float]]:
-    """What earlier sessions measured at each epoch, so that rungs are compared with those trials too."""
-    return {
-        number: {int(epoch["epoch"]): epoch[metric] for epoch in record.epochs if metric in epoch}
-        for number, record in records.items()
-        if record.state is not State.FAILED
+    rule = stopping.rule_of(study.early_stopping, study.objective.metric, records)
+    rungs = rule.promotion if isinstance(rule, stopping.Promote) else None
+    session = Session(Agenda(opened.proposer, rungs, study.failures, records), recorder, ledger.folder)
+    constants = {
+        "train": work.train,
+        "workers": study.workers.model_dump(include={"count", "cpus", "gpus"}),
+        "train_storage": str(ledger.folder / "train"),
     }
+    opened.left = True
+    with on_screen(board, console), _interrupting(recorder):
+        tune_adapter.run(session, session, rule, study.objective.metric, constants, ledger.folder, at_once)
+        opened.left = not session.done()
+        session.close()
+    return session.stopped
+
+
+@contextlib.contextmanager
+def _interrupting(recorder: Recorder) -> Iterator[None]:
+    """However the block is left, trials that still run are told as interrupted; where the disk is full, by silence."""
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):
+            recorder.interrupt()
 
 
 @contextlib.contextmanager
@@ -213,21 +191,46 @@ def _forward_sigterm() -> None:
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
 
-def _stopped(folder: Path, path: Path, trials: int | None, console: Console) -> int:
-    again = f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
+def _interrupted(folder: Path, again: str, console: Console) -> int:
     done = f"what was done is in {_short(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
     console.print(f"stopped; {done}. Go on with: {again}", soft_wrap=True)
     return INTERRUPTED
 
 
-def _ended(session: _Session) -> None:
-    """Note the end, once."""
-    ledger = session.ledger
-    events = ledger.events()
-    if not events or events[-1]["kind"] != "study_ended":
-        winner = best(ledger.trials().values(), session.study.objective)
+def _full(folder: Path, again: str) -> str:
+    where = f"the disk that holds {_short(folder)} is full"
+    return f"{where}; nothing that ended is lost. Free space, then go on with: {again}"
+
+
+def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
+    """The table of all trials, the best recipe in a file, and what to do next; or how to go on."""
+    ledger = opened.ledger
+    records = ledger.trials()
+    winner = best(records.values(), opened.study.objective)
+    if opened.left:
+        ledger.append("study_interrupted", reason=opened.stopped)
+    elif not ledger.has_ended():
         ledger.study_ended(State.COMPLETE if winner else State.FAILED, winner)
-        session.tracking.wake()
+    opened.tracking.wake()
+    if opened.left and opened.stopped is None:
+        return _interrupted(ledger.folder, again, console)
+    console.print(table(records.values(), opened.study))
+    for failed in [record for record in records.values() if record.state in (State.FAILED, State.INFEASIBLE)]:
+        console.print(f"trial {failed.number:04d} {failed.state}: {failed.reason}", markup=False, soft_wrap=True)
+    if opened.stopped is not None:
+        console.print(f"stopped: {opened.stopped}. Mend it, then go on with: {again}", markup=False, soft_wrap=True)
+        return 1
+    if winner is None:
+        console.print(f"no trial completed; what each one said is in {_short(ledger.folder)}/trials")
+        return 1
+    recipe, number = export_recipe(ledger)
+    exported = ledger.folder / BEST_RECIPE
+    write_atomically(exported, to_yaml(recipe))
+    console.print(f"best: trial {number:04d}, its recipe is in {_short(exported)}", soft_wrap=True)
+    console.print("next:")
+    for line in next_commands(path, exported):
+        console.print(f"  {line}", soft_wrap=True, highlight=False)
+    return 0
 
 
 def _close_tracking(tracking: Tracking, path: Path, console: Console) -> None:
@@ -235,26 +238,6 @@ def _close_tracking(tracking: Tracking, path: Path, console: Console) -> None:
     line = undelivered(tracking.close(), tracking.uri, path)
     if line:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _close(session: _Session, path: Path, console: Console) -> int:
-    """The table of all trials, the best recipe in a file, and what to do next."""
-    records = session.ledger.trials()
-    winner = best(records.values(), session.study.objective)
-    console.print(table(records.values(), session.study))
-    for failed in [record for record in records.values() if record.state in (State.FAILED, State.INFEASIBLE)]:
-        console.print(f"trial {failed.number:04d} {failed.state}: {failed.reason}", markup=False, soft_wrap=True)
-    if winner is None:
-        console.print(f"no trial completed; what each one said is in {_short(session.ledger.folder)}/trials")
-        return 1
-    recipe, number = export_recipe(session.ledger)
-    exported = session.ledger.folder / BEST_RECIPE
-    write_atomically(exported, to_yaml(recipe))
-    console.print(f"best: trial {number:04d}, its recipe is in {_short(exported)}", soft_wrap=True)
-    console.print("next:")
-    for line in next_commands(path, exported):
-        console.print(f"  {line}", soft_wrap=True, highlight=False)
-    return 0
 
 
 def next_commands(path: Path, exported: Path) -> list[str]:

@@ -12,6 +12,7 @@ from model.errors import UserError
 from model.recipe import Recipe
 from model.recipe_files import PLACES, named_recipe, read_recipe, with_values
 from model.strict import Strict, read_yaml, validate
+from study.storage import storage_folder
 
 Count = Annotated[int, Field(ge=1)]
 EpochMetric = Literal[
@@ -196,7 +197,9 @@ class StudyFile(Strict):
     database: str | None = Field(
         None, description="Optuna's database, postgresql://...; null = SQLite in the study folder"
     )
-    storage: str = Field("studies", description="folder that holds study folders, relative to the current one")
+    storage: str = Field(
+        "studies", description="folder that holds study folders, relative to the current one, or a file:// URI"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> StudyFile:
@@ -239,7 +242,7 @@ def base_recipe(study: StudyFile) -> Recipe:
 
 def study_folder(study: StudyFile) -> Path:
     """Where the study's ledger lives."""
-    return Path(study.storage).resolve() / study.name
+    return storage_folder(study.storage) / study.name
 
 
 def json_schema() -> str:

@@ -16,6 +16,7 @@ from model.errors import UserError
 from model.strict import to_yaml, write_atomically
 from study.checks import check_space
 from study.runner import with_trials
+from study.storage import storage_folder
 from study.study_file import StudyFile, read_study
 
 PACKAGES = ("model", "study", "cluster", "search_spaces")
@@ -38,7 +39,7 @@ def submit_study(path: Path, address: str, trials: int | None = None) -> str:
 
 def lay_out(study: StudyFile, folder: Path) -> None:
     """The study as the job reads it: what it names lies beside it, or is an absolute path."""
-    changes: dict[str, object] = {"storage": str(Path(study.storage).resolve())}
+    changes: dict[str, object] = {"storage": str(storage_folder(study.storage))}
     if study.recipe.is_file:
         write_atomically(folder / RECIPE, Path(study.recipe.base).read_text(encoding="utf-8"))
         changes["recipe"] = study.recipe.model_copy(update={"base": RECIPE})

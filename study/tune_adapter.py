@@ -1,7 +1,7 @@
-"""Ray Tune, entered here and nowhere else: it runs the trials that a proposer proposes and tells how each one ended.
+"""Ray Tune, entered here and nowhere else: it runs the trials that it is given and tells how each one ended.
 
-Tune decides nothing about the search. Our searcher hands over proposals, our scheduler is ASHA on the project's
-own epoch, and a callback passes what happens to whoever listens.
+Tune decides nothing about the search. Our searcher hands over what is next, our scheduler asks the study's rule after
+every epoch, and a callback passes what happens to whoever listens.
 """
 
 from __future__ import annotations
@@ -11,41 +11,46 @@ import logging
 import math
 import os
 import pickle
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import AsyncHyperBandScheduler, TrialScheduler
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from study.trial import TrainRun
+from cluster.groups import remove_placement_group
+from study.failures import Failure, Kind
+from study.stopping import Rule, Verdict
+from study.trial import BROKE, PLACE, REPORT, TrialDriver
+from study.worker import one_line
 
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}  # no CPU: the workers need them all
-BEYOND_LAST_EPOCH = 10**6
-REPORT = "report"
+UNLIMITED = -1
+
+
+class Source(Protocol):
+    """Where trials come from."""
+
+    def next(self) -> dict[str, Any] | None:
+        """The next trial's config: number, recipe, recipe_hash, folder, baseline; None while there is none."""
+
+    def done(self) -> bool:
+        """Whether no more will come."""
 
 
 class Listener(Protocol):
-    """Who is told of every trial: what an epoch gave, and how it ended."""
+    """Who is told of every trial: what an epoch gave, and how it went on or ended."""
 
     def epoch(self, number: int, metrics: dict[str, float]) -> None: ...
+    def complete(self, number: int, metrics: dict[str, float]) -> None: ...
+    def pruned(self, number: int, reason: str) -> None: ...
+    def paused(self, number: int, epoch: int, reason: str) -> None: ...
+    def broke(self, number: int, failure: Failure) -> None: ...
 
-    def ended(self, number: int, state: str, reason: str | None, metrics: dict[str, float]) -> None: ...
-
-
-@dataclass
-class Rule:
-    """When a trial is stopped early; `grace_epochs` None never stops one."""
-
-    metric: str
-    mode: str
-    grace_epochs: int | None
-    reduction: int = 3
-    seen: Mapping[int, Mapping[int, float]] = field(default_factory=dict)  # number -> epoch -> value, earlier sessions
+    def stopping(self) -> bool:
+        """Whether the study is to stop."""
 
 
 class _NotKept:
@@ -55,19 +60,42 @@ class _NotKept:
         return {}
 
 
-class _Searcher(_NotKept, Searcher):
-    """Hands over one proposal after the other as a trial's config."""
+class _Guard(_NotKept):
+    """Keeps the first error of the study's own records, raised by a callback of Tune's, until Tune has ended."""
 
-    def __init__(self, propose: Callable[[], dict[str, Any] | None]) -> None:
+    def __init__(self, listener: Listener) -> None:
+        self._listener = listener
+        self.error: Exception | None = None
+
+    @contextlib.contextmanager
+    def kept(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            self.error = self.error or error
+
+    def stopping(self) -> bool:
+        return self.error is not None or self._listener.stopping()
+
+
+class _Searcher(_NotKept, Searcher):
+    """Hands over one trial after the other."""
+
+    def __init__(self, source: Source, guard: _Guard) -> None:
         super().__init__()
-        self._propose = propose
+        self._source, self._guard = source, guard
 
     def suggest(self, trial_id: str) -> Any:
-        config = self._propose()
-        return Searcher.FINISHED if config is None else config
+        config = None
+        with self._guard.kept():
+            if not self._guard.stopping():
+                config = self._source.next()
+        if config is None and (self._guard.stopping() or self._source.done()):
+            return Searcher.FINISHED
+        return config
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """The callback tells how a trial ended; Tune does not say here whether ASHA stopped it."""
+        """The callback tells how a trial ended; Tune does not say here whether it was stopped."""
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: the ledger is the record that a study goes on from."""
@@ -76,132 +104,123 @@ class _Searcher(_NotKept, Searcher):
         """Nothing, see save."""
 
 
-class EarlyStopping(AsyncHyperBandScheduler):
-    """ASHA that spares baselines and finishing trials, stops a trial whose objective is no number, and keeps why."""
+class Scheduler(FIFOScheduler):
+    """Asks the rule after every epoch, spares baselines, ends a trial whose objective is no number, and keeps why."""
 
-    def __init__(self, rule: Rule) -> None:
-        super().__init__(
-            time_attr="epoch",
-            metric=rule.metric,
-            mode=rule.mode,
-            max_t=BEYOND_LAST_EPOCH,
-            grace_period=rule.grace_epochs or BEYOND_LAST_EPOCH,
-            reduction_factor=rule.reduction,
-            # False also lets a rung count once only, so that a trial that goes on at epoch 5 is not put into rung 1.
-            stop_last_trials=False,
-        )
-        self.decided: dict[int, tuple[str, str]] = {}  # number -> (state, reason)
-        for number, values in sorted(rule.seen.items()):
-            for epoch, value in sorted(values.items()):
-                self._behind(number, epoch, value)
+    def __init__(self, rule: Rule, metric: str) -> None:
+        super().__init__()
+        self._rule, self._objective = rule, metric
+        self.decided: dict[int, tuple[Verdict | Kind, str]] = {}
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, trial)
+        self.decided.pop(trial.config["number"], None)  # it was paused, or is retried
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict) -> str:
-        number, epoch, value = trial.config["number"], result.get("epoch"), result.get(self._metric)
-        if epoch is None or value is None or result.get("done"):
-            return TrialScheduler.CONTINUE
+        number = trial.config["number"]
+        if "epoch" not in result or self._objective not in result:
+            return TrialScheduler.CONTINUE  # a heartbeat
+        epoch, value = int(result["epoch"]), result[self._objective]
+        at = f"{self._objective} {value:g} at epoch {epoch}"
         if not math.isfinite(value):
-            self.decided[number] = ("failed", f"{self._metric} is {value} at epoch {epoch:g}")
+            self.decided[number] = (Kind.NON_FINITE, f"{self._objective} is {value} at epoch {epoch}")
             return TrialScheduler.STOP
-        behind = self._behind(number, epoch, value)
-        if not behind or result.get("finished") or trial.config["baseline"]:
+        spared, last = bool(trial.config["baseline"]), bool(result.get("finished"))
+        verdict = self._rule.verdict(number, epoch, value, spared=spared, last=last)
+        if verdict is Verdict.GO_ON:
             return TrialScheduler.CONTINUE
-        self.decided[number] = ("pruned", f"{self._metric} {value:g} at epoch {epoch:g} is behind its rung")
+        why = f"{at} is behind its rung" if verdict is Verdict.PRUNE else f"{at} waits at its rung"
+        self.decided[number] = (verdict, why)
         return TrialScheduler.STOP
-
-    def on_trial_complete(self, tune_controller: Any, trial: Trial, result: dict) -> None:
-        self._trial_info.pop(trial.trial_id, None)
-        if result.get("finished") and self._metric in result:  # Tune asks no scheduler about a trial's last result
-            self._behind(trial.config["number"], result["epoch"], result[self._metric])
-
-    def on_trial_remove(self, tune_controller: Any, trial: Trial) -> None:
-        self._trial_info.pop(trial.trial_id, None)
-
-    def _behind(self, number: int, epoch: float, value: float) -> bool:
-        if not math.isfinite(value):
-            return False
-        # Rungs know a trial by the study's number, which stays the same when a study goes on.
-        known: Any = SimpleNamespace(trial_id=f"{number:04d}")
-        assert self._metric_op is not None
-        return self._brackets[0].on_result(known, int(epoch), self._metric_op * value) == TrialScheduler.STOP
-
-
-class TrialDriver(tune.Trainable):
-    """Tune's side of a trial: one step is one report of its Ray Train run. One process drives trial after trial."""
-
-    def setup(self, config: dict) -> None:
-        self._run: TrainRun | None = None
-
-    def step(self) -> dict[str, Any]:
-        if self._run is None:
-            self._run = TrainRun(self.config)
-        report = self._run.next_report()
-        if report is None:
-            return {"done": True}
-        if report.get("finished"):
-            self._run.next_report()  # a trial is complete when its workers have ended well, and not before
-            return _result(report) | {"done": True}
-        return _result(report)
-
-    def cleanup(self) -> None:
-        if self._run is not None:
-            self._run.abort()
-            self._run = None
-
-    def reset_config(self, new_config: dict) -> bool:
-        self.cleanup()
-        return True
 
 
 class _Teller(_NotKept, tune.Callback):
     """Passes Tune's events on, with the state that the trial really ended in."""
 
-    def __init__(self, listener: Listener, scheduler: EarlyStopping) -> None:
-        self._listener = listener
-        self._scheduler = scheduler
+    def __init__(self, listener: Listener, scheduler: Scheduler, guard: _Guard) -> None:
+        self._listener, self._scheduler, self._guard = listener, scheduler, guard
         self._last: dict[int, dict[str, float]] = {}
+        self._broke: dict[int, Failure] = {}
+        self._places: dict[int, str] = {}
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
-        if REPORT not in result:
-            return
-        number, metrics = trial.config["number"], result[REPORT]
-        self._last[number] = metrics
-        self._listener.epoch(number, metrics)
+        number = trial.config["number"]
+        if PLACE in result:
+            self._places[number] = result[PLACE]
+        if BROKE in result:
+            kind, reason = result[BROKE]
+            self._broke[number] = Failure(Kind(kind), reason)
+        if REPORT in result:
+            self._last[number] = result[REPORT]
+            with self._guard.kept():
+                self._listener.epoch(number, result[REPORT])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        number = trial.config["number"]
-        metrics = self._last.get(number, {})
-        state, reason = self._scheduler.decided.get(number, (None, None))
-        if state is None and metrics.get("finished"):
-            state = "complete"
-        elif state is None:
-            state, reason = "failed", f"training ended after epoch {metrics.get('epoch', 0):g} without final figures"
-        self._listener.ended(number, state, reason, metrics)
+        with self._guard.kept():
+            self._ended(trial.config["number"])
+
+    def _ended(self, number: int) -> None:
+        metrics, epoch = self._last.get(number, {}), int(self._last.get(number, {}).get("epoch", 0))
+        verdict, reason = self._scheduler.decided.get(number, (None, ""))
+        failure = self._broke.pop(number, None)
+        if isinstance(verdict, Kind):
+            failure = Failure(verdict, reason)
+        if failure is not None:
+            self._listener.broke(number, failure)
+        elif verdict is Verdict.PRUNE:
+            self._listener.pruned(number, reason)
+        elif verdict is Verdict.PAUSE:
+            self._listener.paused(number, epoch, reason)
+        elif metrics.get("finished"):
+            self._listener.complete(number, metrics)
+        elif not self._guard.stopping():  # else it was stopped with the study, and goes on another time
+            words = f"training ended after epoch {epoch} without final figures"
+            self._listener.broke(number, Failure(Kind.ERROR, words))
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = trial.config["number"]
-        self._listener.ended(number, "failed", _reason(trial), self._last.get(number, {}))
+        if number in self._places:  # its workers died with it, but Ray keeps their place
+            remove_placement_group(self._places.pop(number))
+        with self._guard.kept():
+            self._listener.broke(number, Failure(Kind.LOST, f"the trial's driver was lost ({_reason(trial)})"))
+
+
+class _Stop(_NotKept, tune.Stopper):
+    """Ends all trials when the study is to stop."""
+
+    def __init__(self, guard: _Guard) -> None:
+        self._guard = guard
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._guard.stopping()
 
 
 def run(
-    propose: Callable[[], dict[str, Any] | None],
+    source: Source,
     listener: Listener,
     rule: Rule,
+    metric: str,
     constants: Mapping[str, Any],
     folder: Path,
-    trials: int,
-    concurrency: int,
+    at_once: int,
 ) -> None:
-    """Run up to `trials` trials, or until SIGINT. What happens in a trial never raises here."""
+    """Run trials until the source is done, the listener is stopping, or SIGINT comes.
+
+    What happens in a trial never raises here; an error of the source or of the listener does, once all trials stand.
+    """
     _be_quiet()
-    scheduler = EarlyStopping(rule)
+    scheduler, guard = Scheduler(rule, metric), _Guard(listener)
     tuner = tune.Tuner(
-        tune.with_resources(TrialDriver, tune.PlacementGroupFactory([DRIVER_RESOURCES])),
+        tune.with_resources(TrialDriver, _resources(constants["workers"])),
         param_space=dict(constants),
         tune_config=tune.TuneConfig(
-            search_alg=_Searcher(propose),
+            search_alg=_Searcher(source, guard),
             scheduler=scheduler,
-            num_samples=trials,
-            max_concurrent_trials=concurrency,
+            num_samples=UNLIMITED,
+            max_concurrent_trials=at_once,
             reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{trial.config['number']:04d}",
             trial_dirname_creator=lambda trial: f"trial-{trial.config['number']:04d}",
@@ -210,13 +229,26 @@ def run(
             name="tune",
             storage_path=str(folder),
             verbose=0,
-            callbacks=[_Teller(listener, scheduler)],
+            stop=_Stop(guard),
+            callbacks=[_Teller(listener, scheduler, guard)],
             # The trial's own checkpoints are the recipe's business; Tune would ask for one at the end of each trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),
         ),
     )
-    tuner.fit()
+    try:
+        tuner.fit()
+    finally:
+        if guard.error is not None:
+            raise guard.error
+
+
+def _resources(workers: Mapping[str, Any]) -> Any:
+    """One worker is the driver itself; more have places of their own, and the driver is on the head node."""
+    if workers["count"] > 1:
+        return tune.PlacementGroupFactory([DRIVER_RESOURCES])
+    gpus = {"GPU": workers["gpus"]} if workers["gpus"] else {}
+    return tune.PlacementGroupFactory([{"CPU": workers["cpus"]} | gpus])
 
 
 def _be_quiet() -> None:
@@ -225,16 +257,8 @@ def _be_quiet() -> None:
         logging.getLogger(name).setLevel(logging.CRITICAL)
 
 
-def _result(report: dict[str, float]) -> dict[str, Any]:
-    """The report twice: flat for the scheduler, and whole, because Tune mixes its own figures into the flat one."""
-    return report | {REPORT: report}
-
-
 def _reason(trial: Trial) -> str:
     with contextlib.suppress(OSError, pickle.PickleError, TypeError, AttributeError):
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-        error = getattr(error, "cause", None) or error
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        if lines:
-            return lines[-1]
-    return "the trial's driver ended without a word"
+        return one_line(getattr(error, "cause", None) or error)
+    return "it ended without a word"

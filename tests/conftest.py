@@ -6,6 +6,7 @@ import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,12 +15,16 @@ from typing import Any
 import pytest
 import torch
 
+from cluster.connect import connected
 from model.data.corpus import Corpus
 from model.data.demo.build import make_demo
 from model.prepare import prepare
 from model.recipe import Recipe
 from model.recipe_files import named_recipe, with_values
+from study.runner import Work
 
+HERE = Path(__file__).parent
+STUB = Work("stub_training:train", "stub_training:prepare")
 MINIATURE = {
     "data.batch_seconds": 12.0,
     "data.buckets": 2,
@@ -66,6 +71,21 @@ def make_recipe(corpus: Corpus) -> Callable[..., Recipe]:
 @pytest.fixture
 def run_folder(tmp_path: Path) -> Path:
     return tmp_path / "run"
+
+
+@pytest.fixture(scope="session")
+def stub() -> Work:
+    """The stand-in for training, importable here and, through PYTHONPATH, in every process that is started."""
+    sys.path.insert(0, str(HERE))
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return STUB
+
+
+@pytest.fixture(scope="session")
+def ray_here(stub: Work) -> Iterator[None]:
+    """An embedded Ray that lives as long as the tests."""
+    with connected(cpus=2):
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -132,6 +132,11 @@ class TrainingSet:
         sampler.set_epoch(epoch)
         return [[cut.id for cut in batch] for batch in sampler]
 
+    def longest(self) -> list[str]:
+        """The longest utterances, as many as a batch may hold: a global batch that any epoch may have."""
+        ordered = sorted(((cut.duration, cut.id) for cut in self.cuts), reverse=True)
+        return [one for _, one in ordered[: max(1, int(self.data.batch_seconds / ordered[0][0]))]]
+
     def share(self, batch: list[str], rank: int, world: int, parts: int, seed: int) -> list[Batch]:
         """One worker's share of a global batch, in `parts` for gradient accumulation.
 

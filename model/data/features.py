@@ -30,8 +30,9 @@ FRAMES, INDEX = "frames.npy", "index.json"
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Features by utterance id."""
+    """Features by utterance id, of one set."""
 
+    set_name: str
     frames: np.ndarray
     index: dict[str, tuple[int, int]]
 
@@ -57,7 +58,7 @@ def feature_store(corpus: Corpus, set_name: str, speed: float = 1.0) -> FeatureS
     if not (place / INDEX).is_file():
         _compute(cuts_at_speed(corpus, set_name, speed), place)
     index = {key: (first, count) for key, first, count in json.loads((place / INDEX).read_text())}
-    return FeatureStore(np.load(place / FRAMES, mmap_mode="r"), index)
+    return FeatureStore(set_name, np.load(place / FRAMES, mmap_mode="r"), index)
 
 
 def _cache_folder(corpus: Corpus) -> Path:

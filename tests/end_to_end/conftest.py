@@ -1,37 +1,15 @@
-"""One Ray for all tests of this room, and study files whose training is a stub."""
+"""Study files whose training is a stub."""
 
 from __future__ import annotations
 
-import os
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from cluster.connect import connected
 from model.data.corpus import Corpus
-from study.runner import Work
-
-HERE = Path(__file__).parent
-STUB = Work("stub_training:train", "stub_training:prepare")
-
-
-@pytest.fixture(scope="session")
-def stub() -> Work:
-    """The stand-in for training, importable here and, through PYTHONPATH, in every process that is started."""
-    sys.path.insert(0, str(HERE))
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return STUB
-
-
-@pytest.fixture(scope="session")
-def ray_here(stub: Work) -> Iterator[None]:
-    """An embedded Ray that lives as long as the tests."""
-    with connected(cpus=2):
-        yield
 
 
 @pytest.fixture

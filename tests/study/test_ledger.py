@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 import os
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from model.errors import UserError
 from model.recipe import Recipe
 from model.recipe_files import named_recipe, read_recipe, with_values
+from model.strict import read_yaml, to_yaml
 from study.ledger import Ledger
-from study.manifest import manifest
+from study.same_study import _hash_as_written as hash_as_written
 from study.study_file import StudyFile
 from study.trial_record import State
 
@@ -109,32 +113,6 @@ def test_a_trial_that_goes_on_keeps_its_epochs_and_has_none_twice(ledger: Ledger
     ]
 
 
-def test_a_torn_last_line_is_left_out_and_cut_off_at_the_next_event(ledger: Ledger) -> None:
-    start(ledger, 0)
-    events = ledger.folder / "events.jsonl"
-    whole = events.read_bytes()
-    events.write_bytes(whole + b'{"time": 1, "kind": "trial_en')
-    assert ledger.trials()[0].state is State.RUNNING
-    ledger.trial_ended(0, State.COMPLETE)
-    assert ledger.trials()[0].state is State.COMPLETE
-    assert events.read_bytes().startswith(whole)
-    assert all(json.loads(line) for line in events.read_text().splitlines())
-
-
-def test_a_first_line_that_was_torn_leaves_an_empty_ledger(ledger: Ledger) -> None:
-    (ledger.folder / "events.jsonl").write_bytes(b'{"time"')
-    assert ledger.trials() == {}
-    start(ledger, 0)
-    assert list(ledger.trials()) == [0]
-
-
-def test_a_damaged_line_in_the_middle_is_named(ledger: Ledger) -> None:
-    start(ledger, 0)
-    (ledger.folder / "events.jsonl").write_bytes(b'{"kind": "x"}\n{"ki\n{"kind": "y"}\n')
-    with pytest.raises(UserError, match=r"events.jsonl: line 2 is damaged; restore the file or remove the line"):
-        ledger.trials()
-
-
 def test_every_event_is_on_the_disk_when_append_returns(tmp_path: Path) -> None:
     """A process that dies by SIGKILL right behind an append loses nothing."""
     opened(tmp_path / "s")
@@ -156,57 +134,6 @@ def test_a_study_opened_again_keeps_its_trials_and_its_first_manifest(tmp_path: 
     assert list(again.trials()) == [0]
     assert again.manifest == {"python": "3"}
     assert Ledger.open(tmp_path / "s").base_recipe == TINY
-
-
-@pytest.mark.parametrize(
-    "changes",
-    [
-        {"trials": 99},
-        {"workers": {"count": 4}},
-        {"tracking": "http://elsewhere"},
-        {"storage": "elsewhere"},
-        {"early_stopping": {"rule": "none"}},
-        {"search": CONTENT["search"] | {"sampler": "random", "seed": 5}},  # type: ignore[operator]
-    ],
-)
-def test_budget_workers_tracking_and_sampler_may_change(
-    tmp_path: Path, ledger: Ledger, changes: dict[str, Any]
-) -> None:
-    opened(tmp_path / "s", **changes)
-    assert Ledger.open(tmp_path / "s").study == study(**changes)
-
-
-@pytest.mark.parametrize(
-    ("changes", "recipe", "words"),
-    [
-        (
-            {"search": {"ctc_weight": {"uniform": [0.1, 0.5]}, "auxiliary": {"count": [0, 2]}}},
-            {},
-            "another search space (ctc_weight.uniform was [0.1, 0.6], is [0.1, 0.5])",
-        ),
-        (
-            {"search": {"ctc_weight": {"uniform": [0.1, 0.6]}}},
-            {},
-            'another search space (auxiliary was {"count": [0, 2], "final_weight": [0.3, 0.9]}, is null)',
-        ),
-        ({"objective": {"metric": "dev/cer"}}, {}, 'another objective (metric was "dev/wer", is "dev/cer")'),
-        ({}, {"training.epochs": 5}, "another base recipe (training.epochs was 6, is 5)"),
-        ({}, {"data.fingerprint": "xyz"}, 'another corpus (fingerprint was "abc", is "xyz")'),
-    ],
-)
-def test_a_name_in_use_with_another_study_is_refused_with_what_changed(
-    tmp_path: Path, ledger: Ledger, changes: dict[str, Any], recipe: dict[str, Any], words: str
-) -> None:
-    before = (tmp_path / "s" / "study.yaml").read_text()
-    with pytest.raises(UserError) as error:
-        opened(tmp_path / "s", with_values(TINY, recipe), **changes)
-    assert words in str(error.value)
-    assert str(error.value).endswith("give the new study another name, or put the old value back")
-    assert (tmp_path / "s" / "study.yaml").read_text() == before
-
-
-def test_a_corpus_that_moved_is_the_same_corpus(tmp_path: Path, ledger: Ledger) -> None:
-    opened(tmp_path / "s", with_values(TINY, {"data.corpus": "/moved"}), corpus="/moved")
 
 
 def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
@@ -233,9 +160,85 @@ def test_a_study_that_crashed_while_it_was_made_is_made_again(tmp_path: Path) ->
     assert opened(tmp_path / "s").trials() == {}
 
 
-def test_the_manifest_says_what_ran_where() -> None:
-    about = manifest()
-    assert about["packages"].keys() >= {"ray", "torch", "optuna", "mlflow"}
-    assert about["hardware"]["cpus"] == os.cpu_count()
-    assert manifest()["id"] != about["id"]
-    assert json.loads(json.dumps(about)) == about
+def test_a_recipe_file_that_an_older_version_wrote_is_still_the_one_that_was_tried(ledger: Ledger) -> None:
+    """A key that came later has its default, and changes the hash of the recipe that is read."""
+    path = ledger.trial_folder(0) / "recipe.yaml"
+    old = read_yaml_of(TINY)
+    del old["loss"]["inter_ctc"], old["training"]["freeze"]
+    start(ledger, 0)
+    path.write_text(yaml.safe_dump(old))
+    recorded = hash_without(TINY, ("loss", "inter_ctc"), ("training", "freeze"))
+    assert recorded != TINY.hash
+    assert ledger.recipe_of(replace(ledger.trials()[0], recipe_hash=recorded)) == TINY
+    old["training"]["epochs"] = 99
+    path.write_text(yaml.safe_dump(old))
+    with pytest.raises(UserError, match=rf"trial 0 ran {recorded}; the file was changed after the trial: restore it"):
+        ledger.recipe_of(replace(ledger.trials()[0], recipe_hash=recorded))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"init_from": "/weights"},
+        {"init_from": "/weights", "init_fingerprint": "abc"},
+        {"tokenizer.file": "/pieces", "tokenizer.fingerprint": "abc"},
+        {"optimiser.learning_rate": 1e-5, "loss.ctc_weight": 1 / 3},
+    ],
+)
+def test_a_recipes_file_has_the_recipes_hash(tmp_path: Path, values: dict[str, Any]) -> None:
+    recipe = with_values(TINY, values)
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    assert hash_as_written(tmp_path / "recipe.yaml") == recipe.hash
+
+
+def test_a_study_of_an_older_version_opens_with_the_defaults_of_newer_keys(tmp_path: Path, ledger: Ledger) -> None:
+    base, file = (read_yaml(ledger.folder / name) for name in ("base_recipe.yaml", "study.yaml"))
+    del base["loss"]["inter_ctc"], base["training"]["freeze"], file["failures"], file["search"]["repeat_seed"]
+    (ledger.folder / "base_recipe.yaml").write_text(yaml.safe_dump(base))
+    (ledger.folder / "study.yaml").write_text(yaml.safe_dump(file))
+    assert (opened(tmp_path / "s").study, opened(tmp_path / "s").base_recipe) == (study(), TINY)
+
+
+def test_a_key_that_is_no_more_names_the_version_that_knew_it(tmp_path: Path, ledger: Ledger) -> None:
+    about = {"packages": {"decred-study": "0.0.9"}, "git": {"commit": "1234567890abcdef"}}
+    (ledger.folder / "manifest.json").write_text(json.dumps(about))
+    content = read_yaml(ledger.folder / "base_recipe.yaml")
+    (ledger.folder / "base_recipe.yaml").write_text(yaml.safe_dump(content | {"magic": 1}))
+    with pytest.raises(
+        UserError,
+        match=r"base_recipe.yaml: unknown key 'magic'; .*; the study was begun with decred-study 0.0.9 at commit "
+        "1234567890ab: use that one, or start under another name",
+    ):
+        Ledger.open(tmp_path / "s")
+
+
+def test_nothing_is_written_once_the_guard_objects(tmp_path: Path) -> None:
+    lost: list[bool] = []
+
+    def guard() -> None:
+        if lost:
+            raise UserError("taken over")
+
+    ledger = Ledger.create_or_open(tmp_path / "s", study(), TINY, {}, guard)
+    start(ledger, 0)
+    before = (ledger.folder / "events.jsonl").read_bytes()
+    lost.append(True)
+    for write in (lambda: ledger.trial_epoch(0, 1, {}), lambda: start(ledger, 1)):
+        with pytest.raises(UserError, match="taken over"):
+            write()
+    assert (ledger.folder / "events.jsonl").read_bytes() == before
+    assert not ledger.trial_folder(1).exists()
+
+
+def read_yaml_of(recipe: Recipe) -> dict[str, Any]:
+    return yaml.safe_load(to_yaml(recipe))
+
+
+def hash_without(recipe: Recipe, *keys: tuple[str, str]) -> str:
+    """The hash that a version without these keys gave."""
+    content = recipe.model_dump(mode="json")
+    del content["name"], content["data"]["corpus"]
+    for parent, key in keys:
+        del content[parent][key]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from model.data.corpus import Corpus
 from model.errors import UserError
 from model.recipe_files import with_values
 from study.checks import admitted
+from study.lease import held
 from study.ledger import Ledger
-from study.lock import locked
 from study.runner import Work, run_study, with_trials
 from study.study_file import StudyFile, base_recipe, read_study, study_folder
 
@@ -117,23 +115,10 @@ def test_a_second_run_in_the_same_folder_is_told_who_runs_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = study_file(tmp_path, corpus=str(corpus.folder))
-    with locked(study_folder(read_study(path))):
+    with held(study_folder(read_study(path))):
         with pytest.raises(UserError, match=rf"is being run by process {os.getpid()} on .*; wait until it ends"):
             run_study(path)
-        assert sorted(each.name for each in (tmp_path / "studies" / "probe").iterdir()) == ["lock"]
-
-
-def test_the_lock_ends_with_the_process_that_was_killed(tmp_path: Path) -> None:
-    holds = "import sys, time; from pathlib import Path; from study.lock import locked\n"
-    holds += "with locked(Path(sys.argv[1])): print('held', flush=True); time.sleep(60)"
-    with subprocess.Popen([sys.executable, "-c", holds, str(tmp_path)], stdout=subprocess.PIPE, text=True) as holder:
-        assert holder.stdout is not None
-        assert holder.stdout.readline() == "held\n"
-        with pytest.raises(UserError, match=f"process {holder.pid} on"), locked(tmp_path):
-            pass
-        holder.kill()
-    with locked(tmp_path):
-        pass
+        assert sorted(each.name for each in (tmp_path / "studies" / "probe").iterdir()) == ["lease.json", "lock"]
 
 
 def test_a_cluster_that_does_not_answer_is_one_quick_line_and_no_study_is_made(

@@ -15,7 +15,8 @@ from model.errors import UserError
 from model.recipe import Recipe
 from model.recipe_files import named_recipe, with_values
 from study.baselines import baseline
-from study.space import Point, Space, shares_of, weights_of
+from study.classifiers import shares_of, weights_of
+from study.space import Point, Space
 from study.study_file import Search
 
 TINY = named_recipe("tiny", "speech")  # four decoder layers

@@ -1,4 +1,4 @@
-"""The rules by which trials are stopped and told, without a cluster."""
+"""How Tune's events become what happened to a trial, without a cluster."""
 
 from __future__ import annotations
 
@@ -7,88 +7,153 @@ import pickle
 from types import SimpleNamespace
 from typing import Any
 
+import pytest
 from ray.tune.schedulers import TrialScheduler
+from ray.tune.search import Searcher
 
-from study.tune_adapter import EarlyStopping, Rule, _Searcher, _Teller
+from study.failures import Failure, Kind
+from study.stopping import Never, Verdict
+from study.trial import BROKE, REPORT
+from study.tune_adapter import Scheduler, _Guard, _Searcher, _Stop, _Teller
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
-def rule(**changes: Any) -> Rule:
-    return Rule(**({"metric": "dev/wer", "mode": "min", "grace_epochs": 1, "reduction": 2} | changes))
+class Heard:
+    """Writes down what it is told."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[Any, ...]] = []
+        self.stop = False
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *given: self.told.append((name, *given))
+
+    def stopping(self) -> bool:
+        return self.stop
+
+
+class Fixed:
+    """A rule that says the same of every trial."""
+
+    def __init__(self, verdict: Verdict) -> None:
+        self._verdict = verdict
+
+    def verdict(self, number: int, epoch: int, value: float, *, spared: bool, last: bool) -> Verdict:
+        return self._verdict
 
 
 def trial(number: int, baseline: str | None = None) -> Any:
     return SimpleNamespace(trial_id=f"tune-{number}", config={"number": number, "baseline": baseline})
 
 
-def result(epoch: int, wer: float, **more: float) -> dict[str, float]:
-    return {"epoch": epoch, "dev/wer": wer, **more}
+def result(epoch: int, wer: float, **more: float) -> dict[str, Any]:
+    metrics = {"epoch": epoch, "dev/wer": wer, **more}
+    return metrics | {REPORT: metrics}
 
 
-def test_a_trial_behind_its_rung_is_stopped_and_why_is_kept() -> None:
-    asha = EarlyStopping(rule())
-    assert asha.on_trial_result(None, trial(0), result(1, 20.0)) == CONTINUE
-    assert asha.on_trial_result(None, trial(1), result(1, 80.0)) == STOP
-    assert asha.decided == {1: ("pruned", "dev/wer 80 at epoch 1 is behind its rung")}
-
-
-def test_a_baseline_is_never_stopped_but_others_are_compared_with_it() -> None:
-    asha = EarlyStopping(rule())
-    assert asha.on_trial_result(None, trial(0, "ed"), result(1, 20.0)) == CONTINUE
-    assert asha.on_trial_result(None, trial(1, "decred-paper"), result(1, 90.0)) == CONTINUE
-    assert asha.on_trial_result(None, trial(2), result(1, 80.0)) == STOP
-
-
-def test_a_finishing_trial_is_not_stopped_on_the_last_line() -> None:
-    asha = EarlyStopping(rule())
-    asha.on_trial_result(None, trial(0), result(4, 20.0))
-    assert asha.on_trial_result(None, trial(1), result(4, 80.0, finished=1.0)) == CONTINUE
-
-
-def test_an_objective_that_is_no_number_ends_the_trial_as_failed() -> None:
-    asha = EarlyStopping(rule())
-    assert asha.on_trial_result(None, trial(0, "ed"), result(3, math.nan)) == STOP
-    assert asha.decided == {0: ("failed", "dev/wer is nan at epoch 3")}
-
-
-def test_without_a_rule_nothing_is_stopped() -> None:
-    free = EarlyStopping(rule(grace_epochs=None))
-    for number, wer in enumerate([10.0, 99.0, 100.0]):
-        assert all(free.on_trial_result(None, trial(number), result(epoch, wer)) == CONTINUE for epoch in range(1, 99))
-
-
-def test_rungs_remember_the_trials_of_earlier_sessions() -> None:
-    asha = EarlyStopping(rule(seen={0: {1: 20.0, 2: 15.0}, 1: {1: 30.0}}))
-    assert asha.on_trial_result(None, trial(2), result(1, 80.0)) == STOP
-    assert asha.on_trial_result(None, trial(0), result(3, 99.0)) == CONTINUE, (
-        "a trial that goes on met its rungs before"
-    )
-
-
-class Heard:
-    def __init__(self) -> None:
-        self.ends: list[tuple[int, str, str | None]] = []
-
-    def epoch(self, number: int, metrics: dict[str, float]) -> None: ...
-
-    def ended(self, number: int, state: str, reason: str | None, metrics: dict[str, float]) -> None:
-        self.ends.append((number, state, reason))
+def run(rule: Any, *results: dict[str, Any], heard: Heard | None = None) -> Heard:
+    """One trial from its results to its end, as Tune would have it."""
+    heard = heard or Heard()
+    scheduler = Scheduler(rule, "dev/wer")
+    teller = _Teller(heard, scheduler, _Guard(heard))
+    for each in results:
+        decision = scheduler.on_trial_result(None, trial(0), each)
+        teller.on_trial_result(1, [], trial(0), each)
+        if decision == STOP:
+            break
+    teller.on_trial_complete(1, [], trial(0))
+    return heard
 
 
 def test_only_a_trial_that_said_finished_is_complete() -> None:
+    last = result(4, 20.0, finished=1.0)
+    assert run(Never(), result(3, 30.0), last).told[-1] == ("complete", 0, last[REPORT])
+    words = "training ended after epoch 3 without final figures"
+    assert run(Never(), result(3, 30.0)).told[-1] == ("broke", 0, Failure(Kind.ERROR, words))
+
+
+def test_a_pruned_trial_is_told_with_its_rung() -> None:
+    told = run(Fixed(Verdict.PRUNE), result(2, 80.0), result(3, 1.0)).told
+    assert told[-1] == ("pruned", 0, "dev/wer 80 at epoch 2 is behind its rung")
+
+
+def test_a_paused_trial_is_told_with_its_epoch() -> None:
+    told = run(Fixed(Verdict.PAUSE), result(2, 80.0)).told
+    assert told[-1] == ("paused", 0, 2, "dev/wer 80 at epoch 2 waits at its rung")
+
+
+def test_an_objective_that_is_no_number_ends_the_trial_at_once() -> None:
+    told = run(Never(), result(3, math.nan), result(4, 1.0)).told
+    assert told[-1] == ("broke", 0, Failure(Kind.NON_FINITE, "dev/wer is nan at epoch 3"))
+
+
+def test_what_broke_a_trial_is_told_and_not_that_it_ended() -> None:
+    told = run(Never(), result(1, 30.0), {"done": True, BROKE: ("lost", "worker 1 of 2 was lost")}).told
+    assert told[-1] == ("broke", 0, Failure(Kind.LOST, "worker 1 of 2 was lost"))
+
+
+def test_a_heartbeat_is_no_epoch() -> None:
+    assert run(Fixed(Verdict.PRUNE), {}, {}, result(1, 5.0)).told[0][0] == "epoch"
+
+
+def test_a_trial_that_is_stopped_with_the_study_has_no_end() -> None:
     heard = Heard()
-    teller = _Teller(heard, EarlyStopping(rule()))
-    teller.on_trial_result(1, [], trial(0), {"report": result(4, 20.0, finished=1.0)})
-    teller.on_trial_complete(1, [], trial(0))
-    teller.on_trial_result(1, [], trial(1), {"report": result(2, 20.0)})
-    teller.on_trial_complete(1, [], trial(1))
-    assert heard.ends == [
-        (0, "complete", None),
-        (1, "failed", "training ended after epoch 2 without final figures"),
-    ]
+    heard.stop = True
+    assert [name for name, *_ in run(Never(), result(1, 30.0), heard=heard).told] == ["epoch"]
+
+
+def test_a_driver_that_died_is_a_lost_trial() -> None:
+    heard = Heard()
+    teller = _Teller(heard, Scheduler(Never(), "dev/wer"), _Guard(heard))
+    teller.on_trial_error(1, [], trial(3))
+    assert heard.told == [("broke", 3, Failure(Kind.LOST, "the trial's driver was lost (it ended without a word)"))]
+
+
+class Broken(Heard):
+    def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        raise OSError(28, "No space left on device")
+
+
+def test_an_error_of_the_records_stops_the_study_and_is_kept_for_its_end() -> None:
+    heard = Broken()
+    guard = _Guard(heard)
+    teller = _Teller(heard, Scheduler(Never(), "dev/wer"), guard)
+    teller.on_trial_result(1, [], trial(0), result(1, 30.0))
+    assert _Stop(guard).stop_all()
+    assert isinstance(guard.error, OSError)
+
+
+class Given:
+    """A source that gives what it was made with."""
+
+    def __init__(self, *configs: dict[str, Any] | None, done: bool = False) -> None:
+        self._configs, self._done = list(configs), done
+
+    def next(self) -> dict[str, Any] | None:
+        return self._configs.pop(0) if self._configs else None
+
+    def done(self) -> bool:
+        return self._done
+
+
+@pytest.mark.parametrize(("done", "after"), [(True, Searcher.FINISHED), (False, None)])
+def test_the_searcher_waits_until_the_source_is_done(done: bool, after: Any) -> None:
+    searcher = _Searcher(Given({"number": 0}, done=done), _Guard(Heard()))
+    assert searcher.suggest("a") == {"number": 0}
+    assert searcher.suggest("b") == after
+
+
+def test_a_study_that_is_stopping_starts_nothing() -> None:
+    heard = Heard()
+    heard.stop = True
+    assert _Searcher(Given({"number": 0}), _Guard(heard)).suggest("a") == Searcher.FINISHED
 
 
 def test_what_is_handed_to_tune_survives_its_snapshots() -> None:
-    pickle.dumps(_Teller(Heard(), EarlyStopping(rule())))
-    pickle.dumps(_Searcher(lambda: None))
+    heard = Heard()
+    guard = _Guard(heard)
+    for each in (_Teller(heard, Scheduler(Never(), "m"), guard), _Searcher(Given(), guard), _Stop(guard)):
+        pickle.dumps(each)

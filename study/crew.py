@@ -1,0 +1,201 @@
+"""The workers of a trial as its driver sees them: a recipe goes in, reports and one end come out.
+
+`Crew` keeps the conversation; where the workers are, and how words reach them, is for `InProcess` (one worker, a
+thread of the driver's own process) and `study.group.Group` (standing processes under Ray Train).
+"""
+
+from __future__ import annotations
+
+import queue
+import re
+import threading
+import time
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any
+
+from study.failures import Failure, Kind
+from study.worker import DriverGoneError, Message, one_line, serve
+
+# A rank whose peer died or broke only sees its connection close; the peer's own words are the ones worth reading.
+_ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
+GATHER_SECONDS = 1.0  # for the other workers' words, when the first one broke
+STOP_SECONDS = 5.0  # for workers to leave a training that was stopped
+
+
+@dataclass(frozen=True)
+class Report:
+    """An epoch's metrics; the workers wait for `answer`."""
+
+    metrics: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Done:
+    """Training ended well."""
+
+
+class Crew(ABC):
+    """`count` workers that train one recipe after the other. Not for several threads."""
+
+    placement_group: str | None = None  # of Ray's, which holds the workers' resources even when the driver is gone
+
+    def __init__(self, count: int) -> None:
+        self.count = count
+        self.usable = True  # whether it can take another recipe
+        self._hash = ""
+        self._words: dict[int, Message] = {}  # rank -> what it said last, when it waits or has ended
+        self._busy = False
+
+    @abstractmethod
+    def _send(self, rank: int, message: Message) -> None:
+        """Nothing happens where the worker is gone; `_hear` tells."""
+
+    @abstractmethod
+    def _hear(self, seconds: float) -> tuple[int, Message] | Failure | None:
+        """The next words of any worker within `seconds`, or that one is gone."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Let all workers go."""
+
+    def begin(self, task: Message) -> None:
+        """Have all workers train `task`: recipe (JSON), recipe_hash, folder."""
+        self._hash, self._words, self._busy = task["recipe_hash"], {}, True
+        self._tell_all({"kind": "task", **task})
+
+    def next(self, seconds: float) -> Report | Done | Failure | None:
+        """What happened next, within `seconds`; None while the workers are at work."""
+        deadline = time.monotonic() + seconds
+        while (left := deadline - time.monotonic()) > 0:
+            heard = self._hear(left)
+            if isinstance(heard, Failure):
+                return self._broken(heard)
+            if heard is None:
+                return None
+            rank, message = heard
+            if message["kind"] == "runs":
+                if message["recipe_hash"] != self._hash:
+                    return self._broken(_other_recipe(rank, message["recipe_hash"], self._hash))
+                continue
+            self._words[rank] = message
+            if message["kind"] == "broke":
+                return self._broken(None)
+            if len(self._words) == self.count:
+                return self._all_said()
+        return None
+
+    def answer(self, go_on: bool) -> None:
+        """Answer a report."""
+        self._words = {}
+        self._tell_all({"kind": "answer", "go_on": go_on})
+
+    def stop(self) -> None:
+        """Leave the recipe at the report that waits for an answer; a crew that is busy elsewhere is of no more use."""
+        if not self._busy:
+            return
+        if len(self._words) == self.count:
+            self.answer(go_on=False)
+            if isinstance(self.next(STOP_SECONDS), Done):
+                return
+        self.usable = self._busy = False
+
+    def _all_said(self) -> Report | Done | Failure:
+        kinds = {message["kind"] for message in self._words.values()}
+        if kinds == {"report"}:
+            return Report(self._words[0]["metrics"])
+        if kinds == {"done"}:
+            self._busy = False
+            return Done()
+        return self._broken(Failure(Kind.ERROR, "the workers are not at the same place: some ended, some report"))
+
+    def _broken(self, failure: Failure | None) -> Failure:
+        """The root of what went wrong, once every worker had time to speak."""
+        deadline = time.monotonic() + GATHER_SECONDS
+        while failure is None and len(self._broke()) < self.count and (left := deadline - time.monotonic()) > 0:
+            heard = self._hear(left)
+            if isinstance(heard, Failure):
+                failure = heard
+            elif heard is not None:
+                self._words[heard[0]] = heard[1]
+        broke = self._broke()
+        self.usable = failure is None and len(broke) == self.count and all(message["clean"] for message in broke)
+        self._busy = False
+        own = [message for message in broke if not _ECHO.search(message["reason"])]
+        if own:
+            return Failure(Kind(own[0]["failure"]), own[0]["reason"])
+        return failure or Failure(Kind.LOST, broke[0]["reason"])
+
+    def _broke(self) -> list[Message]:
+        return [self._words[rank] for rank in sorted(self._words) if self._words[rank]["kind"] == "broke"]
+
+    def _tell_all(self, message: Message) -> None:
+        for rank in range(self.count):
+            self._send(rank, message)
+
+
+def _other_recipe(rank: int, runs: str, sampled: str) -> Failure:
+    return Failure(
+        Kind.ERROR,
+        f"worker {rank} has recipe {runs}, but {sampled} was sampled: its machine has another version of the code",
+    )
+
+
+class _Ends:
+    """The worker's end of a line within one process."""
+
+    def __init__(self) -> None:
+        self.to_worker: queue.Queue[Message | None] = queue.Queue()
+        self.to_driver: queue.Queue[Message] = queue.Queue()
+
+    def send(self, message: Message) -> None:
+        self.to_driver.put(message)
+
+    def receive(self) -> Message:
+        message = self.to_worker.get()
+        if message is None:
+            raise DriverGoneError
+        return message
+
+
+class InProcess(Crew):
+    """One worker, without Ray Train and without a process group."""
+
+    def __init__(self, train: str, cpus: float) -> None:
+        super().__init__(1)
+        self._ends = _Ends()
+        threading.Thread(target=_serve_alone, args=(self._ends, train, cpus), daemon=True).start()
+
+    def _send(self, rank: int, message: Message) -> None:
+        self._ends.to_worker.put(message)
+
+    def _hear(self, seconds: float) -> tuple[int, Message] | Failure | None:
+        try:
+            return 0, self._ends.to_driver.get(timeout=seconds)
+        except queue.Empty:
+            return None
+
+    def close(self) -> None:
+        """The thread ends at its next word; a training that is under way ends with the process."""
+        self._ends.to_worker.put(None)
+
+
+def _serve_alone(ends: _Ends, train: str, cpus: float) -> None:
+    try:
+        import torch
+
+        torch.set_num_threads(max(1, int(cpus)))  # this thread's own number
+        serve(ends, 0, train)
+    except BaseException as error:  # nobody else would hear of it
+        ends.send({"kind": "broke", "failure": Kind.ERROR.value, "reason": one_line(error), "clean": False})
+        raise
+
+
+def crew_of(constants: dict[str, Any]) -> Crew:
+    """The crew that a study's `workers` ask for."""
+    workers = constants["workers"]
+    if workers["count"] == 1:
+        return InProcess(constants["train"], workers["cpus"])
+    from study.group import Group  # Ray Train takes a second to import
+
+    return Group(constants)

@@ -1,0 +1,165 @@
+"""One worker in the driver's process and a standing group under Ray Train keep the same contract."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import ray
+import stub_training
+
+from model.recipe import Recipe
+from model.recipe_files import named_recipe, with_values
+from study.crew import Crew, Done, InProcess, Report
+from study.failures import Failure, Kind
+
+START_SECONDS = 90.0  # of a group, on a busy machine
+CREWS = {"in process": 1, "group of two": 2}
+
+
+def recipe(seed: int = stub_training.WELL, **more: Any) -> Recipe:
+    return with_values(named_recipe("tiny", "/speech"), {"training.epochs": 3, "training.seed": seed} | more)
+
+
+@pytest.fixture(scope="module", params=CREWS)
+def crews(request: pytest.FixtureRequest, ray_here: None, tmp_path_factory: Any) -> Iterator[Callable[[], Crew]]:
+    """A crew that is used from test to test, as from trial to trial, and made anew when it is of no more use."""
+    count, made = CREWS[request.param], []
+    constants = {
+        "train": "stub_training:train",
+        "workers": {"count": count, "cpus": 1, "gpus": 0},
+        "train_storage": str(tmp_path_factory.mktemp("train")),
+    }
+
+    def crew() -> Crew:
+        if not made or not made[-1].usable:
+            if made:
+                made[-1].close()
+            made.append(_Driver(constants) if count > 1 else InProcess("stub_training:train", 1))
+        return made[-1]
+
+    yield crew
+    made[-1].close()
+
+
+class _Driver:
+    """A group in an actor, as Tune's driver is one; it is spoken to as if it were here."""
+
+    def __init__(self, constants: dict[str, Any]) -> None:
+        self._actor = ray.remote(num_cpus=0)(_Holder).remote(constants)
+
+    def __getattr__(self, name: str) -> Any:
+        if name in ("usable", "count", "placement_group"):
+            return ray.get(self._actor.read.remote(name))
+        return lambda *given, **named: ray.get(self._actor.call.remote(name, given, named))
+
+
+class _Holder:
+    def __init__(self, constants: dict[str, Any]) -> None:
+        from study.crew import crew_of
+
+        self._crew = crew_of(constants)
+
+    def read(self, name: str) -> Any:
+        return getattr(self._crew, name)
+
+    def call(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
+        return getattr(self._crew, name)(*given, **named)
+
+
+def begin(crew: Crew, folder: Path, of: Recipe, **wrong: str) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    crew.begin({"recipe": of.model_dump_json(), "recipe_hash": of.hash, "folder": str(folder)} | wrong)
+
+
+def rest(crew: Crew) -> list[Any]:
+    """Everything until the recipe's end, every report answered."""
+    told: list[Any] = []
+    while not told or isinstance(told[-1], Report):
+        if told:
+            crew.answer(go_on=True)
+        happened = crew.next(START_SECONDS)
+        assert happened is not None, f"nothing came after {told}"
+        told.append(happened)
+    return told
+
+
+def epochs(told: list[Any]) -> list[float]:
+    return [one.metrics["epoch"] for one in told if isinstance(one, Report)]
+
+
+def test_recipe_after_recipe_is_trained_by_the_same_workers(crews: Callable[[], Crew], tmp_path: Path) -> None:
+    for name in ("first", "second"):
+        crew = crews()
+        begin(crew, tmp_path / name, recipe())
+        told = rest(crew)
+        assert epochs(told) == [1, 2, 3]
+        assert isinstance(told[-1], Done)
+        assert told[0].metrics["ranks"] == crew.count
+        assert crew.usable
+
+
+def test_a_trial_that_is_stopped_at_a_report_leaves_its_workers_ready(
+    crews: Callable[[], Crew], tmp_path: Path
+) -> None:
+    crew = crews()
+    begin(crew, tmp_path / "stopped", recipe())
+    assert isinstance(crew.next(START_SECONDS), Report)
+    crew.stop()
+    assert crew.usable
+    begin(crew, tmp_path / "stopped", recipe())
+    assert epochs(rest(crew)) == [2, 3], "it did not go on where it was stopped"
+
+
+def test_a_loss_that_is_no_number_fails_the_trial_and_keeps_the_workers(
+    crews: Callable[[], Crew], tmp_path: Path
+) -> None:
+    crew = crews()
+    begin(crew, tmp_path, recipe(stub_training.NON_FINITE))
+    assert rest(crew)[-1] == Failure(Kind.NON_FINITE, "NonFiniteLossError: loss is nan at step 7")
+    assert crew.usable
+    assert "loss is nan at step 7" in (tmp_path / "error-0.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("seed", "failure"),
+    [
+        (stub_training.RAISES, Failure(Kind.ERROR, "ValueError: of two lines")),
+        (stub_training.DISK_FULL, Failure(Kind.DISK_FULL, "OSError: [Errno 28] No space left on device")),
+    ],
+)
+def test_an_error_in_training_is_told_in_one_line(
+    seed: int, failure: Failure, crews: Callable[[], Crew], tmp_path: Path
+) -> None:
+    crew = crews()
+    begin(crew, tmp_path, recipe(seed))
+    assert rest(crew)[-1] == failure
+    assert not crew.usable
+
+
+def test_workers_that_got_another_recipe_than_was_sampled_are_found_out(
+    crews: Callable[[], Crew], tmp_path: Path
+) -> None:
+    crew, sampled = crews(), recipe(**{"optimiser.learning_rate": 0.5})
+    begin(crew, tmp_path, recipe(), recipe_hash=sampled.hash)
+    failure = rest(crew)[-1]
+    assert failure.kind is Kind.ERROR
+    assert f"has recipe {recipe().hash}, but {sampled.hash} was sampled" in failure.reason
+    assert not crew.usable
+
+
+def test_a_worker_that_is_killed_is_lost_and_its_trial_goes_on_with_others(
+    crews: Callable[[], Crew], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crew = crews()
+    if crew.count == 1:
+        pytest.skip("a worker in the driver's process dies with it, which the study sees")
+    begin(crew, tmp_path, recipe(stub_training.DIES_ONCE))
+    failure = rest(crew)[-1]
+    assert failure.kind is Kind.LOST
+    assert "worker 0 of 2 was lost" in failure.reason
+    crew = crews()
+    begin(crew, tmp_path, recipe(stub_training.DIES_ONCE))
+    assert epochs(rest(crew)) == [2, 3]

@@ -1,0 +1,294 @@
+"""One driver at a time, with real processes; another machine is a process that says it is on one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from model.errors import UserError
+from study import lease as lease_module
+from study.lease import LEASE_SECONDS, Lease, held, refuse_if_running
+from study.lease_file import LEASE, Machine, lease_holder
+
+ROOT = Path(__file__).parents[2]
+AWAY = Machine("away", "boot-of-away")
+EVERY = 0.1
+HOLDS = """
+import sys
+from pathlib import Path
+from study.lease import held
+from study.lease_file import Machine
+folder, host = Path(sys.argv[1]), sys.argv[2]
+with held(folder, machine=Machine(host, "boot-of-" + host) if host else None, every=0.1) as lease:
+    print("held", flush=True)
+    for line in sys.stdin:
+        try:
+            lease.check()
+            (folder / "written").write_text(line)
+            print("written", flush=True)
+        except Exception as error:
+            print(error, flush=True)
+"""
+
+
+@contextlib.contextmanager
+def holder(folder: Path, host: str = "") -> Iterator[subprocess.Popen[str]]:
+    """A process that holds the folder, and writes when it gets a line."""
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLDS, str(folder), host],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        cwd=ROOT,
+    ) as process:
+        try:
+            assert told(process) == "held"
+            yield process
+        finally:
+            process.kill()
+
+
+def told(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().rstrip("\n")
+
+
+def asked(process: subprocess.Popen[str]) -> str:
+    """What it says when it is to write."""
+    assert process.stdin is not None
+    process.stdin.write("a line\n")
+    process.stdin.flush()
+    return told(process)
+
+
+@contextlib.contextmanager
+def without_locks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    def refused(descriptor: int, kind: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(lease_module.fcntl, "flock", refused)
+        yield
+
+
+def test_a_second_driver_is_refused_at_once_while_the_first_lives(tmp_path: Path) -> None:
+    with holder(tmp_path) as first:
+        began = time.monotonic()
+        for entered in (lambda: held(tmp_path).__enter__(), lambda: refuse_if_running(tmp_path)):
+            with pytest.raises(
+                UserError, match=rf"{tmp_path} is being run by process {first.pid} on \S+; wait until it ends, or stop"
+            ):
+                entered()
+        assert time.monotonic() - began < 2
+
+
+def test_a_killed_driver_of_this_machine_is_followed_at_once(tmp_path: Path) -> None:
+    with holder(tmp_path) as first:
+        os.kill(first.pid, signal.SIGKILL)
+        first.wait()
+        assert (tmp_path / LEASE).exists()
+        began, said = time.monotonic(), list[str]()
+        refuse_if_running(tmp_path, said.append)
+        with held(tmp_path, said.append):
+            assert time.monotonic() - began < 1
+    assert said == []
+
+
+def test_a_driver_that_ended_leaves_no_lease(tmp_path: Path) -> None:
+    with held(tmp_path) as ours:
+        assert lease_holder(tmp_path) == ours.holder
+        ours.check()
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
+
+
+def test_a_living_driver_of_another_machine_is_named_with_the_time_it_took_to_know(tmp_path: Path) -> None:
+    said: list[str] = []
+    with holder(tmp_path, "away") as first:
+        for entered in (lambda: held(tmp_path, said.append).__enter__(), lambda: refuse_if_running(tmp_path)):
+            with pytest.raises(
+                UserError,
+                match=rf"is being run by process {first.pid} on away, which gave a sign of life after 0.\d s of "
+                "waiting; wait until it ends, or stop it first",
+            ):
+                entered()
+        assert asked(first) == "written", "it is not disturbed"
+        assert said == [
+            f"waiting up to {LEASE_SECONDS:g} s to see whether process {first.pid} on away still runs the study in "
+            f"{tmp_path}"
+        ]
+
+
+@pytest.mark.parametrize("locks", [True, False])
+def test_a_dead_driver_of_another_machine_is_followed_when_its_beat_is_missed_long_enough(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
+) -> None:
+    with holder(tmp_path, "away") as first:
+        first.kill()
+    with contextlib.nullcontext() if locks else without_locks(monkeypatch):
+        refuse_if_running(tmp_path)
+        began = time.monotonic()
+        with held(tmp_path, seconds=0.5, every=EVERY) as ours:
+            assert 0.5 < time.monotonic() - began < 3
+            ours.check()
+
+
+def test_without_kernel_locks_the_beat_decides_on_one_machine_too(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with without_locks(monkeypatch), held(tmp_path, every=EVERY):
+        with pytest.raises(UserError, match=rf"process {os.getpid()} on \S+, which gave a sign of life"):
+            held(tmp_path).__enter__()
+        with pytest.raises(UserError, match="which gave a sign of life"):
+            refuse_if_running(tmp_path)
+
+
+def test_a_frozen_driver_that_was_followed_writes_nothing_when_it_wakes(tmp_path: Path) -> None:
+    with holder(tmp_path, "away") as first:
+        os.kill(first.pid, signal.SIGSTOP)
+        with held(tmp_path, seconds=0.5, every=EVERY) as ours:
+            os.kill(first.pid, signal.SIGCONT)
+            assert asked(first) == (
+                f"the study in {tmp_path} was taken over by process {os.getpid()} on {ours.holder.machine.host} while "
+                "this one did not answer; nothing more is written from here: let that one go on, or stop it and run "
+                "the study again"
+            )
+            time.sleep(3 * EVERY)  # its beats go into a file that has no name any more
+            ours.check()
+            assert first.stdin is not None
+            first.stdin.close()
+            first.wait()
+            assert lease_holder(tmp_path) == ours.holder, "nor does its end remove what is not its own"
+        assert not (tmp_path / "written").exists()
+
+
+def test_a_driver_that_gives_the_study_back_while_another_waits_is_followed_then(tmp_path: Path) -> None:
+    with holder(tmp_path, "away") as first:
+        os.kill(first.pid, signal.SIGSTOP)
+        freed = threading.Timer(0.3, (tmp_path / LEASE).unlink)
+        freed.start()
+        began = time.monotonic()
+        with held(tmp_path, seconds=30, every=EVERY):
+            assert time.monotonic() - began < 5
+
+
+def test_of_two_that_follow_a_dead_driver_at_the_same_time_one_has_the_study(tmp_path: Path) -> None:
+    with holder(tmp_path, "away") as first:
+        first.kill()
+    ended, outcome = threading.Event(), dict[str, str]()
+
+    def follow(host: str) -> None:
+        try:
+            with held(tmp_path, machine=Machine(host, host), seconds=0.4, every=EVERY) as ours:
+                outcome[host] = "held"
+                ended.wait(10)
+                ours.check()
+        except UserError as error:
+            outcome[host] = str(error)
+
+    threads = [threading.Thread(target=follow, args=(host,)) for host in ("one", "two", "three")]
+    for thread in threads:
+        thread.start()
+    wait_for(lambda: len(outcome) == 3)
+    ended.set()
+    for thread in threads:
+        thread.join()
+    won = [host for host, said in outcome.items() if said == "held"]
+    assert len(won) == 1
+    assert all(
+        f"is being run by process {os.getpid()} on {won[0]}" in outcome[host] for host in outcome.keys() - {*won}
+    )
+
+
+def wait_for(true: Callable[[], bool]) -> None:
+    until = time.monotonic() + 20
+    while not true():
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
+def test_a_taker_that_was_overtaken_before_it_looked_again_gives_way(tmp_path: Path) -> None:
+    """Both have read the same dead lease; the slower one writes over the faster one's."""
+    dead = b'{"holder": "dead"}\n'
+    (tmp_path / LEASE).write_bytes(dead)
+    fast, slow = (Lease(tmp_path, make(host)) for host in ("fast", "slow"))
+    racing = threading.Thread(target=lambda: outcome.append(fast.take(dead, settle=True)))
+    outcome: list[bool] = []
+    racing.start()
+    wait_for(lambda: lease_holder(tmp_path) == fast.holder)
+    assert not slow.take(dead, settle=True), "it sees that the lease is no more the one that it watched"
+    (tmp_path / "slower").write_bytes(dead)
+    os.replace(tmp_path / "slower", tmp_path / LEASE)  # as if it had looked before
+    racing.join()
+    assert outcome == [False]
+    assert not list(tmp_path.glob(".lease*"))
+
+
+def make(host: str) -> lease_module.Holder:
+    return lease_module.new_holder(Machine(host, host), 0.3, False)
+
+
+def test_a_free_study_is_given_to_one_of_two(tmp_path: Path) -> None:
+    first, second = (Lease(tmp_path, make(host)) for host in ("one", "two"))
+    assert first.take(None, settle=False)
+    assert not second.take(None, settle=False)
+    second.end()
+    assert lease_holder(tmp_path) == first.holder
+    first.end()
+    assert not (tmp_path / LEASE).exists()
+
+
+def test_a_damaged_lease_is_somebodys_until_it_does_not_change(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("study.lease_file._EVERY", EVERY)
+    (tmp_path / LEASE).write_bytes(b"{")
+    said: list[str] = []
+    with held(tmp_path, said.append, seconds=0.1, every=EVERY):
+        assert said == [f"waiting up to 0.3 s to see whether another process still runs the study in {tmp_path}"]
+
+
+def test_a_beat_that_cannot_be_written_ends_no_beating(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with held(tmp_path, every=0.02):
+        with monkeypatch.context() as patched:
+            patched.setattr(lease_module.os, "pwrite", full)
+            time.sleep(0.2)
+            silent = (tmp_path / LEASE).read_bytes()
+            time.sleep(0.2)
+            assert (tmp_path / LEASE).read_bytes() == silent
+        wait_for(lambda: (tmp_path / LEASE).read_bytes() != silent)
+
+
+def full(*_: object) -> int:
+    raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_the_lease_says_who_and_where_in_a_file_of_one_length(tmp_path: Path) -> None:
+    with held(tmp_path, every=0.02) as ours:
+        first = (tmp_path / LEASE).read_bytes()
+        wait_for(lambda: json.loads((tmp_path / LEASE).read_bytes())["beat"] > "000000000010")
+        said = json.loads((tmp_path / LEASE).read_bytes())
+        assert len((tmp_path / LEASE).read_bytes()) == len(first)
+    machine = Machine.this()
+    assert said == {
+        "holder": ours.holder.id,
+        "host": machine.host,
+        "boot": machine.boot,
+        "pid": os.getpid(),
+        "every": 0.02,
+        "locked": True,
+        "beat": said["beat"],
+    }
+
+
+def test_a_folder_without_a_driver_is_refused_nobody_and_left_as_it_is(tmp_path: Path) -> None:
+    refuse_if_running(tmp_path / "none")
+    assert list(tmp_path.iterdir()) == []
