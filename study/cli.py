@@ -54,10 +54,14 @@ def run(
 def status(study: AnyStudy) -> None:
     """Show every trial of a study, running or ended."""
     from study.live import screen
+    from study.rank_correlation import rung_lines
     from study.results import table
 
     ledger = _ledger(study)
-    screen().print(table(ledger.trials().values(), ledger.study))
+    console, records = screen(), ledger.trials().values()
+    console.print(table(records, ledger.study))
+    for line in rung_lines(records, ledger.study):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 @app.command(rich_help_panel=STUDY)

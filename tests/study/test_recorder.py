@@ -48,7 +48,7 @@ def test_a_trial_that_the_ledger_knows_as_ended_is_told_and_not_run_again(tmp_pa
     for end in ends:
         proposal = proposer.propose()
         assert proposal is not None
-        recorder.proposed(proposal)
+        recorder.started(proposal)
         ledger.trial_epoch(proposal.number, 1, {"dev/wer": 41.0})
         ledger.trial_ended(proposal.number, end, "why", {"test/a/wer": 50.0})  # and then the power went
 
@@ -73,7 +73,7 @@ def test_a_trial_that_was_only_interrupted_still_goes_on(tmp_path: Path) -> None
     recorder = Recorder(ledger, proposer, tracking, Board(screen(), "probe", 3))
     proposal = proposer.propose()
     assert proposal is not None
-    recorder.proposed(proposal)
+    recorder.started(proposal)
     recorder.interrupt()
     ledger, proposer, _ = opened(tmp_path)
     settle(ledger, proposer)
