@@ -92,18 +92,22 @@ def track(
 
     Without an option, only say how much waits. What MLflow has already is not told twice.
     """
-    from study import tracking
+    from study import delivery, tracking
 
     if flush and rebuild:
         raise UserError("track was given --flush and --rebuild, but takes one of them; --rebuild sends what waits, too")
     ledger = _ledger(study)
-    uri = tracking.store_uri(ledger.study.tracking, ledger.folder)
+    if not study.is_dir():  # the file may name another store than the one that the study ran with
+        from study.study_file import read_study
+
+        ledger.study = ledger.study.model_copy(update={"tracking": read_study(study).tracking})
+    uri = delivery.store_uri(ledger.study.tracking, ledger.folder)
     if flush or rebuild:
         told = (tracking.flush if flush else tracking.rebuild)(ledger)
         typer.echo(f"{told} events told to MLflow at {uri}")
     else:
         nothing = f"nothing waits for MLflow at {uri}"
-        typer.echo(tracking.undelivered(tracking.waiting(ledger), uri, study) or nothing)
+        typer.echo(tracking.undelivered(delivery.waiting(ledger), uri, study) or nothing)
 
 
 @app.command(rich_help_panel=STUDY)

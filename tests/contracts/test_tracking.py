@@ -19,10 +19,11 @@ from mlflow import MlflowClient
 
 from model.errors import UserError
 from model.recipe_files import named_recipe
-from study import mlflow_store, tracking
+from study import delivery, mlflow_store, tracking
+from study.delivery import waiting
 from study.ledger import Ledger
 from study.study_file import StudyFile
-from study.tracking import Tracking, flush, rebuild, waiting
+from study.tracking import Tracking, flush, rebuild
 from study.trial_record import State, TrialRecord
 
 RECIPE = named_recipe("tiny", "/speech")
@@ -197,7 +198,7 @@ def test_what_is_told_twice_is_kept_once(anywhere: Ledger) -> None:
     whole_study(anywhere)
     flush(anywhere)
     first = seen(anywhere)
-    (anywhere.folder / tracking.CURSOR).unlink()
+    (anywhere.folder / delivery.CURSOR).unlink()
     assert flush(anywhere) == len(anywhere.events())
     assert seen(anywhere) == first
     # The same rows again, as after an answer that was lost behind the metrics and before the tag that counts epochs.
