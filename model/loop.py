@@ -68,9 +68,10 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
     `report` is called on every worker once an epoch, when the checkpoint is on disk; the metrics are the same on all
     workers. Where it returns False, on all of them, training ends here, and another call goes on from the checkpoint.
     The last report also holds the test sets and `finished`. An epoch whose report did not return is reported again
-    when the run goes on. A NonFiniteLossError ends the run, and so does an OutOfMemoryError, where not even single
-    utterances fit in memory; the batch that broke is then in `folder`. However it ends, nothing of the run stays in
-    this process' memory, and the next one starts as in a fresh process.
+    when the run goes on, and the last one whenever a run that has ended is called for. A NonFiniteLossError ends the
+    run, and so does an OutOfMemoryError, where not even single utterances fit in memory; the batch that broke is then
+    in `folder`. However it ends, nothing of the run stays in this process' memory, and the next one starts as in a
+    fresh process.
     """
     outer = sys.exception()
     try:
@@ -88,8 +89,9 @@ def _train(recipe: Recipe, folder: Path, report: Report) -> None:
     with naming_memory_failure("making the model and reading the corpus", "lower the model's sizes"):
         run = start(recipe, folder, current_workers())
     go_on = True
-    if run.state.epoch and not checkpoint.is_reported(run.checkpoints):
-        go_on = tell(run, report)  # it was stopped between a checkpoint and its report
+    ended = run.state.epoch == recipe.training.epochs
+    if ended or (run.state.epoch and not checkpoint.is_reported(run.checkpoints)):
+        go_on = tell(run, report)  # it was stopped between a checkpoint and its report, or nobody heard of its end
     if go_on and run.state.epoch < recipe.training.epochs:
         fit(run)
     while go_on and run.state.epoch < recipe.training.epochs:

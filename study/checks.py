@@ -14,8 +14,8 @@ from model.prepare import corpus_of
 from model.recipe import Recipe
 from model.recipe_files import with_values
 from study.lease import refuse_if_running, unwritable
-from study.ledger import Ledger
-from study.mlflow_store import check_uri
+from study.ledger import STUDY, Ledger
+from study.mlflow_store import check_form, check_uri
 from study.optuna_adapter import Proposer
 from study.study_file import StudyFile, base_recipe, study_folder
 
@@ -41,7 +41,8 @@ def check(study: StudyFile, address: str | None = None) -> Checked:
     base = with_values(space.base, {"data.fingerprint": corpus_of(space.base).fingerprint})
     _check_folder(study_folder(study), study, base)
     if study.tracking is not None:
-        check_uri(study.tracking)
+        # A new study's server has to answer, because its address may be mistyped; a resumed one goes on without it.
+        (check_form if (study_folder(study) / STUDY).exists() else check_uri)(study.tracking)
     if address is not None:
         try:
             probe(address)

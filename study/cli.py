@@ -54,10 +54,14 @@ def run(
 def status(study: AnyStudy) -> None:
     """Show every trial of a study, running or ended."""
     from study.live import screen
+    from study.rank_correlation import rung_lines
     from study.results import table
 
     ledger = _ledger(study)
-    screen().print(table(ledger.trials().values(), ledger.study))
+    console, records = screen(), ledger.trials().values()
+    console.print(table(records, ledger.study))
+    for line in rung_lines(records, ledger.study):
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 @app.command(rich_help_panel=STUDY)
@@ -76,6 +80,30 @@ def dashboard(
     typer.echo(f"MLflow on http://{host}:{port}; Ctrl-C ends it")
     sys.stdout.flush()
     os.execve(command[0], command, ui_environment())  # this process becomes the server, so that ending it ends the page
+
+
+@app.command(rich_help_panel=STUDY)
+def track(
+    study: AnyStudy,
+    flush: Annotated[bool, typer.Option("--flush", help="send what waits")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="tell everything anew, from the first event on")] = False,
+) -> None:
+    """Send what MLflow has not heard yet, or fill an empty MLflow from the ledger.
+
+    Without an option, only say how much waits. What MLflow has already is not told twice.
+    """
+    from study import tracking
+
+    if flush and rebuild:
+        raise UserError("track was given --flush and --rebuild, but takes one of them; --rebuild sends what waits, too")
+    ledger = _ledger(study)
+    uri = tracking.store_uri(ledger.study.tracking, ledger.folder)
+    if flush or rebuild:
+        told = (tracking.flush if flush else tracking.rebuild)(ledger)
+        typer.echo(f"{told} events told to MLflow at {uri}")
+    else:
+        nothing = f"nothing waits for MLflow at {uri}"
+        typer.echo(tracking.undelivered(tracking.waiting(ledger), uri, study) or nothing)
 
 
 @app.command(rich_help_panel=STUDY)

@@ -6,6 +6,7 @@ Only lines with their line end count. A crash can tear the last one: readers lea
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import math
 import os
@@ -54,15 +55,15 @@ def read(path: Path) -> list[Event]:
     return _parsed(path, path.read_bytes().split(b"\n")[:-1], 1)
 
 
-def read_since(path: Path, offset: int) -> tuple[list[Event], int]:
-    """The whole events behind byte `offset`, where a line begins, and the offset behind the last of them."""
+def read_since(path: Path, offset: int, most: int | None = None) -> tuple[list[Event], int]:
+    """The whole events behind byte `offset`, where a line begins, at most `most`, and the offset behind the last."""
     with path.open("rb") as file:
         file.seek(offset)
-        lines = file.read().split(b"\n")[:-1]
+        lines = [line for line in itertools.islice(file, most) if line.endswith(b"\n")]
     if not lines:
         return [], offset
     first = 1 if offset == 0 else None
-    return _parsed(path, lines, first, offset), offset + sum(len(line) + 1 for line in lines)
+    return _parsed(path, lines, first, offset), offset + sum(len(line) for line in lines)
 
 
 def _parsed(path: Path, lines: list[bytes], first: int | None, offset: int = 0) -> list[Event]:

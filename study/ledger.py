@@ -171,9 +171,9 @@ class Ledger:
         """Every whole event; a last line that a crash tore is left out."""
         return event_file.read(self.folder / EVENTS)
 
-    def events_since(self, offset: int) -> tuple[list[dict[str, Any]], int]:
-        """The whole events behind byte `offset` of the file, and the offset behind the last of them."""
-        return event_file.read_since(self.folder / EVENTS, offset)
+    def events_since(self, offset: int, most: int | None = None) -> tuple[list[dict[str, Any]], int]:
+        """The whole events behind byte `offset`, at most `most` of them, and the offset behind the last one."""
+        return event_file.read_since(self.folder / EVENTS, offset, most)
 
     def has_ended(self) -> bool:
         """Whether nothing has happened since the study came to its end."""

@@ -1,189 +1,209 @@
-"""MLflow behind one class: a view of the study that never gets in its way. The only file that imports it."""
+"""MLflow behind one class that applies changes to a store. With `mlflow_store` the only file that imports it."""
 
 from __future__ import annotations
 
-import functools
+import contextlib
 import logging
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from model.errors import UserError
-from study.mlflow_store import brief, client_of, patience, store_uri
-from study.trial_record import State, TrialRecord
+from study.mlflow_store import brief, client_of, limit_requests, reachable, store_uri
+from study.study_file import StudyFile
+from study.telling import EPOCH, Change, Point
+from study.trial_record import State
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
     from mlflow.entities import Run
 
-    from study.optuna_adapter import Proposal
-
 logger = logging.getLogger(__name__)
 
 PARENT = "mlflow.parentRunId"  # what MLflow's page nests runs by
-STUDY, NUMBER, STATE, REASON, EPOCH = "study.id", "trial.number", "trial.state", "trial.reason", "trial.epoch"
-_STATUS = {State.RUNNING: "RUNNING", State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.INTERRUPTED: "KILLED"}
-_CALL_PATIENCE = 10  # seconds that a tracking call may hold up a study
-_MOST_REASON = 5000  # characters that MLflow takes in a tag
-
-P = ParamSpec("P")
-T = TypeVar("T", bound="Tracker")
-
-
-def _never_in_the_way(
-    method: Callable[Concatenate[T, P], None],
-) -> Callable[Concatenate[T, P], None]:
-    """Tracking is a view: when a call fails, one line says so and the study goes on."""
-
-    @functools.wraps(method)
-    def guarded(self: T, *args: P.args, **kwargs: P.kwargs) -> None:
-        try:
-            with patience(_CALL_PATIENCE):
-                method(self, *args, **kwargs)
-        except Exception as error:  # MLflow, its database and its HTTP client each raise their own
-            logger.warning("tracking: %s was not recorded in %s (%s)", method.__name__, self.uri, brief(error))
-
-    return guarded
+STUDY, NUMBER = "study.id", "trial.number"
+_STATUS = {
+    State.WAITING: "SCHEDULED",
+    State.RUNNING: "RUNNING",
+    State.COMPLETE: "FINISHED",
+    State.PRUNED: "KILLED",
+    State.INTERRUPTED: "KILLED",
+    State.FAILED: "FAILED",
+    State.INFEASIBLE: "FAILED",
+}
+_REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
+# MLflow calls a database connection that was closed a bad request, and a run that is gone may be found anew.
+_DOUBTFUL = {"BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
+_OUR_FAULT = (TypeError, ValueError, LookupError, AttributeError)  # trying again would not help
+_MOST_DOUBTS = 3  # tries before such an answer counts as a refusal
 
 
-class Tracker:
+class Store:
     """One experiment a study, one parent run, one nested run a trial; opened again it finds them all."""
 
-    def __init__(self, uri: str | None, study_name: str, folder: Path, study_id: str | None = None) -> None:
-        """`study_id` tells this study from others of its name on a shared server."""
-        self.uri = store_uri(uri, folder)
-        self._study_id = study_id or study_name
-        self._trials: dict[int, str] = {}  # trial number -> run id
-        self._last_epoch: dict[int, int] = {}
-        self._ended: set[int] = set()  # trials whose run has their end
-        try:
-            with patience(_CALL_PATIENCE):
-                self._client = client_of(self.uri)
-                self._experiment = _experiment(self._client, study_name, _artifacts(self.uri, folder))
-                self._parent = self._find_parent() or self._create_parent(study_name)
-                self._find_trials()
-        except Exception as error:  # as above; this one is met before anything ran
-            raise UserError(f"tracking {self.uri} cannot be opened ({brief(error)}); correct 'tracking'") from None
+    def __init__(self, study: StudyFile, folder: Path, study_id: str | None, began: float) -> None:
+        """`study_id` tells this study from others of its name on a shared server; nothing is opened yet."""
+        self.uri = store_uri(study.tracking, folder)
+        self._name, self._folder, self._id, self._began = study.name, folder, study_id or study.name, began
+        self._client: MlflowClient | None = None
+        self._experiment = self._parent = ""
+        self._runs: dict[int, str] = {}  # trial number -> run id
+        self._told: dict[int, tuple[int, set[str]]] = {}  # what a run that was found had: last epoch, metrics
+        self._fresh = False  # the runs are known
+        self._unsure = False  # a run was asked for and no answer came: it may come to be yet
+        self._doubts = 0
+        self._warned: set[int | None] = set()
 
-    @_never_in_the_way
-    def trial_started(self, proposal: Proposal) -> None:
-        self._start(proposal.number, proposal.baseline, {**proposal.values, "recipe_hash": proposal.recipe.hash})
+    def open(self) -> None:
+        """Find the study's runs, unless they are known; whatever it raises says that the store does not answer."""
+        if self._client is None:
+            limit_requests()
+            reachable(self.uri)  # because MLflow tries to open a database for an hour
+            self._client = client_of(self.uri)
+        if not self._fresh:
+            self._experiment = self._find_experiment(self._client)
+            self._parent = self._find_parent(self._client)
+            self._find_trials(self._client)
+            self._fresh = True
 
-    @_never_in_the_way
-    def recorded(self, record: TrialRecord, artifacts: Sequence[Path] = ()) -> None:
-        """A trial that has ended, whole, from the ledger; nothing where its run has heard of the end already."""
-        if record.number in self._ended:
+    def forget(self) -> None:
+        """Look for the runs before the next change: a request failed, or another process wrote."""
+        self._fresh = False
+
+    def settle(self) -> None:
+        """Where the answer to a create was lost, look once more for a run that came twice."""
+        if self._unsure:
+            self.forget()
+            self.open()
+            self._unsure = False
+
+    def apply(self, change: Change, artifacts: list[Path]) -> None:
+        """Tell a run what changed, again if it heard it before. It raises where the store does not answer.
+
+        What the store refuses for good is left out, with one warning a run.
+        """
+        assert self._client is not None
+        client, run_id = self._client, self._parent
+        refused: list[Exception] = []
+        with self._refusable(refused):
+            if change.number is not None:
+                run_id = self._runs.get(change.number) or self._create(client, change, change.number)
+        if refused:  # without a run there is nothing to tell
+            self._warn(change, refused)
             return
-        params = {**record.values, "recipe_hash": record.recipe_hash}
-        self._start(record.number, record.baseline, {name: value for name, value in params.items() if value != ""})
-        for epoch in record.epochs:
-            self._epoch(record.number, int(epoch["epoch"]), {name: epoch[name] for name in epoch if name != "epoch"})
-        last = record.epochs[-1] if record.epochs else {}
-        final = {name: value for name, value in record.metrics.items() if name not in last}
-        self._end(record.number, record.state, record.reason, final, artifacts)
-
-    @_never_in_the_way
-    def epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        """One point of every curve. An epoch that was already recorded, before a resume, is not recorded twice."""
-        self._epoch(number, epoch, metrics)
-
-    def _start(self, number: int, baseline: str | None, params: Mapping[str, Any]) -> None:
-        from mlflow.entities import Param, RunTag
-
-        run_id = self._run(number, baseline)
-        self._client.update_run(run_id, status="RUNNING")
-        named = {**params, "baseline": baseline} if baseline else params
-        self._client.log_batch(
-            run_id,
-            params=[Param(name, str(value)) for name, value in named.items()],
-            tags=[RunTag(STATE, State.RUNNING.value)],
-        )
-
-    def _epoch(self, number: int, epoch: int, metrics: Mapping[str, float]) -> None:
-        from mlflow.entities import RunTag
-
-        if epoch <= self._last_epoch.get(number, 0):
-            return
-        tags = [RunTag(EPOCH, str(epoch))]
-        self._client.log_batch(self._run(number), metrics=_metrics(metrics, epoch), tags=tags)
-        self._last_epoch[number] = epoch
-
-    @_never_in_the_way
-    def trial_ended(
-        self,
-        number: int,
-        state: State,
-        reason: str | None = None,
-        metrics: Mapping[str, float] | None = None,
-        artifacts: Sequence[Path] = (),
-    ) -> None:
-        """`metrics` are final ones, beyond the last epoch's: the figures of the test sets."""
-        self._end(number, state, reason, metrics or {}, artifacts)
-
-    def _end(
-        self, number: int, state: State, reason: str | None, metrics: Mapping[str, float], artifacts: Sequence[Path]
-    ) -> None:
-        from mlflow.entities import RunTag
-
-        run_id = self._run(number)
-        tags = [RunTag(STATE, state.value), RunTag(REASON, (reason or "")[:_MOST_REASON])]
-        self._client.log_batch(run_id, metrics=_metrics(metrics, self._last_epoch.get(number, 0)), tags=tags)
+        self._log(client, run_id, change, refused)
         # The status before the files: a full disk must not leave a run that looks alive.
-        self._client.set_terminated(run_id, _STATUS.get(state, "FAILED"))
-        for path in artifacts:
-            self._client.log_artifact(run_id, str(path))
+        with self._refusable(refused):
+            self._set_state(client, run_id, change)
+        for path in artifacts if change.artifacts else ():
+            with self._refusable(refused, files=True):
+                client.log_artifact(run_id, str(path))
+        self._doubts = 0
+        self._warn(change, refused)
 
-    @_never_in_the_way
-    def study_ended(self, status: str, best: TrialRecord | None = None) -> None:
-        """`status` is complete, interrupted or failed."""
-        self._client.set_tag(self._parent, "study.status", status)
-        if best is not None:
-            self._client.set_tag(self._parent, "study.best_trial", best.number)
-            self._client.set_tag(self._parent, "study.best_recipe_hash", best.recipe_hash)
-        self._client.set_terminated(self._parent, _STATUS.get(_state(status), "FAILED"))
+    def _log(self, client: MlflowClient, run_id: str, change: Change, refused: list[Exception]) -> None:
+        """All in one request; where that is refused, each part for itself, so that no part takes another along."""
+        from mlflow.entities import Metric, Param, RunTag
 
-    def _run(self, number: int, baseline: str | None = None) -> str:
-        """The trial's run, made at its first mention."""
-        if number not in self._trials:
-            name = f"{number:04d} {baseline}" if baseline else f"{number:04d}"
-            tags = {PARENT: self._parent, NUMBER: str(number), "mlflow.source.name": "decred-study"}
-            run = self._client.create_run(self._experiment, tags=tags, run_name=name)
-            self._trials[number] = run.info.run_id
-        return self._trials[number]
+        params = [Param(name, value) for name, value in change.params.items()]
+        tags = [RunTag(name, value) for name, value in change.tags.items()]
+        points = [
+            Metric(point.name, point.value, round(point.time * 1000), point.step)
+            for point in change.points
+            if not self._has(change.number, point)
+        ]
+        whole: list[Exception] = []
+        with self._refusable(whole):
+            client.log_batch(run_id, metrics=points, params=params, tags=tags, synchronous=True)
+        if whole:
+            parts: list[dict[str, Any]] = [{"params": [each]} for each in params] + [
+                {"metrics": [each]} for each in points
+            ]
+            for part in [*parts, {"tags": tags}]:
+                with self._refusable(refused):
+                    client.log_batch(run_id, **part, synchronous=True)
 
-    def _find_parent(self) -> str | None:
-        runs = _runs(self._client, self._experiment, f"tags.`{STUDY}` = '{self._study_id}'")
-        if not runs:
-            return None
-        self._client.update_run(runs[0].info.run_id, status="RUNNING")
-        return runs[0].info.run_id
+    def _set_state(self, client: MlflowClient, run_id: str, change: Change) -> None:
+        if change.state is None:
+            return
+        status = _STATUS[change.state]
+        if change.ended is not None:
+            client.set_terminated(run_id, status, round(change.ended * 1000))
+        else:
+            client.update_run(run_id, status=status)
 
-    def _create_parent(self, study_name: str) -> str:
-        tags = {STUDY: self._study_id, "mlflow.source.name": "decred-study"}
-        return self._client.create_run(self._experiment, tags=tags, run_name=study_name).info.run_id
+    def _has(self, number: int | None, point: Point) -> bool:
+        """A run that was found may have heard of it, from an answer that was lost or from an older version."""
+        epoch, names = self._told.get(number, (0, set())) if number is not None else (0, set())
+        return point.name in names if point.final else point.step <= epoch
 
-    def _find_trials(self) -> None:
-        for run in _runs(self._client, self._experiment, f"tags.`{PARENT}` = '{self._parent}'"):
-            number = int(run.data.tags[NUMBER])
-            self._trials[number] = run.info.run_id
-            self._last_epoch[number] = int(run.data.tags.get(EPOCH, 0))
-            if run.info.status != "RUNNING" and _state(run.data.tags.get(STATE, State.RUNNING)).final:
-                self._ended.add(number)
+    @contextlib.contextmanager
+    def _refusable(self, refused: list[Exception], files: bool = False) -> Iterator[None]:
+        """A refusal goes to the list; every other error is raised, to be tried again."""
+        try:
+            yield
+        except Exception as error:  # MLflow, its database and its HTTP client each raise their own
+            code = getattr(error, "error_code", None)
+            if code in _DOUBTFUL:
+                self._doubts += 1
+            told_wrongly = isinstance(error, _OUR_FAULT) and not isinstance(error, OSError)
+            lasting = code in _REFUSALS or told_wrongly or (files and _files_refused(error))
+            if lasting or (code in _DOUBTFUL and self._doubts > _MOST_DOUBTS):
+                refused.append(error)
+                return
+            raise
+
+    def _warn(self, change: Change, refused: list[Exception]) -> None:
+        if not refused or change.number in self._warned:
+            return
+        self._warned.add(change.number)
+        run = self._name if change.number is None else f"trial {change.number:04d}"
+        logger.warning("tracking: %s refused a part of %s (%s); it is left out", self.uri, run, brief(refused[0]))
+
+    def _create(self, client: MlflowClient, change: Change, number: int) -> str:
+        tags = {PARENT: self._parent, NUMBER: str(number), "mlflow.source.name": "decred-study"}
+        self._runs[number] = self._create_run(client, change.name, tags, change.started)
+        return self._runs[number]
+
+    def _create_run(self, client: MlflowClient, name: str, tags: dict[str, str], started: float) -> str:
+        sure, self._unsure = self._unsure, True
+        run = client.create_run(self._experiment, start_time=round(started * 1000), tags=tags, run_name=name)
+        self._unsure = sure
+        return run.info.run_id
+
+    def _find_experiment(self, client: MlflowClient) -> str:
+        experiment = client.get_experiment_by_name(self._name)
+        if experiment is None:
+            # A server knows where its artifacts go; a bare database would put them into the current folder.
+            artifacts = None if self.uri.startswith("http") else (self._folder.resolve() / "artifacts").as_uri()
+            return client.create_experiment(self._name, artifact_location=artifacts)
+        if experiment.lifecycle_stage != "active":
+            raise ValueError(f"its experiment '{self._name}' was deleted; restore it or rename the study")
+        return experiment.experiment_id
+
+    def _find_parent(self, client: MlflowClient) -> str:
+        runs = _runs(client, self._experiment, f"tags.`{STUDY}` = '{self._id}'")
+        if runs:
+            return _only(client, sorted(runs, key=lambda run: "study.status" not in run.data.tags)).info.run_id
+        tags = {STUDY: self._id, "mlflow.source.name": "decred-study"}
+        return self._create_run(client, self._name, tags, self._began)
+
+    def _find_trials(self, client: MlflowClient) -> None:
+        found: dict[int, list[Run]] = {}
+        for run in _runs(client, self._experiment, f"tags.`{PARENT}` = '{self._parent}'"):
+            found.setdefault(int(run.data.tags[NUMBER]), []).append(run)
+        self._runs, self._told = {}, {}
+        for number, runs in found.items():
+            run = _only(client, sorted(runs, key=lambda run: not run.data.params))
+            self._runs[number] = run.info.run_id
+            self._told[number] = (int(run.data.tags.get(EPOCH, 0)), set(run.data.metrics))
 
 
-def _experiment(client: MlflowClient, name: str, artifacts: str | None) -> str:
-    experiment = client.get_experiment_by_name(name)
-    if experiment is None:
-        return client.create_experiment(name, artifact_location=artifacts)
-    if experiment.lifecycle_stage != "active":
-        raise ValueError(f"its experiment '{name}' was deleted; restore it or rename the study")
-    return experiment.experiment_id
-
-
-def _artifacts(uri: str, folder: Path) -> str | None:
-    """A server knows where its artifacts go; a bare database would put them into the current folder."""
-    return None if uri.startswith("http") else (folder.resolve() / "artifacts").as_uri()
+def _only(client: MlflowClient, runs: list[Run]) -> Run:
+    """The first; the others, which a lost answer left behind, are deleted where they are empty."""
+    for run in runs[1:]:
+        if not (run.data.params or run.data.metrics or "study.status" in run.data.tags):
+            client.delete_run(run.info.run_id)
+    return runs[0]
 
 
 def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
@@ -197,12 +217,10 @@ def _runs(client: MlflowClient, experiment: str, query: str) -> list[Run]:
             return runs
 
 
-def _metrics(metrics: Mapping[str, float], step: int) -> list[Any]:
-    from mlflow.entities import Metric
-
-    now = int(time.time() * 1000)
-    return [Metric(name, float(value), now, step) for name, value in metrics.items()]
-
-
-def _state(status: str) -> State:
-    return State(status) if status in set(State) else State.FAILED
+def _files_refused(error: Exception) -> bool:
+    """A file that is gone or a place that cannot be written stays so; a full disk and a silent server do not."""
+    status = getattr(getattr(error, "response", None), "status_code", None)
+    if status is not None:
+        return 400 <= status < 500 and status not in (408, 425, 429)
+    lasting = (FileNotFoundError, PermissionError, NotADirectoryError, IsADirectoryError, FileExistsError)
+    return isinstance(error, lasting) or not (isinstance(error, OSError) or hasattr(error, "error_code"))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import importlib.util
 import logging
 import os
 import socket
@@ -18,7 +19,9 @@ if TYPE_CHECKING:
     from mlflow import MlflowClient
 
 _CHECK_PATIENCE = 3  # seconds for a server to answer before a study starts
+_REQUEST_PATIENCE = 10  # seconds for every other request
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+_DRIVERS = {"postgresql": "psycopg", "postgresql+psycopg": "psycopg"}  # SQLAlchemy's own choice
 
 
 def store_uri(uri: str | None, folder: Path) -> str:
@@ -26,31 +29,57 @@ def store_uri(uri: str | None, folder: Path) -> str:
     return uri or f"sqlite:///{folder.resolve()}/mlflow.db"
 
 
-def check_uri(uri: str) -> None:
-    """Refuse, within seconds, a tracking URI that nothing answers at."""
-    parts = urlparse(uri)
-    scheme = parts.scheme.split("+")[0]
+def check_form(uri: str) -> None:
+    """Refuse what is no tracking URI, or one of a database whose driver is not installed."""
+    scheme = _scheme(uri)
     if scheme not in ("http", "https", *_DATABASES):
         raise UserError(
             f"tracking is '{uri}', but must be a server (http://host:port) or a database (sqlite:///file.db, "
             "postgresql://...); correct it, or leave it out for SQLite in the study folder"
         )
-    if scheme == "sqlite":
-        folder = Path(parts.path.removeprefix("/") or ".").parent
-        if not folder.is_dir():
-            raise UserError(f"tracking is '{uri}', but the folder {folder} does not exist; make it or correct the path")
-        return
+    driver = _DRIVERS.get(urlparse(uri).scheme)
+    if driver and importlib.util.find_spec(driver) is None:
+        raise UserError(
+            f"tracking is '{uri}', but the driver {driver} is not installed; pip install 'decred-study[postgres]'"
+        )
+
+
+def check_uri(uri: str) -> None:
+    """Refuse, within seconds, a tracking URI that nothing answers at. Not while a sender runs: see `patience`."""
+    check_form(uri)
     try:
-        port = parts.port or {"http": 80, "https": 443, "mysql": 3306}.get(scheme, 5432)
-        socket.create_connection((parts.hostname or "localhost", port), _CHECK_PATIENCE).close()
-        if scheme in ("http", "https"):
+        reachable(uri)
+        if _scheme(uri) in ("http", "https"):
             with patience(_CHECK_PATIENCE):
                 client_of(uri).search_experiments(max_results=1)
+    except UserError:
+        raise
     except Exception as error:  # sockets, MLflow and its HTTP client each raise their own
         raise UserError(
             f"tracking {uri} does not answer ({brief(error)}); start the server, correct the URI, "
             "or leave it out for SQLite in the study folder"
         ) from None
+
+
+def reachable(uri: str) -> None:
+    """An OSError where nobody listens; a UserError where the folder of an SQLite file is missing."""
+    parts, scheme = urlparse(uri), _scheme(uri)
+    if scheme == "sqlite":
+        folder = sqlite_file(uri).parent
+        if not folder.is_dir():
+            raise UserError(f"tracking is '{uri}', but the folder {folder} does not exist; make it or correct the path")
+        return
+    port = parts.port or {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433}.get(scheme, 5432)
+    socket.create_connection((parts.hostname or "localhost", port), _CHECK_PATIENCE).close()
+
+
+def sqlite_file(uri: str) -> Path:
+    """The file of an SQLite URI."""
+    return Path(urlparse(uri).path.removeprefix("/") or ".")
+
+
+def _scheme(uri: str) -> str:
+    return urlparse(uri).scheme.split("+")[0]
 
 
 def ui_command(uri: str, host: str, port: int) -> list[str]:
@@ -71,9 +100,25 @@ def client_of(uri: str) -> MlflowClient:
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # here because it takes seconds, which `--help` should not cost
 
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("alembic").setLevel(logging.WARNING)
+    # Its errors are raised, too, and told in one line; it would log each try with a traceback.
+    logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     return mlflow.MlflowClient(tracking_uri=uri)
+
+
+def limit_requests() -> None:
+    """No request to a store takes long or is repeated by MLflow, which reads these variables at every request.
+
+    Set once and for the whole process: changed around calls, they would change under other threads.
+    """
+    os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(_REQUEST_PATIENCE)
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("PGCONNECT_TIMEOUT", str(_REQUEST_PATIENCE))
+    from mlflow.store.db import utils
+
+    # It opens a database with fifteen tries, the last after half an hour.
+    utils.MAX_RETRY_COUNT = 1
 
 
 def brief(error: Exception) -> str:

@@ -25,13 +25,14 @@ from study.checks import Checked, admitted, check
 from study.failures import is_disk_full
 from study.ledger import STUDY, Ledger
 from study.live import Board, on_screen, screen
-from study.manifest import manifest
+from study.manifest import Changes, changed, changes_line, manifest
 from study.optuna_adapter import Proposer
+from study.optuna_store import storage_url
 from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
 from study.session import Session
 from study.study_file import StudyFile, read_study, study_folder
-from study.tracking import Tracking
+from study.tracking import Tracking, undelivered
 from study.trial_record import State
 from study.worker import resolve
 
@@ -68,6 +69,7 @@ def run_study(
             if nodes is not None:
                 admitted(study, nodes)
             opened = _open(study, folder, checked, held, console, work)
+            held.callback(_close_tracking, opened.tracking, path, console)
             if opened.to_do:
                 nodes = nodes or held.enter_context(_connected(None))
                 opened.stopped = _run_trials(opened, admitted(study, nodes), console, work)
@@ -88,6 +90,7 @@ class _Opened:
     ledger: Ledger
     proposer: Proposer
     tracking: Tracking
+    changes: Changes  # of versions and machine, since the study was begun
     left: bool = False  # whether trials are left that were to run
     stopped: str | None = None  # why the study had to stop
 
@@ -120,12 +123,16 @@ def _open(
     with console.status("preparing tokenizer and features"):
         prepared = resolve(work.prepare)(checked.base)
     ours = held.enter_context(lease.held(folder, lambda line: console.print(line, markup=False, soft_wrap=True)))
-    ledger = Ledger.create_or_open(folder, study, prepared, manifest(), ours.check)
-    proposer = Proposer(study, prepared, f"sqlite:///{folder}/optuna.db")
+    now = manifest(study, prepared)
+    ledger = Ledger.create_or_open(folder, study, prepared, now, ours.check)
+    changes = changed(ledger.manifest, now)
+    if line := changes_line(changes):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
+    proposer = Proposer(study, prepared, storage_url(study, folder))
     settle(ledger, proposer)
     tracking = Tracking(ledger)
     tracking.start()
-    return _Opened(study, ledger, proposer, tracking)
+    return _Opened(study, ledger, proposer, tracking, changes)
 
 
 def _run_trials(opened: _Opened, at_once: int, console: Console, work: Work) -> str | None:
@@ -135,7 +142,7 @@ def _run_trials(opened: _Opened, at_once: int, console: Console, work: Work) -> 
     study, ledger = opened.study, opened.ledger
     board = Board(console, study.name, opened.to_do, at_once)
     recorder = Recorder(ledger, opened.proposer, opened.tracking, board)
-    ledger.append("study_started", trials=opened.to_do, concurrency=at_once)
+    ledger.append("study_started", trials=opened.to_do, concurrency=at_once, changed=opened.changes)
     records = ledger.trials()
     for record in records.values():
         board.seen(record, int(record.values.get("training.epochs", ledger.base_recipe.training.epochs)))
@@ -205,7 +212,6 @@ def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
     elif not ledger.has_ended():
         ledger.study_ended(State.COMPLETE if winner else State.FAILED, winner)
     opened.tracking.wake()
-    _say_undelivered(opened.tracking, path, console)
     if opened.left and opened.stopped is None:
         return _interrupted(ledger.folder, again, console)
     console.print(table(records.values(), opened.study))
@@ -227,11 +233,11 @@ def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
     return 0
 
 
-def _say_undelivered(tracking: Tracking, path: Path, console: Console) -> None:
-    waiting = tracking.close()
-    if waiting:
-        words = f"{waiting} events wait for MLflow at {tracking.uri}; send them with: decred-study track {path} --flush"
-        console.print(words, soft_wrap=True)
+def _close_tracking(tracking: Tracking, path: Path, console: Console) -> None:
+    """Before the program ends, and with it the sender: what MLflow has not heard is not lost."""
+    line = undelivered(tracking.close(), tracking.uri, path)
+    if line:
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
 def next_commands(path: Path, exported: Path) -> list[str]:

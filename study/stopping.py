@@ -73,7 +73,7 @@ class Asha:
 
 
 class Median:
-    """Tune's median stopping rule (Golovin et al. 2017, Vizier): stopped when its best is behind the median of means."""
+    """Tune's median stopping rule (Golovin et al. 2017): ends a trial whose best is behind the median of means."""
 
     def __init__(self, grace_epochs: int) -> None:
         self._scheduler = MedianStoppingRule(

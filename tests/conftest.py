@@ -1,9 +1,13 @@
-"""A miniature of the demo, shared by all tests: the corpus is spoken once a session."""
+"""Shared by all tests: a miniature of the demo, spoken once a session, and a PostgreSQL of their own."""
 
 from __future__ import annotations
 
 import os
+import shutil
+import socket
+import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -82,3 +86,63 @@ def ray_here(stub: Work) -> Iterator[None]:
     """An embedded Ray that lives as long as the tests."""
     with connected(cpus=2):
         yield
+
+
+@pytest.fixture(scope="session")
+def new_database() -> Iterator[Callable[[], str]]:
+    """Makes databases on a PostgreSQL server of the tests' own; each call gives the URL of a fresh one."""
+    found = [shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
+    initdb = next((Path(place).resolve() for place in found if place), None)
+    if initdb is None:
+        pytest.skip("NOT TESTED: no PostgreSQL here; install Debian's package `postgresql`")
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # pytest's own folders are closed to other users
+    # PostgreSQL refuses to run as root.
+    user = None if os.geteuid() else _some_user(("postgres", "nobody"))
+    if user is not None:
+        shutil.chown(folder, user)
+
+    def run(program: str, *arguments: str) -> None:
+        command = [str(initdb.with_name(program)), "-D", str(folder / "data"), *arguments]
+        with (folder / "commands.log").open("ab") as log:
+            subprocess.run(command, user=user, cwd=folder, stdout=log, stderr=log, check=True, timeout=120)
+
+    try:
+        run("initdb", "-U", "tests", "--auth=trust", "--no-sync", "-E", "UTF8", "--locale=C")
+        options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
+        run("pg_ctl", "-w", "-l", str(folder / "server.log"), "-o", options, "start")
+        try:
+            yield _databases(f"postgresql://tests@127.0.0.1:{port}")
+        finally:
+            run("pg_ctl", "-w", "-m", "immediate", "stop")
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture
+def postgresql(new_database: Callable[[], str]) -> str:
+    """The URL of a fresh PostgreSQL database."""
+    return new_database()
+
+
+def _databases(server: str) -> Callable[[], str]:
+    import psycopg
+
+    names = iter(f"probe_{number}" for number in range(1000))
+
+    def make() -> str:
+        name = next(names)
+        connection = psycopg.connect(f"{server}/postgres", autocommit=True)
+        connection.execute(f"CREATE DATABASE {name}")
+        connection.close()
+        return f"{server}/{name}"
+
+    return make
+
+
+def _some_user(names: tuple[str, ...]) -> str:
+    import pwd
+
+    known = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in names if name in known)

@@ -31,7 +31,7 @@ FORBIDDEN = {
 ONE_ADAPTER = {
     "optuna": {"optuna_adapter.py", "optuna_store.py", "sampling.py"},
     "mlflow": {"mlflow_adapter.py", "mlflow_store.py"},
-    "ray.tune": {"tune_adapter.py", "trial.py"},
+    "ray.tune": {"tune_adapter.py", "trial.py", "stopping.py"},
 }
 
 

@@ -1,0 +1,169 @@
+"""Real MLflow servers, a gate in front of them that answers badly on demand, and a study to tell them of."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from study import mlflow_store
+
+
+class Server:
+    """A `mlflow server` on a database; started again it has the same port."""
+
+    def __init__(self, database: str, folder: Path) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
+        self._command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
+        self._command += ["--host", "127.0.0.1", "--port", str(self.port)]
+        self._log = folder / "server.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command, stdout=log, stderr=log, env=mlflow_store.ui_environment(), start_new_session=True
+            )
+        until = time.monotonic() + 120
+        while not self._answers():
+            assert self._process.poll() is None, self._log.read_text()
+            assert time.monotonic() < until, self._log.read_text()
+            time.sleep(0.2)
+
+    def signal(self, kind: signal.Signals) -> None:
+        """To the server and its workers, which are a group of their own."""
+        assert self._process is not None
+        os.killpg(self._process.pid, kind)
+
+    def stop(self) -> None:
+        if self._process is not None:
+            with contextlib.suppress(ProcessLookupError):
+                self.signal(signal.SIGKILL)
+            self._process.wait()
+            self._process = None
+
+    def _answers(self) -> bool:
+        try:
+            with urllib.request.urlopen(f"{self.url}/health", timeout=2) as answer:
+                return bool(answer.status == 200)
+        except OSError:
+            return False
+
+
+class Gate:
+    """Stands before a server: passes requests on, answers 500, hangs, or passes one on and drops its answer."""
+
+    def __init__(self, server: Server) -> None:
+        self.mode = "pass"
+        self.drop = ""  # the end of a path whose next answer is dropped
+        self.asked: list[str] = []
+        self._server = server
+        self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._http.daemon_threads = True
+        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        threading.Thread(target=self._http.serve_forever, args=(0.05,), daemon=True).start()
+
+    def close(self) -> None:
+        self.mode = "pass"
+        self._http.shutdown()
+        self._http.server_close()
+
+    def _handler(gate) -> type[BaseHTTPRequestHandler]:  # noqa: N805
+        class Handler(BaseHTTPRequestHandler):
+            def answer(self) -> None:
+                body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
+                gate.asked.append(self.path)
+                while gate.mode == "hang":
+                    time.sleep(0.05)
+                if gate.mode == "500":
+                    self.reply(500, b"out of order")
+                    return
+                status, answer = gate._passed_on(self, body)
+                if gate.drop and self.path.endswith(gate.drop):
+                    gate.drop = ""
+                    self.close_connection = True
+                    return
+                self.reply(status, answer)
+
+            def reply(self, status: int, body: bytes) -> None:
+                with contextlib.suppress(OSError):  # whoever asked has given up
+                    self.send_response(status)
+                    self.send_header("Content-Length", str(len(body)))
+                    self.end_headers()
+                    self.wfile.write(body)
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+            do_GET = do_POST = do_PUT = do_PATCH = answer  # noqa: N815
+
+        return Handler
+
+    def _passed_on(self, asked: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+        headers = {name: value for name, value in asked.headers.items() if name.lower() not in ("host", "connection")}
+        request = urllib.request.Request(self._server.url + asked.path, body or None, headers, method=asked.command)
+        try:
+            with urllib.request.urlopen(request, timeout=30) as answer:
+                return answer.status, answer.read()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read()
+
+
+@pytest.fixture(scope="session")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables without a run, to be copied: making them takes seconds."""
+    path = tmp_path_factory.mktemp("empty") / "runs.db"
+    mlflow_store.client_of(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture(scope="session")
+def server(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """MLflow's server on SQLite."""
+    folder = tmp_path_factory.mktemp("server")
+    shutil.copy(empty_file, folder)
+    yield from _running(Server(f"sqlite:///{folder}/runs.db", folder))
+
+
+@pytest.fixture(scope="session")
+def server_on_postgresql(new_database: Callable[[], str], tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """MLflow's server on PostgreSQL."""
+    yield from _running(Server(new_database(), tmp_path_factory.mktemp("server")))
+
+
+@pytest.fixture(scope="session")
+def file(empty_file: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """An SQLite file without a server."""
+    return f"sqlite:///{shutil.copy(empty_file, tmp_path_factory.mktemp('file'))}"
+
+
+@pytest.fixture
+def gate(server: Server) -> Iterator[Gate]:
+    before = Gate(server)
+    yield before
+    before.close()
+
+
+def _running(server: Server) -> Iterator[Server]:
+    try:
+        server.start()
+        yield server
+    finally:
+        server.stop()
