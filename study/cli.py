@@ -139,6 +139,23 @@ def export(
 
 
 @app.command(rich_help_panel=STUDY)
+def fork(
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", help="a study file, or the folder of a study", show_default=False)
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW.yaml", help="a study file with another name", show_default=False)],
+    address: Address = None,
+) -> None:
+    """Start a new study with the trials of another one that fit it, and say which do not, and why.
+
+    The corpus has to be the same; space, objective and budget may be others. The other study stays as it is.
+    """
+    from study.fork import fork_study
+
+    fork_study(_ledger(old), new, typer.echo, address)
+
+
+@app.command(rich_help_panel=STUDY)
 def validate(study: StudyPath) -> None:
     """Check a study file, its corpus, folder and tracking, and say what it would run; nothing starts."""
     from study.study_file import read_study
