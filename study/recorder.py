@@ -21,6 +21,10 @@ NOT_METRICS = ("epoch", "finished")
 class View(Protocol):
     """What a person sees of the study."""
 
+    def ready(self) -> None:
+        """A UserError where another process has taken the study: nothing may be proposed here any more."""
+        self._ledger.guard()
+
     def started(self, proposal: Proposal) -> None: ...
     def epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None: ...
     def ended(self, number: int, state: State, reason: str | None, metrics: dict[str, float]) -> None: ...
@@ -43,6 +47,10 @@ class Recorder:
         self._view = view
         self._running: set[int] = set()
         self._objective = ledger.study.objective.metric
+
+    def ready(self) -> None:
+        """A UserError where another process has taken the study: nothing may be proposed here any more."""
+        self._ledger.guard()
 
     def started(self, proposal: Proposal) -> None:
         """The trial is about to start, or to go on; its recipe is on the disk before a worker asks for it."""
