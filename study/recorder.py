@@ -21,10 +21,6 @@ NOT_METRICS = ("epoch", "finished")
 class View(Protocol):
     """What a person sees of the study."""
 
-    def ready(self) -> None:
-        """A UserError where another process has taken the study: nothing may be proposed here any more."""
-        self._ledger.guard()
-
     def started(self, proposal: Proposal) -> None: ...
     def epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None: ...
     def ended(self, number: int, state: State, reason: str | None, metrics: dict[str, float]) -> None: ...
