@@ -102,7 +102,7 @@ def artifacts(ledger: Ledger, number: int | None) -> list[Path]:
         return []
     folder = ledger.trial_folder(number)
     kept = [folder / "recipe.yaml"]
-    for pattern in ("hypotheses/*.jsonl", "error-*.txt", "broken-batch.*"):
+    for pattern in ("hypotheses/*.jsonl", "error-*.txt", "broken-batch-*.json"):
         kept += sorted(folder.glob(pattern))
     return [path for path in kept if path.is_file()]
 

@@ -129,12 +129,12 @@ def test_artifacts_of_a_study_without_a_server_lie_in_its_folder(opened: Open) -
     ledger = opened("files")
     folder = ledger.trial_folder(0)
     (folder / "hypotheses").mkdir()
-    for name in ("hypotheses/test-a.jsonl", "error-0.txt", "broken-batch.pt", "checkpoint.pt"):
+    for name in ("hypotheses/test-a.jsonl", "error-0.txt", "broken-batch-0.json", "broken-batch-0.safetensors"):
         (folder / name).write_text("x")
     ledger.trial_ended(0, State.FAILED, "why")
     flush(ledger)
     listed = {file.path for file in client(ledger).list_artifacts(only(ledger).info.run_id)}
-    assert listed == {"recipe.yaml", "test-a.jsonl", "error-0.txt", "broken-batch.pt"}
+    assert listed == {"recipe.yaml", "test-a.jsonl", "error-0.txt", "broken-batch-0.json"}
     assert only(ledger).info.artifact_uri.startswith((ledger.folder / "artifacts").as_uri())
 
 
