@@ -53,14 +53,19 @@ def run(
 @app.command(rich_help_panel=STUDY)
 def status(study: AnyStudy) -> None:
     """Show every trial of a study, running or ended."""
+    from study.lease import holder_of
     from study.live import screen
     from study.rank_correlation import rung_lines
     from study.results import table
+    from study.trial_record import State
 
     ledger = _ledger(study)
     console, records = screen(), ledger.trials().values()
     console.print(table(records, ledger.study))
     for line in rung_lines(records, ledger.study):
+        console.print(line, soft_wrap=True, highlight=False)
+    if any(record.state is State.RUNNING for record in records) and holder_of(ledger.folder) is None:
+        line = f"nobody runs this study now, its process died; go on with: decred-study run {study}"
         console.print(line, soft_wrap=True, highlight=False)
 
 

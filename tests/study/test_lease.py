@@ -17,8 +17,8 @@ import pytest
 
 from model.errors import UserError
 from study import lease as lease_module
-from study.lease import LEASE, LEASE_SECONDS, held, refuse_if_running
-from study.lease_file import lease_holder
+from study.lease import LEASE, LEASE_SECONDS, held, holder_of, refuse_if_running
+from study.lease_file import Machine, lease_holder
 
 ROOT = Path(__file__).parents[2]
 EVERY = 0.1
@@ -183,3 +183,16 @@ def test_a_driver_that_gives_the_study_back_while_another_waits_is_followed_then
 def test_a_folder_without_a_driver_is_refused_nobody_and_left_as_it_is(tmp_path: Path) -> None:
     refuse_if_running(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
+
+
+def test_who_holds_a_study_is_seen_at_once_and_a_dead_process_holds_nothing(tmp_path: Path) -> None:
+    assert holder_of(tmp_path) is None
+    with held(tmp_path) as lease:
+        seen = holder_of(tmp_path)
+        assert seen is not None
+        assert seen.id == lease.holder.id
+        left = (tmp_path / "lease.json").read_bytes()
+    assert holder_of(tmp_path) is None
+    (tmp_path / "lease.json").write_bytes(left)
+    assert holder_of(tmp_path) is None, "the lock is free, so the process that wrote this is dead"
+    assert holder_of(tmp_path, Machine("elsewhere", "another boot")) is not None
