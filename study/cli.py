@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from model.errors import NonFiniteLossError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from study import cli_data, cli_recipes
 
 if TYPE_CHECKING:
@@ -206,7 +206,7 @@ def main() -> None:
         sys.exit(_error(error, 2))
     except typer.TyperException as error:
         sys.exit(_usage_error(error))
-    except NonFiniteLossError as error:
+    except (NonFiniteLossError, OutOfMemoryError) as error:
         sys.exit(_error(error, 1))
     except KeyboardInterrupt:
         sys.exit(130)
