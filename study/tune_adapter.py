@@ -11,7 +11,7 @@ import logging
 import math
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -24,6 +24,7 @@ from cluster.groups import remove_placement_group
 from study.failures import Failure, Kind
 from study.stopping import Rule, Verdict
 from study.trial import BROKE, PLACE, REPORT, TrialDriver
+from study.tune_guard import Guard, NotKept
 from study.worker import one_line
 
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}  # no CPU: the workers need them all
@@ -53,35 +54,10 @@ class Listener(Protocol):
         """Whether the study is to stop."""
 
 
-class _NotKept:
-    """Tune pickles what it is given into snapshots that nobody reads: the ledger is what a study goes on from."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class _Guard(_NotKept):
-    """Keeps the first error of the study's own records, raised by a callback of Tune's, until Tune has ended."""
-
-    def __init__(self, listener: Listener) -> None:
-        self._listener = listener
-        self.error: Exception | None = None
-
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
-
-    def stopping(self) -> bool:
-        return self.error is not None or self._listener.stopping()
-
-
-class _Searcher(_NotKept, Searcher):
+class _Searcher(NotKept, Searcher):
     """Hands over one trial after the other."""
 
-    def __init__(self, source: Source, guard: _Guard) -> None:
+    def __init__(self, source: Source, guard: Guard) -> None:
         super().__init__()
         self._source, self._guard = source, guard
 
@@ -134,14 +110,17 @@ class Scheduler(FIFOScheduler):
         return TrialScheduler.STOP
 
 
-class _Teller(_NotKept, tune.Callback):
+class _Teller(NotKept, tune.Callback):
     """Passes Tune's events on, with the state that the trial really ended in."""
 
-    def __init__(self, listener: Listener, scheduler: Scheduler, guard: _Guard) -> None:
+    def __init__(self, listener: Listener, scheduler: Scheduler, guard: Guard) -> None:
         self._listener, self._scheduler, self._guard = listener, scheduler, guard
         self._last: dict[int, dict[str, float]] = {}
         self._broke: dict[int, Failure] = {}
         self._places: dict[int, str] = {}
+
+    def setup(self, *given: Any, **info: Any) -> None:
+        self._guard.hear_signals()  # now that Tune has put its own handler in place
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         number = trial.config["number"]
@@ -185,10 +164,10 @@ class _Teller(_NotKept, tune.Callback):
             self._listener.broke(number, Failure(Kind.LOST, f"the trial's driver was lost ({_reason(trial)})"))
 
 
-class _Stop(_NotKept, tune.Stopper):
+class _Stop(NotKept, tune.Stopper):
     """Ends all trials when the study is to stop."""
 
-    def __init__(self, guard: _Guard) -> None:
+    def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -212,7 +191,7 @@ def run(
     What happens in a trial never raises here; an error of the source or of the listener does, once all trials stand.
     """
     _be_quiet()
-    scheduler, guard = Scheduler(rule, metric), _Guard(listener)
+    scheduler, guard = Scheduler(rule, metric), Guard(listener)
     tuner = tune.Tuner(
         tune.with_resources(TrialDriver, _resources(constants["workers"])),
         param_space=dict(constants),

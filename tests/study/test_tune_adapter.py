@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -14,7 +15,8 @@ from ray.tune.search import Searcher
 from study.failures import Failure, Kind
 from study.stopping import Never, Verdict
 from study.trial import BROKE, REPORT
-from study.tune_adapter import Scheduler, _Guard, _Searcher, _Stop, _Teller
+from study.tune_adapter import Scheduler, _Searcher, _Stop, _Teller
+from study.tune_guard import Guard
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
@@ -58,7 +60,7 @@ def run(rule: Any, *results: dict[str, Any], heard: Heard | None = None) -> Hear
     """One trial from its results to its end, as Tune would have it."""
     heard = heard or Heard()
     scheduler = Scheduler(rule, "dev/wer")
-    teller = _Teller(heard, scheduler, _Guard(heard))
+    teller = _Teller(heard, scheduler, Guard(heard))
     for each in results:
         decision = scheduler.on_trial_result(None, trial(0), each)
         teller.on_trial_result(1, [], trial(0), each)
@@ -107,7 +109,7 @@ def test_a_trial_that_is_stopped_with_the_study_has_no_end() -> None:
 
 def test_a_driver_that_died_is_a_lost_trial() -> None:
     heard = Heard()
-    teller = _Teller(heard, Scheduler(Never(), "dev/wer"), _Guard(heard))
+    teller = _Teller(heard, Scheduler(Never(), "dev/wer"), Guard(heard))
     teller.on_trial_error(1, [], trial(3))
     assert heard.told == [("broke", 3, Failure(Kind.LOST, "the trial's driver was lost (it ended without a word)"))]
 
@@ -119,7 +121,7 @@ class Broken(Heard):
 
 def test_an_error_of_the_records_stops_the_study_and_is_kept_for_its_end() -> None:
     heard = Broken()
-    guard = _Guard(heard)
+    guard = Guard(heard)
     teller = _Teller(heard, Scheduler(Never(), "dev/wer"), guard)
     teller.on_trial_result(1, [], trial(0), result(1, 30.0))
     assert _Stop(guard).stop_all()
@@ -141,7 +143,7 @@ class Given:
 
 @pytest.mark.parametrize(("done", "after"), [(True, Searcher.FINISHED), (False, None)])
 def test_the_searcher_waits_until_the_source_is_done(done: bool, after: Any) -> None:
-    searcher = _Searcher(Given({"number": 0}, done=done), _Guard(Heard()))
+    searcher = _Searcher(Given({"number": 0}, done=done), Guard(Heard()))
     assert searcher.suggest("a") == {"number": 0}
     assert searcher.suggest("b") == after
 
@@ -149,11 +151,26 @@ def test_the_searcher_waits_until_the_source_is_done(done: bool, after: Any) -> 
 def test_a_study_that_is_stopping_starts_nothing() -> None:
     heard = Heard()
     heard.stop = True
-    assert _Searcher(Given({"number": 0}), _Guard(heard)).suggest("a") == Searcher.FINISHED
+    assert _Searcher(Given({"number": 0}), Guard(heard)).suggest("a") == Searcher.FINISHED
 
 
 def test_what_is_handed_to_tune_survives_its_snapshots() -> None:
     heard = Heard()
-    guard = _Guard(heard)
+    guard = Guard(heard)
     for each in (_Teller(heard, Scheduler(Never(), "m"), guard), _Searcher(Given(), guard), _Stop(guard)):
         pickle.dumps(each)
+
+
+def test_a_stop_signal_is_heard_by_tune_and_by_a_searcher_that_waits_for_a_retry() -> None:
+    heard_by_tune: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda kind, frame: heard_by_tune.append(kind))
+    try:
+        guard = Guard(Heard())
+        searcher = _Searcher(Given(done=False), guard)
+        _Teller(Heard(), Scheduler(Never(), "m"), guard).setup()
+        assert searcher.suggest("a") is None, "nothing is due, and more will come"
+        signal.raise_signal(signal.SIGINT)
+        assert searcher.suggest("b") == Searcher.FINISHED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard_by_tune == [signal.SIGINT]
