@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test slow benchmark check clean
+.PHONY: study test slow chaos benchmark check clean
 
 study: $(INSTALLED)  ## make the demo corpus and run the demo study on it, to its end
 	$(BIN)/decred-study prepare demo --out corpora/demo $(DEMO_OPTIONS)
@@ -15,6 +15,9 @@ test: check  ## everything that has to hold
 
 slow: $(INSTALLED)  ## the tests that take most of a minute each
 	$(BIN)/pytest -m slow
+
+chaos: $(INSTALLED)  ## what a study survives: its processes killed at any moment, machines lost; about ten minutes
+	$(BIN)/pytest -m chaos tests/chaos
 
 benchmark: $(INSTALLED)  ## the speed table: every row timed beside the machine's matmul rate, about five minutes
 	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds
