@@ -11,9 +11,9 @@ import logging
 import math
 import os
 import pickle
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -28,6 +28,9 @@ from study.worker import one_line
 
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}  # no CPU: the workers need them all
 UNLIMITED = -1
+_REPORTED = f"{REPORT}/"  # before each metric of a report, where Tune has made a result flat
+
+Result = TypeVar("Result")
 
 
 class Source(Protocol):
@@ -61,21 +64,26 @@ class _NotKept:
 
 
 class _Guard(_NotKept):
-    """Keeps the first error of the study's own records, raised by a callback of Tune's, until Tune has ended."""
+    """Keeps the first error of the study's own records, raised by a callback of Tune's, until Tune has ended.
+
+    After it nothing more is told: what comes later must not be written where what came before is missing. A trial that
+    nobody heard the end of goes on another time, and tells it again.
+    """
 
     def __init__(self, listener: Listener) -> None:
-        self._listener = listener
+        self.listener = listener
         self.error: Exception | None = None
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
+    def call(self, tell: Callable[..., Result], *given: Any) -> Result | None:
+        if self.error is None:
+            try:
+                return tell(*given)
+            except Exception as error:
+                self.error = error
+        return None
 
     def stopping(self) -> bool:
-        return self.error is not None or self._listener.stopping()
+        return self.error is not None or self.listener.stopping()
 
 
 class _Searcher(_NotKept, Searcher):
@@ -86,10 +94,7 @@ class _Searcher(_NotKept, Searcher):
         self._source, self._guard = source, guard
 
     def suggest(self, trial_id: str) -> Any:
-        config = None
-        with self._guard.kept():
-            if not self._guard.stopping():
-                config = self._source.next()
+        config = None if self._guard.stopping() else self._guard.call(self._source.next)
         if config is None and (self._guard.stopping() or self._source.done()):
             return Searcher.FINISHED
         return config
@@ -104,12 +109,17 @@ class _Searcher(_NotKept, Searcher):
         """Nothing, see save."""
 
 
-class Scheduler(FIFOScheduler):
-    """Asks the rule after every epoch, spares baselines, ends a trial whose objective is no number, and keeps why."""
+class Scheduler(_NotKept, FIFOScheduler):
+    """Has each epoch written down, then asks the rule; spares baselines, ends a trial whose objective is no number.
 
-    def __init__(self, rule: Rule, metric: str) -> None:
+    Written down here and not in the callback, which Tune calls when it has decided: a trial whose epoch could not be
+    written gets no answer to it, and so reports it again when it goes on.
+    """
+
+    def __init__(self, rule: Rule, metric: str, guard: _Guard) -> None:
         super().__init__()
-        self._rule, self._objective = rule, metric
+        self._rule, self._objective, self._guard = rule, metric, guard
+        self.last: dict[int, dict[str, float]] = {}  # an epoch's metrics
         self.decided: dict[int, tuple[Verdict | Kind, str]] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -118,8 +128,19 @@ class Scheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict) -> str:
         number = trial.config["number"]
-        if "epoch" not in result or self._objective not in result:
+        metrics = {name.removeprefix(_REPORTED): value for name, value in result.items() if name.startswith(_REPORTED)}
+        if not metrics:
             return TrialScheduler.CONTINUE  # a heartbeat
+        self.last[number] = metrics
+        self._guard.call(self._guard.listener.epoch, number, metrics)
+        if self._guard.error is not None:
+            return TrialScheduler.STOP
+        return self._judged(trial, metrics)
+
+    def _judged(self, trial: Trial, result: dict[str, float]) -> str:
+        number = trial.config["number"]
+        if self._objective not in result:
+            return TrialScheduler.CONTINUE
         epoch, value = int(result["epoch"]), result[self._objective]
         at = f"{self._objective} {value:g} at epoch {epoch}"
         if not math.isfinite(value):
@@ -137,9 +158,8 @@ class Scheduler(FIFOScheduler):
 class _Teller(_NotKept, tune.Callback):
     """Passes Tune's events on, with the state that the trial really ended in."""
 
-    def __init__(self, listener: Listener, scheduler: Scheduler, guard: _Guard) -> None:
-        self._listener, self._scheduler, self._guard = listener, scheduler, guard
-        self._last: dict[int, dict[str, float]] = {}
+    def __init__(self, scheduler: Scheduler, guard: _Guard) -> None:
+        self._listener, self._scheduler, self._guard = guard.listener, scheduler, guard
         self._broke: dict[int, Failure] = {}
         self._places: dict[int, str] = {}
 
@@ -150,17 +170,13 @@ class _Teller(_NotKept, tune.Callback):
         if BROKE in result:
             kind, reason = result[BROKE]
             self._broke[number] = Failure(Kind(kind), reason)
-        if REPORT in result:
-            self._last[number] = result[REPORT]
-            with self._guard.kept():
-                self._listener.epoch(number, result[REPORT])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        with self._guard.kept():
-            self._ended(trial.config["number"])
+        self._guard.call(self._ended, trial.config["number"])
 
     def _ended(self, number: int) -> None:
-        metrics, epoch = self._last.get(number, {}), int(self._last.get(number, {}).get("epoch", 0))
+        metrics = self._scheduler.last.get(number, {})
+        epoch = int(metrics.get("epoch", 0))
         verdict, reason = self._scheduler.decided.get(number, (None, ""))
         failure = self._broke.pop(number, None)
         if isinstance(verdict, Kind):
@@ -181,8 +197,8 @@ class _Teller(_NotKept, tune.Callback):
         number = trial.config["number"]
         if number in self._places:  # its workers died with it, but Ray keeps their place
             remove_placement_group(self._places.pop(number))
-        with self._guard.kept():
-            self._listener.broke(number, Failure(Kind.LOST, f"the trial's driver was lost ({_reason(trial)})"))
+        words = f"the trial's driver was lost ({_reason(trial)})"
+        self._guard.call(self._listener.broke, number, Failure(Kind.LOST, words))
 
 
 class _Stop(_NotKept, tune.Stopper):
@@ -212,7 +228,8 @@ def run(
     What happens in a trial never raises here; an error of the source or of the listener does, once all trials stand.
     """
     _be_quiet()
-    scheduler, guard = Scheduler(rule, metric), _Guard(listener)
+    guard = _Guard(listener)
+    scheduler = Scheduler(rule, metric, guard)
     tuner = tune.Tuner(
         tune.with_resources(TrialDriver, _resources(constants["workers"])),
         param_space=dict(constants),
@@ -230,7 +247,7 @@ def run(
             storage_path=str(folder),
             verbose=0,
             stop=_Stop(guard),
-            callbacks=[_Teller(listener, scheduler, guard)],
+            callbacks=[_Teller(scheduler, guard)],
             # The trial's own checkpoints are the recipe's business; Tune would ask for one at the end of each trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.utils.util import flatten_dict
 
 from study.failures import Failure, Kind
 from study.stopping import Never, Verdict
@@ -57,10 +58,11 @@ def result(epoch: int, wer: float, **more: float) -> dict[str, Any]:
 def run(rule: Any, *results: dict[str, Any], heard: Heard | None = None) -> Heard:
     """One trial from its results to its end, as Tune would have it."""
     heard = heard or Heard()
-    scheduler = Scheduler(rule, "dev/wer")
-    teller = _Teller(heard, scheduler, _Guard(heard))
+    guard = _Guard(heard)
+    scheduler = Scheduler(rule, "dev/wer", guard)
+    teller = _Teller(scheduler, guard)
     for each in results:
-        decision = scheduler.on_trial_result(None, trial(0), each)
+        decision = scheduler.on_trial_result(None, trial(0), flatten_dict(each))
         teller.on_trial_result(1, [], trial(0), each)
         if decision == STOP:
             break
@@ -107,23 +109,29 @@ def test_a_trial_that_is_stopped_with_the_study_has_no_end() -> None:
 
 def test_a_driver_that_died_is_a_lost_trial() -> None:
     heard = Heard()
-    teller = _Teller(heard, Scheduler(Never(), "dev/wer"), _Guard(heard))
+    guard = _Guard(heard)
+    teller = _Teller(Scheduler(Never(), "dev/wer", guard), guard)
     teller.on_trial_error(1, [], trial(3))
     assert heard.told == [("broke", 3, Failure(Kind.LOST, "the trial's driver was lost (it ended without a word)"))]
 
 
 class Broken(Heard):
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        super().__getattr__("epoch")(number)
         raise OSError(28, "No space left on device")
 
 
 def test_an_error_of_the_records_stops_the_study_and_is_kept_for_its_end() -> None:
-    heard = Broken()
-    guard = _Guard(heard)
-    teller = _Teller(heard, Scheduler(Never(), "dev/wer"), guard)
-    teller.on_trial_result(1, [], trial(0), result(1, 30.0))
+    guard = _Guard(Broken())
+    scheduler = Scheduler(Never(), "dev/wer", guard)
+    decision = scheduler.on_trial_result(None, trial(0), flatten_dict(result(1, 30.0)))
+    assert decision == STOP, "the trial went on from an epoch that is written nowhere"
     assert _Stop(guard).stop_all()
     assert isinstance(guard.error, OSError)
+
+
+def test_after_an_epoch_that_could_not_be_written_nothing_more_is_told() -> None:
+    assert run(Never(), result(4, 30.0, finished=1.0), heard=Broken()).told == [("epoch", 0)]
 
 
 class Given:
@@ -155,5 +163,6 @@ def test_a_study_that_is_stopping_starts_nothing() -> None:
 def test_what_is_handed_to_tune_survives_its_snapshots() -> None:
     heard = Heard()
     guard = _Guard(heard)
-    for each in (_Teller(heard, Scheduler(Never(), "m"), guard), _Searcher(Given(), guard), _Stop(guard)):
+    scheduler = Scheduler(Never(), "m", guard)
+    for each in (scheduler, _Teller(scheduler, guard), _Searcher(Given(), guard), _Stop(guard)):
         pickle.dumps(each)
