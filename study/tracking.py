@@ -240,7 +240,10 @@ def _offset(ledger: Ledger) -> int:
     try:
         noted = json.loads((ledger.folder / CURSOR).read_text(encoding="utf-8"))
         offset = noted["offset"] if noted["uri"] == store_uri(ledger.study.tracking, ledger.folder) else 0
-        return offset if 0 <= offset <= (ledger.folder / EVENTS).stat().st_size else 0
+        with (ledger.folder / EVENTS).open("rb") as file:
+            file.seek(max(offset - 1, 0))
+            # A line that was heard and then taken back, by a disk that was full after all, leaves it amid another one.
+            return offset if offset > 0 and file.read(1) == b"\n" else 0
     except (OSError, ValueError, KeyError, TypeError):
         return 0
 
