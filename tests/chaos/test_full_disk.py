@@ -20,6 +20,7 @@ FULL = (
     "error: the disk that holds studies/probe is full; nothing that ended is lost. Free space, then go on with: "
     "decred-study run study.yaml\n"
 )
+chaos = pytest.mark.chaos
 WRITERS = {"the ledger": "events.jsonl", "Optuna": "optuna.db", "a worker": "trials"}
 REAL = Work("model.loop:train", "model.prepare:prepare")
 
@@ -47,7 +48,9 @@ def assert_stopped_and_goes_on(said: Any, disk: Disk, again: Callable[[], Any], 
     assert_records_agree(FOLDER)
 
 
-@pytest.mark.parametrize("writer", WRITERS)
+@pytest.mark.parametrize(
+    "writer", ["the ledger", *(pytest.param(each, marks=chaos) for each in ("Optuna", "a worker"))]
+)
 def test_when_the_disk_is_full_for_one_writer_one_line_says_so_and_the_same_command_goes_on(
     writer: str, disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
@@ -58,7 +61,8 @@ def test_when_the_disk_is_full_for_one_writer_one_line_says_so_and_the_same_comm
     assert_stopped_and_goes_on(said, disk, lambda: decred_study("run", path.name), trials=3)
 
 
-@pytest.mark.parametrize("at", [1, pytest.param(15, marks=pytest.mark.chaos), 30])
+@chaos
+@pytest.mark.parametrize("at", [1, 15, 30])
 def test_when_the_disk_of_the_whole_study_fills_up_one_line_says_so_and_the_same_command_goes_on(
     at: int, disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
@@ -68,10 +72,12 @@ def test_when_the_disk_of_the_whole_study_fills_up_one_line_says_so_and_the_same
     FOLDER.symlink_to(disk.folder / "probe")
     with meanwhile(FOLDER, (epochs(at), disk.fill)):
         said = decred_study("run", path.name)
+    again = decred_study("run", path.name)
+    assert (again.code, again.err) == (2, FULL), "on a disk that is still full"
     assert_stopped_and_goes_on(said, disk, lambda: decred_study("run", path.name), trials=3)
 
 
-@pytest.mark.chaos
+@chaos
 def test_a_real_training_whose_checkpoint_has_no_place_goes_on_from_the_one_before(
     disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
@@ -82,6 +88,7 @@ def test_a_real_training_whose_checkpoint_has_no_place_goes_on_from_the_one_befo
     assert_stopped_and_goes_on(said, disk, lambda: decred_study("run", path.name, work=REAL), trials=2, each=4)
 
 
+@chaos
 def test_a_full_disk_under_tunes_snapshots_stops_no_study_because_nobody_reads_them(
     disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
@@ -95,6 +102,7 @@ def test_a_full_disk_under_tunes_snapshots_stops_no_study_because_nobody_reads_t
     assert_records_agree(FOLDER)
 
 
+@chaos
 def test_a_full_disk_of_mlflow_stops_no_study_and_what_waits_is_sent_afterwards(
     disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
