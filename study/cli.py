@@ -102,10 +102,6 @@ def track(
     if flush and rebuild:
         raise UserError("track was given --flush and --rebuild, but takes one of them; --rebuild sends what waits, too")
     ledger = _ledger(study)
-    if not study.is_dir():  # the file may name another store than the one that the study ran with
-        from study.study_file import read_study
-
-        ledger.study = ledger.study.model_copy(update={"tracking": read_study(study).tracking})
     uri = delivery.store_uri(ledger.study.tracking, ledger.folder)
     if flush or rebuild:
         told = (tracking.flush if flush else tracking.rebuild)(ledger)
@@ -227,11 +223,16 @@ def _error(error: Exception, code: int) -> int:
 
 
 def _ledger(study: Path) -> Ledger:
-    """The ledger of a study file, or in a folder."""
+    """The ledger of a study file, or in a folder. A file says where the runs are told, which may have changed."""
     from study.ledger import Ledger
     from study.study_file import read_study, study_folder
 
-    return Ledger.open(study if study.is_dir() else study_folder(read_study(study)))
+    if study.is_dir():
+        return Ledger.open(study)
+    given = read_study(study)
+    ledger = Ledger.open(study_folder(given))
+    ledger.study = ledger.study.model_copy(update={"tracking": given.tracking})
+    return ledger
 
 
 def _export_model(study: Path, out: Path, trial: int | None) -> None:

@@ -59,11 +59,17 @@ def read_since(path: Path, offset: int, most: int | None = None) -> tuple[list[E
     """The whole events behind byte `offset`, where a line begins, at most `most`, and the offset behind the last."""
     with path.open("rb") as file:
         file.seek(offset)
-        lines = [line for line in itertools.islice(file, most) if line.endswith(b"\n")]
+        # Not one line further than a torn one: while it was looked at, its rest may have come.
+        lines = list(itertools.takewhile(lambda line: line.endswith(b"\n"), itertools.islice(file, most)))
     if not lines:
         return [], offset
     first = 1 if offset == 0 else None
     return _parsed(path, lines, first, offset), offset + sum(len(line) for line in lines)
+
+
+def damaged(path: Path, number: int) -> UserError:
+    """The one line for an event that cannot be what was written."""
+    return UserError(f"{path}: line {number} is damaged; restore the file or remove the line")
 
 
 def _parsed(path: Path, lines: list[bytes], first: int | None, offset: int = 0) -> list[Event]:
@@ -73,7 +79,7 @@ def _parsed(path: Path, lines: list[bytes], first: int | None, offset: int = 0) 
         event = _event(line)
         if event is None:
             number = i + (first if first is not None else path.read_bytes()[:offset].count(b"\n") + 1)
-            raise UserError(f"{path}: line {number} is damaged; restore the file or remove the line")
+            raise damaged(path, number)
         events.append(event)
     return events
 

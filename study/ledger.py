@@ -23,7 +23,7 @@ from study import event_file
 from study.lease import unwritable
 from study.same_study import refuse_change, refuse_other_files, tried_recipe
 from study.study_file import StudyFile
-from study.trial_record import State, TrialRecord, folded
+from study.trial_record import DamagedEventError, State, TrialRecord, folded
 
 STUDY, BASE_RECIPE, MANIFEST, EVENTS = "study.yaml", "base_recipe.yaml", "manifest.json", "events.jsonl"
 
@@ -181,8 +181,11 @@ class Ledger:
         return bool(events) and events[-1]["kind"] == "study_ended"
 
     def trials(self) -> dict[int, TrialRecord]:
-        """Every trial as the events tell it, by number."""
-        return folded(self.events())
+        """Every trial as the events tell it, by number; a damaged event is a UserError with its line."""
+        try:
+            return folded(self.events())
+        except DamagedEventError as error:
+            raise event_file.damaged(self.folder / EVENTS, error.index + 1) from None
 
     def recipe_of(self, record: TrialRecord) -> Recipe:
         """What the trial tried; a file that was changed since is a UserError."""

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 from typing import Any
 
 from study.agenda import Agenda
-from study.failures import Action, Failure
+from study.failures import Action, Failure, Kind
 from study.recorder import Recorder
 from study.trial_record import State
 
@@ -61,6 +62,8 @@ class Session:
             self._recorder.retried(number, decision)
         else:
             self._recorder.ended(number, decision.state, decision.reason, decision=decision)
+        if failure.kind is Kind.DISK_FULL:  # told in the same words, whoever met it first
+            raise OSError(errno.ENOSPC, failure.reason)
         if decision.action is Action.STOP:
             self.stopped = decision.reason
             if decision.setting:

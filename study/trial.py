@@ -30,8 +30,7 @@ class TrialDriver(tune.Trainable):
         happened = self._crew.next(HEARTBEAT_SECONDS)
         if isinstance(happened, Report):
             self._asked = True
-            # Twice: flat for the scheduler, and whole, because Tune mixes its own figures into the flat one.
-            return self._beat() | happened.metrics | {REPORT: happened.metrics}
+            return self._beat() | {REPORT: happened.metrics}  # apart from Tune's own figures
         if isinstance(happened, Failure):
             return self._beat() | {"done": True, BROKE: (happened.kind.value, happened.reason)}
         return self._beat() | {"done": isinstance(happened, Done)}

@@ -43,17 +43,28 @@ class TrialRecord:
     source: str | None = None  # "study/number" of a trial that came by `fork`
 
 
+class DamagedEventError(Exception):
+    """An event lacks what its kind has; `index` counts from 0."""
+
+    def __init__(self, index: int) -> None:
+        super().__init__(f"event {index} is damaged")
+        self.index = index
+
+
 def folded(events: Iterable[dict[str, Any]]) -> dict[int, TrialRecord]:
     """The trials after all `events`, by number."""
     trials: dict[int, TrialRecord] = {}
-    for event in events:
+    for index, event in enumerate(events):
         kind = event["kind"]
         if kind in ("study_started", "study_interrupted"):
             # Whoever ran these is gone.
             trials = {number: _interrupted(trial) for number, trial in trials.items()}
         elif kind in _FOLD:
-            number = event["number"]
-            trials[number] = _FOLD[kind](trials.get(number, TrialRecord(number)), event)
+            try:
+                number = event["number"]
+                trials[number] = _FOLD[kind](trials.get(number, TrialRecord(number)), event)
+            except (KeyError, TypeError, ValueError, AttributeError):
+                raise DamagedEventError(index) from None
     return dict(sorted(trials.items()))
 
 

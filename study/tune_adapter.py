@@ -29,6 +29,7 @@ from study.worker import one_line
 
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}  # no CPU: the workers need them all
 UNLIMITED = -1
+_REPORTED = f"{REPORT}/"  # before each metric of a report, where Tune has made a result flat
 
 
 class Source(Protocol):
@@ -62,10 +63,7 @@ class _Searcher(NotKept, Searcher):
         self._source, self._guard = source, guard
 
     def suggest(self, trial_id: str) -> Any:
-        config = None
-        with self._guard.kept():
-            if not self._guard.stopping():
-                config = self._source.next()
+        config = None if self._guard.stopping() else self._guard.call(self._source.next)
         if config is None and (self._guard.stopping() or self._source.done()):
             return Searcher.FINISHED
         return config
@@ -80,12 +78,17 @@ class _Searcher(NotKept, Searcher):
         """Nothing, see save."""
 
 
-class Scheduler(FIFOScheduler):
-    """Asks the rule after every epoch, spares baselines, ends a trial whose objective is no number, and keeps why."""
+class Scheduler(NotKept, FIFOScheduler):
+    """Has each epoch written down, then asks the rule; spares baselines, ends a trial whose objective is no number.
 
-    def __init__(self, rule: Rule, metric: str) -> None:
+    Written down here and not in the callback, which Tune calls when it has decided: a trial whose epoch could not be
+    written gets no answer to it, and so reports it again when it goes on.
+    """
+
+    def __init__(self, listener: Listener, rule: Rule, metric: str, guard: Guard) -> None:
         super().__init__()
-        self._rule, self._objective = rule, metric
+        self._listener, self._rule, self._objective, self._guard = listener, rule, metric, guard
+        self.last: dict[int, dict[str, float]] = {}  # an epoch's metrics
         self.decided: dict[int, tuple[Verdict | Kind, str]] = {}
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
@@ -94,8 +97,19 @@ class Scheduler(FIFOScheduler):
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict) -> str:
         number = trial.config["number"]
-        if "epoch" not in result or self._objective not in result:
+        metrics = {name.removeprefix(_REPORTED): value for name, value in result.items() if name.startswith(_REPORTED)}
+        if not metrics:
             return TrialScheduler.CONTINUE  # a heartbeat
+        self.last[number] = metrics
+        self._guard.call(self._listener.epoch, number, metrics)
+        if self._guard.error is not None:
+            return TrialScheduler.STOP
+        return self._judged(trial, metrics)
+
+    def _judged(self, trial: Trial, result: dict[str, float]) -> str:
+        number = trial.config["number"]
+        if self._objective not in result:
+            return TrialScheduler.CONTINUE
         epoch, value = int(result["epoch"]), result[self._objective]
         at = f"{self._objective} {value:g} at epoch {epoch}"
         if not math.isfinite(value):
@@ -115,7 +129,6 @@ class _Teller(NotKept, tune.Callback):
 
     def __init__(self, listener: Listener, scheduler: Scheduler, guard: Guard) -> None:
         self._listener, self._scheduler, self._guard = listener, scheduler, guard
-        self._last: dict[int, dict[str, float]] = {}
         self._broke: dict[int, Failure] = {}
         self._places: dict[int, str] = {}
 
@@ -129,17 +142,13 @@ class _Teller(NotKept, tune.Callback):
         if BROKE in result:
             kind, reason = result[BROKE]
             self._broke[number] = Failure(Kind(kind), reason)
-        if REPORT in result:
-            self._last[number] = result[REPORT]
-            with self._guard.kept():
-                self._listener.epoch(number, result[REPORT])
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
-        with self._guard.kept():
-            self._ended(trial.config["number"])
+        self._guard.call(self._ended, trial.config["number"])
 
     def _ended(self, number: int) -> None:
-        metrics, epoch = self._last.get(number, {}), int(self._last.get(number, {}).get("epoch", 0))
+        metrics = self._scheduler.last.get(number, {})
+        epoch = int(metrics.get("epoch", 0))
         verdict, reason = self._scheduler.decided.get(number, (None, ""))
         failure = self._broke.pop(number, None)
         if isinstance(verdict, Kind):
@@ -160,8 +169,8 @@ class _Teller(NotKept, tune.Callback):
         number = trial.config["number"]
         if number in self._places:  # its workers died with it, but Ray keeps their place
             remove_placement_group(self._places.pop(number))
-        with self._guard.kept():
-            self._listener.broke(number, Failure(Kind.LOST, f"the trial's driver was lost ({_reason(trial)})"))
+        words = f"the trial's driver was lost ({_reason(trial)})"
+        self._guard.call(self._listener.broke, number, Failure(Kind.LOST, words))
 
 
 class _Stop(NotKept, tune.Stopper):
@@ -191,7 +200,8 @@ def run(
     What happens in a trial never raises here; an error of the source or of the listener does, once all trials stand.
     """
     _be_quiet()
-    scheduler, guard = Scheduler(rule, metric), Guard(listener)
+    guard = Guard(listener)
+    scheduler = Scheduler(listener, rule, metric, guard)
     tuner = tune.Tuner(
         tune.with_resources(TrialDriver, _resources(constants["workers"])),
         param_space=dict(constants),

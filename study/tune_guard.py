@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import contextlib
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable
 from types import FrameType
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
+
+Result = TypeVar("Result")
 
 
-class _Stopping(Protocol):
+class Stopping(Protocol):
+    """Who knows whether the study is to stop."""
+
     def stopping(self) -> bool: ...
 
 
@@ -21,19 +25,25 @@ class NotKept:
 
 
 class Guard(NotKept):
-    """Keeps the first error of the study's own records, raised by a callback of Tune's, until Tune has ended."""
+    """Keeps the first error of the study's own records, raised by a callback of Tune's, until Tune has ended.
 
-    def __init__(self, listener: _Stopping) -> None:
+    After it nothing more is told: what comes later must not be written where what came before is missing. A trial that
+    nobody heard the end of goes on another time, and tells it again.
+    """
+
+    def __init__(self, listener: Stopping) -> None:
         self._listener = listener
         self._interrupted = False
         self.error: Exception | None = None
 
-    @contextlib.contextmanager
-    def kept(self) -> Iterator[None]:
-        try:
-            yield
-        except Exception as error:
-            self.error = self.error or error
+    def call(self, tell: Callable[..., Result], *given: Any) -> Result | None:
+        """What `tell` returns; None where it failed, or something failed before."""
+        if self.error is None:
+            try:
+                return tell(*given)
+            except Exception as error:
+                self.error = error
+        return None
 
     def stopping(self) -> bool:
         return self._interrupted or self.error is not None or self._listener.stopping()

@@ -82,14 +82,16 @@ def _broke(error: Exception, folder: Path, rank: int) -> Message:
 
 
 def kind_of(error: BaseException) -> Kind:
-    """What kind of failure an error in training is."""
+    """What kind of failure an error in training is; a full disk says nothing of the recipe, whatever its words."""
+    if is_disk_full(error):
+        return Kind.DISK_FULL
     if isinstance(error, NonFiniteLossError):
         return Kind.NON_FINITE
     if isinstance(error, OutOfMemoryError):
         return Kind.OUT_OF_MEMORY
     if isinstance(error, UserError):
         return Kind.IMPOSSIBLE
-    return Kind.DISK_FULL if is_disk_full(error) else Kind.ERROR
+    return Kind.ERROR
 
 
 def one_line(error: BaseException) -> str:

@@ -14,6 +14,7 @@ import torch.distributed as dist
 
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from model.recipe import Recipe
+from model.strict import write_atomically
 
 WELL, RAISES, NO_NUMBER, LAGS, NON_FINITE, VARIES, DIES_ONCE, DISK_FULL, TOO_LARGE, REFUSED = range(10)
 Report = Callable[[dict[str, float]], bool | None]
@@ -39,7 +40,7 @@ def train(recipe: Recipe, folder: Path, report: Report) -> None:
         final = _final(folder, rank) if epoch == recipe.training.epochs else {}
         go_on = report(_metrics(recipe, epoch, ranks) | final)
         if rank == 0:
-            done.write_text(str(epoch))  # an epoch whose report did not return is reported again
+            write_atomically(done, str(epoch))  # now: an epoch whose report did not return is reported again
         if go_on is False:
             return
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import io
 import json
 import os
 import resource
@@ -96,6 +97,20 @@ def test_who_reads_while_another_appends_meets_whole_events_only(events: Path) -
     seen += [event["number"] for event in event_file.read_since(events, offset)[0]]
     assert writer.returncode == 0
     assert seen == list(range(150))
+
+
+class _Growing(io.BytesIO):
+    """A file whose last line is torn when it is read, and whole a moment later."""
+
+    def __iter__(self) -> Iterator[bytes]:  # type: ignore[override]
+        yield from (b'{"kind": "x"}\n', b'{"kind"', b': "y"}\n')
+
+
+def test_a_line_whose_rest_comes_while_it_is_read_is_left_for_the_next_time(
+    events: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Path, "open", lambda *_: _Growing())
+    assert event_file.read_since(events, 0) == ([{"kind": "x"}], len(b'{"kind": "x"}\n'))
 
 
 def test_threads_that_append_at_the_same_time_lose_nothing(tmp_path: Path) -> None:

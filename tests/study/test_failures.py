@@ -6,9 +6,11 @@ import errno
 
 import pytest
 
+from model.errors import UserError
 from study.failures import Action, Decision, Failure, Kind, decide, is_disk_full, same_error
 from study.study_file import Failures
 from study.trial_record import State
+from study.worker import kind_of
 
 SETTINGS = Failures(retries=2, same_error_stops=3)
 RETRIES, SAME = "failures.retries 2", "failures.same_error_stops 3"
@@ -65,3 +67,9 @@ def test_a_full_disk_is_seen_through_the_errors_around_it() -> None:
     assert is_disk_full(around)
     assert is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
     assert not is_disk_full(OSError(errno.EACCES, "no"))
+
+
+def test_a_full_disk_says_nothing_of_the_recipe_in_whatever_words_it_comes() -> None:
+    told = UserError("recipe.yaml: cannot be written (No space left on device); give a place that can be")
+    assert kind_of(told) is Kind.DISK_FULL
+    assert kind_of(UserError("no training utterance is left")) is Kind.IMPOSSIBLE

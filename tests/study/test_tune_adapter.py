@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
+from ray.tune.utils.util import flatten_dict
 
 from study.failures import Failure, Kind
 from study.stopping import Never, Verdict
@@ -59,10 +60,11 @@ def result(epoch: int, wer: float, **more: float) -> dict[str, Any]:
 def run(rule: Any, *results: dict[str, Any], heard: Heard | None = None) -> Heard:
     """One trial from its results to its end, as Tune would have it."""
     heard = heard or Heard()
-    scheduler = Scheduler(rule, "dev/wer")
-    teller = _Teller(heard, scheduler, Guard(heard))
+    guard = Guard(heard)
+    scheduler = Scheduler(heard, rule, "dev/wer", guard)
+    teller = _Teller(heard, scheduler, guard)
     for each in results:
-        decision = scheduler.on_trial_result(None, trial(0), each)
+        decision = scheduler.on_trial_result(None, trial(0), flatten_dict(each))
         teller.on_trial_result(1, [], trial(0), each)
         if decision == STOP:
             break
@@ -109,23 +111,30 @@ def test_a_trial_that_is_stopped_with_the_study_has_no_end() -> None:
 
 def test_a_driver_that_died_is_a_lost_trial() -> None:
     heard = Heard()
-    teller = _Teller(heard, Scheduler(Never(), "dev/wer"), Guard(heard))
+    guard = Guard(heard)
+    teller = _Teller(heard, Scheduler(heard, Never(), "dev/wer", guard), guard)
     teller.on_trial_error(1, [], trial(3))
     assert heard.told == [("broke", 3, Failure(Kind.LOST, "the trial's driver was lost (it ended without a word)"))]
 
 
 class Broken(Heard):
     def epoch(self, number: int, metrics: dict[str, float]) -> None:
+        super().__getattr__("epoch")(number)
         raise OSError(28, "No space left on device")
 
 
 def test_an_error_of_the_records_stops_the_study_and_is_kept_for_its_end() -> None:
     heard = Broken()
     guard = Guard(heard)
-    teller = _Teller(heard, Scheduler(Never(), "dev/wer"), guard)
-    teller.on_trial_result(1, [], trial(0), result(1, 30.0))
+    scheduler = Scheduler(heard, Never(), "dev/wer", guard)
+    decision = scheduler.on_trial_result(None, trial(0), flatten_dict(result(1, 30.0)))
+    assert decision == STOP, "the trial went on from an epoch that is written nowhere"
     assert _Stop(guard).stop_all()
     assert isinstance(guard.error, OSError)
+
+
+def test_after_an_epoch_that_could_not_be_written_nothing_more_is_told() -> None:
+    assert run(Never(), result(4, 30.0, finished=1.0), heard=Broken()).told == [("epoch", 0)]
 
 
 class Given:
@@ -157,7 +166,8 @@ def test_a_study_that_is_stopping_starts_nothing() -> None:
 def test_what_is_handed_to_tune_survives_its_snapshots() -> None:
     heard = Heard()
     guard = Guard(heard)
-    for each in (_Teller(heard, Scheduler(Never(), "m"), guard), _Searcher(Given(), guard), _Stop(guard)):
+    scheduler = Scheduler(heard, Never(), "m", guard)
+    for each in (scheduler, _Teller(heard, scheduler, guard), _Searcher(Given(), guard), _Stop(guard)):
         pickle.dumps(each)
 
 
@@ -167,7 +177,7 @@ def test_a_stop_signal_is_heard_by_tune_and_by_a_searcher_that_waits_for_a_retry
     try:
         guard = Guard(Heard())
         searcher = _Searcher(Given(done=False), guard)
-        _Teller(Heard(), Scheduler(Never(), "m"), guard).setup()
+        _Teller(Heard(), Scheduler(Heard(), Never(), "m", guard), guard).setup()
         assert searcher.suggest("a") is None, "nothing is due, and more will come"
         signal.raise_signal(signal.SIGINT)
         assert searcher.suggest("b") == Searcher.FINISHED

@@ -1,0 +1,78 @@
+"""Studies to plant faults in, run by the real command line with a stand-in for training."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chaos.faults import Disk, small_disk
+
+from model.data.corpus import Corpus
+from study import cli, runner
+from study.runner import Work
+
+
+@dataclass(frozen=True)
+class Said:
+    """How a command ended, and what it printed."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def study_in(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
+    """Write a study file into an empty current folder: one worker, four epochs, nothing stops early."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(values: dict[str, Any] | None = None, **changes: Any) -> Path:
+        study: dict[str, Any] = {
+            "name": "probe",
+            "corpus": str(corpus.folder),
+            "recipe": {"base": "tiny", "set": {"training.epochs": 4, "training.seed": 0} | (values or {})},
+            "search": {"ctc_weight": {"uniform": [0.1, 0.6]}},
+            "trials": 2,
+            "baselines": [],
+            "early_stopping": {"rule": "none"},
+            "workers": {"count": 1, "cpus": 1, "concurrent_trials": 1},
+        }
+        path = tmp_path / "study.yaml"
+        path.write_text(yaml.safe_dump(study | changes))
+        return path
+
+    return write
+
+
+@pytest.fixture
+def decred_study(
+    stub: Work, ray_here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Said]:
+    """The command `decred-study`, in this process and on the tests' Ray, with other work than training."""
+
+    def command(*arguments: object, work: Work = stub) -> Said:
+        monkeypatch.setattr(runner, "Work", lambda: work)
+        monkeypatch.setattr(sys, "argv", ["decred-study", *map(str, arguments)])
+        capsys.readouterr()
+        with pytest.raises(SystemExit) as ended:
+            cli.main()
+        printed = capsys.readouterr()
+        code = ended.value.code
+        return Said(0 if code is None else int(code), printed.out, printed.err)
+
+    return command
+
+
+@pytest.fixture
+def disk(tmp_path: Path) -> Iterator[Disk]:
+    """A tmpfs of 4 MB, beside the study."""
+    try:
+        with small_disk(tmp_path / "disk", "4m") as made:
+            yield made
+    except PermissionError as error:
+        pytest.skip(f"NOT TESTED: a full disk, because no tmpfs can be mounted here ({error}); run as root")

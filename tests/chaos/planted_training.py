@@ -1,0 +1,54 @@
+"""Training with a fault planted in it, and what mends it: by seeds and files, because workers are other processes."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+import stub_training
+import torch
+
+from model import loop
+from model.recipe import Recipe
+
+MENDED = "mended"  # a file in the current folder: from now on every recipe trains well
+POISONED, EPOCH, STEP = 7, 2, 2  # the seed of the recipe that meets a NaN, and where
+
+prepare = stub_training.prepare
+
+
+def until_mended(recipe: Recipe, folder: Path, report: stub_training.Report) -> None:
+    """The stub, whose faults are gone once the file `mended` is there."""
+    if (folder.parents[3] / MENDED).exists():
+        training = recipe.training.model_copy(update={"seed": stub_training.WELL})
+        recipe = recipe.model_copy(update={"training": training})
+    stub_training.train(recipe, folder, report)
+
+
+def poisoned(recipe: Recipe, folder: Path, report: loop.Report) -> None:
+    """The real training; one recipe's features hold NaN at one step."""
+    take = loop.take
+
+    def watched(run: loop.Run, attempt: loop.Attempt, progress: float) -> torch.Tensor:
+        if (recipe.training.seed, attempt.epoch, attempt.step) == (POISONED, EPOCH, STEP):
+            run = replace(run, training=_Poisoned(run.training))
+        return take(run, attempt, progress)
+
+    with mock.patch.object(loop, "take", watched):
+        loop.train(recipe, folder, report)
+
+
+class _Poisoned(SimpleNamespace):
+    """A training set whose shares hold NaN in one frame."""
+
+    def __init__(self, training: loop.TrainingSet) -> None:
+        super().__init__(training=training)
+
+    def share(self, *args: Any) -> list[Any]:
+        parts = self.training.share(*args)
+        for part in parts:
+            part.features[:, 5] = torch.nan
+        return list(parts)

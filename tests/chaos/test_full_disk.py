@@ -1,0 +1,132 @@
+"""A disk that is full, whoever writes to it first: one line, nothing lost, and the same command goes on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from chaos.faults import FOLDER, Disk, epochs, meanwhile
+from chaos.records import assert_records_agree
+from conftest import MINIATURE
+from stub_training import DISK_FULL
+
+from study.ledger import Ledger
+from study.runner import Work
+from study.trial_record import State
+
+FULL = (
+    "error: the disk that holds studies/probe is full; nothing that ended is lost. Free space, then go on with: "
+    "decred-study run study.yaml\n"
+)
+chaos = pytest.mark.chaos
+WRITERS = {"the ledger": "events.jsonl", "Optuna": "optuna.db", "a worker": "trials"}
+REAL = Work("model.loop:train", "model.prepare:prepare")
+
+
+def onto(disk: Disk, name: str) -> None:
+    """Have this part of the study on the small disk, and the rest elsewhere."""
+    FOLDER.mkdir(parents=True, exist_ok=True)
+    if name in ("trials", "tune"):
+        (disk.folder / name).mkdir()
+    (FOLDER / name).symlink_to(disk.folder / name)
+
+
+def assert_stopped_and_goes_on(said: Any, disk: Disk, again: Callable[[], Any], trials: int, each: int = 20) -> None:
+    assert (said.code, said.err) == (2, FULL), said
+    assert "Traceback" not in said.out
+    ended = {n: r for n, r in Ledger.open(FOLDER).trials().items() if r.state.final}
+    assert len(ended) < trials, "the study came to its end all the same"
+    disk.free()
+    said = again()
+    assert said.code == 0, said
+    records = Ledger.open(FOLDER).trials()
+    assert [record.state for record in records.values()] == [State.COMPLETE] * trials
+    assert all(len(record.epochs) == each for record in records.values())
+    assert {number: records[number] for number in ended} == ended
+    assert_records_agree(FOLDER)
+
+
+@pytest.mark.parametrize(
+    "writer", ["the ledger", *(pytest.param(each, marks=chaos) for each in ("Optuna", "a worker"))]
+)
+def test_when_the_disk_is_full_for_one_writer_one_line_says_so_and_the_same_command_goes_on(
+    writer: str, disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+) -> None:
+    path = study_in({"training.epochs": 20}, trials=3)
+    onto(disk, WRITERS[writer])
+    with meanwhile(FOLDER, (epochs(30), disk.fill)):
+        said = decred_study("run", path.name)
+    assert_stopped_and_goes_on(said, disk, lambda: decred_study("run", path.name), trials=3)
+
+
+@chaos
+@pytest.mark.parametrize("at", [1, 15, 30])
+def test_when_the_disk_of_the_whole_study_fills_up_one_line_says_so_and_the_same_command_goes_on(
+    at: int, disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+) -> None:
+    path = study_in({"training.epochs": 20}, trials=3)
+    FOLDER.parent.mkdir()
+    (disk.folder / "probe").mkdir()
+    FOLDER.symlink_to(disk.folder / "probe")
+    with meanwhile(FOLDER, (epochs(at), disk.fill)):
+        said = decred_study("run", path.name)
+    again = decred_study("run", path.name)
+    assert (again.code, again.err) == (2, FULL), "on a disk that is still full"
+    assert_stopped_and_goes_on(said, disk, lambda: decred_study("run", path.name), trials=3)
+
+
+@chaos
+def test_a_real_training_whose_checkpoint_has_no_place_goes_on_from_the_one_before(
+    disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+) -> None:
+    path = study_in(MINIATURE | {"training.epochs": 4}, trials=2)
+    onto(disk, "trials")
+    with meanwhile(FOLDER, (epochs(2), disk.fill)):
+        said = decred_study("run", path.name, work=REAL)
+    assert_stopped_and_goes_on(said, disk, lambda: decred_study("run", path.name, work=REAL), trials=2, each=4)
+
+
+@chaos
+def test_a_full_disk_under_tunes_snapshots_stops_no_study_because_nobody_reads_them(
+    disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+) -> None:
+    path = study_in({"training.epochs": 20}, trials=2)
+    onto(disk, "tune")
+    with meanwhile(FOLDER, (epochs(10), disk.fill)):
+        said = decred_study("run", path.name)
+    assert said.code == 0, said
+    assert "Traceback" not in said.out + said.err
+    assert {record.state for record in Ledger.open(FOLDER).trials().values()} == {State.COMPLETE}
+    assert_records_agree(FOLDER)
+
+
+@chaos
+def test_a_full_disk_of_mlflow_stops_no_study_and_what_waits_is_sent_afterwards(
+    disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+) -> None:
+    path = study_in({"training.epochs": 20}, trials=3)
+    onto(disk, "mlflow.db")
+    with meanwhile(FOLDER, (epochs(10), disk.fill)):
+        said = decred_study("run", path.name)
+    assert said.code == 0, said
+    assert f"wait for MLflow at sqlite:///{FOLDER.resolve()}/mlflow.db; send with: decred-study track" in said.out
+    disk.free()
+    said = decred_study("track", path.name, "--flush")
+    assert "events told to MLflow" in said.out, said
+    assert_records_agree(FOLDER)
+
+
+def test_a_worker_that_meets_a_full_disk_stops_the_study_with_the_line(
+    study_in: Callable[..., Path], decred_study: Callable[..., Any]
+) -> None:
+    path = study_in({"training.seed": DISK_FULL})
+    said = decred_study("run", path.name, work=Work("chaos.planted_training:until_mended", "stub_training:prepare"))
+    assert (said.code, said.err) == (2, FULL), said
+    assert {n: r.state for n, r in Ledger.open(FOLDER).trials().items()} == {0: State.INTERRUPTED}
+    Path("mended").touch()
+    said = decred_study("run", path.name, work=Work("chaos.planted_training:until_mended", "stub_training:prepare"))
+    assert said.code == 0, said
+    assert {r.state for r in Ledger.open(FOLDER).trials().values()} == {State.COMPLETE}
+    assert_records_agree(FOLDER)

@@ -1,0 +1,148 @@
+"""MLflow's server is stopped, frozen, restarted, or stays away: the study does not notice, and nothing is lost."""
+
+from __future__ import annotations
+
+import itertools
+import re
+import shutil
+import signal
+import statistics
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from chaos.faults import FOLDER, Event, Locker, epochs, gaps, meanwhile
+from chaos.records import assert_mlflow_agrees, assert_records_agree
+from mlflow_server import Server
+
+from study import mlflow_store, tracking
+from study.ledger import Ledger
+from study.trial_record import State
+
+pytestmark = pytest.mark.chaos
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is not answered ends after a second, and is tried again soon."""
+    monkeypatch.setattr(mlflow_store, "_REQUEST_PATIENCE", 1)
+    monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 1.0)
+
+
+@pytest.fixture(scope="module")
+def empty_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """MLflow's tables without a run, to be copied: making them takes seconds."""
+    path = tmp_path_factory.mktemp("empty") / "runs.db"
+    mlflow_store.client_of(f"sqlite:///{path}").search_experiments()
+    return path
+
+
+@pytest.fixture
+def servers(empty_file: Path, tmp_path: Path) -> Iterator[Callable[[], Server]]:
+    """Starts servers, each on an empty SQLite file of its own, and ends them with the test."""
+    started: list[Server] = []
+
+    def start() -> Server:
+        folder = tmp_path / f"server-{len(started)}"
+        folder.mkdir()
+        shutil.copy(empty_file, folder / "runs.db")
+        started.append(Server(f"sqlite:///{folder}/runs.db", folder))
+        started[-1].start()
+        return started[-1]
+
+    yield start
+    for server in started:
+        server.stop()
+
+
+def since(many: int) -> Callable[[list[Event]], list[Event]]:
+    """The events from the epoch of this number on."""
+
+    def cut(events: list[Event]) -> list[Event]:
+        told = itertools.accumulate(event["kind"] == "trial_epoch" for event in events)
+        return [event for event, count in zip(events, told, strict=True) if count >= many]
+
+    return cut
+
+
+def assert_same_pace(events: list[Event], faults_from: int) -> None:
+    """From the first fault on, no gap is a second longer than the longest before, and epochs take as long as before.
+
+    What comes before the first epoch is the start of a driver, and left out.
+    """
+    during, trained = since(faults_from)(events), since(1)(events)
+    before = trained[: len(trained) - len(during)]
+    longest, usual = max(gaps(before)), statistics.median(gaps(before))
+    print(f"pace before: median {usual:.3f} s, longest {longest:.2f} s; ", end="")
+    print(f"with the faults: median {statistics.median(gaps(during)):.3f} s, longest {max(gaps(during)):.2f} s")
+    assert max(gaps(during)) < longest + 1.0
+    assert statistics.median(gaps(during)) < 2 * usual + 0.05
+
+
+def test_a_server_that_is_stopped_restarted_and_frozen_slows_no_study_and_hears_all_of_it_once(
+    impatient: None,
+    servers: Callable[[], Server],
+    study_in: Callable[..., Path],
+    decred_study: Callable[..., Any],
+) -> None:
+    server = servers()
+    path = study_in({"training.epochs": 40}, trials=9, tracking=server.url)
+    with meanwhile(
+        FOLDER,
+        (epochs(90), server.end),
+        (epochs(130), server.start),
+        (epochs(180), lambda: server.signal(signal.SIGSTOP)),
+        (epochs(240), lambda: server.signal(signal.SIGCONT)),
+    ):
+        said = decred_study("run", path.name)
+    assert said.code == 0, said
+    assert "for MLflow" not in said.out, "events wait"
+    assert_same_pace(Ledger.open(FOLDER).events(), faults_from=90)
+    assert {record.state for record in Ledger.open(FOLDER).trials().values()} == {State.COMPLETE}
+    assert len(Ledger.open(FOLDER).trials()) == 9
+    assert_records_agree(FOLDER)
+
+
+def test_what_waits_for_a_server_that_stays_away_is_sent_by_the_command_that_the_study_ends_with(
+    impatient: None,
+    servers: Callable[[], Server],
+    study_in: Callable[..., Path],
+    decred_study: Callable[..., Any],
+) -> None:
+    server = servers()
+    path = study_in({"training.epochs": 10}, trials=4, tracking=server.url)
+    with meanwhile(FOLDER, (epochs(15), server.end)):
+        said = decred_study("run", path.name)
+    assert said.code == 0, said
+    left = re.search(r"^(\d+) events wait for MLflow at (\S+); send with: decred-study (.+)$", said.out, re.MULTILINE)
+    assert left, said.out
+    assert left[2] == server.url
+    assert int(left[1]) >= 25
+    server.start()
+    assert decred_study(*left[3].split()).out == f"{left[1]} events told to MLflow at {server.url}\n"
+    assert_records_agree(FOLDER)
+
+    other = servers()
+    path.write_text(yaml.safe_dump(yaml.safe_load(path.read_text()) | {"tracking": other.url}))
+    said = decred_study("track", path.name, "--rebuild")
+    assert said.out == f"{len(Ledger.open(FOLDER).events())} events told to MLflow at {other.url}\n"
+    ledger = Ledger.open(FOLDER)  # its own copy of the study file is as the study last ran
+    ledger.study = ledger.study.model_copy(update={"tracking": other.url})
+    assert_mlflow_agrees(ledger)
+    assert decred_study("run", path.name).code == 0
+    assert_records_agree(FOLDER)
+
+
+def test_a_locked_database_of_mlflow_slows_no_study_and_hears_all_of_it_once(
+    study_in: Callable[..., Path], decred_study: Callable[..., Any]
+) -> None:
+    path = study_in({"training.epochs": 40}, trials=5)
+    locker = Locker((FOLDER / "mlflow.db").resolve())
+    with meanwhile(FOLDER, (epochs(60), locker.lock), (epochs(150), locker.free)):
+        said = decred_study("run", path.name)
+    assert said.code == 0, said
+    assert "for MLflow" not in said.out, "events wait"
+    assert_same_pace(Ledger.open(FOLDER).events(), faults_from=60)
+    assert_records_agree(FOLDER)
