@@ -34,6 +34,7 @@ class TrialRecord:
     reason: str | None = None
     baseline: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    point: dict[str, Any] | None = None  # in the search space, as it was drawn; None where no one noted it
     recipe_hash: str = ""
     epochs: tuple[dict[str, float], ...] = ()  # {"epoch": 1, "dev/wer": 61.2, ...}
     metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and the final ones
@@ -68,6 +69,7 @@ def _started(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
         reason=None,
         baseline=event.get("baseline"),
         values=event.get("values") or {},
+        point=event.get("point"),
         recipe_hash=event.get("recipe_hash", ""),
         started=trial.started or event["time"],
         ended=None,
@@ -88,6 +90,7 @@ def _ended(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
         state=State(event["state"]),
         reason=event.get("reason"),
         values=event.get("values") or trial.values,
+        point=event.get("point", trial.point),
         metrics=metrics,
         ended=event["time"],
     )
