@@ -40,6 +40,7 @@ class TrialRecord:
     metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and the final ones
     started: float | None = None  # Unix seconds
     ended: float | None = None
+    waited: int | None = None  # the epoch after which it was paused last
     retries: int = 0  # times that it went on after losing its workers
     source: str | None = None  # "study/number" of a trial that came by `fork`
 
@@ -97,7 +98,7 @@ def _ended(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
 
 
 def _paused(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
-    return replace(trial, state=State.WAITING, reason=event.get("reason"))
+    return replace(trial, state=State.WAITING, reason=event.get("reason"), waited=event.get("epoch"))
 
 
 def _retried(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
