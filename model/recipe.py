@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
@@ -149,16 +150,23 @@ class Recipe(Strict):
 
     @property
     def hash(self) -> str:
-        """First 16 hex digits of SHA-256 over the canonical JSON, name and place of the corpus left out.
+        """`content_hash` of the recipe."""
+        return content_hash(self.model_dump(mode="json"))
 
-        The place is no content: the same corpus in another folder trains the same model; its content is `fingerprint`.
-        So with the places of the initial weights and of the tokenizer, once their fingerprints are known.
-        """
-        content = self.model_dump(mode="json")
-        del content["name"], content["data"]["corpus"]
-        if self.init_fingerprint is not None:
-            del content["init_from"]
-        if self.tokenizer.fingerprint is not None:
-            del content["tokenizer"]["file"]
-        text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+def content_hash(content: Mapping[str, Any]) -> str:
+    """First 16 hex digits of SHA-256 over the canonical JSON of a recipe, name and place of the corpus left out.
+
+    The place is no content: the same corpus in another folder trains the same model; its content is `fingerprint`.
+    So with the places of the initial weights and of the tokenizer, once their fingerprints are known. Only keys that
+    are there count, so that a file of an older version has the hash that it had.
+    """
+    kept = {key: dict(part) if isinstance(part, Mapping) else part for key, part in content.items()}
+    kept.pop("name", None)
+    kept["data"].pop("corpus", None)
+    if kept.get("init_fingerprint") is not None:
+        kept.pop("init_from", None)
+    if kept.get("tokenizer", {}).get("fingerprint") is not None:
+        kept["tokenizer"].pop("file", None)
+    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -105,11 +105,22 @@ class Ledger:
             self.guard()
             event_file.append(self.folder / EVENTS, {"time": round(time.time(), 3), "kind": kind, **fields})
 
-    def trial_started(self, number: int, recipe: Recipe, values: dict[str, Any], baseline: str | None) -> None:
-        """Keep the trial's recipe and note that it runs, for the first time or again."""
+    def trial_started(
+        self,
+        number: int,
+        recipe: Recipe,
+        values: dict[str, Any],
+        baseline: str | None,
+        point: dict[str, Any] | None = None,
+    ) -> None:
+        """Keep the trial's recipe and note that it runs, for the first time or again.
+
+        `values` are for people; `point` is what the sampler drew, to the last digit.
+        """
         self.guard()
         write_atomically(self.trial_folder(number) / "recipe.yaml", to_yaml(recipe))
-        self.append("trial_started", number=number, recipe_hash=recipe.hash, values=values, baseline=baseline)
+        known = {"values": values, "point": point, "baseline": baseline}
+        self.append("trial_started", number=number, recipe_hash=recipe.hash, **known)
 
     def trial_epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None:
         self.append("trial_epoch", number=number, epoch=epoch, metrics=metrics)
@@ -161,11 +172,12 @@ class Ledger:
         found = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best else {}
         self.append("study_ended", state=state.value, **found)
 
-    def trial_infeasible(self, number: int, values: dict[str, Any], reason: str) -> None:
+    def trial_infeasible(
+        self, number: int, values: dict[str, Any], reason: str, point: dict[str, Any] | None = None
+    ) -> None:
         """A sampled point that makes no recipe: it has an end and no start."""
-        self.append(
-            "trial_ended", number=number, state=State.INFEASIBLE.value, reason=reason, values=values, metrics={}
-        )
+        known = {"reason": reason, "values": values, "point": point, "metrics": {}}
+        self.append("trial_ended", number=number, state=State.INFEASIBLE.value, **known)
 
     def events(self) -> list[dict[str, Any]]:
         """Every whole event; a last line that a crash tore is left out."""

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import math
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import optuna
 from optuna.trial import FrozenTrial, TrialState
@@ -14,19 +13,18 @@ from model.errors import UserError
 from model.recipe import Recipe
 from model.recipe_files import with_values
 from study.baselines import check_baselines
-from study.optuna_store import guarded, open_storage, open_study, translated
+from study.optuna_store import guarded, open_storage, open_study, place, translated
+from study.optuna_view import BASELINE, GRID, RECIPE, STATE, RecipeOf, View, refuse_other, told, undecided
 from study.proposal import Proposal, Refused
-from study.quantity import OutsideError, Point, same_point
-from study.sampling import TrialSource, distributions, learned_from, quiet, sampler, shuffled_grid
+from study.quantity import Point
+from study.sampling import TPE_NOTE, TrialSource, learned_from, quiet, sampler, shuffled_grid
 from study.space import Space
 from study.study_file import StudyFile
 from study.trial_record import State, TrialRecord
 
 logger = logging.getLogger(__name__)
 
-# Attributes of an Optuna trial. One without RECIPE was left by a crash between two writes.
-RECIPE, BASELINE, GRID, STATE = "recipe", "baseline", "grid", "state"
-_TOLD = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED}
+FILLING = "filling"  # attribute of an Optuna study, true until all trials of the ledger are in it
 
 
 def _logged(refused: Refused) -> None:
@@ -47,13 +45,42 @@ class Proposer:
         self.space = Space(study_file.search, base_recipe)
         self._baselines = check_baselines(study_file.baselines, base_recipe)
         self._grid = shuffled_grid(self.space, self._search)
+        self._view = View(study_file, self.space, self._baselines, self._grid)
         self._hashes: dict[int, str] = {}  # of the recipes that trials have
         self._storage = open_storage(storage_url)
         with translated(storage_url):
             self._study = open_study(self._storage, study_file.name, identity)
             self._study_id = self._storage.get_study_id_from_name(study_file.name)
-            left = [self._left_running(trial) for trial in self._trials(TrialState.RUNNING)]
-        self._interrupted = [proposal for proposal in left if proposal is not None]
+        self._interrupted: list[Proposal] | None = None  # looked up later, for `follow` may have to come first
+
+    @guarded
+    def follow(self, records: Mapping[int, TrialRecord], recipe_of: RecipeOf) -> int:
+        """Fill an empty database with the trials of the ledger, under their numbers; how many there were to fill in.
+
+        A database that is not the ledger's is a UserError, and stays as it is.
+        """
+        trials = self._trials()
+        if trials and not self._study.user_attrs.get(FILLING):
+            refuse_other(trials, records, recipe_of, place(self.url))
+            return 0
+        missing = [self._again(records.get(n), recipe_of) for n in range(len(trials), max(records, default=-1) + 1)]
+        if missing:
+            self._study.set_user_attr(FILLING, True)  # where a crash comes before the end, the next call goes on
+            for trial in missing:
+                self._study.add_trial(trial)
+            self._study.set_user_attr(FILLING, False)
+        return len(missing)
+
+    def _again(self, record: TrialRecord | None, recipe_of: RecipeOf) -> FrozenTrial:
+        if record is None:
+            return undecided()
+        try:
+            recipe = self._moved(recipe_of(record)) if record.recipe_hash else None
+        except UserError:
+            if not record.state.final:  # it cannot go on without its recipe
+                raise
+            recipe = None
+        return self._view.again(record, recipe)
 
     @guarded
     def propose(self, infeasible: Callable[[Refused], None] = _logged, paused: Collection[int] = ()) -> Proposal | None:
@@ -62,6 +89,7 @@ class Proposer:
         `infeasible` hears of every point on the way that makes no recipe, before Optuna is told. `paused` are the
         trials that wait at a rung: the sampler learns from what they have shown.
         """
+        self.interrupted()  # ends what a crash left undecided
         while self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample(paused):
             waiting, number = self._trials(TrialState.WAITING), len(self._trials())
             with quiet():
@@ -86,17 +114,19 @@ class Proposer:
             return
         if not state.final:
             raise ValueError(f"trial {number} was told {state}, but must have ended")
-        finite = value is not None and math.isfinite(value)
-        told = _TOLD.get(state, TrialState.FAIL)
-        if told is TrialState.COMPLETE and not finite:
-            told = TrialState.FAIL
-        self._interrupted = [proposal for proposal in self._interrupted if proposal.number != number]
+        end = told(state, value)
+        if self._interrupted is not None:
+            self._interrupted = [proposal for proposal in self._interrupted if proposal.number != number]
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), quiet():
             self._storage.set_trial_user_attr(self._trial_id(number), STATE, state.value)
-            self._study.tell(number, value if told is TrialState.COMPLETE else None, told, skip_if_finished=True)
+            self._study.tell(number, value if end is TrialState.COMPLETE else None, end, skip_if_finished=True)
 
+    @guarded
     def interrupted(self) -> list[Proposal]:
         """The trials that were running when the study was opened, and have not ended; they go on as they are."""
+        if self._interrupted is None:
+            left = [self._left_running(trial) for trial in self._trials(TrialState.RUNNING)]
+            self._interrupted = [proposal for proposal in left if proposal is not None]
         return list(self._interrupted)
 
     @guarded
@@ -105,47 +135,17 @@ class Proposer:
 
         It counts against the budget, unless it is a baseline of this study, which then is not tried again.
         """
-        recipe, metric = self._moved(recipe), self._study_file.objective.metric
-        shown = {int(epoch["epoch"]): epoch[metric] for epoch in record.epochs if metric in epoch}
-        shown = {epoch: value for epoch, value in shown.items() if math.isfinite(value)}
-        value = record.metrics.get(metric, math.nan)
-        if record.state not in _TOLD:
-            return f"it is {record.state}, and only complete and pruned trials can be learned from"
-        if not math.isfinite(value) or not shown:
-            return f"it has no {metric}, which this study makes smaller"
-        place = self._place_of(recipe, record.baseline)
-        if isinstance(place, str):
-            return place
-        point, attributes = place
-        self._study.add_trial(
-            optuna.create_trial(
-                state=_TOLD[record.state],
-                value=value if record.state is State.COMPLETE else shown[max(shown)],
-                params=point,
-                distributions=distributions(self.space, point) if point else {},
-                intermediate_values=shown,
-                user_attrs={RECIPE: recipe.model_dump_json(), STATE: record.state.value, **attributes},
-            )
-        )
-        return self._trials()[-1].number
-
-    def _place_of(self, recipe: Recipe, baseline: str | None) -> tuple[Point, dict[str, object]] | str:
-        """The point and the attributes of a trial from elsewhere, or why it has none."""
         taken = {trial.user_attrs.get(BASELINE) for trial in self._trials()}
-        if baseline in self._baselines and self._baselines[baseline].hash == recipe.hash:
-            if baseline in taken:
-                return f"baseline '{baseline}' was tried here already"
-            return self.space.point(recipe) or {}, {BASELINE: baseline}
-        try:
-            point = self.space.found(self.space.with_base_seed(recipe) if self._search.repeat_seed else recipe)
-        except OutsideError as error:
-            return str(error)
-        tried = next((known for known in self._grid or [] if same_point(known, point)), None)
-        return point, {GRID: tried} if tried is not None else {}
+        adopted = self._view.adopted(self._moved(recipe), record, taken)
+        if isinstance(adopted, str):
+            return adopted
+        self._study.add_trial(adopted)
+        return self._trials()[-1].number
 
     @guarded
     def remaining(self) -> int:
         """Proposals still to come."""
+        self.interrupted()  # ends what a crash left undecided
         trials = self._trials()
         unseen = len(self._baselines.keys() - {trial.user_attrs.get(BASELINE) for trial in trials})
         waiting = sum(trial.state is TrialState.WAITING for trial in trials)
@@ -183,19 +183,20 @@ class Proposer:
         recipe = self._baselines[name] if name else None
         if recipe is None or self.space.point(recipe) is not None:
             point = self.space.suggest(TrialSource(trial))
+            self._storage.set_trial_system_attr(self._trial_id(trial.number), TPE_NOTE, "")
         try:
             recipe = recipe or self.space.recipe(point)
         except UserError as error:
-            infeasible(Refused(trial.number, self.space.values_at(point), str(error)))
+            infeasible(Refused(trial.number, self.space.values_at(point), str(error), trial.params))
             self.tell(trial.number, State.INFEASIBLE)
             return None
         if name is None and self._search.repeat_seed and self._grid is None:
             recipe = self.space.reseeded(recipe, self._tried())
-        return self._kept(trial.number, recipe, name)
+        return self._kept(trial, recipe, name)
 
-    def _kept(self, number: int, recipe: Recipe, name: str | None) -> Proposal:
-        self._storage.set_trial_user_attr(self._trial_id(number), RECIPE, recipe.model_dump_json())
-        return Proposal(number, recipe, self.space.values(recipe), name)
+    def _kept(self, trial: optuna.Trial | FrozenTrial, recipe: Recipe, name: str | None) -> Proposal:
+        self._storage.set_trial_user_attr(self._trial_id(trial.number), RECIPE, recipe.model_dump_json())
+        return Proposal(trial.number, recipe, self.space.values(recipe), name, trial.params)
 
     def _tried(self) -> set[str]:
         """The hashes of all recipes that were ever tried; an infeasible trial has none."""
@@ -217,7 +218,7 @@ class Proposer:
         else:
             self._study.tell(trial.number, state=TrialState.FAIL)
             return None
-        return self._kept(trial.number, recipe, name)
+        return self._kept(trial, recipe, name)
 
     def _moved(self, recipe: Recipe) -> Recipe:
         """The recipe on this study's corpus, which may have moved; its place is no part of what a trial is."""

@@ -78,7 +78,7 @@ def translated(url: str) -> Iterator[None]:
         if meaning == _LOCKED:
             raise UserError(_locked(url)) from None
         raise UserError(
-            f"Optuna's database {_place(url)} failed ({meaning}); see that it is there and can be written, "
+            f"Optuna's database {place(url)} failed ({meaning}); see that it is there and can be written, "
             "then run the study again: it goes on"
         ) from error
 
@@ -108,8 +108,8 @@ def _meaning(error: BaseException) -> str:
 def _unopened(url: str, error: Exception) -> str:
     if isinstance(error, ImportError) or isinstance(error.__cause__, ImportError):
         hint = "pip install 'decred-study[postgres]'" if url.startswith("postgresql") else "install it"
-        return f"Optuna's storage {_place(url)} needs a driver that is not installed ({_meaning(error)}); {hint}"
-    return f"Optuna's storage {_place(url)} cannot be opened ({_meaning(error)}); make it writable or correct the URL"
+        return f"Optuna's storage {place(url)} needs a driver that is not installed ({_meaning(error)}); {hint}"
+    return f"Optuna's storage {place(url)} cannot be opened ({_meaning(error)}); make it writable or correct the URL"
 
 
 def _locked(url: str) -> str:
@@ -140,7 +140,7 @@ def _same(link: Path, path: Path) -> bool:
     return False
 
 
-def _place(url: str) -> str:
+def place(url: str) -> str:
     """The URL without its password."""
     try:
         return make_url(url).render_as_string(hide_password=True)

@@ -26,6 +26,7 @@ class Promotion:
         self._values: dict[int, dict[int, float]] = defaultdict(dict)  # rung -> number -> value
         self._waiting: dict[int, int] = {}  # number -> rung
         self._baselines: set[int] = set()
+        self._undecided: dict[int, int] = {}  # number -> rung that it came to when a crash came, and nobody was told
 
     @classmethod
     def seen(
@@ -35,10 +36,13 @@ class Promotion:
         values: Mapping[int, Mapping[int, float]],
         waiting: Collection[int] = (),
         baselines: Collection[int] = (),
+        unsure: Collection[int] = (),
     ) -> Promotion:
         """The rule as earlier sessions left it: `values` is number -> epoch -> value, of all trials but failed ones.
 
-        A trial that does not wait has gone on from every rung that it has a value of.
+        A trial that does not wait has gone on from every rung that it has a value of. Only of those that are `unsure`,
+        because a crash may have come before its last rung could say so, that is not known: if its worker reports this
+        epoch again, nobody was told, and the rung decides then; if it reports a later one, the trial has gone on.
         """
         promotion = cls(grace_epochs, reduction)
         promotion._baselines = set(baselines)
@@ -48,6 +52,11 @@ class Promotion:
                     promotion._values[epoch][number] = value
         for number in waiting:
             promotion._waiting[number] = max(filter(promotion.is_rung, values.get(number, ())), default=BELOW)
+        for number in unsure:
+            last = max(values.get(number, ()), default=BELOW)
+            # Who was among the best at the crash went on, even if better ones come before it is heard again.
+            if promotion.is_rung(last) and number not in promotion._chosen(last, closed=False):
+                promotion._undecided[number] = last
         return promotion
 
     def is_rung(self, epoch: int) -> bool:
@@ -63,9 +72,12 @@ class Promotion:
         A baseline never pauses, and the `last` epoch of a recipe is no rung of its trial; others are still compared
         with both. A rung decides once: a trial that comes to it again goes on where it went on before.
         """
+        undecided = self._undecided.get(number, BELOW)
+        if epoch >= undecided:
+            self._undecided.pop(number, None)
         if not self.is_rung(epoch):
             return True
-        known = number in self._values[epoch]
+        known = number in self._values[epoch] and epoch != undecided
         self._values[epoch][number] = value
         if baseline:
             self._baselines.add(number)
@@ -102,20 +114,23 @@ class Promotion:
     def gone(self, number: int, failed: bool = False) -> None:
         """The trial has ended. Its values stay what others are compared with, unless it failed."""
         self._waiting.pop(number, None)
+        self._undecided.pop(number, None)
         if failed:
             for values in self._values.values():
                 values.pop(number, None)
 
     def _promotable(self, rung: int, closed: bool) -> list[int]:
         """Those that wait at the rung and may go on, best first."""
+        chosen = sorted(self._waiting) if rung == BELOW else self._chosen(rung, closed)
+        return [number for number in chosen if self._waiting.get(number) == rung]
+
+    def _chosen(self, rung: int, closed: bool) -> list[int]:
+        """Those that go on from the rung, or have gone on, best first."""
         ranked = self._ranked(rung)
         chosen = set(ranked[: len(ranked) // self._reduction])
         if closed:
             chosen.update([number for number in ranked if number not in self._baselines][:1])
-        if rung == BELOW:
-            ranked = sorted(self._waiting)
-            chosen = set(ranked)
-        return [number for number in ranked if number in chosen and self._waiting.get(number) == rung]
+        return [number for number in ranked if number in chosen]
 
     def _ranked(self, rung: int) -> list[int]:
         """The trials that the rung has seen, best first; a value that is no number has no place."""

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from model.recipe import Recipe
-from study.quantity import Value
+from study.quantity import Point, Value
 
 
 @dataclass(frozen=True)
@@ -16,6 +16,7 @@ class Proposal:
     recipe: Recipe
     values: dict[str, Value]  # the searched quantities, for tables and MLflow
     baseline: str | None = None
+    point: Point = field(default_factory=dict)  # what the sampler drew; a baseline outside the space has none
 
 
 @dataclass(frozen=True)
@@ -25,3 +26,4 @@ class Refused:
     number: int
     values: dict[str, Value]
     reason: str
+    point: Point = field(default_factory=dict)

@@ -51,13 +51,14 @@ class Recorder:
     def started(self, proposal: Proposal) -> None:
         """The trial is about to start, or to go on; its recipe is on the disk before a worker asks for it."""
         self._running.add(proposal.number)
-        self._ledger.trial_started(proposal.number, proposal.recipe, proposal.values, proposal.baseline)
+        known = proposal.values, proposal.baseline, proposal.point
+        self._ledger.trial_started(proposal.number, proposal.recipe, *known)
         self._tracking.wake()
         self._view.started(proposal)
 
     def infeasible(self, refused: Refused) -> None:
         """A point that makes no recipe; the proposer tells Optuna."""
-        self._ledger.trial_infeasible(refused.number, refused.values, refused.reason)
+        self._ledger.trial_infeasible(refused.number, refused.values, refused.reason, refused.point)
         self._tracking.wake()
         self._view.infeasible(refused)
 
@@ -110,18 +111,23 @@ class Recorder:
         return numbers
 
 
-def settle(ledger: Ledger, proposer: Proposer) -> None:
-    """Tell Optuna of trials whose end only the ledger knows, because a crash came between."""
-    objective = ledger.study.objective.metric
+def settle(ledger: Ledger, proposer: Proposer) -> int:
+    """Make Optuna's database a view of the ledger again: fill an empty one, and tell it of the ends that it missed
+    because a crash came between. How many trials were filled in; a UserError when it is no view of this ledger."""
+    objective, records = ledger.study.objective.metric, ledger.trials()
+    filled = proposer.follow(records, ledger.recipe_of)
+    for number, record in records.items():
+        if record.state is State.INFEASIBLE:  # else its trial, which has no recipe, would count as undecided
+            proposer.tell(number, record.state)
     open_in_optuna = {proposal.number for proposal in proposer.interrupted()}
-    for number, record in ledger.trials().items():
-        if number not in open_in_optuna:
-            continue
+    for number in sorted(open_in_optuna & records.keys()):
+        record = records[number]
         for epoch in record.epochs:
             if objective in epoch:
                 proposer.report(number, int(epoch["epoch"]), epoch[objective])
         if record.state.final:
             proposer.tell(number, record.state, record.metrics.get(objective))
+    return filled
 
 
 def _of_epoch(metrics: dict[str, float]) -> dict[str, float]:

@@ -27,7 +27,7 @@ from study.ledger import STUDY, Ledger
 from study.live import Board, on_screen, screen
 from study.manifest import Changes, changed, changes_line, manifest
 from study.optuna_adapter import Proposer
-from study.optuna_store import storage_url
+from study.optuna_store import place, storage_url
 from study.rank_correlation import rung_lines
 from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
@@ -130,7 +130,9 @@ def _open(
     if line := changes_line(changes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
     proposer = Proposer(study, prepared, storage_url(study, folder), ledger.manifest.get("id"))
-    settle(ledger, proposer)
+    if filled := settle(ledger, proposer):
+        line = f"Optuna's database {place(proposer.url)} was empty; {filled} trials were filled in from the ledger"
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     tracking = Tracking(ledger)
     tracking.start()
     return _Opened(study, ledger, proposer, tracking, changes)

@@ -6,13 +6,12 @@ may: budget, baselines, sampler, early stopping, failures, workers, tracking, wh
 
 from __future__ import annotations
 
-import hashlib
 import json
 from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
-from model.recipe import Recipe
+from model.recipe import Recipe, content_hash
 from model.recipe_files import read_recipe
 from model.strict import read_yaml
 from study.study_file import Search, StudyFile
@@ -56,25 +55,12 @@ def tried_recipe(path: Path, number: int, recorded: str) -> Recipe:
     A version with more keys gives the same recipe another hash; then the file is hashed as it was written.
     """
     recipe = read_recipe(path)
-    if recorded not in (recipe.hash, _hash_as_written(path)):
+    if recorded not in (recipe.hash, content_hash(read_yaml(path))):
         raise UserError(
             f"{path} has hash {recipe.hash}, but trial {number} ran {recorded}; "
             "the file was changed after the trial: restore it"
         )
     return recipe
-
-
-def _hash_as_written(path: Path) -> str:
-    """`Recipe.hash` over the keys that are in the file, and no others."""
-    content = read_yaml(path)
-    content.pop("name", None)
-    content["data"].pop("corpus", None)
-    if content.get("init_fingerprint") is not None:
-        content.pop("init_from", None)
-    if content.get("tokenizer", {}).get("fingerprint") is not None:
-        content["tokenizer"].pop("file", None)
-    text = json.dumps(content, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _space(search: Search) -> dict[str, Any]:

@@ -21,6 +21,10 @@ from optuna.trial import FrozenTrial, TrialState
 from study.space import Point, Space
 from study.study_file import Search
 
+# TPE notes here all that it drew for a trial, and takes it for what a running trial tries, even the parameters that the
+# trial then has no use for. It is emptied once the trial has its point: a trial is what its record says.
+TPE_NOTE = "tpe:relative_params:0"
+
 
 class TrialSource:
     """Optuna's define-by-run interface as a source of suggested values."""

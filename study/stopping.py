@@ -115,7 +115,8 @@ def rule_of(settings: EarlyStopping, metric: str, records: Mapping[int, TrialRec
     if settings.rule == "asha-promote":
         waiting = [number for number, record in records.items() if record.state is State.WAITING]
         baselines = [number for number, record in records.items() if record.baseline]
-        return Promote(Promotion.seen(settings.grace_epochs, settings.reduction, seen, waiting, baselines))
+        unsure = [number for number, record in records.items() if _may_be_undecided(record)]
+        return Promote(Promotion.seen(settings.grace_epochs, settings.reduction, seen, waiting, baselines, unsure))
     rule: Rule = Never()
     if settings.rule == "asha":
         rule = Asha(settings.grace_epochs, settings.reduction)
@@ -125,3 +126,9 @@ def rule_of(settings: EarlyStopping, metric: str, records: Mapping[int, TrialRec
         for epoch, value in sorted(values.items()):
             rule.verdict(number, epoch, value, spared=True, last=False)
     return rule
+
+
+def _may_be_undecided(record: TrialRecord) -> bool:
+    """Whether the last report of an interrupted trial may have had no answer; one that waited after it was promoted."""
+    open_ = record.state in (State.INTERRUPTED, State.RUNNING)
+    return open_ and bool(record.epochs) and record.waited != record.epochs[-1]["epoch"]

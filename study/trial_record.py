@@ -34,11 +34,13 @@ class TrialRecord:
     reason: str | None = None
     baseline: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
+    point: dict[str, Any] | None = None  # in the search space, as it was drawn; None where no one noted it
     recipe_hash: str = ""
     epochs: tuple[dict[str, float], ...] = ()  # {"epoch": 1, "dev/wer": 61.2, ...}
     metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and the final ones
     started: float | None = None  # Unix seconds
     ended: float | None = None
+    waited: int | None = None  # the epoch after which it was paused last
     retries: int = 0  # times that it went on after losing its workers
     source: str | None = None  # "study/number" of a trial that came by `fork`
 
@@ -79,6 +81,7 @@ def _started(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
         reason=None,
         baseline=event.get("baseline"),
         values=event.get("values") or {},
+        point=event.get("point"),
         recipe_hash=event.get("recipe_hash", ""),
         started=trial.started or event["time"],
         ended=None,
@@ -99,13 +102,14 @@ def _ended(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
         state=State(event["state"]),
         reason=event.get("reason"),
         values=event.get("values") or trial.values,
+        point=event.get("point", trial.point),
         metrics=metrics,
         ended=event["time"],
     )
 
 
 def _paused(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
-    return replace(trial, state=State.WAITING, reason=event.get("reason"))
+    return replace(trial, state=State.WAITING, reason=event.get("reason"), waited=event.get("epoch"))
 
 
 def _retried(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:

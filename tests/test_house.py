@@ -29,7 +29,7 @@ FORBIDDEN = {
     "study": set(),
 }
 ONE_ADAPTER = {
-    "optuna": {"optuna_adapter.py", "optuna_store.py", "sampling.py"},
+    "optuna": {"optuna_adapter.py", "optuna_store.py", "optuna_view.py", "sampling.py"},
     "mlflow": {"mlflow_adapter.py", "mlflow_store.py"},
     "ray.tune": {"tune_adapter.py", "trial.py", "stopping.py"},
 }

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import optuna
 import pytest
 
+from model.errors import UserError
 from model.recipe_files import named_recipe
+from study.ledger import Ledger
 from study.optuna_adapter import Proposer
+from study.recorder import settle
 from study.study_file import StudyFile
 from study.trial_record import State
 
@@ -58,3 +62,32 @@ def test_a_seeded_search_proposes_the_same_on_every_database(database: str, tmp_
         return [proposal.values for proposal in asked if proposal is not None]
 
     assert values(database) == values(f"sqlite:///{tmp_path}/other.db")
+
+
+def test_a_study_goes_on_in_another_database_under_the_same_numbers(
+    tmp_path: Path, new_database: Callable[[], str]
+) -> None:
+    ledger = Ledger.create_or_open(tmp_path, STUDY, BASE, {"id": "one"})
+    whole = Proposer(STUDY, BASE, f"sqlite:///{tmp_path}/whole.db")
+    expected = [proposal.values for _ in range(4) if (proposal := whole.propose())]
+    begun, databases = [], [f"sqlite:///{tmp_path}/optuna.db", new_database(), new_database()]
+    for url in databases:
+        proposer = Proposer(STUDY, BASE, url, "one")
+        assert settle(ledger, proposer) == len(begun)
+        assert [left.number for left in proposer.interrupted()] == list(range(1, len(begun)))
+        proposal = proposer.propose()
+        assert proposal is not None
+        ledger.trial_started(proposal.number, proposal.recipe, proposal.values, proposal.baseline, proposal.point)
+        if proposal.baseline:
+            ledger.trial_epoch(proposal.number, 1, {"dev/wer": 41.0})
+            ledger.trial_ended(proposal.number, State.COMPLETE)
+            settle(ledger, proposer)
+        begun.append(proposal.values)
+    assert begun == expected[:3]
+    trials = optuna.load_study(study_name="probe", storage=databases[-1]).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE", "RUNNING", "RUNNING"]
+    assert (trials[0].value, trials[0].intermediate_values) == (41.0, {1: 41.0})
+    with pytest.raises(
+        UserError, match=r"does not belong to this study's ledger \(it has 2 trials, and the ledger has trial 0002"
+    ):
+        settle(ledger, Proposer(STUDY, BASE, databases[1], "one"))

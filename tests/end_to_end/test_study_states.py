@@ -37,7 +37,9 @@ def test_every_ending_is_told_alike_everywhere_and_a_finished_study_only_grows(
     before = (ledger.folder / "events.jsonl").read_bytes()
     assert run_study(path, console=console, work=stub) == 0
     assert (ledger.folder / "events.jsonl").read_bytes() == before, "a finished study was run again"
+    (ledger.folder / "optuna.db").unlink()  # the ledger has it all
     assert run_study(path, trials=3, console=console, work=stub) == 0, "a finished study was not extended"
+    assert "optuna.db was empty; 3 trials were filled in from the ledger" in text(console)
     trials = ledger.trials()
 
     assert list(trials) == [0, 1, 2, 3]
