@@ -6,8 +6,6 @@ Running it again goes on with whatever is there: trials that ended stay, interru
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +30,7 @@ from study.rank_correlation import rung_lines
 from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
 from study.session import Session
+from study.stop_signals import forward_sigterm, stop_signals
 from study.study_file import StudyFile, read_study, study_folder
 from study.tracking import Tracking, undelivered
 from study.trial_record import State
@@ -63,7 +62,7 @@ def run_study(
     folder = study_folder(study)
     again = f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
     checked = check(study, address)
-    with contextlib.ExitStack() as held, _stop_signals():
+    with contextlib.ExitStack() as held, stop_signals():
         try:
             # A cluster is asked before the folder is made; a Ray of our own starts last.
             nodes = held.enter_context(_connected(address)) if address is not None else None
@@ -111,7 +110,7 @@ def with_trials(study: StudyFile, trials: int | None) -> StudyFile:
 def _connected(address: str | None) -> Iterator[list[Node]]:
     try:
         with connected(address) as nodes:
-            _forward_sigterm()  # again: Ray has put a handler of its own in its place
+            forward_sigterm()  # again: Ray has put a handler of its own in its place
             yield nodes
     except ClusterError as error:
         raise UserError(str(error)) from None
@@ -173,25 +172,6 @@ def _interrupting(recorder: Recorder) -> Iterator[None]:
     finally:
         with contextlib.suppress(OSError):
             recorder.interrupt()
-
-
-@contextlib.contextmanager
-def _stop_signals() -> Iterator[None]:
-    """SIGTERM stops a study as Ctrl-C does while the block runs. Outside the main thread signals are left alone."""
-    with contextlib.suppress(ValueError):
-        before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
-    _forward_sigterm()
-    try:
-        yield
-    finally:
-        with contextlib.suppress(ValueError):  # Tune leaves a handler behind
-            for kind, handler in before.items():
-                signal.signal(kind, handler)
-
-
-def _forward_sigterm() -> None:
-    with contextlib.suppress(ValueError):
-        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
 
 
 def _interrupted(folder: Path, again: str, console: Console) -> int:

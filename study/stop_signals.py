@@ -1,0 +1,28 @@
+"""How a study hears that it is to stop."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+from collections.abc import Iterator
+
+
+@contextlib.contextmanager
+def stop_signals() -> Iterator[None]:
+    """SIGTERM stops a study as Ctrl-C does while the block runs. Outside the main thread signals are left alone."""
+    with contextlib.suppress(ValueError):
+        before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
+    forward_sigterm()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(ValueError):  # Tune leaves a handler behind
+            for kind, handler in before.items():
+                signal.signal(kind, handler)
+
+
+def forward_sigterm() -> None:
+    """Let SIGTERM be heard as SIGINT from now on; whoever sets a handler later, as Ray does, undoes it."""
+    with contextlib.suppress(ValueError):
+        signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
