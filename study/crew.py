@@ -20,6 +20,7 @@ from study.worker import DriverGoneError, Message, one_line, serve
 # A rank whose peer died or broke only sees its connection close; the peer's own words are the ones worth reading.
 _ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
 GATHER_SECONDS = 1.0  # for the other workers' words, when the first one broke
+LOSS_SECONDS = 4.0  # for the news which worker it was whose death the others echo
 STOP_SECONDS = 5.0  # for workers to leave a training that was stopped
 
 
@@ -111,23 +112,29 @@ class Crew(ABC):
 
     def _broken(self, failure: Failure | None) -> Failure:
         """The root of what went wrong, once every worker had time to speak."""
-        deadline = time.monotonic() + GATHER_SECONDS
-        while failure is None and len(self._broke()) < self.count and (left := deadline - time.monotonic()) > 0:
-            heard = self._hear(left)
+        began = time.monotonic()
+        while failure is None and len(self._broke()) < self.count:
+            patience = GATHER_SECONDS if self._own() else LOSS_SECONDS
+            heard = self._hear(max(0.0, began + patience - time.monotonic()))
+            if heard is None:
+                break
             if isinstance(heard, Failure):
                 failure = heard
-            elif heard is not None:
+            else:
                 self._words[heard[0]] = heard[1]
         broke = self._broke()
         self.usable = failure is None and len(broke) == self.count and all(message["clean"] for message in broke)
         self._busy = False
-        own = [message for message in broke if not _ECHO.search(message["reason"])]
-        if own:
+        if own := self._own():
             return Failure(Kind(own[0]["failure"]), own[0]["reason"])
         return failure or Failure(Kind.LOST, broke[0]["reason"])
 
     def _broke(self) -> list[Message]:
         return [self._words[rank] for rank in sorted(self._words) if self._words[rank]["kind"] == "broke"]
+
+    def _own(self) -> list[Message]:
+        """What broke of itself, and not because another worker did."""
+        return [message for message in self._broke() if not _ECHO.search(message["reason"])]
 
     def _tell_all(self, message: Message) -> None:
         for rank in range(self.count):

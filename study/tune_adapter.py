@@ -11,9 +11,9 @@ import logging
 import math
 import os
 import pickle
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.experiment import Trial
@@ -24,13 +24,12 @@ from cluster.groups import remove_placement_group
 from study.failures import Failure, Kind
 from study.stopping import Rule, Verdict
 from study.trial import BROKE, PLACE, REPORT, TrialDriver
+from study.tune_guard import Guard, NotKept
 from study.worker import one_line
 
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}  # no CPU: the workers need them all
 UNLIMITED = -1
 _REPORTED = f"{REPORT}/"  # before each metric of a report, where Tune has made a result flat
-
-Result = TypeVar("Result")
 
 
 class Source(Protocol):
@@ -56,40 +55,10 @@ class Listener(Protocol):
         """Whether the study is to stop."""
 
 
-class _NotKept:
-    """Tune pickles what it is given into snapshots that nobody reads: the ledger is what a study goes on from."""
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {}
-
-
-class _Guard(_NotKept):
-    """Keeps the first error of the study's own records, raised by a callback of Tune's, until Tune has ended.
-
-    After it nothing more is told: what comes later must not be written where what came before is missing. A trial that
-    nobody heard the end of goes on another time, and tells it again.
-    """
-
-    def __init__(self, listener: Listener) -> None:
-        self.listener = listener
-        self.error: Exception | None = None
-
-    def call(self, tell: Callable[..., Result], *given: Any) -> Result | None:
-        if self.error is None:
-            try:
-                return tell(*given)
-            except Exception as error:
-                self.error = error
-        return None
-
-    def stopping(self) -> bool:
-        return self.error is not None or self.listener.stopping()
-
-
-class _Searcher(_NotKept, Searcher):
+class _Searcher(NotKept, Searcher):
     """Hands over one trial after the other."""
 
-    def __init__(self, source: Source, guard: _Guard) -> None:
+    def __init__(self, source: Source, guard: Guard) -> None:
         super().__init__()
         self._source, self._guard = source, guard
 
@@ -109,16 +78,16 @@ class _Searcher(_NotKept, Searcher):
         """Nothing, see save."""
 
 
-class Scheduler(_NotKept, FIFOScheduler):
+class Scheduler(NotKept, FIFOScheduler):
     """Has each epoch written down, then asks the rule; spares baselines, ends a trial whose objective is no number.
 
     Written down here and not in the callback, which Tune calls when it has decided: a trial whose epoch could not be
     written gets no answer to it, and so reports it again when it goes on.
     """
 
-    def __init__(self, rule: Rule, metric: str, guard: _Guard) -> None:
+    def __init__(self, rule: Rule, metric: str, listener: Listener, guard: Guard) -> None:
         super().__init__()
-        self._rule, self._objective, self._guard = rule, metric, guard
+        self._rule, self._objective, self._listener, self._guard = rule, metric, listener, guard
         self.last: dict[int, dict[str, float]] = {}  # an epoch's metrics
         self.decided: dict[int, tuple[Verdict | Kind, str]] = {}
 
@@ -132,7 +101,7 @@ class Scheduler(_NotKept, FIFOScheduler):
         if not metrics:
             return TrialScheduler.CONTINUE  # a heartbeat
         self.last[number] = metrics
-        self._guard.call(self._guard.listener.epoch, number, metrics)
+        self._guard.call(self._listener.epoch, number, metrics)
         if self._guard.error is not None:
             return TrialScheduler.STOP
         return self._judged(trial, metrics)
@@ -155,13 +124,16 @@ class Scheduler(_NotKept, FIFOScheduler):
         return TrialScheduler.STOP
 
 
-class _Teller(_NotKept, tune.Callback):
+class _Teller(NotKept, tune.Callback):
     """Passes Tune's events on, with the state that the trial really ended in."""
 
-    def __init__(self, scheduler: Scheduler, guard: _Guard) -> None:
-        self._listener, self._scheduler, self._guard = guard.listener, scheduler, guard
+    def __init__(self, listener: Listener, scheduler: Scheduler, guard: Guard) -> None:
+        self._listener, self._scheduler, self._guard = listener, scheduler, guard
         self._broke: dict[int, Failure] = {}
         self._places: dict[int, str] = {}
+
+    def setup(self, *given: Any, **info: Any) -> None:
+        self._guard.hear_signals()  # now that Tune has put its own handler in place
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         number = trial.config["number"]
@@ -201,10 +173,10 @@ class _Teller(_NotKept, tune.Callback):
         self._guard.call(self._listener.broke, number, Failure(Kind.LOST, words))
 
 
-class _Stop(_NotKept, tune.Stopper):
+class _Stop(NotKept, tune.Stopper):
     """Ends all trials when the study is to stop."""
 
-    def __init__(self, guard: _Guard) -> None:
+    def __init__(self, guard: Guard) -> None:
         self._guard = guard
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
@@ -228,8 +200,8 @@ def run(
     What happens in a trial never raises here; an error of the source or of the listener does, once all trials stand.
     """
     _be_quiet()
-    guard = _Guard(listener)
-    scheduler = Scheduler(rule, metric, guard)
+    guard = Guard(listener)
+    scheduler = Scheduler(rule, metric, listener, guard)
     tuner = tune.Tuner(
         tune.with_resources(TrialDriver, _resources(constants["workers"])),
         param_space=dict(constants),
@@ -247,7 +219,7 @@ def run(
             storage_path=str(folder),
             verbose=0,
             stop=_Stop(guard),
-            callbacks=[_Teller(scheduler, guard)],
+            callbacks=[_Teller(listener, scheduler, guard)],
             # The trial's own checkpoints are the recipe's business; Tune would ask for one at the end of each trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),

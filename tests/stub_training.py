@@ -56,9 +56,10 @@ def _break(kind: int, folder: Path, rank: int) -> None:
     if kind in errors:
         raise errors[kind]
     if kind == DIES_ONCE and rank == int(os.environ.get("STUB_DIES", "0")):
-        again = folder / "died"
-        if not again.exists():
-            again.touch()
+        died = folder / "died"
+        deaths = len(died.read_text()) if died.exists() else 0
+        if deaths < int(os.environ.get("STUB_DEATHS", "1")):
+            died.write_text("+" * (deaths + 1))
             os.kill(os.getpid(), signal.SIGKILL)
 
 

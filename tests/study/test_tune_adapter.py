@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import pickle
+import signal
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,7 +16,8 @@ from ray.tune.utils.util import flatten_dict
 from study.failures import Failure, Kind
 from study.stopping import Never, Verdict
 from study.trial import BROKE, REPORT
-from study.tune_adapter import Scheduler, _Guard, _Searcher, _Stop, _Teller
+from study.tune_adapter import Scheduler, _Searcher, _Stop, _Teller
+from study.tune_guard import Guard
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
@@ -58,9 +60,9 @@ def result(epoch: int, wer: float, **more: float) -> dict[str, Any]:
 def run(rule: Any, *results: dict[str, Any], heard: Heard | None = None) -> Heard:
     """One trial from its results to its end, as Tune would have it."""
     heard = heard or Heard()
-    guard = _Guard(heard)
-    scheduler = Scheduler(rule, "dev/wer", guard)
-    teller = _Teller(scheduler, guard)
+    guard = Guard(heard)
+    scheduler = Scheduler(rule, "dev/wer", heard, guard)
+    teller = _Teller(heard, scheduler, guard)
     for each in results:
         decision = scheduler.on_trial_result(None, trial(0), flatten_dict(each))
         teller.on_trial_result(1, [], trial(0), each)
@@ -109,8 +111,8 @@ def test_a_trial_that_is_stopped_with_the_study_has_no_end() -> None:
 
 def test_a_driver_that_died_is_a_lost_trial() -> None:
     heard = Heard()
-    guard = _Guard(heard)
-    teller = _Teller(Scheduler(Never(), "dev/wer", guard), guard)
+    guard = Guard(heard)
+    teller = _Teller(heard, Scheduler(Never(), "dev/wer", heard, guard), guard)
     teller.on_trial_error(1, [], trial(3))
     assert heard.told == [("broke", 3, Failure(Kind.LOST, "the trial's driver was lost (it ended without a word)"))]
 
@@ -122,8 +124,9 @@ class Broken(Heard):
 
 
 def test_an_error_of_the_records_stops_the_study_and_is_kept_for_its_end() -> None:
-    guard = _Guard(Broken())
-    scheduler = Scheduler(Never(), "dev/wer", guard)
+    heard = Broken()
+    guard = Guard(heard)
+    scheduler = Scheduler(Never(), "dev/wer", heard, guard)
     decision = scheduler.on_trial_result(None, trial(0), flatten_dict(result(1, 30.0)))
     assert decision == STOP, "the trial went on from an epoch that is written nowhere"
     assert _Stop(guard).stop_all()
@@ -149,7 +152,7 @@ class Given:
 
 @pytest.mark.parametrize(("done", "after"), [(True, Searcher.FINISHED), (False, None)])
 def test_the_searcher_waits_until_the_source_is_done(done: bool, after: Any) -> None:
-    searcher = _Searcher(Given({"number": 0}, done=done), _Guard(Heard()))
+    searcher = _Searcher(Given({"number": 0}, done=done), Guard(Heard()))
     assert searcher.suggest("a") == {"number": 0}
     assert searcher.suggest("b") == after
 
@@ -157,12 +160,28 @@ def test_the_searcher_waits_until_the_source_is_done(done: bool, after: Any) -> 
 def test_a_study_that_is_stopping_starts_nothing() -> None:
     heard = Heard()
     heard.stop = True
-    assert _Searcher(Given({"number": 0}), _Guard(heard)).suggest("a") == Searcher.FINISHED
+    assert _Searcher(Given({"number": 0}), Guard(heard)).suggest("a") == Searcher.FINISHED
 
 
 def test_what_is_handed_to_tune_survives_its_snapshots() -> None:
     heard = Heard()
-    guard = _Guard(heard)
-    scheduler = Scheduler(Never(), "m", guard)
-    for each in (scheduler, _Teller(scheduler, guard), _Searcher(Given(), guard), _Stop(guard)):
+    guard = Guard(heard)
+    scheduler = Scheduler(Never(), "m", heard, guard)
+    for each in (scheduler, _Teller(heard, scheduler, guard), _Searcher(Given(), guard), _Stop(guard)):
         pickle.dumps(each)
+
+
+def test_a_stop_signal_is_heard_by_tune_and_by_a_searcher_that_waits_for_a_retry() -> None:
+    heard_by_tune: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda kind, frame: heard_by_tune.append(kind))
+    try:
+        heard = Heard()
+        guard = Guard(heard)
+        searcher = _Searcher(Given(done=False), guard)
+        _Teller(heard, Scheduler(Never(), "m", heard, guard), guard).setup()
+        assert searcher.suggest("a") is None, "nothing is due, and more will come"
+        signal.raise_signal(signal.SIGINT)
+        assert searcher.suggest("b") == Searcher.FINISHED
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert heard_by_tune == [signal.SIGINT]
