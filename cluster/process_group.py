@@ -15,7 +15,8 @@ from typing import Any
 import ray
 from ray.train.backend import Backend, BackendConfig
 
-START_SECONDS = 300.0
+# A rank that decodes long utterances may keep the others waiting; one that died is noticed by Ray within seconds.
+LONGEST_WAIT_SECONDS = 1800.0
 STOP_SECONDS = 5.0
 
 
@@ -74,7 +75,7 @@ def _join(backend: str, host: str, port: int, rank: int, size: int) -> None:
     if backend == "nccl":
         torch.cuda.set_device(_own_gpu())
     torch.distributed.init_process_group(
-        backend, init_method="env://", rank=rank, world_size=size, timeout=timedelta(seconds=START_SECONDS)
+        backend, init_method="env://", rank=rank, world_size=size, timeout=timedelta(seconds=LONGEST_WAIT_SECONDS)
     )
 
 

@@ -26,8 +26,9 @@ from safetensors.torch import save as serialised
 
 from model.data.batches import Batch, TrainingSet
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
+from model.fit import size_words
 from model.losses import Counts, Losses
-from model.memory import is_memory_failure
+from model.memory import first_words, is_memory_failure
 from model.optimiser import Step
 from model.strict import write_atomically
 
@@ -68,7 +69,7 @@ class Keeper:
         try:
             yield
         except Exception as error:
-            lacking = OutOfMemoryError(_lacking(attempt)) if is_memory_failure(error) else None
+            lacking = OutOfMemoryError(_lacking(attempt, error)) if is_memory_failure(error) else None
             name = self.keep(attempt, lacking or error)
             if isinstance(error, NonFiniteLossError) and name:
                 error.args = (f"{error}; its batch is in {name}",)
@@ -114,11 +115,12 @@ def _losses(done: list[Losses]) -> list[dict[str, float | str]]:
     return [{name: value if math.isfinite(value) else str(value) for name, value in one.items()} for one in values]
 
 
-def _lacking(attempt: Attempt) -> str:
-    shape = max((tuple(one.features.shape[:2]) for one in attempt.parts), key=math.prod, default=(0, 0))
+def _lacking(attempt: Attempt, error: Exception) -> str:
+    utterances, frames = max((one.features.shape[:2] for one in attempt.parts), key=math.prod, default=(0, 0))
+    parts = f"{len(attempt.parts)} part{'s' if len(attempt.parts) > 1 else ''}"
     return (
-        f"out of memory {attempt.place}, in {len(attempt.parts)} part(s) of up to {shape[0]} utterances x {shape[1]} "
-        "frames; lower data.batch_seconds or the model's sizes, or raise optimiser.accumulate"
+        f"out of memory {attempt.place}, in {parts} of up to {size_words(utterances, frames)} ({first_words(error)}); "
+        "lower data.batch_seconds or the model's sizes, or raise optimiser.accumulate"
     )
 
 

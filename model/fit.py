@@ -12,33 +12,30 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from model.data.batches import Batch, TrainingSet
+from model.data.batches import TrainingSet
 from model.errors import OutOfMemoryError
-from model.memory import give_back_memory, is_memory_failure
+from model.memory import first_words, give_back_memory, is_memory_failure
 from model.optimiser import add_gradients
 from model.recipe import Recipe
+from model.recogniser import Recogniser
 from model.subsampling import subsampled
 from model.workers import Workers
 
 
 @dataclass(frozen=True)
 class Worst:
-    """The largest part that a worker meets: of which global batch, and which of this worker's parts of it."""
+    """A worker's largest part: of which global batch, which of this worker's parts of it, of what size."""
 
     batch: list[str]
     index: int
+    size: tuple[int, int, int]  # utterances, frames and labels, padded
     cost: float
 
 
 def parts_that_fit(
-    model: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    training: TrainingSet,
-    recipe: Recipe,
-    workers: Workers,
-    epoch: int,
+    model: Recogniser, optimiser: torch.optim.Optimizer, training: TrainingSet, workers: Workers, epoch: int
 ) -> int:
     """Parts of each worker's share of a batch: the recipe's `accumulate`, doubled until the worst part fits everywhere.
 
@@ -46,20 +43,20 @@ def parts_that_fit(
     OutOfMemoryError, on all workers, where single utterances do not fit. Model, optimiser and random state are left as
     they were.
     """
-    batches = [*training.plan(epoch), training.longest()]
+    recipe, batches = model.recipe, [*training.plan(epoch), training.longest()]
     share = max(-(-len(batch) // workers.world) for batch in batches)  # utterances of the largest one
     first = parts = recipe.optimiser.accumulate
     while True:
         worst = worst_part(training, recipe, batches, workers, parts)
-        tried = training.share(worst.batch, workers.rank, workers.world, parts, recipe.training.seed)
-        if not _missing(_fits(model, optimiser, tried, worst.index, recipe, workers), workers):
+        failure = _failure(model, optimiser, training, worst, parts, workers)
+        if not _any_failed(failure is not None, workers):
             break
         if parts >= share:
-            raise OutOfMemoryError(_message(tried[worst.index], parts, recipe, workers))
+            raise OutOfMemoryError(_message(worst, parts, failure or "on another worker", recipe, workers))
         parts *= 2
     if parts > first and workers.rank == 0:
         words = "the worst batch (%s) does not fit in memory: each worker's share is split in %d parts instead of %d"
-        logging.getLogger(__name__).warning(words, _size(_whole(training, batches, recipe)), parts, first)
+        logging.getLogger(__name__).warning(words, size_words(*_whole(training, batches, recipe)), parts, first)
     return parts
 
 
@@ -72,7 +69,8 @@ def worst_part(
         for batch in batches:
             mine = batch[workers.rank :: workers.world] or batch[:1]
             for index in range(min(parts, len(mine))):
-                yield Worst(batch, index, cost(recipe, *_sizes(training, mine[index::parts])))
+                size = _padded(training, mine[index::parts])
+                yield Worst(batch, index, size, cost(recipe, *size))
 
     return max(candidates(), key=lambda one: one.cost)
 
@@ -94,39 +92,40 @@ def cost(recipe: Recipe, utterances: int, frames: int, labels: int) -> float:
     return utterances * float(maps + encoded + scored + decoded + classified)
 
 
-def _sizes(training: TrainingSet, ids: Sequence[str]) -> tuple[int, int, int]:
+def _padded(training: TrainingSet, ids: Sequence[str]) -> tuple[int, int, int]:
     """Utterances, frames and labels of a part with its padding."""
     utterances = training.utterances
     return len(ids), max(map(utterances.length, ids)), max(len(utterances.labels[one]) for one in ids)
 
 
-def _fits(
-    model: nn.Module,
+def _failure(
+    model: Recogniser,
     optimiser: torch.optim.Optimizer,
-    parts: Sequence[Batch],
-    index: int,
-    recipe: Recipe,
+    training: TrainingSet,
+    worst: Worst,
+    parts: int,
     workers: Workers,
-) -> bool:
-    """Whether one of the parts goes forward and backward beside all that a step holds."""
-    was_training, device = model.training, workers.device
+) -> str | None:
+    """What failed to get memory as the worst part went forward and backward beside all that a step holds."""
+    was_training, device, recipe = model.training, workers.device, model.recipe
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            held = [part.to(device) for part in parts]
+            share = training.share(worst.batch, workers.rank, workers.world, parts, recipe.training.seed)
+            held = [part.to(device) for part in share]
             room = _moments_to_come(optimiser)
             if len(held) > 1:  # those of the parts before are there while this one goes forward
                 _start_gradients(optimiser)
-            add_gradients(model.train(), held[index], recipe.training.precision)
+            add_gradients(model.train(), held[worst.index], recipe.training.precision)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
             del room
     except Exception as error:
         # Whatever else is wrong with the batch comes up again in training, which keeps it and tells of it.
-        return not is_memory_failure(error)
+        return first_words(error) if is_memory_failure(error) else None
     finally:
         optimiser.zero_grad(set_to_none=True)
         model.train(was_training)
-    return True
+    return None
 
 
 def _trained(optimiser: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -145,28 +144,28 @@ def _start_gradients(optimiser: torch.optim.Optimizer) -> None:
         one.grad = torch.zeros_like(one)
 
 
-def _missing(fits: bool, workers: Workers) -> bool:
+def _any_failed(failed: bool, workers: Workers) -> bool:
     """Whether any worker lacks memory; where one does, all make room for the next try."""
-    if not fits:
+    if failed:
         give_back_memory()  # agreeing takes memory too
-    missing = workers.summed([float(not fits)])[0] > 0
-    if missing and fits:
+    any_failed = workers.summed([float(failed)])[0] > 0
+    if any_failed and not failed:
         give_back_memory()
-    return missing
+    return any_failed
 
 
 def _whole(training: TrainingSet, batches: Sequence[list[str]], recipe: Recipe) -> tuple[int, int]:
     """Utterances and frames of the largest global batch."""
-    return max((_sizes(training, batch) for batch in batches), key=lambda one: cost(recipe, *one))[:2]
+    return max((_padded(training, batch) for batch in batches), key=lambda one: cost(recipe, *one))[:2]
 
 
-def _size(size: tuple[int, int]) -> str:
-    return f"{size[0]} utterances x {size[1]} frames"
+def size_words(utterances: int, frames: int) -> str:
+    return f"{utterances} utterance{'s' if utterances > 1 else ''} x {frames} frames"
 
 
-def _message(part: Batch, parts: int, recipe: Recipe, workers: Workers) -> str:
-    size = _size((part.features.shape[0], part.features.shape[1]))
+def _message(worst: Worst, parts: int, failure: str, recipe: Recipe, workers: Workers) -> str:
+    size = size_words(*worst.size[:2])
     return (
         f"out of memory in trying the worst batch on {workers.device}: not even {size} fit, its share in {parts} parts "
-        f"of one; lower data.longest_seconds, now {recipe.data.longest_seconds:g}, or the model's sizes"
+        f"of one ({failure}); lower data.longest_seconds, now {recipe.data.longest_seconds:g}, or the model's sizes"
     )

@@ -139,7 +139,10 @@ def _parallel(model: Recogniser) -> DistributedDataParallel:
 
 def fit(run: Run) -> None:
     """Choose how many parts a step has, for this machine: a run that goes on may be on another one."""
-    run.accumulate = parts_that_fit(run.model, run.optimiser, run.training, run.recipe, run.workers, run.state.epoch)
+    keep_freed_memory(False)  # a try that failed has to give back all that it took, to whatever asks for it
+    run.accumulate = parts_that_fit(run.model, run.optimiser, run.training, run.workers, run.state.epoch)
+    # Where memory is short none is kept: what the heap holds, libraries that map pages of their own cannot have.
+    keep_freed_memory(run.accumulate == run.recipe.optimiser.accumulate)
 
 
 def train_epoch(run: Run) -> None:

@@ -14,13 +14,18 @@ import torch
 from model.errors import OutOfMemoryError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters (glibc malloc.h)
+KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
+USUAL = {M_MMAP_MAX: 65_536, M_TRIM_THRESHOLD: 131_072}
 
-# What torch, CUDA's libraries and C++ say where an allocation fails without an error class of its own.
-_SAID = ("out of memory", "can't allocate memory", "DefaultCPUAllocator", "ALLOC_FAILED", "bad_alloc")
+# What torch, CUDA's libraries, C++ and oneDNN (which names no reason) say where an allocation fails, as RuntimeErrors.
+_SAID = (
+    *("out of memory", "can't allocate memory", "DefaultCPUAllocator", "ALLOC_FAILED", "bad_alloc"),
+    *("could not create a primitive", "could not execute a primitive", "could not create a memory"),
+)
 
 
-def keep_freed_memory() -> bool:
-    """Have the C library keep what is freed for the next allocation; false where it knows no such setting.
+def keep_freed_memory(keep: bool = True) -> bool:
+    """Have the C library keep what is freed for the next allocation, or no longer; false where it cannot be told.
 
     By default it hands every large block back at once, so each step of a training on a CPU asks for all of its tensors
     anew and waits for the pages to be cleared: about a tenth of the step. For processes that train or score.
@@ -31,7 +36,7 @@ def keep_freed_memory() -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    return all([mallopt(M_MMAP_MAX, 0), mallopt(M_TRIM_THRESHOLD, -1)])
+    return min(mallopt(name, value) for name, value in (KEEPING if keep else USUAL).items()) == 1
 
 
 def give_back_memory() -> None:
@@ -50,6 +55,12 @@ def is_memory_failure(error: BaseException) -> bool:
     return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
 
 
+def first_words(error: BaseException) -> str:
+    """The first sentence of what the error says; CUDA says ten."""
+    line = next(iter(str(error).strip().splitlines()), "")
+    return line.split(". ")[0].rstrip(".") or type(error).__name__
+
+
 @contextlib.contextmanager
 def naming_memory_failure(tried: str, instead: str) -> Iterator[None]:
     """Within it a failure to get memory is an OutOfMemoryError: what was `tried`, and what to do `instead`."""
@@ -58,7 +69,7 @@ def naming_memory_failure(tried: str, instead: str) -> Iterator[None]:
     except Exception as error:
         if not is_memory_failure(error):
             raise
-        raise OutOfMemoryError(f"out of memory in {tried}; {instead}") from None
+        raise OutOfMemoryError(f"out of memory in {tried} ({first_words(error)}); {instead}") from None
 
 
 def forget_locals(error: BaseException, outer: BaseException | None) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
 from study.failures import Action, Decision, Failure, decide, same_error
-from study.optuna_adapter import Proposal, Refused
+from study.proposal import Proposal, Refused
 from study.study_file import Failures
 from study.trial_record import State, TrialRecord
 
@@ -17,7 +17,7 @@ LONGEST_DELAY = 30.0  # seconds between two tries of a trial
 class Proposals(Protocol):
     """New trials, and those that an earlier session left."""
 
-    def propose(self, infeasible: Callable[[Refused], None]) -> Proposal | None: ...
+    def propose(self, infeasible: Callable[[Refused], None], paused: Collection[int] = ()) -> Proposal | None: ...
     def interrupted(self) -> list[Proposal]: ...
 
 
@@ -53,7 +53,7 @@ class Agenda:
         """The trial to start now; None when there is none, or none yet."""
         proposal = self._due() or self._promoted(closed=False)
         if proposal is None and not self._spent:
-            proposal = self._proposals.propose(infeasible)
+            proposal = self._proposals.propose(infeasible, list(self._paused))
             self._spent = proposal is None
         if proposal is None and self._idle():
             proposal = self._promoted(closed=True)

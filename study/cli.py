@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from model.errors import NonFiniteLossError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from study import cli_data, cli_recipes
 
 if TYPE_CHECKING:
@@ -53,11 +53,20 @@ def run(
 @app.command(rich_help_panel=STUDY)
 def status(study: AnyStudy) -> None:
     """Show every trial of a study, running or ended."""
+    from study.lease import holder_of
     from study.live import screen
+    from study.rank_correlation import rung_lines
     from study.results import table
+    from study.trial_record import State
 
     ledger = _ledger(study)
-    screen().print(table(ledger.trials().values(), ledger.study))
+    console, records = screen(), ledger.trials().values()
+    console.print(table(records, ledger.study))
+    for line in rung_lines(records, ledger.study):
+        console.print(line, soft_wrap=True, highlight=False)
+    if any(record.state is State.RUNNING for record in records) and holder_of(ledger.folder) is None:
+        line = f"nobody runs this study now, its process died; go on with: decred-study run {study}"
+        console.print(line, soft_wrap=True, highlight=False)
 
 
 @app.command(rich_help_panel=STUDY)
@@ -88,18 +97,22 @@ def track(
 
     Without an option, only say how much waits. What MLflow has already is not told twice.
     """
-    from study import tracking
+    from study import delivery, tracking
 
     if flush and rebuild:
         raise UserError("track was given --flush and --rebuild, but takes one of them; --rebuild sends what waits, too")
     ledger = _ledger(study)
-    uri = tracking.store_uri(ledger.study.tracking, ledger.folder)
+    if not study.is_dir():  # the file may name another store than the one that the study ran with
+        from study.study_file import read_study
+
+        ledger.study = ledger.study.model_copy(update={"tracking": read_study(study).tracking})
+    uri = delivery.store_uri(ledger.study.tracking, ledger.folder)
     if flush or rebuild:
         told = (tracking.flush if flush else tracking.rebuild)(ledger)
         typer.echo(f"{told} events told to MLflow at {uri}")
     else:
         nothing = f"nothing waits for MLflow at {uri}"
-        typer.echo(tracking.undelivered(tracking.waiting(ledger), uri, study) or nothing)
+        typer.echo(tracking.undelivered(delivery.waiting(ledger), uri, study) or nothing)
 
 
 @app.command(rich_help_panel=STUDY)
@@ -128,6 +141,23 @@ def export(
     recipe, number = export_recipe(_ledger(study), trial)
     write_atomically(out, to_yaml(recipe))
     typer.echo(f"trial {number:04d}, recipe {recipe.hash}, written to {out}")
+
+
+@app.command(rich_help_panel=STUDY)
+def fork(
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", help="a study file, or the folder of a study", show_default=False)
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW.yaml", help="a study file with another name", show_default=False)],
+    address: Address = None,
+) -> None:
+    """Start a new study with the trials of another one that fit it, and say which do not, and why.
+
+    The corpus has to be the same; space, objective and budget may be others. The other study stays as it is.
+    """
+    from study.fork import fork_study
+
+    fork_study(_ledger(old), new, typer.echo, address)
 
 
 @app.command(rich_help_panel=STUDY)
@@ -176,7 +206,7 @@ def main() -> None:
         sys.exit(_error(error, 2))
     except typer.TyperException as error:
         sys.exit(_usage_error(error))
-    except NonFiniteLossError as error:
+    except (NonFiniteLossError, OutOfMemoryError) as error:
         sys.exit(_error(error, 1))
     except KeyboardInterrupt:
         sys.exit(130)

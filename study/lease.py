@@ -147,6 +147,15 @@ def refuse_if_running(folder: Path, say: Say = _to_nobody, machine: Machine | No
         raise unwritable(folder, error) from None
 
 
+def holder_of(folder: Path, machine: Machine | None = None) -> Holder | None:
+    """Who holds the study as far as can be seen at once: nobody, where its process is dead or was of this machine."""
+    with contextlib.suppress(OSError), (folder / LOCK).open("rb") as stream:
+        locked, found = _locked(stream.fileno(), fcntl.LOCK_SH), lease_holder(folder)
+        if found is not None and (not locked or not found.locked or found.machine != (machine or Machine.this())):
+            return found
+    return None
+
+
 def unwritable(folder: Path, error: OSError) -> UserError:
     """The one line for a study folder that cannot be written."""
     return UserError(

@@ -13,8 +13,8 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from study.optuna_adapter import Proposal, Refused
-from study.results import FIGURES, STYLES, shown, trial_table
+from study.proposal import Proposal, Refused
+from study.results import FIGURES, STYLES, folding, shown, trial_table
 from study.trial_record import State, TrialRecord
 
 REDRAWS_PER_SECOND = 2
@@ -124,7 +124,7 @@ class Board:
                 Text(str(row.state), style=STYLES[row.state]),
                 f"{row.epoch}/{row.epochs}" if row.epochs else "-",
                 *figures,
-                *(shown(row.values.get(name)) for name in searched),
+                *(folding(row.values.get(name)) for name in searched),
             )
         return Group(table, self._footer())
 

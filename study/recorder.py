@@ -10,7 +10,8 @@ from typing import Protocol
 
 from study.failures import Decision
 from study.ledger import Ledger
-from study.optuna_adapter import Proposal, Proposer, Refused
+from study.optuna_adapter import Proposer
+from study.proposal import Proposal, Refused
 from study.trial_record import State
 
 FINAL_ONLY = ("test/", "in_domain/", "out_of_domain/")
@@ -42,6 +43,10 @@ class Recorder:
         self._view = view
         self._running: set[int] = set()
         self._objective = ledger.study.objective.metric
+
+    def ready(self) -> None:
+        """A UserError where another process has taken the study: nothing may be proposed here any more."""
+        self._ledger.guard()
 
     def started(self, proposal: Proposal) -> None:
         """The trial is about to start, or to go on; its recipe is on the disk before a worker asks for it."""

@@ -49,10 +49,10 @@ def table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
     for record in records:
         state = f"[{STYLES[record.state]}]{record.state}[/]"
         cells = [_cell(record.metrics.get(name)) for name in metrics]
-        cells += [shown(record.values.get(name)) for name in searched]
+        cells += [folding(record.values.get(name)) for name in searched]
         drawn.add_row(
             f"{record.number:04d}{' *' if record is winner else ''}",
-            record.baseline or "",
+            _name(record),
             state,
             str(len(record.epochs)),
             *cells,
@@ -63,7 +63,7 @@ def table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
 
 def trial_table(name: str, columns: Iterable[str], searched: Iterable[str]) -> Table:
     """An empty table of a study's trials, narrow enough for a terminal."""
-    made = Table(title=f"study {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    made = Table(title=f"study {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for column in columns:
         made.add_column(
             column.replace(" ", "\n"), justify="left" if column in ("name", "state") else "right", no_wrap=True
@@ -85,6 +85,11 @@ def shown(value: Any) -> str:
     return "-" if value is None else str(value)
 
 
+def folding(value: Any) -> str:
+    """The same for a narrow column: a list is folded behind a comma, never within a number."""
+    return shown(value).replace(",", ", ")
+
+
 def export_recipe(ledger: Ledger, number: int | None = None) -> tuple[Recipe, int]:
     """The recipe of a trial, the best one by default, proved to be the one that was tried."""
     records = ledger.trials()
@@ -100,6 +105,13 @@ def export_recipe(ledger: Ledger, number: int | None = None) -> tuple[Recipe, in
         known = f"0 to {max(records)}" if records else "none yet"
         raise UserError(f"study '{ledger.study.name}' has no trial {number}; its trials: {known}")
     return ledger.recipe_of(records[number]), number
+
+
+def _name(record: TrialRecord) -> str:
+    """What sets the trial apart, a line each: which baseline it is, where it came from, how often it went on."""
+    retried = f"{record.retries} {'retry' if record.retries == 1 else 'retries'}" if record.retries else None
+    origin = f"from {record.source}" if record.source else None
+    return "\n".join(part for part in (record.baseline, origin, retried) if part)
 
 
 def _cell(value: Any) -> str:

@@ -28,6 +28,7 @@ from study.live import Board, on_screen, screen
 from study.manifest import Changes, changed, changes_line, manifest
 from study.optuna_adapter import Proposer
 from study.optuna_store import storage_url
+from study.rank_correlation import rung_lines
 from study.recorder import Recorder, settle
 from study.results import best, export_recipe, table
 from study.session import Session
@@ -128,7 +129,7 @@ def _open(
     changes = changed(ledger.manifest, now)
     if line := changes_line(changes):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    proposer = Proposer(study, prepared, storage_url(study, folder))
+    proposer = Proposer(study, prepared, storage_url(study, folder), ledger.manifest.get("id"))
     settle(ledger, proposer)
     tracking = Tracking(ledger)
     tracking.start()
@@ -215,6 +216,8 @@ def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
     if opened.left and opened.stopped is None:
         return _interrupted(ledger.folder, again, console)
     console.print(table(records.values(), opened.study))
+    for line in rung_lines(records.values(), opened.study):
+        console.print(line, highlight=False, soft_wrap=True)
     for failed in [record for record in records.values() if record.state in (State.FAILED, State.INFEASIBLE)]:
         console.print(f"trial {failed.number:04d} {failed.state}: {failed.reason}", markup=False, soft_wrap=True)
     if opened.stopped is not None:

@@ -22,6 +22,7 @@ class Session:
         self._agenda, self._recorder, self._folder = agenda, recorder, folder
 
     def next(self) -> dict[str, Any] | None:
+        self._recorder.ready()
         proposal = self._agenda.next(self._recorder.infeasible)
         if proposal is None:
             return None

@@ -23,6 +23,7 @@ MATMUL = 2048  # rows and columns of the product that measures the machine
 THREADS = 2  # as the published implementation had
 PUBLISHED_RATE = 190e9  # FLOP/s in fp32 where the published implementation was timed
 ROWS = pytest.StashKey[list["Row"]]()
+OVERHEAD = pytest.StashKey[list[tuple[str, ...]]]()
 
 
 @dataclass(frozen=True)
@@ -139,11 +140,22 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
     torch.set_num_threads(threads)
 
 
+@pytest.fixture
+def overhead(request: pytest.FixtureRequest) -> Callable[[tuple[str, ...]], None]:
+    """Takes a row of the table of what a trial costs beyond its training."""
+    return request.config.stash.setdefault(OVERHEAD, []).append
+
+
+OVERHEAD_HEADER = "trials of", "s a trial", "fewest", "most", "s to the first report of all", "documented s a trial"
 HEADER = "work", "s", "audio s/s", "of matmul", "published s", "times faster", "at equal matmul"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
-    """The rows as the table of RESULTS.md."""
+    """The rows as the tables of RESULTS.md."""
+    if trials := config.stash.get(OVERHEAD, []):
+        terminalreporter.section("seconds that a trial costs beyond its training")
+        for cells in (OVERHEAD_HEADER, ("---",) * len(OVERHEAD_HEADER), *trials):
+            terminalreporter.write_line("| " + " | ".join(cells) + " |")
     rows = config.stash.get(ROWS, [])
     if not rows:
         return

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -20,10 +19,11 @@ from mlflow import MlflowClient
 
 from model.errors import UserError
 from model.recipe_files import named_recipe
-from study import mlflow_store, tracking
+from study import delivery, mlflow_store, tracking
+from study.delivery import waiting
 from study.ledger import Ledger
 from study.study_file import StudyFile
-from study.tracking import Tracking, flush, rebuild, waiting
+from study.tracking import Tracking, flush, rebuild
 from study.trial_record import State, TrialRecord
 
 RECIPE = named_recipe("tiny", "/speech")
@@ -198,7 +198,7 @@ def test_what_is_told_twice_is_kept_once(anywhere: Ledger) -> None:
     whole_study(anywhere)
     flush(anywhere)
     first = seen(anywhere)
-    (anywhere.folder / tracking.CURSOR).unlink()
+    (anywhere.folder / delivery.CURSOR).unlink()
     assert flush(anywhere) == len(anywhere.events())
     assert seen(anywhere) == first
     # The same rows again, as after an answer that was lost behind the metrics and before the tag that counts epochs.
@@ -336,16 +336,6 @@ def test_a_flush_says_in_one_line_that_the_server_is_away(opened: Callable[[str]
     ):
         flush(ledger)
     assert waiting(ledger) == 1
-
-
-def test_a_cursor_that_stands_behind_no_line_begins_anew(opened: Callable[[str], Ledger]) -> None:
-    ledger = opened("http://127.0.0.1:9")
-    for _ in range(3):
-        ledger.append("study_started", trials=1, concurrency=1)
-    first = (ledger.folder / "events.jsonl").read_bytes().index(b"\n") + 1
-    for offset, left in ((first, 2), (first - 1, 3), (first + 5, 3), (10 * first, 3), (-1, 3)):
-        (ledger.folder / tracking.CURSOR).write_text(json.dumps({"uri": "http://127.0.0.1:9", "offset": offset}))
-        assert waiting(ledger) == left, offset
 
 
 def faults(server: Any, gate: Any) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:

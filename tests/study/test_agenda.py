@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 from model.recipe_files import named_recipe
 from study.agenda import Agenda
 from study.failures import Action, Failure, Kind
-from study.optuna_adapter import Proposal, Refused
 from study.promotion import Promotion
+from study.proposal import Proposal, Refused
 from study.study_file import Failures
 from study.trial_record import State, TrialRecord
 
@@ -24,7 +24,7 @@ class Planned:
         self._left = left
         self.asked = 0
 
-    def propose(self, infeasible: Callable[[Refused], None]) -> Proposal | None:
+    def propose(self, infeasible: Callable[[Refused], None], paused: Collection[int] = ()) -> Proposal | None:
         self.asked += 1
         number = next(self._numbers, None)
         return None if number is None else Proposal(number, RECIPE, {})

@@ -11,9 +11,10 @@ from typer.testing import CliRunner
 
 from model import checkpoint
 from model.data.corpus import Corpus
+from model.errors import UserError
 from model.optimiser import make_optimiser
 from model.pretrained import load_pretrained
-from model.recipe_files import read_recipe
+from model.recipe_files import named_recipe, read_recipe
 from model.recogniser import Recogniser
 from model.strict import read_yaml, validate
 from study.cli import app, main
@@ -30,8 +31,9 @@ search:
     optimiser.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}
 trials: 6
 """
-STUDY_COMMANDS = ["run", "status", "dashboard", "export", "validate", "submit"]
+STUDY_COMMANDS = ["run", "status", "dashboard", "track", "export", "fork", "validate", "submit"]
 COMMANDS = [*STUDY_COMMANDS, "import", "train", "mix", "evaluate", "schema", "prepare"]
+TINY = named_recipe("tiny", "/speech")
 GOLDEN = Path(__file__).parents[1] / "golden" / "reguler_two_aux"
 
 
@@ -178,3 +180,32 @@ def test_the_demo_can_be_made_small(tmp_path: Path) -> None:
     sizes = ("--train-utterances", "24", "--dev-utterances", "4", "--test-utterances", "4")
     said = CliRunner().invoke(app, ["prepare", "demo", "--out", str(tmp_path / "demo"), *sizes], catch_exceptions=False)
     assert "train 24, dev 4, test-in 4, test-ood-text 4, test-ood-voice 4 utterances" in said.output.replace("\n", " ")
+
+
+def test_track_says_what_waits_sends_it_and_fills_an_empty_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    ledger = Ledger.create_or_open(
+        tmp_path / "studies" / "probe", validate(StudyFile, read_yaml(Path("study.yaml")), ""), TINY, {"id": "one"}
+    )
+    ledger.append("study_started", trials=6, concurrency=1)
+    ledger.trial_started(0, TINY, {"ctc_weight": 0.3}, "ed")
+    events, uri = len(ledger.events()), f"sqlite:///{ledger.folder}/mlflow.db"
+    wait = f"{events} events wait for MLflow at {uri}; send them with: decred-study track study.yaml --flush\n"
+
+    def track(*options: str) -> str:
+        said = CliRunner().invoke(app, ["track", "study.yaml", *options], catch_exceptions=False)
+        return said.output
+
+    assert track() == wait
+    assert track("--flush") == f"{events} events told to MLflow at {uri}\n"
+    assert track() == f"nothing waits for MLflow at {uri}\n"
+    (ledger.folder / "mlflow.db").unlink()
+    assert track("--rebuild") == f"{events} events told to MLflow at {uri}\n"
+    # Another store in the study file has heard nothing yet.
+    (tmp_path / "study.yaml").write_text(STUDY + f"tracking: sqlite:///{tmp_path}/other.db\n")
+    assert track().startswith(f"{events} events wait for MLflow at sqlite:///{tmp_path}/other.db")
+    with pytest.raises(UserError, match="track was given --flush and --rebuild, but takes one of them"):
+        track("--flush", "--rebuild")

@@ -63,7 +63,7 @@ def test_the_table_has_a_line_a_trial_with_its_figures_and_values() -> None:
     shown.epoch(7, 2, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0})
     console.print(shown.table())
     text = "\n".join(said(console))
-    for word in ("0007", "running", "2/4", "61.25", "12.00", "0.25", "1,3", "1 running"):
+    for word in ("0007", "running", "2/4", "61.25", "12.00", "0.25", "1, 3", "1 running"):
         assert word in text
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -12,9 +13,10 @@ from mlflow.entities import Run
 
 from model.errors import UserError
 from model.recipe_files import named_recipe
+from study.delivery import CURSOR, note, waiting, writer
 from study.ledger import Ledger
 from study.study_file import StudyFile
-from study.tracking import CURSOR, flush, rebuild, waiting
+from study.tracking import flush, rebuild
 from study.trial_record import State
 
 TINY = named_recipe("tiny", "/speech")
@@ -127,12 +129,12 @@ def test_artifacts_of_a_study_without_a_server_lie_in_its_folder(opened: Open) -
     ledger = opened("files")
     folder = ledger.trial_folder(0)
     (folder / "hypotheses").mkdir()
-    for name in ("hypotheses/test-a.jsonl", "error-0.txt", "broken-batch.pt", "checkpoint.pt"):
+    for name in ("hypotheses/test-a.jsonl", "error-0.txt", "broken-batch-0.json", "broken-batch-0.safetensors"):
         (folder / name).write_text("x")
     ledger.trial_ended(0, State.FAILED, "why")
     flush(ledger)
     listed = {file.path for file in client(ledger).list_artifacts(only(ledger).info.run_id)}
-    assert listed == {"recipe.yaml", "test-a.jsonl", "error-0.txt", "broken-batch.pt"}
+    assert listed == {"recipe.yaml", "test-a.jsonl", "error-0.txt", "broken-batch-0.json"}
     assert only(ledger).info.artifact_uri.startswith((ledger.folder / "artifacts").as_uri())
 
 
@@ -168,3 +170,28 @@ def test_runs_that_an_older_version_told_at_other_times_get_no_second_point(open
     rebuild(ledger)
     run = only(ledger).info.run_id
     assert [len(client(ledger).get_metric_history(run, name)) for name in ("dev/wer", "test/a/wer")] == [1, 1]
+
+
+def test_a_cursor_that_no_longer_fits_the_ledger_begins_anew_and_doubles_nothing(opened: Open) -> None:
+    ledger = opened("cut")
+    flush(ledger)
+    note(ledger, ledger.study.tracking or "", 7)  # in the middle of a line
+    assert waiting(ledger) == 3
+    flush(ledger)
+    note(ledger, ledger.study.tracking or "", 10**9)
+    assert waiting(ledger) == 3
+    flush(ledger)
+    assert len(client(ledger).get_metric_history(only(ledger).info.run_id, "dev/wer")) == 1
+    assert waiting(ledger) == 0
+
+
+def test_there_is_one_writer_at_a_time(opened: Open, uri: str) -> None:
+    ledger = opened("turn")
+    sent: list[int] = []
+    with writer(uri, ledger.folder):
+        other = threading.Thread(target=lambda: sent.append(flush(ledger)))
+        other.start()
+        other.join(1.0)
+        assert other.is_alive()
+    other.join(30)
+    assert sent == [3]

@@ -53,14 +53,18 @@ def test_a_paused_trial_goes_on_when_enough_worse_ones_have_come() -> None:
     assert promotion.paused() == {1: 1, 2: 1}
 
 
-def test_the_highest_rung_is_served_first() -> None:
+def test_the_highest_rung_is_served_first_though_a_lower_one_has_better_values() -> None:
+    values = {0: {1: 10.0, 2: 9.0}, 1: {1: 20.0, 2: 19.0}, 2: {1: 5.0}, 3: {1: 30.0}}
+    promotion = Promotion.seen(1, 2, values, waiting=[0, 1, 2, 3])
+    assert promotion.paused() == {0: 2, 1: 2, 2: 1, 3: 1}
+    assert drained(promotion, closed=False) == [0, 2]
+
+
+def test_a_promoted_trial_that_failed_at_an_upper_rung_leaves_its_place_there() -> None:
     promotion = arrived(*range(9))
     assert drained(promotion, closed=False) == [0, 1, 2]
-    promotion.reached(3, 1, 3.0)
-    for number in range(3):
-        assert not promotion.reached(number, 3, 9.0 - number) or number == 2
-    assert promotion.paused() == {0: 3, 1: 3, **dict.fromkeys(range(3, 9), 1)}
-    assert promotion.next(closed=True) is None  # trial 2, the best of the upper rung, has gone on
+    assert [promotion.reached(number, 3, 9.0 - number) for number in range(3)] == [False, False, True]
+    assert promotion.next(closed=True) is None  # the best of the upper rung has gone on
     promotion.gone(2, failed=True)
     assert promotion.next(closed=True) == 1
 

@@ -118,3 +118,30 @@ def test_the_headers_of_the_demos_table_are_unbroken_at_100_columns() -> None:
     Console(width=100, file=printed).print(table(records, STUDY))
     said = printed.getvalue().split()
     assert all(word in said for word in ("OOD", "weight", "placement", "weights", "final", "decred-paper"))
+
+
+def test_a_list_is_folded_behind_a_comma_and_no_number_is_broken_at_100_columns() -> None:
+    values = {"ctc_weight": 0.123, "optimiser.learning_rate": 0.00123, "auxiliary.placement": "1,3"}
+    values |= {"auxiliary.weights": "0.19,0.04", "final_weight": 0.77}
+    metrics = {"dev/wer": 120.25, "dev/ilm_perplexity": 111.0, "out_of_domain/wer": 188.0}
+    records = [TrialRecord(0, State.COMPLETE, None, "decred-paper", values, "hash", ({"epoch": 1},), metrics)]
+    for width in (100, 110, 160):
+        printed = io.StringIO()
+        Console(width=width, file=printed).print(table(records, STUDY))
+        said = printed.getvalue().split()
+        assert all(word in said for word in ("learning", "0.00123", "placement", "1,", "0.19,", "0.04", "weight")), (
+            width
+        )
+
+
+def test_a_waiting_a_retried_and_an_imported_trial_are_told_apart() -> None:
+    records = [
+        TrialRecord(0, State.COMPLETE, baseline="ed", source="old/3"),
+        TrialRecord(1, State.WAITING, retries=1, epochs=({"epoch": 1}, {"epoch": 2})),
+        TrialRecord(2, State.FAILED, retries=5),
+    ]
+    printed = io.StringIO()
+    Console(width=80, file=printed).print(table(records, STUDY))
+    lines = [" ".join(line.split()) for line in printed.getvalue().splitlines()]
+    for expected in ("0000 ed complete 0", "from old/3", "0001 1 retry waiting 2", "0002 5 retries failed 0"):
+        assert expected in lines

@@ -1,0 +1,48 @@
+"""A study under `asha-promote`: everybody waits at the rungs, the best go on, and one comes to its end."""
+
+from __future__ import annotations
+
+import io
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import stub_training
+from rich.console import Console
+
+from study.ledger import Ledger
+from study.runner import Work, run_study
+from study.trial_record import State
+
+
+def test_the_best_of_a_rung_go_on_from_where_they_waited_and_the_rest_is_pruned(
+    ray_here: None, stub: Work, study_in: Callable[..., Path]
+) -> None:
+    path = study_in(
+        recipe={"base": "tiny", "set": {"training.epochs": 4, "training.seed": stub_training.VARIES}},
+        search={"sampler": "random", "seed": 3, "ctc_weight": {"uniform": [0.1, 0.6]}},
+        trials=6,
+        baselines=[],
+        early_stopping={"rule": "asha-promote", "grace_epochs": 1, "reduction": 2},
+    )
+    console = Console(file=io.StringIO(), width=200)
+    assert run_study(path, console=console, work=stub) == 0
+    ledger = Ledger.open(Path("studies/probe"))
+    trials, events = ledger.trials(), ledger.events()
+    by_value = sorted(trials, key=lambda number: trials[number].values["ctc_weight"])
+    reached = {number: len(trials[number].epochs) for number in trials}
+    assert len(trials) == 6
+    assert trials[by_value[0]].state is State.COMPLETE
+    assert reached[by_value[0]] == 4
+    assert [epoch["epoch"] for epoch in trials[by_value[0]].epochs] == [1, 2, 3, 4]
+    assert trials[by_value[-1]].state is State.PRUNED
+    assert trials[by_value[-1]].reason == "others of its rung were better"
+    assert all(epochs >= 1 for epochs in reached.values())
+    waited = Counter(event["number"] for event in events if event["kind"] == "trial_paused")
+    assert waited, "nobody waited"
+    resumed = [number for number in waited if reached[number] > 1]
+    assert resumed, "nobody that had waited was promoted"
+    started = Counter(event["number"] for event in events if event["kind"] == "trial_started")
+    assert all(started[number] == 1 + waited[number] - (trials[number].state is State.PRUNED) for number in trials)
+    epochs = Counter((event["number"], event["epoch"]) for event in events if event["kind"] == "trial_epoch")
+    assert set(epochs.values()) == {1}, "an epoch was trained twice"

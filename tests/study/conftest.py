@@ -1,0 +1,83 @@
+"""A study with four ended trials, for what starts from one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from model.data.corpus import Corpus
+from model.prepare import prepare
+from model.recipe import Recipe
+from model.recipe_files import with_values
+from study.baselines import baseline
+from study.ledger import Ledger
+from study.manifest import manifest
+from study.space import Space
+from study.study_file import base_recipe, read_study, study_folder
+from study.trial_record import State
+
+WriteStudy = Callable[..., Path]
+AddTrial = Callable[..., None]
+
+
+@pytest.fixture
+def write_study(corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> WriteStudy:
+    """Write NAME.yaml into the current folder, which is an empty one."""
+    monkeypatch.chdir(tmp_path)
+
+    def write(name: str, **changes: Any) -> Path:
+        content = {
+            "name": name,
+            "corpus": str(corpus.folder),
+            "recipe": {"set": {"tokenizer.vocabulary": 40, "training.epochs": 3}},
+            "search": {"ctc_weight": {"uniform": [0.1, 0.6]}},
+            "trials": 8,
+        }
+        Path(f"{name}.yaml").write_text(yaml.safe_dump(content | changes))
+        return Path(f"{name}.yaml")
+
+    return write
+
+
+@pytest.fixture
+def add_trial() -> AddTrial:
+    """Record a trial with everything that it leaves, quickly."""
+
+    def add(
+        ledger: Ledger,
+        number: int,
+        recipe: Recipe,
+        state: State | None,
+        wer: float,
+        named: str | None = None,
+        reason: str | None = None,
+    ) -> None:
+        ledger.trial_started(number, recipe, Space(ledger.study.search, ledger.base_recipe).values(recipe), named)
+        for epoch in (1, 2) if state is State.PRUNED else (1, 2, 3):
+            ledger.trial_epoch(number, epoch, {"dev/wer": wer + 3 - epoch, "train/loss": 1.0})
+        if state is not None:
+            ledger.trial_ended(number, state, reason, {"test/t/wer": wer + 9} if state is State.COMPLETE else {})
+        for name in ("checkpoints/epoch-0003/model.safetensors", "hypotheses/dev.jsonl"):
+            path = ledger.trial_folder(number) / name
+            path.parent.mkdir(parents=True)
+            path.write_bytes(b"as it was left")
+
+    return add
+
+
+@pytest.fixture
+def old(write_study: WriteStudy, add_trial: AddTrial) -> Ledger:
+    """The study `old`: both baselines, one of them pruned, and two sampled trials."""
+    study = read_study(write_study("old"))
+    base = prepare(base_recipe(study))
+    ledger = Ledger.create_or_open(study_folder(study), study, base, manifest(study, base))
+    ledger.append("study_started")
+    add_trial(ledger, 0, baseline("ed", base), State.COMPLETE, 30.0, "ed")
+    add_trial(ledger, 1, baseline("decred-paper", base), State.PRUNED, 50.0, "decred-paper")
+    add_trial(ledger, 2, with_values(base, {"loss.ctc_weight": 0.2}), State.COMPLETE, 20.0)
+    add_trial(ledger, 3, with_values(base, {"loss.ctc_weight": 0.5}), State.COMPLETE, 25.0)
+    return ledger
