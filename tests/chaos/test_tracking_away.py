@@ -119,7 +119,9 @@ def test_what_waits_for_a_server_that_stays_away_is_sent_by_the_command_that_the
     with meanwhile(FOLDER, (epochs(15), server.end)):
         said = decred_study("run", path.name)
     assert said.code == 0, said
-    left = re.search(r"^(\d+) events wait for MLflow at (\S+); send with: decred-study (.+)$", said.out, re.MULTILINE)
+    left = re.search(
+        r"^(\d+) events wait for MLflow at (\S+); send them with: decred-study (.+)$", said.out, re.MULTILINE
+    )
     assert left, said.out
     assert left[2] == server.url
     assert int(left[1]) >= 25
