@@ -10,12 +10,12 @@ import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
+from study.delivery import waiting
 from study.ledger import Ledger
 from study.mlflow_adapter import NUMBER, PARENT, STUDY
 from study.mlflow_store import client_of, store_uri
 from study.optuna_store import storage_url
 from study.telling import RETRIES, STATE
-from study.tracking import waiting
 from study.trial_record import State, TrialRecord
 
 OPTUNA = {

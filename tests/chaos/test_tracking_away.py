@@ -19,6 +19,7 @@ from mlflow_server import Server
 
 from study import mlflow_store, tracking
 from study.ledger import Ledger
+from study.tracking import Tracking
 from study.trial_record import State
 
 pytestmark = pytest.mark.chaos
@@ -26,8 +27,8 @@ pytestmark = pytest.mark.chaos
 
 @pytest.fixture
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that is not answered ends after a second, and is tried again soon."""
-    monkeypatch.setattr(mlflow_store, "_REQUEST_PATIENCE", 1)
+    """A request that is not answered ends in seconds, as many as a busy machine needs, and is tried again soon."""
+    monkeypatch.setattr(mlflow_store, "_REQUEST_PATIENCE", 4)
     monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 1.0)
 
 
@@ -86,7 +87,9 @@ def test_a_server_that_is_stopped_restarted_and_frozen_slows_no_study_and_hears_
     servers: Callable[[], Server],
     study_in: Callable[..., Path],
     decred_study: Callable[..., Any],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(Tracking.close, "__defaults__", (60.0,))  # the server is back, however busy the machine is
     server = servers()
     path = study_in({"training.epochs": 40}, trials=9, tracking=server.url)
     with meanwhile(
@@ -116,7 +119,9 @@ def test_what_waits_for_a_server_that_stays_away_is_sent_by_the_command_that_the
     with meanwhile(FOLDER, (epochs(15), server.end)):
         said = decred_study("run", path.name)
     assert said.code == 0, said
-    left = re.search(r"^(\d+) events wait for MLflow at (\S+); send with: decred-study (.+)$", said.out, re.MULTILINE)
+    left = re.search(
+        r"^(\d+) events wait for MLflow at (\S+); send them with: decred-study (.+)$", said.out, re.MULTILINE
+    )
     assert left, said.out
     assert left[2] == server.url
     assert int(left[1]) >= 25

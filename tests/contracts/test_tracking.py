@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import math
 import re
@@ -337,16 +336,6 @@ def test_a_flush_says_in_one_line_that_the_server_is_away(opened: Callable[[str]
     ):
         flush(ledger)
     assert waiting(ledger) == 1
-
-
-def test_a_cursor_that_stands_behind_no_line_begins_anew(opened: Callable[[str], Ledger]) -> None:
-    ledger = opened("http://127.0.0.1:9")
-    for _ in range(3):
-        ledger.append("study_started", trials=1, concurrency=1)
-    first = (ledger.folder / "events.jsonl").read_bytes().index(b"\n") + 1
-    for offset, left in ((first, 2), (first - 1, 3), (first + 5, 3), (10 * first, 3), (-1, 3)):
-        (ledger.folder / tracking.CURSOR).write_text(json.dumps({"uri": "http://127.0.0.1:9", "offset": offset}))
-        assert waiting(ledger) == left, offset
 
 
 def faults(server: Any, gate: Any) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
