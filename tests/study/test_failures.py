@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
+from model.errors import UserError
+from model.strict import write_atomically
 from study.failures import Action, Decision, Failure, Kind, decide, is_disk_full, same_error
 from study.study_file import Failures
 from study.trial_record import State
+from study.worker import kind_of
 
 SETTINGS = Failures(retries=2, same_error_stops=3)
 RETRIES, SAME = "failures.retries 2", "failures.same_error_stops 3"
@@ -65,3 +69,11 @@ def test_a_full_disk_is_seen_through_the_errors_around_it() -> None:
     assert is_disk_full(around)
     assert is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
     assert not is_disk_full(OSError(errno.EACCES, "no"))
+
+
+def test_a_file_that_could_not_be_written_on_a_full_disk_is_no_fault_of_the_recipe(small_disk: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        write_atomically(small_disk / "file", b"y" * 400_000)
+    assert is_disk_full(caught.value)
+    assert kind_of(caught.value) is Kind.DISK_FULL
+    assert kind_of(UserError("no training utterance is left")) is Kind.IMPOSSIBLE
