@@ -47,16 +47,22 @@ def start_state(recipe: Recipe) -> State:
 
 
 def save_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: State) -> Path:
-    """Write the checkpoint of `state.epoch` under `folder`, then remove the earlier ones."""
+    """Write the checkpoint of `state.epoch` under `folder`, then remove the earlier ones; where it cannot be written,
+    as on a full disk, they stay as they are."""
     folder.mkdir(parents=True, exist_ok=True)
     path, draft = folder / f"epoch-{state.epoch:04d}", folder / f".draft-{os.getpid()}"
-    shutil.rmtree(draft, ignore_errors=True)
-    draft.mkdir()
-    save_file({name: value.contiguous() for name, value in model.state_dict().items()}, draft / "model.safetensors")
-    save_file(_moments(model, optimiser), draft / "optimiser.safetensors")
-    (draft / "state.json").write_text(json.dumps(asdict(state)))
-    shutil.rmtree(path, ignore_errors=True)
-    os.replace(draft, path)
+    for left in folder.glob(".draft-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
+    try:
+        draft.mkdir()
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, draft / "model.safetensors")
+        save_file(_moments(model, optimiser), draft / "optimiser.safetensors")
+        (draft / "state.json").write_text(json.dumps(asdict(state)))
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(draft, path)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
     for earlier in sorted(folder.glob("epoch-*")):
         if earlier != path:
             shutil.rmtree(earlier, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import hashlib
 import os
@@ -74,14 +75,19 @@ def file_fingerprint(path: Path, instead: str = "give a file that is there") -> 
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside `path` and move it there, so that no reader and no crash meets half a file."""
+    """Write beside `path` and move it there, so that no reader and no crash meets half a file.
+
+    A UserError where that cannot be, with the OSError as its cause: who has to know a full disk looks there.
+    """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         draft.write_bytes(content.encode() if isinstance(content, str) else content)
         os.replace(draft, path)
     except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from None
+        with contextlib.suppress(OSError):  # half a file would hold the last of a full disk
+            draft.unlink()
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from error
 
 
 def unknown_name(given: str, known: Iterable[str]) -> str:

@@ -17,6 +17,7 @@ from study.lease import refuse_if_running, unwritable
 from study.ledger import STUDY, Ledger
 from study.mlflow_store import check_form, check_uri
 from study.optuna_adapter import Proposer
+from study.optuna_store import check_database
 from study.study_file import StudyFile, base_recipe, study_folder
 
 IN_MEMORY = "sqlite://"
@@ -43,6 +44,8 @@ def check(study: StudyFile, address: str | None = None) -> Checked:
     if study.tracking is not None:
         # A new study's server has to answer, because its address may be mistyped; a resumed one goes on without it.
         (check_form if (study_folder(study) / STUDY).exists() else check_uri)(study.tracking)
+    if study.database is not None:
+        check_database(study.database)  # always: nothing can be proposed without it
     if address is not None:
         try:
             probe(address)

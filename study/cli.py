@@ -158,7 +158,7 @@ def fork(
 
 @app.command(rich_help_panel=STUDY)
 def validate(study: StudyPath) -> None:
-    """Check a study file, its corpus, folder and tracking, and say what it would run; nothing starts."""
+    """Check a study file, its corpus, folder, tracking and database, and say what it would run; nothing starts."""
     from study.study_file import read_study
 
     given = read_study(study)

@@ -169,8 +169,11 @@ class Ledger:
 
     def study_ended(self, state: State, best: TrialRecord | None) -> None:
         """All that was to be done is done; complete, or failed where no trial completed."""
-        found = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best else {}
-        self.append("study_ended", state=state.value, **found)
+        self.append("study_ended", state=state.value, **_best(best))
+
+    def study_interrupted(self, reason: str | None, best: TrialRecord | None) -> None:
+        """It stops before its end, and goes on another time; `best` is the best so far."""
+        self.append("study_interrupted", reason=reason, **_best(best))
 
     def trial_infeasible(
         self, number: int, values: dict[str, Any], reason: str, point: dict[str, Any] | None = None
@@ -205,6 +208,10 @@ class Ledger:
 
     def trial_folder(self, number: int) -> Path:
         return self.folder / "trials" / f"{number:04d}"
+
+
+def _best(best: TrialRecord | None) -> dict[str, Any]:
+    return {"best": best.number, "best_recipe_hash": best.recipe_hash} if best else {}
 
 
 def _manifest_in(folder: Path) -> dict[str, Any]:

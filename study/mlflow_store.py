@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 _CHECK_PATIENCE = 3  # seconds for a server to answer before a study starts
 _REQUEST_PATIENCE = 10  # seconds for every other request
+CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
 _DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 _DRIVERS = {"postgresql": "psycopg", "postgresql+psycopg": "psycopg"}  # SQLAlchemy's own choice
 
@@ -55,10 +56,17 @@ def check_uri(uri: str) -> None:
     except UserError:
         raise
     except Exception as error:  # sockets, MLflow and its HTTP client each raise their own
+        if refuses_credentials(error):
+            raise UserError(f"tracking {uri} refuses the credentials ({brief(error)}); {CREDENTIALS}") from None
         raise UserError(
             f"tracking {uri} does not answer ({brief(error)}); start the server, correct the URI, "
             "or leave it out for SQLite in the study folder"
         ) from None
+
+
+def refuses_credentials(error: Exception) -> bool:
+    """Whether a server answered 401 or 403: it would say so again, however often it is asked."""
+    return getattr(error, "error_code", None) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
 def reachable(uri: str) -> None:

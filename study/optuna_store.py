@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Concatenate, ParamSpec, Protocol, TypeVar
 
 import optuna
-from sqlalchemy.engine import make_url
+from sqlalchemy.engine import create_engine, make_url
 from sqlalchemy.exc import ArgumentError, SQLAlchemyError
 
 from model.errors import UserError
@@ -37,15 +37,37 @@ def storage_url(study_file: StudyFile, folder: Path) -> str:
     return study_file.database or f"sqlite:///{folder.resolve()}/optuna.db"
 
 
+def check_database(url: str) -> None:
+    """A UserError, within seconds, where nothing answers at a given `database`; nothing is made there."""
+    try:
+        if url.startswith("sqlite"):  # to connect is to make the file
+            folder = Path(make_url(url).database or ".").resolve().parent
+            if not folder.is_dir():
+                raise UserError(
+                    f"database is '{url}', but the folder {folder} does not exist; make it or correct the path"
+                )
+            return
+        engine = create_engine(url, connect_args=_patience(url))
+        try:
+            engine.connect().close()
+        finally:
+            engine.dispose()
+    except UserError:
+        raise
+    except Exception as error:  # SQLAlchemy and the database's driver each raise their own
+        raise UserError(_unanswered(url, error)) from None
+
+
 def open_storage(url: str) -> optuna.storages.RDBStorage:
     """The database behind a URL; its tables are made where they are missing."""
     with translated(url):
         try:
             if url.startswith("sqlite"):
                 return optuna.storages.RDBStorage(url, engine_kwargs={"connect_args": {"timeout": LOCK_PATIENCE}})
-            arguments = {"connect_timeout": _CONNECT_PATIENCE} if url.startswith("postgresql") else {}
             # A study outlives a connection: each one is tried before it is used.
-            return optuna.storages.RDBStorage(url, engine_kwargs={"pool_pre_ping": True, "connect_args": arguments})
+            return optuna.storages.RDBStorage(
+                url, engine_kwargs={"pool_pre_ping": True, "connect_args": _patience(url)}
+            )
         except Exception as error:  # SQLAlchemy, the database's driver and Optuna each raise their own
             if _meaning(error) in (_LOCKED, _FULL):
                 raise
@@ -103,6 +125,19 @@ def _meaning(error: BaseException) -> str:
                 return known
         error, cause = cause, cause.__cause__
     return " ".join(str(getattr(error, "orig", None) or error).split())[:200]
+
+
+def _patience(url: str) -> dict[str, int]:
+    return {"connect_timeout": _CONNECT_PATIENCE} if url.startswith("postgresql") else {}
+
+
+def _unanswered(url: str, error: Exception) -> str:
+    if isinstance(error, ImportError | ArgumentError):
+        return _unopened(url, error)
+    return (
+        f"database {place(url)} does not answer ({_meaning(error)}); start the server, correct the URL, "
+        "or leave it out for SQLite in the study folder"
+    )
 
 
 def _unopened(url: str, error: Exception) -> str:

@@ -191,7 +191,7 @@ def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
     records = ledger.trials()
     winner = best(records.values(), opened.study.objective)
     if opened.left:
-        ledger.append("study_interrupted", reason=opened.stopped)
+        ledger.study_interrupted(opened.stopped, winner)
     elif not ledger.has_ended():
         ledger.study_ended(State.COMPLETE if winner else State.FAILED, winner)
     opened.tracking.wake()
@@ -220,7 +220,7 @@ def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
 
 def _close_tracking(tracking: Tracking, path: Path, console: Console) -> None:
     """Before the program ends, and with it the sender: what MLflow has not heard is not lost."""
-    line = undelivered(tracking.close(), tracking.uri, path)
+    line = undelivered(tracking.close(), tracking.uri, path, tracking.refused)
     if line:
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

@@ -75,10 +75,14 @@ class Telling:
 
     def _study_interrupted(self, event: dict[str, Any]) -> None:
         self._whoever_ran_is_gone(event)
-        self._study(event, State.INTERRUPTED).ended = event["time"]
+        self._stopped(event, State.INTERRUPTED)
 
     def _study_ended(self, event: dict[str, Any]) -> None:
-        change = self._study(event, State(event["state"]))
+        self._stopped(event, State(event["state"]))
+
+    def _stopped(self, event: dict[str, Any], state: State) -> None:
+        """For good or for a while; the best trial is the best so far."""
+        change = self._study(event, state)
         change.ended = event["time"]
         if event.get("best") is not None:
             change.tags["study.best_trial"] = str(event["best"])

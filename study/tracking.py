@@ -15,7 +15,7 @@ from pathlib import Path
 from model.errors import UserError
 from study.delivery import Delivery, note, waiting, writer
 from study.ledger import Ledger
-from study.mlflow_store import brief, check_uri, client_of, store_uri
+from study.mlflow_store import CREDENTIALS, brief, check_uri, client_of, refuses_credentials, store_uri
 
 logger = logging.getLogger(__name__)
 
@@ -33,6 +33,7 @@ class Tracking:
         self._awake, self._closing, self._stopped = threading.Event(), threading.Event(), threading.Event()
         self._moved = threading.Condition()
         self._progress = 0
+        self.refused = False  # the server does not take these credentials: it is asked no more
         self._thread = threading.Thread(target=self._follow, name="tracking", daemon=True)
 
     def start(self) -> None:
@@ -71,6 +72,11 @@ class Tracking:
             try:
                 sent = delivery.batch()
             except Exception as error:  # MLflow, its database and its HTTP client each raise their own
+                if refuses_credentials(error):
+                    self.refused = True
+                    words = "tracking: %s refuses the credentials (%s); the study goes on and tells it no more"
+                    logger.warning(words, self.uri, brief(error))
+                    return
                 if not silent:
                     logger.warning(
                         "tracking: %s does not answer (%s); the study goes on and tells it later",
@@ -100,12 +106,13 @@ class Tracking:
             self._moved.notify_all()
 
 
-def undelivered(events: int, uri: str, study: Path) -> str:
-    """The line that says what waits; empty where nothing does."""
+def undelivered(events: int, uri: str, study: Path, refused: bool = False) -> str:
+    """The line that says what waits; empty where nothing does. `refused`: because of the credentials."""
     if not events:
         return ""
     wait, them = ("1 event waits", "it") if events == 1 else (f"{events} events wait", "them")
-    return f"{wait} for MLflow at {uri}; send {them} with: decred-study track {study} --flush"
+    first = f", which refuses the credentials; {CREDENTIALS}, then" if refused else ";"
+    return f"{wait} for MLflow at {uri}{first} send {them} with: decred-study track {study} --flush"
 
 
 def flush(ledger: Ledger) -> int:
@@ -120,6 +127,8 @@ def flush(ledger: Ledger) -> int:
             raise
         except Exception as error:  # MLflow, its database and its HTTP client each raise their own
             tries += 1
+            if refuses_credentials(error):
+                raise UserError(f"tracking {uri} refuses the credentials ({brief(error)}); {CREDENTIALS}") from None
             if tries < _FLUSH_TRIES:
                 time.sleep(_FIRST_PAUSE * tries)
                 continue

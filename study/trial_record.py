@@ -34,15 +34,15 @@ class TrialRecord:
     reason: str | None = None
     baseline: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
-    point: dict[str, Any] | None = None  # in the search space, as it was drawn; None where no one noted it
     recipe_hash: str = ""
     epochs: tuple[dict[str, float], ...] = ()  # {"epoch": 1, "dev/wer": 61.2, ...}
     metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and the final ones
     started: float | None = None  # Unix seconds
     ended: float | None = None
-    waited: int | None = None  # the epoch after which it was paused last
     retries: int = 0  # times that it went on after losing its workers
     source: str | None = None  # "study/number" of a trial that came by `fork`
+    point: dict[str, Any] | None = None  # in the search space, as it was drawn; None where nobody noted it
+    waited: int | None = None  # the epoch after which it was paused last
 
 
 class DamagedEventError(Exception):

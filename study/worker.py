@@ -73,12 +73,9 @@ def _run(task: Message, line: Line, rank: int, train: str) -> Message:
 def _broke(error: Exception, folder: Path, rank: int) -> Message:
     with contextlib.suppress(OSError):  # on a full disk the reason is told all the same
         (folder / ERROR_FILE.format(rank=rank)).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    return {
-        "kind": "broke",
-        "failure": kind_of(error).value,
-        "reason": one_line(error),
-        "clean": isinstance(error, _CLEAN),
-    }
+    kind = kind_of(error)
+    clean = isinstance(error, _CLEAN) and kind is not Kind.DISK_FULL  # which the worker that writes meets alone
+    return {"kind": "broke", "failure": kind.value, "reason": one_line(error), "clean": clean}
 
 
 def kind_of(error: BaseException) -> Kind:
@@ -89,9 +86,7 @@ def kind_of(error: BaseException) -> Kind:
         return Kind.NON_FINITE
     if isinstance(error, OutOfMemoryError):
         return Kind.OUT_OF_MEMORY
-    if isinstance(error, UserError):
-        return Kind.IMPOSSIBLE
-    return Kind.ERROR
+    return Kind.IMPOSSIBLE if isinstance(error, UserError) else Kind.ERROR
 
 
 def one_line(error: BaseException) -> str:

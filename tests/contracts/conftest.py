@@ -20,7 +20,7 @@ from study import mlflow_store
 
 
 class Gate:
-    """Stands before a server: passes requests on, answers 500, hangs, or passes one on and drops its answer."""
+    """Stands before a server: passes on, answers with a status (500), hangs, or passes one on and drops its answer."""
 
     def __init__(self, server: Server) -> None:
         self.mode = "pass"
@@ -44,8 +44,8 @@ class Gate:
                 gate.asked.append(self.path)
                 while gate.mode == "hang":
                     time.sleep(0.05)
-                if gate.mode == "500":
-                    self.reply(500, b"out of order")
+                if gate.mode.isdigit():
+                    self.reply(int(gate.mode), b"out of order")
                     return
                 status, answer = gate._passed_on(self, body)
                 if gate.drop and self.path.endswith(gate.drop):

@@ -379,3 +379,43 @@ def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
     while not holds():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_refused_credentials_are_told_once_and_the_server_is_asked_no_more(
+    status: str,
+    opened: Callable[[str], Ledger],
+    gate: Any,
+    followed: Callable[[Ledger], Tracking],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger = opened(gate.url)
+    gate.mode = status
+    trial(ledger, 0)
+    with caplog.at_level(logging.WARNING):
+        sender = followed(ledger)
+        until = time.monotonic() + 30
+        while not sender.refused:
+            assert time.monotonic() < until
+            time.sleep(0.05)
+        asked = len(gate.asked)
+        trial(ledger, 1, wake=sender.wake)
+        began = time.monotonic()
+        waits = sender.close()
+    assert time.monotonic() - began < 5
+    assert waits == len(ledger.events())
+    assert len(gate.asked) == asked == 1
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "study.tracking"]
+    assert re.match(
+        rf"tracking: {gate.url} refuses the credentials \(.*{status}.*\); the study goes on and tells", said
+    )
+    line = tracking.undelivered(waits, sender.uri, Path("study.yaml"), sender.refused)
+    assert line == (
+        f"{waits} events wait for MLflow at {gate.url}, which refuses the credentials; set MLFLOW_TRACKING_USERNAME "
+        "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, then send them with: decred-study track study.yaml "
+        "--flush"
+    )
+    with pytest.raises(UserError, match=r"refuses the credentials \(.*\); set MLFLOW_TRACKING_USERNAME"):
+        flush(ledger)
+    gate.mode = "pass"
+    assert flush(ledger) == waits

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -34,6 +35,18 @@ def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match=r"file/below.yaml: cannot be written \(.*\); give a place that can be"):
         write_atomically(tmp_path / "file" / "below.yaml", "a: 1\n")
+
+
+def test_a_full_disk_is_the_cause_of_the_error_and_keeps_the_old_file_and_no_draft(small_disk: Path) -> None:
+    path = small_disk / "file"
+    write_atomically(path, b"as it was" * 1000)
+    with pytest.raises(UserError, match=r"file: cannot be written \(No space left on device\)") as caught:
+        write_atomically(path, b"y" * 400_000)
+    assert isinstance(caught.value.__cause__, OSError)
+    assert caught.value.__cause__.errno == errno.ENOSPC
+    assert [each.name for each in small_disk.iterdir()] == ["file"]
+    assert path.read_bytes() == b"as it was" * 1000
+    write_atomically(path, b"z" * 100_000)
 
 
 def test_a_mapping_changes_only_the_keys_that_it_names() -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import errno
+from pathlib import Path
 
 import pytest
 
 from model.errors import UserError
+from model.strict import write_atomically
 from study.failures import Action, Decision, Failure, Kind, decide, is_disk_full, same_error
 from study.study_file import Failures
 from study.trial_record import State
@@ -69,7 +71,9 @@ def test_a_full_disk_is_seen_through_the_errors_around_it() -> None:
     assert not is_disk_full(OSError(errno.EACCES, "no"))
 
 
-def test_a_full_disk_says_nothing_of_the_recipe_in_whatever_words_it_comes() -> None:
-    told = UserError("recipe.yaml: cannot be written (No space left on device); give a place that can be")
-    assert kind_of(told) is Kind.DISK_FULL
+def test_a_file_that_could_not_be_written_on_a_full_disk_is_no_fault_of_the_recipe(small_disk: Path) -> None:
+    with pytest.raises(UserError) as caught:
+        write_atomically(small_disk / "file", b"y" * 400_000)
+    assert is_disk_full(caught.value)
+    assert kind_of(caught.value) is Kind.DISK_FULL
     assert kind_of(UserError("no training utterance is left")) is Kind.IMPOSSIBLE

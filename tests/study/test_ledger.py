@@ -88,7 +88,9 @@ def test_trials_that_ran_when_the_study_was_interrupted_or_died_are_interrupted(
     start(ledger, 0)
     start(ledger, 1)
     ledger.trial_ended(0, State.PRUNED)
-    ledger.append("study_interrupted")
+    ledger.study_interrupted("the disk is full", ledger.trials()[1])
+    assert ledger.events()[-1]["best"] == 1
+    assert ledger.events()[-1]["best_recipe_hash"] == TINY.hash
     assert [trial.state for trial in ledger.trials().values()] == [State.PRUNED, State.INTERRUPTED]
     start(ledger, 1)
     assert ledger.trials()[1].state is State.RUNNING

@@ -18,7 +18,7 @@ from model.errors import UserError
 from model.recipe_files import named_recipe
 from study import optuna_store
 from study.optuna_adapter import Proposer
-from study.optuna_store import storage_url, translated
+from study.optuna_store import check_database, storage_url, translated
 from study.study_file import StudyFile
 
 TINY = named_recipe("tiny", "speech")
@@ -111,6 +111,32 @@ def test_any_other_failure_is_told_with_the_databases_own_words_and_without_its_
 def test_a_server_that_does_not_answer_is_told_before_anything_starts() -> None:
     with pytest.raises(UserError, match=r"Optuna's storage postgresql.*:\*\*\*@localhost:1/db (cannot|needs)"):
         Proposer(STUDY, TINY, "postgresql://me:secret@localhost:1/db")
+
+
+def test_a_given_database_is_asked_whether_it_answers_and_nothing_is_made_there(
+    tmp_path: Path, postgresql: str
+) -> None:
+    check_database(postgresql)
+    with sqlalchemy.create_engine(postgresql).connect() as connection:
+        assert sqlalchemy.inspect(connection).get_table_names() == []
+    check_database(f"sqlite:///{tmp_path}/optuna.db")
+    assert list(tmp_path.iterdir()) == []
+
+
+REFUSED_DATABASES = {
+    "postgresql://me:secret@127.0.0.1:9/db": r"database postgresql://me:\*\*\*@127.0.0.1:9/db does not answer \(.*\); "
+    "start the server, correct the URL, or leave it out for SQLite in the study folder",
+    "sqlite:////nowhere/optuna.db": "database is 'sqlite:////nowhere/optuna.db', but the folder /nowhere does not "
+    "exist; make it or correct the path",
+    "postgres": "Optuna's storage postgres cannot be opened .*; make it writable or correct the URL",
+}
+
+
+@pytest.mark.parametrize("url", REFUSED_DATABASES)
+def test_a_given_database_that_does_not_answer_is_one_line(url: str) -> None:
+    with pytest.raises(UserError) as error:
+        check_database(url)
+    assert re.fullmatch(REFUSED_DATABASES[url], str(error.value))
 
 
 def test_a_missing_driver_is_told_with_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

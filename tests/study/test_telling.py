@@ -63,6 +63,16 @@ def test_trials_that_a_dead_session_left_are_interrupted_by_the_next_one() -> No
     assert changes[None].state is State.RUNNING
 
 
+def test_a_study_that_stops_before_its_end_names_the_best_trial_so_far() -> None:
+    best = {"best": 3, "best_recipe_hash": "abc"}
+    (change,) = Telling().changes([event("study_interrupted", 7.0, reason=None, **best)])
+    assert (change.number, change.state, change.ended) == (None, State.INTERRUPTED, 7.0)
+    assert change.tags["study.best_trial"] == "3"
+    assert change.tags["study.best_recipe_hash"] == "abc"
+    (nothing,) = Telling().changes([event("study_interrupted", 7.0, reason=None)])
+    assert "study.best_trial" not in nothing.tags
+
+
 def test_an_unknown_event_is_passed_and_a_broken_one_is_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         changes = Telling().changes([event("new_kind", 1.0), event("trial_epoch", 1.0, number=0), started(1)])
