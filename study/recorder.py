@@ -50,9 +50,9 @@ class Recorder:
 
     def started(self, proposal: Proposal) -> None:
         """The trial is about to start, or to go on; its recipe is on the disk before a worker asks for it."""
-        self._running.add(proposal.number)
         known = proposal.values, proposal.baseline, proposal.point
         self._ledger.trial_started(proposal.number, proposal.recipe, *known)
+        self._running.add(proposal.number)
         self._tracking.wake()
         self._view.started(proposal)
 

@@ -9,10 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from chaos.faults import Disk, small_disk
 
-from model.data.corpus import Corpus
 from study import cli, runner
 from study.runner import Work
 
@@ -27,24 +25,18 @@ class Said:
 
 
 @pytest.fixture
-def study_in(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Path]:
-    """Write a study file into an empty current folder: one worker, four epochs, nothing stops early."""
-    monkeypatch.chdir(tmp_path)
+def plain_study(study_in: Callable[..., Path]) -> Callable[..., Path]:
+    """Write a study file into an empty current folder: one worker, four epochs, no baseline, nothing stops early."""
 
     def write(values: dict[str, Any] | None = None, **changes: Any) -> Path:
-        study: dict[str, Any] = {
-            "name": "probe",
-            "corpus": str(corpus.folder),
+        plain: dict[str, Any] = {
             "recipe": {"base": "tiny", "set": {"training.epochs": 4, "training.seed": 0} | (values or {})},
-            "search": {"ctc_weight": {"uniform": [0.1, 0.6]}},
             "trials": 2,
             "baselines": [],
             "early_stopping": {"rule": "none"},
             "workers": {"count": 1, "cpus": 1, "concurrent_trials": 1},
         }
-        path = tmp_path / "study.yaml"
-        path.write_text(yaml.safe_dump(study | changes))
-        return path
+        return study_in(**plain | changes)
 
     return write
 

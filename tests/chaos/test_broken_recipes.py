@@ -56,9 +56,9 @@ def assert_told_everywhere(record: TrialRecord) -> None:
 
 
 def test_a_model_too_large_is_infeasible_in_every_record_and_the_search_goes_on(
-    study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in(**grid_of(TOO_LARGE, WELL))
+    path = plain_study(**grid_of(TOO_LARGE, WELL))
     said = decred_study("run", path.name)
     assert said.code == 0, said
     trials = by_seed()
@@ -77,9 +77,9 @@ def test_a_model_too_large_is_infeasible_in_every_record_and_the_search_goes_on(
     ],
 )
 def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and_once_mended_it_goes_on(
-    seed: int, state: State, reason: str, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    seed: int, state: State, reason: str, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in({"training.seed": seed}, trials=6, failures={"same_error_stops": 3})
+    path = plain_study({"training.seed": seed}, trials=6, failures={"same_error_stops": 3})
     said = decred_study("run", path.name, work=MENDABLE)
     assert said.code == 1, said
     assert said.err == ""
@@ -102,9 +102,9 @@ def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and
 
 
 def test_a_nan_at_one_step_fails_its_trial_alone_which_names_the_step_and_keeps_the_batch(
-    corpus: Corpus, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    corpus: Corpus, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in(MINIATURE, **grid_of(POISONED, 3))
+    path = plain_study(MINIATURE, **grid_of(POISONED, 3))
     said = decred_study("run", path.name, work=POISON)
     assert said.code == 0, said
     trials = by_seed()

@@ -52,9 +52,9 @@ def assert_stopped_and_goes_on(said: Any, disk: Disk, again: Callable[[], Any], 
     "writer", ["the ledger", *(pytest.param(each, marks=chaos) for each in ("Optuna", "a worker"))]
 )
 def test_when_the_disk_is_full_for_one_writer_one_line_says_so_and_the_same_command_goes_on(
-    writer: str, disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    writer: str, disk: Disk, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in({"training.epochs": 20}, trials=3)
+    path = plain_study({"training.epochs": 20}, trials=3)
     onto(disk, WRITERS[writer])
     with meanwhile(FOLDER, (epochs(30), disk.fill)):
         said = decred_study("run", path.name)
@@ -64,9 +64,9 @@ def test_when_the_disk_is_full_for_one_writer_one_line_says_so_and_the_same_comm
 @chaos
 @pytest.mark.parametrize("at", [1, 15, 30])
 def test_when_the_disk_of_the_whole_study_fills_up_one_line_says_so_and_the_same_command_goes_on(
-    at: int, disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    at: int, disk: Disk, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in({"training.epochs": 20}, trials=3)
+    path = plain_study({"training.epochs": 20}, trials=3)
     FOLDER.parent.mkdir()
     (disk.folder / "probe").mkdir()
     FOLDER.symlink_to(disk.folder / "probe")
@@ -79,9 +79,9 @@ def test_when_the_disk_of_the_whole_study_fills_up_one_line_says_so_and_the_same
 
 @chaos
 def test_a_real_training_whose_checkpoint_has_no_place_goes_on_from_the_one_before(
-    disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    disk: Disk, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in(MINIATURE | {"training.epochs": 4}, trials=2)
+    path = plain_study(MINIATURE | {"training.epochs": 4}, trials=2)
     onto(disk, "trials")
     with meanwhile(FOLDER, (epochs(2), disk.fill)):
         said = decred_study("run", path.name, work=REAL)
@@ -90,9 +90,9 @@ def test_a_real_training_whose_checkpoint_has_no_place_goes_on_from_the_one_befo
 
 @chaos
 def test_a_full_disk_under_tunes_snapshots_stops_no_study_because_nobody_reads_them(
-    disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    disk: Disk, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in({"training.epochs": 20}, trials=2)
+    path = plain_study({"training.epochs": 20}, trials=2)
     onto(disk, "tune")
     with meanwhile(FOLDER, (epochs(10), disk.fill)):
         said = decred_study("run", path.name)
@@ -104,9 +104,9 @@ def test_a_full_disk_under_tunes_snapshots_stops_no_study_because_nobody_reads_t
 
 @chaos
 def test_a_full_disk_of_mlflow_stops_no_study_and_what_waits_is_sent_afterwards(
-    disk: Disk, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    disk: Disk, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in({"training.epochs": 20}, trials=3)
+    path = plain_study({"training.epochs": 20}, trials=3)
     onto(disk, "mlflow.db")
     with meanwhile(FOLDER, (epochs(10), disk.fill)):
         said = decred_study("run", path.name)
@@ -119,9 +119,9 @@ def test_a_full_disk_of_mlflow_stops_no_study_and_what_waits_is_sent_afterwards(
 
 
 def test_a_worker_that_meets_a_full_disk_stops_the_study_with_the_line(
-    study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in({"training.seed": DISK_FULL})
+    path = plain_study({"training.seed": DISK_FULL})
     said = decred_study("run", path.name, work=Work("chaos.planted_training:until_mended", "stub_training:prepare"))
     assert (said.code, said.err) == (2, FULL), said
     assert {n: r.state for n, r in Ledger.open(FOLDER).trials().items()} == {0: State.INTERRUPTED}

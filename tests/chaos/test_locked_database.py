@@ -25,9 +25,9 @@ def locker(tmp_path: Path) -> Iterator[Locker]:
 
 
 def test_a_study_waits_for_another_process_that_has_locked_optunas_database(
-    locker: Locker, study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    locker: Locker, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in({"training.epochs": 20}, trials=2)
+    path = plain_study({"training.epochs": 20}, trials=2)
     with meanwhile(FOLDER, (epochs(5), lambda: locker.hold(3.0))):
         said = decred_study("run", path.name)
     assert said.code == 0, said
@@ -41,12 +41,12 @@ def test_a_study_waits_for_another_process_that_has_locked_optunas_database(
 def test_a_lock_that_lasts_ends_the_study_with_the_file_and_the_process_and_the_same_command_goes_on(
     at: int,
     locker: Locker,
-    study_in: Callable[..., Path],
+    plain_study: Callable[..., Path],
     decred_study: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(optuna_store, "LOCK_PATIENCE", 1.0)
-    path = study_in({"training.epochs": 20}, trials=2)
+    path = plain_study({"training.epochs": 20}, trials=2)
     with meanwhile(FOLDER, (epochs(at), locker.lock)):
         said = decred_study("run", path.name)
     assert said.code == 2, said

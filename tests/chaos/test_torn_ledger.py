@@ -27,9 +27,9 @@ def made_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def stopped(made_once: Path, study_in: Callable[..., Path], decred_study: Callable[..., Any]) -> Path:
+def stopped(made_once: Path, plain_study: Callable[..., Path], decred_study: Callable[..., Any]) -> Path:
     """A study whose first trial was interrupted after an epoch; its next run ends well."""
-    path = study_in({"training.seed": DISK_FULL})
+    path = plain_study({"training.seed": DISK_FULL})
     if made_once.exists():
         shutil.copytree(made_once, "studies")
     else:

@@ -85,13 +85,13 @@ def assert_same_pace(events: list[Event], faults_from: int) -> None:
 def test_a_server_that_is_stopped_restarted_and_frozen_slows_no_study_and_hears_all_of_it_once(
     impatient: None,
     servers: Callable[[], Server],
-    study_in: Callable[..., Path],
+    plain_study: Callable[..., Path],
     decred_study: Callable[..., Any],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(Tracking.close, "__defaults__", (60.0,))  # the server is back, however busy the machine is
     server = servers()
-    path = study_in({"training.epochs": 40}, trials=9, tracking=server.url)
+    path = plain_study({"training.epochs": 40}, trials=9, tracking=server.url)
     with meanwhile(
         FOLDER,
         (epochs(90), server.end),
@@ -111,11 +111,11 @@ def test_a_server_that_is_stopped_restarted_and_frozen_slows_no_study_and_hears_
 def test_what_waits_for_a_server_that_stays_away_is_sent_by_the_command_that_the_study_ends_with(
     impatient: None,
     servers: Callable[[], Server],
-    study_in: Callable[..., Path],
+    plain_study: Callable[..., Path],
     decred_study: Callable[..., Any],
 ) -> None:
     server = servers()
-    path = study_in({"training.epochs": 10}, trials=4, tracking=server.url)
+    path = plain_study({"training.epochs": 10}, trials=4, tracking=server.url)
     with meanwhile(FOLDER, (epochs(15), server.end)):
         said = decred_study("run", path.name)
     assert said.code == 0, said
@@ -141,9 +141,9 @@ def test_what_waits_for_a_server_that_stays_away_is_sent_by_the_command_that_the
 
 
 def test_a_locked_database_of_mlflow_slows_no_study_and_hears_all_of_it_once(
-    study_in: Callable[..., Path], decred_study: Callable[..., Any]
+    plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = study_in({"training.epochs": 40}, trials=5)
+    path = plain_study({"training.epochs": 40}, trials=5)
     locker = Locker((FOLDER / "mlflow.db").resolve())
     with meanwhile(FOLDER, (epochs(60), locker.lock), (epochs(150), locker.free)):
         said = decred_study("run", path.name)
