@@ -53,6 +53,8 @@ class _Driver:
     def __getattr__(self, name: str) -> Any:
         if name in ("usable", "count", "placement_group"):
             return ray.get(self._actor.read.remote(name))
+        if name == "send_other":
+            return lambda *given: ray.get(self._actor.send_other.remote(*given))
         return lambda *given, **named: ray.get(self._actor.call.remote(name, given, named))
 
 
@@ -65,13 +67,26 @@ class _Holder:
     def read(self, name: str) -> Any:
         return getattr(self._crew, name)
 
+    def send_other(self, rank: int, recipe: str) -> None:
+        self.send_other_in(self._crew, rank, recipe)
+
+    @staticmethod
+    def send_other_in(crew: Crew, rank: int, recipe: str) -> None:
+        """One of the workers gets another recipe, as if its version of the code read another one."""
+        send = crew._send
+
+        def altered(to: int, message: dict[str, Any]) -> None:
+            send(to, message | {"recipe": recipe} if to == rank and message["kind"] == "task" else message)
+
+        crew._send = altered  # type: ignore[method-assign]
+
     def call(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return getattr(self._crew, name)(*given, **named)
 
 
-def begin(crew: Crew, folder: Path, of: Recipe, **wrong: str) -> None:
+def begin(crew: Crew, folder: Path, of: Recipe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    crew.begin({"recipe": of.model_dump_json(), "recipe_hash": of.hash, "folder": str(folder)} | wrong)
+    crew.begin({"recipe": of.model_dump_json(), "recipe_hash": of.hash, "folder": str(folder)})
 
 
 def rest(crew: Crew) -> list[Any]:
@@ -139,14 +154,19 @@ def test_an_error_in_training_is_told_in_one_line(
     assert not crew.usable
 
 
-def test_workers_that_got_another_recipe_than_was_sampled_are_found_out(
+def test_a_worker_of_any_rank_that_has_another_recipe_than_was_sampled_is_found_out(
     crews: Callable[[], Crew], tmp_path: Path
 ) -> None:
-    crew, sampled = crews(), recipe(**{"optimiser.learning_rate": 0.5})
-    begin(crew, tmp_path, recipe(), recipe_hash=sampled.hash)
+    crew, other = crews(), recipe(**{"optimiser.learning_rate": 0.5})
+    rank = crew.count - 1  # the others have the right one
+    if isinstance(crew, _Driver):
+        crew.send_other(rank, other.model_dump_json())
+    else:
+        _Holder.send_other_in(crew, rank, other.model_dump_json())
+    begin(crew, tmp_path, recipe())
     failure = rest(crew)[-1]
     assert failure.kind is Kind.ERROR
-    assert f"has recipe {recipe().hash}, but {sampled.hash} was sampled" in failure.reason
+    assert f"worker {rank} has recipe {other.hash}, but {recipe().hash} was sampled" in failure.reason
     assert not crew.usable
 
 
