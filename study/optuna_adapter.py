@@ -24,7 +24,7 @@ from study.trial_record import State, TrialRecord
 
 logger = logging.getLogger(__name__)
 
-# Attributes of an Optuna trial. One without RECIPE was left by a crash between two writes.
+# Attributes of an Optuna trial. One without RECIPE was left by a crash between two writes, and is decided later.
 RECIPE, BASELINE, GRID, STATE = "recipe", "baseline", "grid", "state"
 _TOLD = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED}
 
@@ -52,8 +52,10 @@ class Proposer:
         with translated(storage_url):
             self._study = open_study(self._storage, study_file.name, identity)
             self._study_id = self._storage.get_study_id_from_name(study_file.name)
-            left = [self._left_running(trial) for trial in self._trials(TrialState.RUNNING)]
-        self._interrupted = [proposal for proposal in left if proposal is not None]
+            left = {trial.number: self._left_running(trial) for trial in self._trials(TrialState.RUNNING)}
+            self._interrupted = [proposal for proposal in left.values() if proposal is not None]
+            still_open = {trial.number for trial in self._trials(TrialState.RUNNING)}
+        self._undecided = [number for number in left if left[number] is None and number in still_open]
 
     @guarded
     def propose(self, infeasible: Callable[[Refused], None] = _logged, paused: Collection[int] = ()) -> Proposal | None:
@@ -62,16 +64,27 @@ class Proposer:
         `infeasible` hears of every point on the way that makes no recipe, before Optuna is told. `paused` are the
         trials that wait at a rung: the sampler learns from what they have shown.
         """
-        while self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample(paused):
-            waiting, number = self._trials(TrialState.WAITING), len(self._trials())
-            with quiet():
-                # What is enqueued is decided; TPE would note a point of its own beside it and take that for running.
-                self._study.sampler = optuna.samplers.RandomSampler() if waiting else sampler(self._search, number)
-                trial = self._study.ask()
-                proposal = self._filled(trial, infeasible)
-            if proposal is not None:
-                return proposal
+        with quiet():
+            while (trial := self._asked_before() or self._asked(paused)) is not None:
+                if (proposal := self._filled(trial, infeasible)) is not None:
+                    return proposal
         return None
+
+    def _asked_before(self) -> optuna.Trial | None:
+        """A trial that a crash left between Optuna's answer and the recipe: the rest of its point is asked for now."""
+        if not self._undecided:
+            return None
+        number = self._undecided.pop(0)
+        self._study.sampler = sampler(self._search, number)
+        return optuna.Trial(self._study, self._trial_id(number))
+
+    def _asked(self, paused: Collection[int]) -> optuna.Trial | None:
+        if not (self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample(paused)):
+            return None
+        waiting, number = self._trials(TrialState.WAITING), len(self._trials())
+        # What is enqueued is decided; TPE would note a point of its own beside it and take that for running.
+        self._study.sampler = optuna.samplers.RandomSampler() if waiting else sampler(self._search, number)
+        return self._study.ask()
 
     @guarded
     def report(self, number: int, step: int, value: float) -> None:
@@ -91,6 +104,7 @@ class Proposer:
         if told is TrialState.COMPLETE and not finite:
             told = TrialState.FAIL
         self._interrupted = [proposal for proposal in self._interrupted if proposal.number != number]
+        self._undecided = [each for each in self._undecided if each != number]
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), quiet():
             self._storage.set_trial_user_attr(self._trial_id(number), STATE, state.value)
             self._study.tell(number, value if told is TrialState.COMPLETE else None, told, skip_if_finished=True)
@@ -98,6 +112,10 @@ class Proposer:
     def interrupted(self) -> list[Proposal]:
         """The trials that were running when the study was opened, and have not ended; they go on as they are."""
         return list(self._interrupted)
+
+    def open(self) -> set[int]:
+        """The trials that an earlier session left open in Optuna, and that have not ended since."""
+        return {proposal.number for proposal in self._interrupted} | set(self._undecided)
 
     @guarded
     def adopt(self, recipe: Recipe, record: TrialRecord) -> int | str:
@@ -152,7 +170,7 @@ class Proposer:
         left = max(0, self._study_file.trials - _sampled(trials))
         if self._grid is not None:
             left = min(left, len(self._untried(trials)))
-        return unseen + waiting + left
+        return unseen + waiting + left + len(self._undecided)
 
     def _enqueue_baseline(self) -> bool:
         seen = {trial.user_attrs.get(BASELINE) for trial in self._trials()}
@@ -205,7 +223,7 @@ class Proposer:
         return set(self._hashes.values())
 
     def _left_running(self, trial: FrozenTrial) -> Proposal | None:
-        """What a trial that another process left running tries; None when that process died before it was decided."""
+        """What a trial that another process left running tries; None where none was decided yet."""
         attributes = trial.user_attrs
         name = attributes.get(BASELINE)
         if RECIPE in attributes:
@@ -214,8 +232,10 @@ class Proposer:
             recipe = self._baselines[name]
         elif GRID in attributes:
             recipe = self.space.recipe(attributes[GRID])
-        else:
+        elif name is not None:  # a baseline that the study file names no more
             self._study.tell(trial.number, state=TrialState.FAIL)
+            return None
+        else:
             return None
         return self._kept(trial.number, recipe, name)
 

@@ -108,7 +108,7 @@ class Recorder:
 def settle(ledger: Ledger, proposer: Proposer) -> None:
     """Tell Optuna of trials whose end only the ledger knows, because a crash came between."""
     objective = ledger.study.objective.metric
-    open_in_optuna = {proposal.number for proposal in proposer.interrupted()}
+    open_in_optuna = proposer.open()
     for number, record in ledger.trials().items():
         if number not in open_in_optuna:
             continue
