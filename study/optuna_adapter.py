@@ -52,6 +52,7 @@ class Proposer:
             self._study = open_study(self._storage, study_file.name, identity)
             self._study_id = self._storage.get_study_id_from_name(study_file.name)
         self._interrupted: list[Proposal] | None = None  # looked up later, for `follow` may have to come first
+        self._undecided: list[int] = []  # asked for when a crash came, and not yet made a recipe
 
     @guarded
     def follow(self, records: Mapping[int, TrialRecord], recipe_of: RecipeOf) -> int:
@@ -89,17 +90,28 @@ class Proposer:
         `infeasible` hears of every point on the way that makes no recipe, before Optuna is told. `paused` are the
         trials that wait at a rung: the sampler learns from what they have shown.
         """
-        self.interrupted()  # ends what a crash left undecided
-        while self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample(paused):
-            waiting, number = self._trials(TrialState.WAITING), len(self._trials())
-            with quiet():
-                # What is enqueued is decided; TPE would note a point of its own beside it and take that for running.
-                self._study.sampler = optuna.samplers.RandomSampler() if waiting else sampler(self._search, number)
-                trial = self._study.ask()
-                proposal = self._filled(trial, infeasible)
-            if proposal is not None:
-                return proposal
+        self.interrupted()  # looks for what a crash left undecided
+        with quiet():
+            while (trial := self._asked_before() or self._asked(paused)) is not None:
+                if (proposal := self._filled(trial, infeasible)) is not None:
+                    return proposal
         return None
+
+    def _asked_before(self) -> optuna.Trial | None:
+        """A trial that a crash left between Optuna's answer and the recipe: the rest of its point is asked for now."""
+        if not self._undecided:
+            return None
+        number = self._undecided.pop(0)
+        self._study.sampler = sampler(self._search, number)
+        return optuna.Trial(self._study, self._trial_id(number))
+
+    def _asked(self, paused: Collection[int]) -> optuna.Trial | None:
+        if not (self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample(paused)):
+            return None
+        waiting, number = self._trials(TrialState.WAITING), len(self._trials())
+        # What is enqueued is decided; TPE would note a point of its own beside it and take that for running.
+        self._study.sampler = optuna.samplers.RandomSampler() if waiting else sampler(self._search, number)
+        return self._study.ask()
 
     @guarded
     def report(self, number: int, step: int, value: float) -> None:
@@ -117,6 +129,7 @@ class Proposer:
         end = told(state, value)
         if self._interrupted is not None:
             self._interrupted = [proposal for proposal in self._interrupted if proposal.number != number]
+        self._undecided = [each for each in self._undecided if each != number]
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), quiet():
             self._storage.set_trial_user_attr(self._trial_id(number), STATE, state.value)
             self._study.tell(number, value if end is TrialState.COMPLETE else None, end, skip_if_finished=True)
@@ -145,14 +158,14 @@ class Proposer:
     @guarded
     def remaining(self) -> int:
         """Proposals still to come."""
-        self.interrupted()  # ends what a crash left undecided
+        self.interrupted()  # looks for what a crash left undecided
         trials = self._trials()
         unseen = len(self._baselines.keys() - {trial.user_attrs.get(BASELINE) for trial in trials})
         waiting = sum(trial.state is TrialState.WAITING for trial in trials)
         left = max(0, self._study_file.trials - _sampled(trials))
         if self._grid is not None:
             left = min(left, len(self._untried(trials)))
-        return unseen + waiting + left
+        return unseen + waiting + left + len(self._undecided)
 
     def _enqueue_baseline(self) -> bool:
         seen = {trial.user_attrs.get(BASELINE) for trial in self._trials()}
@@ -215,8 +228,11 @@ class Proposer:
             recipe = self._baselines[name]
         elif GRID in attributes:
             recipe = self.space.recipe(attributes[GRID])
-        else:
+        elif name is not None:  # a baseline that the study file names no more
             self._study.tell(trial.number, state=TrialState.FAIL)
+            return None
+        else:
+            self._undecided.append(trial.number)
             return None
         return self._kept(trial, recipe, name)
 

@@ -71,7 +71,7 @@ def _wait_for_some_moment(run: Driven, kill: int, chance: random.Random) -> None
         run.waits_for("trial 0")
         time.sleep(chance.uniform(0, 3))
     else:
-        epochs = chance.randint(1, 8)
+        epochs = chance.randint(1, 5)
         until(lambda: run.said.count(" epoch ") >= epochs, run, f"it never trained {epochs} epochs")
         time.sleep(chance.uniform(0, 0.6))
 

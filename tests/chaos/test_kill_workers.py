@@ -83,7 +83,7 @@ def test_the_workers_of_a_killed_driver_give_their_place_back_and_the_next_trial
     study_in(recipe=recipe, trials=1, workers={"count": 2, "cpus": half}, early_stopping={"rule": "none"})
     with driven(seconds=1.0) as run:
         run.waits_for("epoch 2/6")
-        drivers = run.started("ray::TrialDriver")
+        drivers = run.started("ray::ResourceTrainable")  # Tune's name for what has resources of its own
         assert len(drivers) == 1
         drivers[0].kill()
         until(lambda: events(STUDY, "trial_retried"), run, "the killed driver was not noticed")

@@ -56,6 +56,7 @@ def test_a_stop_signal_while_a_retry_waits_is_heard_and_the_retry_goes_on_later(
     assert_records_agree(STUDY)
 
 
+@pytest.mark.chaos
 def test_a_second_driver_is_refused_in_one_line_and_goes_on_at_once_when_the_first_is_killed(
     stub: Work, study_in: Callable[..., Path]
 ) -> None:

@@ -163,13 +163,37 @@ def test_an_interrupted_trial_follows_a_corpus_that_moved(tmp_path: Path) -> Non
     assert trial.recipe == baseline("ed", moved)
 
 
-def test_what_a_crash_left_undecided_costs_no_trial(tmp_path: Path) -> None:
-    first = Proposer(study(baselines=()), TINY, url(tmp_path))
-    optuna.load_study(study_name="s", storage=url(tmp_path)).ask()  # the moment before the recipe is kept
-    again = Proposer(study(baselines=()), TINY, url(tmp_path))
-    assert again.interrupted() == []
-    assert len(all_of(again)) == 4
+def test_what_a_crash_left_undecided_is_decided_under_its_number_as_it_would_have_been(tmp_path: Path) -> None:
+    whole, crashed = tmp_path / "whole", tmp_path / "crashed"
+    whole.mkdir()
+    crashed.mkdir()
+    recipes = [each.recipe for each in all_of(Proposer(study(baselines=()), TINY, url(whole)))]
+    first = Proposer(study(baselines=()), TINY, url(crashed))
+    optuna.load_study(study_name="s", storage=url(crashed)).ask()  # the moment before the recipe is kept
+    again = Proposer(study(baselines=()), TINY, url(crashed))
+    assert (again.interrupted(), again.remaining()) == ([], 4)
+    proposals = all_of(again)
+    assert [each.number for each in proposals] == [0, 1, 2, 3]
+    assert [each.recipe for each in proposals] == recipes
     assert first.remaining() == 0
+
+
+def test_what_a_crash_left_half_suggested_keeps_what_was_suggested(tmp_path: Path) -> None:
+    Proposer(study(baselines=()), TINY, url(tmp_path))
+    value = optuna.load_study(study_name="s", storage=url(tmp_path)).ask().suggest_float("ctc_weight", 0.1, 0.6)
+    proposal = Proposer(study(baselines=()), TINY, url(tmp_path)).propose()
+    assert proposal is not None
+    assert (proposal.number, proposal.values["ctc_weight"]) == (0, pytest.approx(value, abs=0.001))
+
+
+def test_an_undecided_trial_that_the_ledger_knows_as_ended_is_not_proposed(tmp_path: Path) -> None:
+    Proposer(study(baselines=()), TINY, url(tmp_path))
+    optuna.load_study(study_name="s", storage=url(tmp_path)).ask()
+    again = Proposer(study(baselines=()), TINY, url(tmp_path))
+    assert again.remaining() == 4
+    again.tell(0, State.INFEASIBLE)
+    assert again.remaining() == 3
+    assert [each.number for each in all_of(again)] == [1, 2, 3]
 
 
 def test_a_baseline_whose_proposal_was_lost_in_a_crash_is_tried_once(tmp_path: Path) -> None:
