@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,11 @@ def events(folder: Path, kind: str = "") -> list[dict[str, Any]]:
     if not (folder / STUDY).exists() or not (folder / EVENTS).exists():
         return []
     return [event for event in Ledger.open(folder).events() if kind in ("", event["kind"])]
+
+
+def went_on(reported: list[int]) -> bool:
+    """Whether epochs were reported in their order; one whose report did not return is reported again after a loss."""
+    return reported[0] == 1 and all(later - earlier in (0, 1) for earlier, later in pairwise(reported))
 
 
 def stop_signal(run: Driven, kind: signal.Signals = signal.SIGTERM) -> None:
