@@ -21,7 +21,7 @@ from cluster.resources import Node, this_machine
 # What Ray Train and Tune read from the environment. Every line takes away seconds of a trial or lines of noise.
 # setdefault is used, so that a user's own setting wins.
 SETTINGS = {
-    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a report waits for the next poll
+    "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a start of workers, and news of a death, wait for the next poll
     "RAY_TRAIN_METRICS_ENABLED": "0",
     "RAY_TRAIN_ENABLE_PREEMPTION_WATCHER": "0",  # one more process a trial
     "RAY_TRAIN_ENABLE_CONTROLLER_STRUCTURED_LOGGING": "0",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import threading
 import time
@@ -14,9 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from contracts.told import RECIPE
 from mlflow_server import Server
 
-from study import mlflow_store
+from study import mlflow_store, tracking
+from study.ledger import Ledger
+from study.study_file import StudyFile
+from study.tracking import Tracking
+
+STORES = ("file", "server", "server_on_postgresql", pytest.param("postgresql", marks=pytest.mark.slow))
 
 
 class Gate:
@@ -119,3 +126,47 @@ def _running(server: Server) -> Iterator[Server]:
         yield server
     finally:
         server.stop()
+
+
+@pytest.fixture
+def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Ledger]:
+    """A new study on the store at a URI; each test has an experiment of its own."""
+    name = re.sub(r"\W+", "-", request.node.name)
+
+    def make(uri: str) -> Ledger:
+        study = {"name": name, "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}}
+        folder = tmp_path / name
+        return Ledger.create_or_open(
+            folder, StudyFile.model_validate(study | {"tracking": uri}), RECIPE, {"id": f"id-{name}"}
+        )
+
+    return make
+
+
+@pytest.fixture(params=STORES)
+def anywhere(request: pytest.FixtureRequest, opened: Callable[[str], Ledger]) -> Ledger:
+    """A study on each kind of store."""
+    store = request.getfixturevalue(request.param)
+    return opened(store if isinstance(store, str) else store.url)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is not answered ends after a second, and is tried again soon."""
+    monkeypatch.setattr(mlflow_store, "_REQUEST_PATIENCE", 1)
+    monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 1.0)
+
+
+@pytest.fixture
+def followed() -> Iterator[Callable[[Ledger], Tracking]]:
+    """Starts senders, and ends them with the test."""
+    started: list[Tracking] = []
+
+    def follow(ledger: Ledger) -> Tracking:
+        started.append(Tracking(ledger))
+        started[-1].start()
+        return started[-1]
+
+    yield follow
+    for each in started:
+        each.close(0)
