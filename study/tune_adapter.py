@@ -29,6 +29,7 @@ from study.worker import one_line
 
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}  # no CPU: the workers need them all
 UNLIMITED = -1
+_LONGEST_REASON = 200  # characters; Ray tells in a paragraph how an actor died
 _REPORTED = f"{REPORT}/"  # before each metric of a report, where Tune has made a result flat
 
 
@@ -249,5 +250,5 @@ def _be_quiet() -> None:
 def _reason(trial: Trial) -> str:
     with contextlib.suppress(OSError, pickle.PickleError, TypeError, AttributeError):
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-        return one_line(getattr(error, "cause", None) or error)
+        return one_line(getattr(error, "cause", None) or error).split(". ")[0][:_LONGEST_REASON]
     return "it ended without a word"
