@@ -16,7 +16,7 @@ test: check  ## everything that has to hold
 slow: $(INSTALLED)  ## the tests that take most of a minute each
 	$(BIN)/pytest -m slow
 
-chaos: $(INSTALLED)  ## what a study survives: its processes killed at any moment, machines lost; about ten minutes
+chaos: $(INSTALLED)  ## what a study survives: its processes killed at any moment, machines lost; about a quarter of an hour
 	$(BIN)/pytest -m chaos tests/chaos
 
 benchmark: $(INSTALLED)  ## the speed table: every row timed beside the machine's matmul rate, about five minutes
