@@ -2,7 +2,7 @@
 
 study.yaml         the study file as it ran
 base_recipe.yaml   the recipe that every trial started from
-manifest.json      versions, git commit and hardware of the first start
+manifest.json      versions, git commit, hardware, seeds and hashes of the first start
 events.jsonl       append-only, one event a line
 trials/0003/       recipe.yaml, checkpoints and hypotheses of trial 3
 """

@@ -13,6 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from small_disk import mounted
+
 from study import event_file
 from study.ledger import EVENTS
 
@@ -99,20 +101,13 @@ class Disk:
 
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Disk]:
-    """A real tmpfs of `size`; an OSError where this user may not mount one."""
-    folder.mkdir()
-    mounted = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)], capture_output=True, text=True
-    )
-    if mounted.returncode:
-        raise PermissionError(mounted.stderr.strip())
-    disk = Disk(folder)
-    try:
-        yield disk
-    finally:
-        disk.free()
-        # Lazily: a worker that idles may still have its log open.
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+    """A real tmpfs of `size`, freed in the end."""
+    with mounted(folder, size):
+        disk = Disk(folder)
+        try:
+            yield disk
+        finally:
+            disk.free()
 
 
 LOCK = """

@@ -170,12 +170,12 @@ def test_a_worker_of_any_rank_that_has_another_recipe_than_was_sampled_is_found_
     assert not crew.usable
 
 
+# A worker in the driver's process dies with it, which the study sees: tests/chaos/test_kill_workers.py.
+@pytest.mark.parametrize("crews", ["group of two"], indirect=True)
 def test_a_worker_that_is_killed_is_lost_and_its_trial_goes_on_with_others(
-    crews: Callable[[], Crew], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    crews: Callable[[], Crew], tmp_path: Path
 ) -> None:
     crew = crews()
-    if crew.count == 1:
-        pytest.skip("a worker in the driver's process dies with it, which the study sees")
     begin(crew, tmp_path, recipe(stub_training.DIES_ONCE))
     failure = rest(crew)[-1]
     assert failure.kind is Kind.LOST
