@@ -10,7 +10,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from model.alone import evaluate_checkpoint, mix_checkpoint, set_lines, train_recipe
+from model.commands.alone import evaluate_checkpoint, mix_checkpoint, set_lines, train_recipe
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 
 

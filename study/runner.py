@@ -16,25 +16,25 @@ from cluster.connect import connected
 from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
-from model.strict import to_yaml, validate, write_atomically
-from study import lease
-from study.agenda import Agenda
-from study.checks import Checked, admitted, check
-from study.failures import is_disk_full
-from study.ledger import STUDY, Ledger
-from study.live import Board, on_screen, screen
-from study.manifest import Changes, changed, changes_line, manifest
-from study.optuna_adapter import Proposer
-from study.optuna_store import place, storage_url
-from study.rank_correlation import rung_lines
-from study.recorder import Recorder, settle
-from study.results import best, export_recipe, table
-from study.session import Session
-from study.stop_signals import forward_sigterm, stop_signals
-from study.study_file import StudyFile, read_study, study_folder
-from study.tracking import Tracking, undelivered
-from study.trial_record import State
-from study.worker import resolve
+from model.strict import to_yaml, write_atomically
+from study.config.study_file import StudyFile, read_study, study_folder, with_trials
+from study.display.board import Board, on_screen, screen
+from study.display.table import best, export_recipe, table
+from study.evidence.rank_correlation import rung_lines
+from study.execution.agenda import Agenda
+from study.execution.checks import Checked, admitted, check
+from study.execution.recorder import Recorder, settle
+from study.execution.session import Session
+from study.execution.signals import forward_sigterm, stop_signals
+from study.ledger import lease
+from study.ledger.ledger import STUDY, Ledger
+from study.ledger.manifest import Changes, changed, changes_line, manifest
+from study.ledger.records import State
+from study.search.optuna_store import place, storage_url
+from study.search.proposer import Proposer
+from study.tracking.tracking import Tracking, undelivered
+from study.workers.failure import is_disk_full
+from study.workers.worker import resolve
 
 BEST_RECIPE = "best-recipe.yaml"
 INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
@@ -44,8 +44,8 @@ INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
 class Work:
     """What is done for a recipe, as `module:function`; tests put a quick stand-in here."""
 
-    train: str = "model.loop:train"
-    prepare: str = "model.prepare:prepare"
+    train: str = "model.training.loop:train"
+    prepare: str = "model.training.prepare:prepare"
 
 
 def run_study(
@@ -99,13 +99,6 @@ class _Opened:
         return self.proposer.remaining() + len(self.proposer.interrupted())
 
 
-def with_trials(study: StudyFile, trials: int | None) -> StudyFile:
-    """The study with another budget of sampled trials."""
-    if trials is None:
-        return study
-    return validate(StudyFile, study.model_dump(mode="json") | {"trials": trials}, "--trials")
-
-
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[list[Node]]:
     try:
@@ -139,7 +132,8 @@ def _open(
 
 def _run_trials(opened: _Opened, at_once: int, console: Console, work: Work) -> str | None:
     """Run what is to do; why the study had to stop before that, if it had to."""
-    from study import stopping, tune_adapter  # Ray's Tune takes a second to import
+    from study.early_stopping import rules as stopping
+    from study.execution import tune as tune_adapter  # Ray's Tune takes a second to import
 
     study, ledger = opened.study, opened.ledger
     board = Board(console, study.name, opened.to_do, at_once)

@@ -20,9 +20,9 @@ from small_disk import mounted
 from cluster.connect import connected
 from model.data.corpus import Corpus
 from model.data.demo.build import make_demo
-from model.prepare import prepare
-from model.recipe import Recipe
-from model.recipe_files import named_recipe, with_values
+from model.recipe.files import named_recipe, with_values
+from model.recipe.recipe import Recipe
+from model.training.prepare import prepare
 from study.runner import Work
 
 HERE = Path(__file__).parent

@@ -12,7 +12,7 @@ import time
 import urllib.request
 from pathlib import Path
 
-from study import mlflow_store
+from study.tracking import mlflow_store
 
 
 class Server:

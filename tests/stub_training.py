@@ -13,7 +13,7 @@ from pathlib import Path
 import torch.distributed as dist
 
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
-from model.recipe import Recipe
+from model.recipe.recipe import Recipe
 from model.strict import write_atomically
 
 WELL, RAISES, NO_NUMBER, LAGS, NON_FINITE, VARIES, DIES_ONCE, DISK_FULL, TOO_LARGE, REFUSED = range(10)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torchaudio.transforms import Resample
 
-from model.architecture import SAMPLE_RATE
+from model.recipe.architecture import SAMPLE_RATE
 
 
 def resampled(samples: np.ndarray, rate: int) -> np.ndarray:

@@ -18,15 +18,15 @@ from lhotse.dataset import DynamicBucketingSampler
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model.augment import spec_augment
+from model.data.augmentation import spec_augment
 from model.data.corpus import Corpus
 from model.data.features import FeatureStore, cuts_at_speed, feature_store
+from model.data.frontend import FRAMES_PER_SECOND
+from model.data.tokenizer import Tokenizer
 from model.errors import UserError
-from model.frontend import FRAMES_PER_SECOND
-from model.losses import IGNORED, Counts
-from model.recipe import Augmentation, Data
-from model.subsampling import subsampled
-from model.tokenizer import Tokenizer
+from model.network.losses import IGNORED, Counts
+from model.network.subsampling import subsampled
+from model.recipe.recipe import Augmentation, Data
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,6 @@ import numpy as np
 import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
-from model.architecture import SAMPLE_RATE
 from model.data.corpus import (
     CORPUS_FILE,
     Corpus,
@@ -27,6 +26,7 @@ from model.data.corpus import (
 )
 from model.data.normaliser import check_normaliser, normalise
 from model.errors import UserError
+from model.recipe.architecture import SAMPLE_RATE
 from model.strict import read_yaml, to_yaml, validate, write_atomically
 
 

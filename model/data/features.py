@@ -18,10 +18,10 @@ import torch
 from lhotse import CutSet, MonoCut
 from torch import Tensor
 
-from model import frontend
-from model.architecture import MEL_BINS
+from model.data import frontend
 from model.data.corpus import Corpus
 from model.errors import UserError
+from model.recipe.architecture import MEL_BINS
 from model.strict import write_atomically
 
 CACHE_VERSION = 1  # part of the path: raise it when the front end or the layout changes

@@ -19,13 +19,13 @@ from typing import NamedTuple
 import numpy as np
 import soundfile
 
-from model.architecture import SAMPLE_RATE
 from model.data.audio import resampled
 from model.data.corpus import Corpus, SetKind
 from model.data.corpus_writer import Utterance, write_corpus
 from model.data.normaliser import check_normaliser, normalise
 from model.data.table_rows import Row, read_rows
 from model.errors import UserError
+from model.recipe.architecture import SAMPLE_RATE
 
 SHORTEST_SECONDS = 0.1
 DEV_SHARE = TEST_SHARE = 0.1

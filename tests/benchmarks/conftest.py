@@ -17,7 +17,7 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.memory import keep_freed_memory
+from model.runtime.memory import keep_freed_memory
 
 MATMUL = 2048  # rows and columns of the product that measures the machine
 THREADS = 2  # as the published implementation had

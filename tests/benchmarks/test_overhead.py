@@ -13,9 +13,9 @@ import yaml
 from rich.console import Console
 
 from model.data.corpus import Corpus
-from study.ledger import Ledger
+from study.config.study_file import read_study, study_folder
+from study.ledger.ledger import Ledger
 from study.runner import Work, run_study
-from study.study_file import read_study, study_folder
 
 TRIALS = 12
 # Seconds a trial as Ray's documentation has it: a TorchTrainer within a Tune trial, by the number of its workers.

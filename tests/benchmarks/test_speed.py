@@ -12,16 +12,16 @@ from typing import Any
 import pytest
 import torch
 
-from model.architecture import MEL_BINS
 from model.data.batches import Batch
-from model.decoding import decode, search
-from model.frontend import FRAMES_PER_SECOND
-from model.losses import Counts
-from model.optimiser import make_optimiser, train_step
-from model.precision import has_bf16_units
-from model.recipe import Recipe
-from model.recipe_files import named_recipe, with_values
-from model.recogniser import Recogniser
+from model.data.frontend import FRAMES_PER_SECOND
+from model.decoding.search import decode, search
+from model.network.kernels.precision import has_bf16_units
+from model.network.losses import Counts
+from model.network.recogniser import Recogniser
+from model.recipe.architecture import MEL_BINS
+from model.recipe.files import named_recipe, with_values
+from model.recipe.recipe import Recipe
+from model.training.optimiser import make_optimiser, train_step
 
 Measure = Callable[..., None]
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from chaos.faults import Disk, small_disk
 
-from study import cli, runner
+from study import runner
+from study.cli import main as cli
 from study.runner import Work
 
 

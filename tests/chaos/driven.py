@@ -16,7 +16,7 @@ from typing import Any
 
 import ray
 
-from study.ledger import EVENTS, STUDY, Ledger
+from study.ledger.ledger import EVENTS, STUDY, Ledger
 
 psutil: Any = ray and importlib.import_module("psutil")  # Ray brings it along, importable once Ray is imported
 

@@ -15,8 +15,8 @@ from typing import Any
 
 from small_disk import mounted
 
-from study import event_file
-from study.ledger import EVENTS
+from study.ledger import event_file
+from study.ledger.ledger import EVENTS
 
 Event = dict[str, Any]
 Step = tuple[Callable[[list[Event]], bool], Callable[[], object]]

@@ -11,8 +11,8 @@ from unittest import mock
 import stub_training
 import torch
 
-from model import loop
-from model.recipe import Recipe
+from model.recipe.recipe import Recipe
+from model.training import loop
 
 MENDED = "mended"  # a file in the current folder: from now on every recipe trains well
 POISONED, EPOCH, STEP = 7, 2, 2  # the seed of the recipe that meets a NaN, and where

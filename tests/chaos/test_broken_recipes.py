@@ -15,17 +15,17 @@ from chaos.records import assert_records_agree
 from conftest import MINIATURE
 from stub_training import RAISES, REFUSED, TOO_LARGE, WELL
 
-from model.broken import read_broken
 from model.data.corpus import Corpus
-from study.ledger import Ledger
-from study.mlflow_adapter import NUMBER
-from study.mlflow_store import client_of
+from model.training.broken_batch import read_broken
+from study.ledger.ledger import Ledger
+from study.ledger.records import State, TrialRecord
 from study.runner import Work
-from study.telling import REASON, STATE
-from study.trial_record import State, TrialRecord
+from study.tracking.mlflow_adapter import NUMBER
+from study.tracking.mlflow_store import client_of
+from study.tracking.telling import REASON, STATE
 
 MENDABLE = Work("chaos.planted_training:until_mended", "stub_training:prepare")
-POISON = Work("chaos.planted_training:poisoned", "model.prepare:prepare")
+POISON = Work("chaos.planted_training:poisoned", "model.training.prepare:prepare")
 
 
 NOTHING_LEFT = "no training utterance is left"

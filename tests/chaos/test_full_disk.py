@@ -12,9 +12,9 @@ from chaos.records import assert_records_agree
 from conftest import MINIATURE
 from stub_training import DISK_FULL
 
-from study.ledger import Ledger
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
 from study.runner import Work
-from study.trial_record import State
 
 FULL = (
     "error: the disk that holds studies/probe is full; nothing that ended is lost. Free space, then go on with: "
@@ -22,7 +22,7 @@ FULL = (
 )
 chaos = pytest.mark.chaos
 WRITERS = {"the ledger": "events.jsonl", "Optuna": "optuna.db", "a worker": "trials"}
-REAL = Work("model.loop:train", "model.prepare:prepare")
+REAL = Work("model.training.loop:train", "model.training.prepare:prepare")
 
 
 def onto(disk: Disk, name: str) -> None:

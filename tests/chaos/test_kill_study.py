@@ -14,9 +14,9 @@ from chaos.driven import Driven, driven, events, until
 from chaos.records import assert_records_agree
 from rich.console import Console
 
-from study.ledger import EVENTS, Ledger
+from study.ledger.ledger import EVENTS, Ledger
+from study.ledger.records import State
 from study.runner import Work, run_study
-from study.trial_record import State
 
 KILLS = 20
 TRIALS = 30

@@ -14,9 +14,9 @@ from chaos.driven import driven, events, until, went_on
 from chaos.records import assert_records_agree
 from rich.console import Console
 
-from study.ledger import Ledger
+from study.ledger.ledger import Ledger
+from study.ledger.records import State, TrialRecord
 from study.runner import Work, run_study
-from study.trial_record import State, TrialRecord
 
 STUDY = Path("studies/probe")
 DIES_ONCE = {"base": "tiny", "set": {"training.epochs": 4, "training.seed": stub_training.DIES_ONCE}}

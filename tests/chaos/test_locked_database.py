@@ -11,9 +11,9 @@ import pytest
 from chaos.faults import FOLDER, Locker, epochs, gaps, meanwhile
 from chaos.records import assert_records_agree
 
-from study import optuna_store
-from study.ledger import Ledger
-from study.trial_record import State
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
+from study.search import optuna_store
 
 
 @pytest.fixture

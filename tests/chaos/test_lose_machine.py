@@ -14,9 +14,9 @@ from chaos.records import assert_records_agree
 from ray.cluster_utils import Cluster
 
 from model.data.corpus import Corpus
-from study.ledger import Ledger
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
 from study.runner import Work
-from study.trial_record import State
 
 STUDY = Path("studies/probe")
 STORE_BYTES = 80 * 1024**2

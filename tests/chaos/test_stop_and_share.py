@@ -14,9 +14,9 @@ from chaos.driven import driven, events, stop_signal, until, went_on
 from chaos.records import assert_records_agree
 from rich.console import Console
 
-from study.ledger import Ledger
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
 from study.runner import Work, run_study
-from study.trial_record import State
 
 STUDY = Path("studies/probe")
 ENDS_WITHIN = 40.0  # seconds; about 5 on a quiet machine

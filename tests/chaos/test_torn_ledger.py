@@ -13,9 +13,9 @@ from chaos.planted_training import MENDED
 from chaos.records import assert_records_agree
 from stub_training import DISK_FULL
 
-from study.ledger import EVENTS, Ledger
+from study.ledger.ledger import EVENTS, Ledger
+from study.ledger.records import State
 from study.runner import Work
-from study.trial_record import State
 
 MENDABLE = Work("chaos.planted_training:until_mended", "stub_training:prepare")
 

@@ -17,10 +17,10 @@ from chaos.faults import FOLDER, Event, Locker, epochs, gaps, meanwhile
 from chaos.records import assert_mlflow_agrees, assert_records_agree
 from mlflow_server import Server
 
-from study import mlflow_store, tracking
-from study.ledger import Ledger
-from study.tracking import Tracking
-from study.trial_record import State
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
+from study.tracking import mlflow_store, tracking
+from study.tracking.tracking import Tracking
 
 pytestmark = pytest.mark.chaos
 

@@ -18,10 +18,10 @@ import pytest
 from contracts.told import RECIPE
 from mlflow_server import Server
 
-from study import mlflow_store, tracking
-from study.ledger import Ledger
-from study.study_file import StudyFile
-from study.tracking import Tracking
+from study.config.study_file import StudyFile
+from study.ledger.ledger import Ledger
+from study.tracking import mlflow_store, tracking
+from study.tracking.tracking import Tracking
 
 STORES = ("file", "server", "server_on_postgresql", pytest.param("postgresql", marks=pytest.mark.slow))
 

@@ -10,10 +10,11 @@ import pytest
 import ray
 import stub_training
 
-from model.recipe import Recipe
-from model.recipe_files import named_recipe, with_values
-from study.crew import Crew, Done, InProcess, Report
-from study.failures import Failure, Kind
+from model.recipe.files import named_recipe, with_values
+from model.recipe.recipe import Recipe
+from study.workers.crew import Crew, Done, Report
+from study.workers.failure import Failure, Kind
+from study.workers.in_process import InProcess
 
 START_SECONDS = 90.0  # of a group, on a busy machine
 CREWS = {"in process": 1, "group of two": 2}
@@ -60,7 +61,7 @@ class _Driver:
 
 class _Holder:
     def __init__(self, constants: dict[str, Any]) -> None:
-        from study.crew import crew_of
+        from study.workers.driver import crew_of
 
         self._crew = crew_of(constants)
 

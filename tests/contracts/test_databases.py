@@ -9,12 +9,12 @@ import optuna
 import pytest
 
 from model.errors import UserError
-from model.recipe_files import named_recipe
-from study.ledger import Ledger
-from study.optuna_adapter import Proposer
-from study.recorder import settle
-from study.study_file import StudyFile
-from study.trial_record import State
+from model.recipe.files import named_recipe
+from study.config.study_file import StudyFile
+from study.execution.recorder import settle
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
+from study.search.proposer import Proposer
 
 BASE = named_recipe("tiny", "/speech")
 STUDY = StudyFile.model_validate(

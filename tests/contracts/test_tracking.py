@@ -9,10 +9,10 @@ from pathlib import Path
 from contracts.told import RECIPE, curve, seen, trial, whole_study
 from mlflow import MlflowClient
 
-from study import delivery
-from study.ledger import Ledger
-from study.tracking import Tracking, flush, rebuild
-from study.trial_record import State
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
+from study.tracking import delivery
+from study.tracking.tracking import Tracking, flush, rebuild
 
 
 def test_a_study_is_told_with_every_state_parameter_and_epoch(anywhere: Ledger) -> None:

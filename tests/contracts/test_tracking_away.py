@@ -16,12 +16,12 @@ import pytest
 from contracts.told import RECIPE, curve, seen, trial
 
 from model.errors import UserError
-from study import tracking
-from study.delivery import waiting
-from study.ledger import Ledger
-from study.study_file import StudyFile
-from study.tracking import Tracking, flush, rebuild
-from study.trial_record import State
+from study.config.study_file import StudyFile
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
+from study.tracking import tracking
+from study.tracking.delivery import waiting
+from study.tracking.tracking import Tracking, flush, rebuild
 
 
 def test_a_server_that_never_answered_keeps_nobody_waiting(
@@ -203,7 +203,7 @@ def test_refused_credentials_are_told_once_and_the_server_is_asked_no_more(
     assert time.monotonic() - began < 5
     assert waits == len(ledger.events())
     assert len(gate.asked) == asked == 1
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "study.tracking"]
+    (said,) = [record.getMessage() for record in caplog.records if record.name == "study.tracking.tracking"]
     assert re.match(
         rf"tracking: {gate.url} refuses the credentials \(.*{status}.*\); the study goes on and tells", said
     )

@@ -8,9 +8,9 @@ from typing import Any
 
 from mlflow import MlflowClient
 
-from model.recipe_files import named_recipe
-from study.ledger import Ledger
-from study.trial_record import State, TrialRecord
+from model.recipe.files import named_recipe
+from study.ledger.ledger import Ledger
+from study.ledger.records import State, TrialRecord
 
 RECIPE = named_recipe("tiny", "/speech")
 

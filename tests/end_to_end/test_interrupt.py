@@ -16,9 +16,9 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from study.ledger import Ledger
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
 from study.runner import Work, run_study
-from study.trial_record import State
 
 RUN = """
 import sys

@@ -10,9 +10,9 @@ from pathlib import Path
 import stub_training
 from rich.console import Console
 
-from study.ledger import Ledger
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
 from study.runner import Work, run_study
-from study.trial_record import State
 
 
 def test_the_best_of_a_rung_go_on_from_where_they_waited_and_the_rest_is_pruned(

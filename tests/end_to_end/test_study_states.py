@@ -11,10 +11,10 @@ import optuna
 import pytest
 from rich.console import Console
 
-from model.recipe_files import read_recipe
-from study.ledger import Ledger
+from model.recipe.files import read_recipe
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
 from study.runner import Work, run_study
-from study.trial_record import State
 
 
 @pytest.fixture

@@ -20,10 +20,10 @@ import pytest
 import yaml
 
 from model.data.corpus import Corpus
-from study.ledger import Ledger
-from study.study_file import read_study
-from study.submission import lay_out
-from study.trial_record import State
+from study.config.study_file import read_study
+from study.execution.submission import lay_out
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
 
 BIN = Path(sys.executable).parent
 TOKEN = "0123456789abcdef" * 4

@@ -13,10 +13,10 @@ from mlflow import MlflowClient
 from rich.console import Console
 from typer.testing import CliRunner
 
-from study.cli import app
-from study.ledger import Ledger
+from study.cli.main import app
+from study.ledger.ledger import Ledger
 from study.runner import Work, run_study
-from study.tracking import Tracking
+from study.tracking.tracking import Tracking
 
 
 class Broken(BaseHTTPRequestHandler):

@@ -7,10 +7,10 @@ from pathlib import Path
 
 from typer.testing import CliRunner
 
-from model.recipe_files import read_recipe
-from study.cli import app
-from study.ledger import Ledger
-from study.trial_record import State
+from model.recipe.files import read_recipe
+from study.cli.main import app
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
 
 SMALL = {
     "training.epochs": 2,

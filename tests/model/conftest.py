@@ -12,8 +12,8 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from model.pretrained import load_pretrained
-from model.recogniser import Recogniser
+from model.network.recogniser import Recogniser
+from model.weights.published.checkpoint import load_pretrained
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.errors import UserError
-from model.recipe_files import named_recipe, with_values
+from model.recipe.files import named_recipe, with_values
 from model.strict import read_yaml, write_atomically
 
 

@@ -10,15 +10,15 @@ import pytest
 import yaml
 
 from model.data.corpus import Corpus
-from model.prepare import prepare
-from model.recipe import Recipe
-from model.recipe_files import with_values
-from study.baselines import baseline
-from study.ledger import Ledger
-from study.manifest import manifest
-from study.space import Space
-from study.study_file import base_recipe, read_study, study_folder
-from study.trial_record import State
+from model.recipe.files import with_values
+from model.recipe.recipe import Recipe
+from model.training.prepare import prepare
+from study.config.baselines import baseline
+from study.config.study_file import base_recipe, read_study, study_folder
+from study.ledger.ledger import Ledger
+from study.ledger.manifest import manifest
+from study.ledger.records import State
+from study.search.space import Space
 
 WriteStudy = Callable[..., Path]
 AddTrial = Callable[..., None]

@@ -15,13 +15,13 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.data.corpus import Corpus
 from model.errors import UserError
-from model.recipe_files import with_values
-from study.checks import admitted
-from study.cli import validate
-from study.lease import held
-from study.ledger import Ledger
-from study.runner import Work, run_study, with_trials
-from study.study_file import StudyFile, base_recipe, read_study, study_folder
+from model.recipe.files import with_values
+from study.cli.main import validate
+from study.config.study_file import StudyFile, base_recipe, read_study, study_folder, with_trials
+from study.execution.checks import admitted
+from study.ledger.lease import held
+from study.ledger.ledger import Ledger
+from study.runner import Work, run_study
 
 
 def study_file(folder: Path, **changes: Any) -> Path:

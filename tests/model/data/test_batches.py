@@ -5,8 +5,8 @@ import torch
 
 from model.data.batches import TrainingSet, scoring_batches, utterances_of
 from model.data.features import feature_store
-from model.frontend import FRAMES_PER_SECOND, features
-from model.prepare import tokenizer_of
+from model.data.frontend import FRAMES_PER_SECOND, features
+from model.training.prepare import tokenizer_of
 
 
 @pytest.fixture

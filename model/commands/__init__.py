@@ -1,0 +1,1 @@
+"""The commands on single recipes: train, evaluate, mix, import."""

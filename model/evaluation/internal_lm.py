@@ -1,0 +1,28 @@
+"""The internal language model: the decoder without its cross-attention (arXiv 2508.08938).
+
+Shapes: B utterances, U tokens.
+"""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from model.evaluation.error_rates import perplexity
+from model.network.recogniser import Recogniser
+
+
+@torch.inference_mode()
+def token_nll(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
+    """-log p of every token after the first, 0 where `mask` is 0: ids, bos to eos, and mask (B, U) -> (B, U-1)."""
+    logits = model.decoder.final_logits(token_ids, None)[:, :-1]
+    nll = F.cross_entropy(logits.float().transpose(1, 2), token_ids[:, 1:].long(), reduction="none")
+    return nll * mask[:, 1:]
+
+
+def perplexities(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
+    """Per sequence exp(mean NLL), cross-attention skipped, eos scored and bos not: (B, U), (B, U) -> (B,)."""
+    nll, counts = token_nll(model, token_ids, mask).double().sum(dim=1), mask[:, 1:].sum(dim=1)
+    values = [perplexity(*one) for one in zip(nll.tolist(), counts.tolist(), strict=True)]
+    return torch.tensor(values, device=token_ids.device)

@@ -1,0 +1,163 @@
+"""The recogniser: encoder, CTC head, decoder with its classifiers.
+
+Shapes: B batch, T feature frames, S encoder frames, U tokens, D width, V vocabulary.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from model.network import losses
+from model.network.attention import RelativeAttention
+from model.network.decoder import Audio, Decoder
+from model.network.encoder import Encoder, valid_frames
+from model.network.kernels.dropout import Dropout
+from model.recipe.architecture import SpecialTokens
+from model.recipe.recipe import Recipe
+
+
+@dataclass(frozen=True)
+class Encoded:
+    """states (B, S, D), lengths (B,) in encoder frames, ctc_logits (B, S, V+1) with the blank last.
+
+    Where the blank is a token of the vocabulary, ctc_logits are (B, S, V).
+    """
+
+    states: Tensor
+    lengths: Tensor
+    ctc_logits: Tensor
+
+
+@dataclass(frozen=True)
+class Origin:
+    """What a published checkpoint holds beyond recipe and weights: its config files, and tensors that nothing reads."""
+
+    config: dict[str, Any]
+    generation: dict[str, Any] | None = None
+    unused: dict[str, Tensor] = field(default_factory=dict)
+
+
+class Recogniser(nn.Module):
+    """A DeCRED model built from a recipe; without mixing, the auxiliary classifiers cost nothing at inference.
+
+    `origin` is what a published checkpoint said beyond the recipe, kept for writing it out again.
+    """
+
+    class_weights: Tensor
+    origin: Origin | None = None
+
+    def __init__(self, recipe: Recipe) -> None:
+        super().__init__()
+        vocabulary = recipe.tokenizer.vocabulary
+        auxiliary = recipe.loss.auxiliary
+        self.recipe, self.special = recipe, recipe.tokenizer.special
+        self.ctc_weight, self.label_smoothing = recipe.loss.ctc_weight, recipe.loss.label_smoothing
+        own_blank = self.special.blank is None
+        self.blank = vocabulary if self.special.blank is None else self.special.blank
+        self.encoder = Encoder(recipe.encoder)
+        self.ctc = nn.Sequential(
+            Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, vocabulary + own_blank)
+        )
+        self.decoder = Decoder(recipe.decoder, auxiliary.placement, recipe.encoder.width, vocabulary)
+        weights = torch.tensor([*auxiliary.weights, auxiliary.final_weight])
+        self.register_buffer("class_weights", weights, persistent=False)
+        if recipe.decoding.mixing != "none":
+            self.decoder.mixing = torch.tensor(recipe.decoding.mixing)
+        initialise(self)
+
+    def encode(self, features: Tensor, lengths: Tensor) -> Encoded:
+        """features (B, T, 80), lengths (B,) in frames."""
+        states, encoded_lengths = self.encoder(features, lengths)
+        return Encoded(states, encoded_lengths, self.ctc(states))
+
+    def listen(self, encoded: Encoded) -> Audio:
+        """The keys and values that the decoder attends to."""
+        return self.decoder.listen(encoded.states, valid_frames(encoded.lengths, encoded.states))
+
+    def classify(self, encoded: Encoded, decoder_input_ids: Tensor) -> list[Tensor]:
+        """Logits (B, U, V): auxiliary classifiers in placement order, the final one last."""
+        return self.decoder.classify(decoder_input_ids, self.listen(encoded))
+
+    def loss(
+        self,
+        features: Tensor,
+        lengths: Tensor,
+        labels: Tensor,
+        label_smoothing: float | None = None,
+        counts: losses.Counts | None = None,
+    ) -> losses.Losses:
+        """Teacher-forced loss; labels (B, U) end in eos, -100 is ignored.
+
+        `counts` are those of the whole batch when this is a part of it; by default this is all of it. With counts, and
+        with lengths and labels on the host, a GPU is never waited for.
+        """
+        counts, labels = counts or losses.count(labels), labels.long()
+        smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
+        inter = self.recipe.loss.inter_ctc
+        (*lower, states), frames = self.encoder.outputs(features, lengths, inter.layers)
+        encoded = Encoded(states, frames, self.ctc(states))
+        targets = labels.to(states.device, non_blocking=True)
+        logits = self.classify(encoded, shifted(targets, self.special))
+        sums = [losses.cross_entropy_sum(one, targets, smoothing) for one in logits]
+        ctc = self._ctc_loss(encoded.ctc_logits, frames, labels, counts)
+        inter_ctc = [self._ctc_loss(self.ctc(one), frames, labels, counts) for one in lower]
+        return losses.decred_loss(
+            ctc,
+            torch.stack(sums) / max(counts.tokens, 1),
+            self.class_weights,
+            self.ctc_weight,
+            torch.stack(inter_ctc).mean() if inter_ctc else None,
+            inter.weight,
+        )
+
+    def _ctc_loss(self, logits: Tensor, frames: Tensor, labels: Tensor, counts: losses.Counts) -> Tensor:
+        reduction = self.recipe.loss.ctc_reduction
+        ctc = losses.ctc_sum(logits, frames, labels, self.blank, reduction)
+        return ctc / counts.utterances if reduction == "mean" else ctc
+
+    def forward(self, features: Tensor, lengths: Tensor, labels: Tensor, counts: losses.Counts) -> losses.Losses:
+        """The training loss, as DistributedDataParallel calls it."""
+        return self.loss(features, lengths, labels, counts=counts)
+
+
+def shifted(labels: Tensor, special: SpecialTokens | None = None) -> Tensor:
+    """Decoder input: bos, then the labels without their last; what is ignored becomes pad."""
+    special = special or SpecialTokens()
+    start = labels.new_full((labels.shape[0], 1), special.bos)
+    inputs = torch.cat((start, labels[:, :-1]), dim=1)
+    return inputs.masked_fill(inputs == losses.IGNORED, special.pad)
+
+
+def initialise(model: Recogniser) -> None:
+    """Initial weights (those of the published training code).
+
+    Linear, embedding, classifiers: N(0, 0.02), biases 0; outputs of residual decoder sublayers N(0, 0.02 / sqrt(2 L));
+    depthwise convolutions Kaiming normal, uniform biases; position biases Xavier uniform; the rest torch's defaults.
+    """
+    for module in model.modules():
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=0.02)
+            if isinstance(module, nn.Linear) and module.bias is not None:
+                nn.init.zeros_(module.bias)
+        elif isinstance(module, nn.Conv1d):
+            nn.init.kaiming_normal_(module.weight)
+            bound = math.sqrt(module.groups / (module.in_channels * module.kernel_size[0]))
+            nn.init.uniform_(module.bias, -bound, bound)  # type: ignore[arg-type]
+        elif isinstance(module, RelativeAttention):
+            nn.init.xavier_uniform_(module.content_bias)
+            nn.init.xavier_uniform_(module.position_bias)
+    residual_std = 0.02 / math.sqrt(2 * len(model.decoder.layers))
+    for layer in model.decoder.each_layer():
+        for out in layer.residual_outputs():
+            nn.init.normal_(out.weight, std=residual_std)
+
+
+def parameter_count(recipe: Recipe) -> int:
+    """Parameters that the recipe's model has, without making it."""
+    with torch.device("meta"):
+        return sum(p.numel() for p in Recogniser(recipe).parameters())

@@ -1,0 +1,1 @@
+"""Weights on disk: checkpoints of a run, initial weights, checkpoints in the published layout."""

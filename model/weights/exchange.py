@@ -1,0 +1,60 @@
+"""Checkpoints in and out: a published checkpoint as a base recipe, a run or a trial as a published checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from model.data.tokenizer import Tokenizer
+from model.errors import UserError
+from model.network.recogniser import Recogniser
+from model.recipe.files import with_values
+from model.recipe.recipe import Recipe
+from model.strict import file_fingerprint, to_yaml, write_atomically
+from model.weights.initial import fingerprint, read_source, weights_file
+from model.weights.published.checkpoint import CONFIG, load_pretrained, save_pretrained
+
+
+def import_published(folder: Path, corpus: str, out: Path, tokenizer: Path | None = None) -> Recipe:
+    """Write the recipe of a published checkpoint, whose training starts from its weights.
+
+    `corpus` is written as it is given: a recipe file's corpus is looked up beside the file. `tokenizer` is the
+    SentencePiece model that the checkpoint was trained with; without it the recipe trains pieces of its own. Both the
+    checkpoint and the tokenizer are loaded first, so that one that does not fit is refused now, not in the first trial.
+    """
+    model = load_pretrained(folder)
+    values: dict[str, Any] = {
+        "data.corpus": corpus,
+        "init_from": str(folder.resolve()),
+        "init_fingerprint": fingerprint(folder),
+    }
+    if model.origin and model.origin.generation:
+        said = model.origin.generation
+        values |= {
+            "decoding.beam": said.get("num_beams") or 1,
+            "decoding.ctc_weight": said.get("ctc_weight") or 0.0,
+            "decoding.length_penalty": said.get("length_penalty", 1.0),
+        }
+    if tokenizer is not None:
+        Tokenizer(tokenizer).check(model.recipe.tokenizer)
+        values |= {
+            "tokenizer.file": str(tokenizer.resolve()),
+            "tokenizer.fingerprint": file_fingerprint(tokenizer),
+        }
+    recipe = with_values(model.recipe, values, str(folder))
+    write_atomically(out, to_yaml(recipe))
+    return recipe
+
+
+def export_published(run: Path, out: Path) -> Recipe:
+    """Write the last checkpoint of a run's or a trial's folder to `out`, in the published layout."""
+    if weights_file(run).parent == run:
+        raise UserError(f"{run}: is in the published layout already; give the folder of a run or of a trial")
+    source = read_source(run)
+    model = Recogniser(source.recipe)
+    model.load_state_dict(source.state)
+    came_from = Path(source.recipe.init_from or "")
+    if source.recipe.init_from and (came_from / CONFIG).is_file():
+        model.origin = load_pretrained(came_from).origin  # what a config says beyond the recipe outlives the training
+    save_pretrained(model, out)
+    return source.recipe

@@ -1,0 +1,1 @@
+"""The published DeCRED checkpoint: its config, its tensor names, read and written."""

@@ -1,0 +1,73 @@
+"""The commands on corpora and files: the schema of study files, and `prepare`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer()
+prepare_app = typer.Typer(help="Make a corpus: the spoken demo, or your own recordings.", no_args_is_help=True)
+DATA = "Data and files"
+
+
+@app.command(rich_help_panel=DATA)
+def schema(
+    out: Annotated[Path | None, typer.Option("-o", "--out", help="a file; without it, standard output")] = None,
+) -> None:
+    """Write the JSON schema of study files, so that editors complete and check them."""
+    from model.strict import write_atomically
+    from study.config.study_file import json_schema
+
+    if out is None:
+        typer.echo(json_schema(), nl=False)
+    else:
+        write_atomically(out, json_schema())
+        typer.echo(f"{out} written")
+
+
+@prepare_app.command("demo")
+def prepare_demo(
+    out: Annotated[Path, typer.Option(help="folder of the corpus")] = Path("corpora/demo"),
+    seed: Annotated[int, typer.Option(help="equal seeds, equal bytes")] = 0,
+    train_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
+    dev_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
+    test_utterances: Annotated[int | None, typer.Option(min=1, help="of each of the three test sets")] = None,
+) -> None:
+    """Speak the demo corpus with Espeak NG (extra `demo`)."""
+    from model.data.demo.build import make_demo
+
+    sizes = {
+        "train_utterances": train_utterances,
+        "dev_utterances": dev_utterances,
+        "test_utterances": test_utterances,
+    }
+    given = {name: size for name, size in sizes.items() if size is not None}
+    _say_corpus(make_demo(out, seed=seed, **given))
+
+
+@prepare_app.command("table")
+def prepare_table(
+    table: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="columns audio, text, if wanted speaker, set")],
+    out: Annotated[Path, typer.Option(help="folder of the corpus to make")],
+    name: Annotated[str | None, typer.Option(help="name of the corpus; by default the table's")] = None,
+    normaliser: Annotated[str, typer.Option(help="how text is written: basic or none")] = "basic",
+    seed: Annotated[int, typer.Option(help="of the split into train, dev and test, where the table names no sets")] = 0,
+) -> None:
+    """Make a corpus of your own recordings from a table."""
+    from model.data.table import prepare_table as make
+
+    prepared = make(table, out, name=name, normaliser=normaliser, seed=seed)
+    for line in prepared.left_out.lines():
+        typer.echo(line)
+    _say_corpus(prepared.corpus)
+
+
+app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
+
+
+def _say_corpus(corpus: object) -> None:
+    sets = getattr(corpus, "sets", {})
+    listed = ", ".join(f"{name} {info.utterances}" for name, info in sets.items())
+    typer.echo(f"corpus in {getattr(corpus, 'folder', '')}: {listed} utterances")

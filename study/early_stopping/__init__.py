@@ -1,0 +1,1 @@
+"""The rules that stop, pause or promote a trial at a rung."""

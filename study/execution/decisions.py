@@ -1,0 +1,69 @@
+"""What becomes of a trial that broke: one pure function, from the kind of failure and how often it was met."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from enum import StrEnum
+
+from study.config.study_file import Failures
+from study.ledger.records import State
+from study.workers.failure import Failure, Kind
+
+_NUMBERS = re.compile(r"0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
+
+
+class Action(StrEnum):
+    """What follows."""
+
+    RETRY = "retry"  # the same trial goes on from its checkpoint
+    END = "end"  # the trial is over, the study goes on
+    STOP = "stop"  # the study stops
+
+
+@dataclass(frozen=True)
+class Decision:
+    """What follows, the state that the trial gets, and the count and setting that decided it."""
+
+    action: Action
+    state: State
+    reason: str
+    count: int = 1
+    setting: str = ""
+
+
+def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failures) -> Decision:
+    """What follows from a failure of a trial that was retried `retries` times before, when the `same_in_a_row` trials
+    that ended last failed with the same error.
+
+    A loss that is no number and a model too large belong to their recipes, and the search goes elsewhere: they never
+    stop a study.
+    """
+    kind, reason = failure.kind, failure.reason
+    if kind in (Kind.LOST, Kind.START):
+        setting = f"failures.retries {settings.retries}"
+        if retries < settings.retries:
+            return Decision(Action.RETRY, State.INTERRUPTED, reason, retries + 1, setting)
+        reason = f"{reason}; tried {retries + 1} times, as {setting} allows"
+        return _ended(reason, same_in_a_row, settings, retries + 1)
+    if kind is Kind.OUT_OF_MEMORY:
+        return Decision(Action.END, State.INFEASIBLE, reason)
+    if kind is Kind.NON_FINITE:
+        return Decision(Action.END, State.FAILED, reason)
+    if kind is Kind.DISK_FULL:
+        return Decision(Action.STOP, State.INTERRUPTED, reason)
+    return _ended(reason, same_in_a_row, settings, state=State.INFEASIBLE if kind is Kind.IMPOSSIBLE else State.FAILED)
+
+
+def _ended(
+    reason: str, same_in_a_row: int, settings: Failures, count: int = 1, state: State = State.FAILED
+) -> Decision:
+    if same_in_a_row + 1 < settings.same_error_stops:
+        return Decision(Action.END, state, reason, count)
+    setting = f"failures.same_error_stops {settings.same_error_stops}"
+    return Decision(Action.STOP, state, reason, same_in_a_row + 1, setting)
+
+
+def same_error(one: str | None, other: str | None) -> bool:
+    """Whether two reasons tell of the same error; numbers in them may differ."""
+    return one is not None and other is not None and _NUMBERS.sub("#", one) == _NUMBERS.sub("#", other)

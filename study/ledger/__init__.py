@@ -1,0 +1,1 @@
+"""A study's own record: typed events, the trials folded from them, who holds the folder."""

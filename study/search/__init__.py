@@ -1,0 +1,1 @@
+"""The search space and what proposes points in it; everything that knows Optuna."""

@@ -1,0 +1,148 @@
+"""The auxiliary classifiers as something to search: how many, on which layers, with which shares of the loss."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model.errors import UserError
+from model.recipe.recipe import Recipe
+from study.config.study_file import AuxiliarySearch
+from study.search.quantity import OutsideError, Point, Source, Value, inside, rounded
+
+MOST_PLACEMENTS = 500  # subsets of one size; a sampler learns nothing about a category that it meets once
+LEAST_SHARE, MOST_SHARE = 1e-3, 1.0 - 1e-3  # of a stick: keeps every weight above 0
+
+COUNT, FINAL_WEIGHT, SHARE = "auxiliary.count", "auxiliary.final_weight", "auxiliary.share"
+PLACEMENT_KEY, WEIGHTS_KEY = "loss.auxiliary.placement", "loss.auxiliary.weights"
+
+
+class Classifiers:
+    """What `search.auxiliary` allows, on the decoder of the base recipe."""
+
+    def __init__(self, search: AuxiliarySearch, base: Recipe) -> None:
+        self._search = search
+        self._placements = _placements(search, base)
+
+    def extremes(self) -> list[dict[str, Any]]:
+        """Values of the recipe's auxiliary keys that others have to get on with: none, and the deepest."""
+        deepest = [placements[-1] for placements in self._placements.values()][-1:]
+        return [_settings("", 1.0, []), *(_settings(text, 0.5, [0.5] * text.count(",")) for text in deepest)]
+
+    def suggest(self, source: Source) -> Point:
+        count = source.integer(COUNT, *self._search.count)
+        point: Point = {COUNT: count}
+        if count:
+            point[_placement(count)] = source.choice(_placement(count), self._placements[count])
+            point[FINAL_WEIGHT] = source.uniform(FINAL_WEIGHT, *self._search.final_weight, log=False)
+            point |= {name: source.uniform(name, LEAST_SHARE, MOST_SHARE, log=False) for name in _shares(count)}
+        return point
+
+    def settings(self, point: Point) -> dict[str, Any]:
+        """The recipe's auxiliary keys that the point sets."""
+        if not (count := int(point[COUNT])):
+            return _settings("", 1.0, [])
+        shares = [float(point[name]) for name in _shares(count)]
+        return _settings(str(point[_placement(count)]), float(point[FINAL_WEIGHT]), shares)
+
+    def found(self, recipe: Recipe) -> Point:
+        """The part of a point that gives the recipe's classifiers; OutsideError when there is none."""
+        placement, weights = recipe.loss.auxiliary.placement, recipe.loss.auxiliary.weights
+        count, text = len(placement), _text(placement)
+        fewest, most = self._search.count
+        if not fewest <= count <= most:
+            raise OutsideError(f"auxiliary.count {count} is outside [{fewest}, {most}]")
+        if count == 0:
+            return {COUNT: 0}
+        if text not in self._placements[count]:
+            raise OutsideError(f"auxiliary.placement {text} is on a layer that auxiliary.layers leaves out")
+        final_weight = inside("final_weight", 1.0 - math.fsum(weights), *self._search.final_weight)
+        shares = {
+            name: inside("auxiliary.weights: a share of", share, LEAST_SHARE, MOST_SHARE)
+            for name, share in zip(_shares(count), shares_of(weights), strict=True)
+        }
+        return {COUNT: count, _placement(count): text, FINAL_WEIGHT: final_weight, **shares}
+
+    def values(self, content: Mapping[str, Any]) -> dict[str, Value]:
+        """The flat recipe's classifiers in human terms."""
+        weights = content[WEIGHTS_KEY]
+        return {
+            "auxiliary.placement": _text(content[PLACEMENT_KEY]) or "none",
+            "auxiliary.weights": ",".join(_weight(weight) for weight in weights) or "none",
+            "final_weight": rounded(1.0 - sum(weights)),
+        }
+
+
+def weights_of(rest: float, shares: Sequence[float]) -> list[float]:
+    """`rest` split over one classifier more than there are shares; uniform shares give a uniform simplex.
+
+    Stick breaking: the first of m pieces is Beta(1, m - 1) of what is left, here by its inverse distribution function.
+    """
+    weights = []
+    for pieces, share in zip(range(len(shares) + 1, 1, -1), shares, strict=True):
+        piece = rest * (1.0 - (1.0 - share) ** (1.0 / (pieces - 1)))
+        weights.append(piece)
+        rest -= piece
+    return [*weights, rest]
+
+
+def shares_of(weights: Sequence[float]) -> list[float]:
+    """The shares that `weights_of` splits into these weights."""
+    shares = []
+    for i, weight in enumerate(weights[:-1]):
+        rest, after = math.fsum(weights[i:]), len(weights) - i - 1
+        shares.append(1.0 - (1.0 - weight / rest) ** after)
+    return shares
+
+
+def _placements(auxiliary: AuxiliarySearch, base: Recipe) -> dict[int, list[str]]:
+    """For each count of auxiliary classifiers, the subsets of the allowed layers as text."""
+    depth = base.decoder.layers
+    layers = tuple(range(1, depth)) if auxiliary.layers is None else auxiliary.layers
+    beyond = [layer for layer in layers if not 1 <= layer < depth]
+    if beyond:
+        raise UserError(
+            f"search.auxiliary.layers names layer {beyond[0]}, but the decoder has {depth} layers "
+            f"and the last one carries the final classifier; choose from 1 to {depth - 1}"
+        )
+    fewest, most = auxiliary.count
+    if most > len(layers):
+        raise UserError(
+            f"search.auxiliary.count is [{fewest}, {most}], but only {len(layers)} decoder layers may carry an "
+            f"auxiliary classifier; lower it to {len(layers)} or allow more layers"
+        )
+    for count in range(max(fewest, 1), most + 1):
+        if (subsets := math.comb(len(layers), count)) > MOST_PLACEMENTS:
+            raise UserError(
+                f"search.auxiliary makes {subsets} placements of {count} classifiers on {len(layers)} layers, but "
+                f"{MOST_PLACEMENTS} is the most a sampler can tell apart; narrow search.auxiliary.layers"
+            )
+    return {
+        count: [_text(subset) for subset in itertools.combinations(layers, count)]
+        for count in range(max(fewest, 1), most + 1)
+    }
+
+
+def _settings(placement: str, final_weight: float, shares: Sequence[float]) -> dict[str, Any]:
+    """The recipe's two auxiliary keys."""
+    layers = [int(layer) for layer in placement.split(",")] if placement else []
+    return {PLACEMENT_KEY: layers, WEIGHTS_KEY: weights_of(1.0 - final_weight, shares) if layers else []}
+
+
+def _placement(count: int) -> str:
+    return f"auxiliary.placement.{count}"
+
+
+def _shares(count: int) -> list[str]:
+    return [f"{SHARE}.{count}.{i}" for i in range(1, count)]
+
+
+def _text(layers: Sequence[int]) -> str:
+    return ",".join(str(layer) for layer in layers)
+
+
+def _weight(weight: float) -> str:
+    # two decimals would show a small weight as none
+    return f"{weight:.2f}" if weight >= 0.01 else f"{weight:.1g}"

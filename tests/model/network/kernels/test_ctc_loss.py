@@ -1,0 +1,56 @@
+"""Against the library's loss over all classes, values and gradients."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from torch import Tensor
+
+from model.network.kernels.ctc_loss import ctc_nll
+
+
+def by_library(logits: Tensor, frames: list[int], labels: Tensor, lengths: list[int], blank: int) -> Tensor:
+    log_probs = logits.log_softmax(dim=-1).transpose(0, 1)
+    return F.ctc_loss(log_probs, labels, frames, lengths, blank, "none", zero_infinity=True)
+
+
+@settings(max_examples=60, deadline=None)
+@given(data=st.data(), classes=st.integers(2, 6), blank_first=st.booleans())
+def test_the_loss_and_its_gradient_are_those_of_all_classes(
+    data: st.DataObject, classes: int, blank_first: bool
+) -> None:
+    batch, most_frames, most_labels = 3, 9, 5
+    frames = data.draw(st.lists(st.integers(1, most_frames), min_size=batch, max_size=batch))
+    lengths = data.draw(st.lists(st.integers(1, most_labels), min_size=batch, max_size=batch))
+    generator = torch.Generator().manual_seed(data.draw(st.integers(0, 10_000)))
+    blank = 0 if blank_first else classes - 1
+    # Few classes, so repeats and targets that do not fit are common.
+    labels = torch.randint(int(blank_first), classes - 1 + blank_first, (batch, most_labels), generator=generator)
+    logits = torch.randn(batch, max(frames), classes, generator=generator, dtype=torch.double, requires_grad=True)
+    got = ctc_nll(logits, frames, labels, lengths, blank)
+    expected = by_library(logits, frames, labels, lengths, blank)
+    torch.testing.assert_close(got, expected)
+    weights = torch.rand(batch, generator=generator, dtype=torch.double)
+    (grad,) = torch.autograd.grad(got @ weights, logits)
+    torch.testing.assert_close(grad, torch.autograd.grad(expected @ weights, logits)[0])
+
+
+def test_a_target_that_cannot_fit_has_no_loss_and_no_gradient() -> None:
+    logits = torch.randn(2, 3, 6, requires_grad=True)
+    nll = ctc_nll(logits, [3, 3], torch.tensor([[1, 1, 2], [1, 2, 3]]), [3, 3], 5)
+    (grad,) = torch.autograd.grad(nll.sum(), logits)
+    assert nll.tolist()[0] == 0.0 < nll.tolist()[1]
+    assert not grad[0].any()
+    assert grad[1].any()
+
+
+def test_it_stays_finite_where_all_but_one_class_is_impossible() -> None:
+    logits = torch.full((1, 4, 5), -1e4)
+    logits[..., 4] = 1e4
+    logits.requires_grad_()
+    nll = ctc_nll(logits, [4], torch.tensor([[1, 2]]), [2], 4)
+    (grad,) = torch.autograd.grad(nll.sum(), logits)
+    assert torch.isfinite(nll).all()
+    assert torch.isfinite(grad).all()

@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.network.kernels.depthwise import DepthwiseConvolution
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    batch=st.integers(1, 3),
+    frames=st.integers(1, 12),
+    channels=st.integers(1, 5),
+    kernel=st.sampled_from([1, 3, 31]),
+)
+def test_values_and_gradients_are_those_of_the_library_s_convolution(
+    batch: int, frames: int, channels: int, kernel: int
+) -> None:
+    torch.manual_seed(frames)
+    convolution = DepthwiseConvolution(channels, kernel).double()
+    x = torch.randn(batch, frames, channels, dtype=torch.double, requires_grad=True)
+    got = convolution(x)
+    expected = F.conv1d(
+        x.transpose(1, 2), convolution.weight, convolution.bias, padding=kernel // 2, groups=channels
+    ).transpose(1, 2)
+    torch.testing.assert_close(got, expected)
+    inputs, weights = (x, convolution.weight, convolution.bias), torch.randn_like(expected)
+    for one, other in zip(
+        torch.autograd.grad((got * weights).sum(), inputs),
+        torch.autograd.grad((expected * weights).sum(), inputs),
+        strict=True,
+    ):
+        torch.testing.assert_close(one, other)
+
+
+def test_autocast_decides_the_precision_of_the_output_not_of_the_gradients() -> None:
+    torch.manual_seed(0)
+    convolution, x = DepthwiseConvolution(4, 3), torch.randn(2, 9, 4)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = convolution(x)
+    assert y.dtype == torch.bfloat16
+    torch.testing.assert_close(y.float(), convolution(x), atol=0.03, rtol=0.03)
+    y.float().sum().backward()
+    assert convolution.weight.grad is not None
+    assert convolution.weight.grad.dtype == torch.float32

@@ -1,0 +1,99 @@
+from __future__ import annotations
+
+import re
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.errors import UserError
+from model.network.recogniser import parameter_count
+from model.recipe.architecture import Auxiliary
+from model.recipe.files import dotted_keys, named_recipe, read_recipe, value_at, with_values
+from model.recipe.recipe import Recipe
+from model.strict import to_yaml, validate
+
+CORPUS = {"data": {"corpus": "somewhere"}}
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"encodr": {}}, "r.yaml: unknown key 'encodr'; did you mean 'encoder'?"),
+        ({"loss": {"ctc_wieght": 0.3}}, "r.yaml: unknown key 'loss.ctc_wieght'; did you mean 'ctc_weight'?"),
+        ({"loss": {"ctc_weight": 2}}, "r.yaml: 'loss.ctc_weight' is 2; input should be less than or equal to 1"),
+        (
+            {"loss": {"auxiliary": {"placement": [6], "weights": [0.5]}}},
+            "names layer 6, but the decoder has 6 layers and the last one carries the final classifier; "
+            "choose from 1 to 5",
+        ),
+        (
+            {"loss": {"auxiliary": {"placement": [2, 3], "weights": [0.5, 0.5]}}},
+            "weights sum to 1, which leaves the final classifier nothing; keep the sum below 1",
+        ),
+        (
+            {"loss": {"auxiliary": {"placement": [3, 3], "weights": [0.2, 0.2]}}},
+            "placement is [3, 3], but must be in ascending order, each layer once",
+        ),
+        ({"encoder": {"width": 100, "heads": 3}}, "encoder.width is 100 with 3 heads, but must be a multiple of 6"),
+        ({"encoder": {"merge_kernel": 30}}, "encoder.merge_kernel is 30, but must be odd"),
+        (
+            {"encoder": {"convolution_padding": 1}},
+            "encoder.convolution_padding is 1, which lets padding in; set encoder.padding to published",
+        ),
+        (
+            {"tokenizer": {"vocabulary": 40, "special": {"blank": 40}}},
+            "tokenizer.special.blank is 40, but must be below tokenizer.vocabulary, 40",
+        ),
+    ],
+)
+def test_a_wrong_recipe_is_refused_in_one_line_that_says_what_to_change(content: dict, words: str) -> None:
+    with pytest.raises(UserError, match=re.escape(words)) as caught:
+        validate(Recipe, CORPUS | content, "r.yaml")
+    assert "\n" not in str(caught.value)
+
+
+def test_an_unknown_named_recipe_lists_the_nearest() -> None:
+    with pytest.raises(UserError, match="recipe 'smal' is unknown; did you mean 'small'"):
+        named_recipe("smal", "x")
+
+
+@pytest.mark.parametrize(("name", "millions"), [("tiny", 1.5), ("small", 38.5), ("base", 171.9)])
+def test_named_recipes_have_the_published_sizes(name: str, millions: float) -> None:
+    assert round(parameter_count(named_recipe(name, "x")) / 1e6, 1) == millions
+
+
+def test_the_hash_identifies_content_but_neither_name_nor_place() -> None:
+    recipe = named_recipe("tiny", "here")
+    assert with_values(recipe, {"data.corpus": "there", "name": "other"}).hash == recipe.hash
+    for key in dotted_keys(recipe):
+        if key in ("data.seed", "training.seed", "training.epochs", "encoder.layers", "optimiser.warmup_steps"):
+            assert with_values(recipe, {key: value_at(recipe, key) * 2 + 1}).hash != recipe.hash, key
+
+
+def test_the_hash_knows_initial_weights_by_content_once_that_is_known() -> None:
+    recipe = named_recipe("tiny", "x")
+    here, there = (with_values(recipe, {"init_from": place}) for place in ("here", "there"))
+    assert len({recipe.hash, here.hash, there.hash}) == 3
+    here, there = (with_values(one, {"init_fingerprint": "abc"}) for one in (here, there))
+    assert here.hash == there.hash != recipe.hash
+
+
+def test_giving_values_leaves_the_callers_values_alone() -> None:
+    values = {"decoder": {"layers": 3}, "decoder.heads": 2}
+    assert with_values(named_recipe("tiny", "x"), values).decoder.heads == 2
+    assert values == {"decoder": {"layers": 3}, "decoder.heads": 2}
+
+
+def test_a_recipe_read_back_from_yaml_is_the_same(tmp_path) -> None:
+    recipe = with_values(named_recipe("tiny", str(tmp_path)), {"loss.auxiliary": {"placement": [1], "weights": [0.4]}})
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    assert read_recipe(tmp_path / "recipe.yaml") == recipe
+
+
+@given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6), st.floats(0.05, 0.95))
+def test_all_classifier_weights_sum_to_one(parts: list[float], final: float) -> None:
+    weights = tuple((1 - final) * part / sum(parts) for part in parts)
+    auxiliary = Auxiliary(placement=tuple(range(1, len(parts) + 1)), weights=weights)
+    assert sum(auxiliary.weights) + auxiliary.final_weight == pytest.approx(1)
+    assert auxiliary.final_weight == pytest.approx(final)

@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from model.data.batches import Batch
+from model.errors import NonFiniteLossError
+from model.network.losses import Counts
+from model.network.recogniser import Recogniser
+from model.recipe.recipe import Optimiser
+from model.training.optimiser import learning_rate, make_optimiser, train_step
+
+SETTINGS = Optimiser(learning_rate=1e-2, warmup_steps=10, decay="linear")
+
+
+def batch_of(features: torch.Tensor) -> Batch:
+    labels = torch.tensor([[5, 6, 1], [7, 1, -100]])
+    return Batch(["a", "b"], features, torch.tensor([60, 50]), labels, Counts(2, 5))
+
+
+@given(st.sampled_from(["linear", "cosine", "none"]), st.integers(0, 500), st.floats(0, 1))
+def test_the_rate_never_exceeds_the_recipe_nor_falls_below_zero(decay: str, step: int, progress: float) -> None:
+    settings = Optimiser(learning_rate=1e-2, warmup_steps=10, decay=decay)
+    assert 0 <= learning_rate(settings, step, progress) <= 1e-2
+
+
+def test_the_rate_warms_up_and_decays_to_zero() -> None:
+    assert learning_rate(SETTINGS, 0, 0.0) == pytest.approx(1e-3)
+    assert learning_rate(SETTINGS, 9, 0.0) == pytest.approx(1e-2)
+    assert learning_rate(SETTINGS, 1000, 0.5) == pytest.approx(5e-3)
+    assert learning_rate(SETTINGS, 1000, 1.0) == 0.0
+
+
+def test_a_step_with_a_non_finite_loss_is_not_taken_and_says_so(make_recipe) -> None:
+    model = Recogniser(make_recipe())
+    optimiser = make_optimiser(model, SETTINGS)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    broken = torch.randn(2, 60, 80)
+    broken[0, 3, 3] = float("nan")
+    with pytest.raises(NonFiniteLossError, match="loss nan, gradient norm nan: training cannot go on from here"):
+        train_step(model, [batch_of(broken)], optimiser, 1e-2, 5.0, "fp32").check()
+    assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
+
+
+def test_a_batch_in_parts_takes_the_step_of_the_whole(make_recipe) -> None:
+    features = torch.randn(2, 60, 80)
+    whole, counts = batch_of(features), Counts(2, 5)
+    parts = [
+        Batch(["a"], features[:1], whole.lengths[:1], whole.labels[:1], counts),
+        Batch(["b"], features[1:], whole.lengths[1:], whole.labels[1:], counts),
+    ]
+    results = []
+    for batches in ([whole], parts):
+        torch.manual_seed(0)
+        model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
+        optimiser = make_optimiser(model, Optimiser(learning_rate=1e-2))
+        losses = train_step(model, batches, optimiser, 1e-3, 5.0, "fp32").losses
+        results.append((sum(float(one.total.detach()) for one in losses), model.state_dict()))
+    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
+    for name, value in results[0][1].items():
+        torch.testing.assert_close(value, results[1][1][name], atol=2e-3, rtol=0)
+
+
+def test_bf16_autocast_trains_to_nearly_the_same_loss_and_keeps_weights_in_fp32(make_recipe) -> None:
+    losses = {}
+    for precision in ("fp32", "bf16"):
+        torch.manual_seed(0)
+        model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
+        features = torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(1))
+        done = train_step(model, [batch_of(features)], make_optimiser(model, SETTINGS), 1e-3, 5.0, precision)
+        losses[precision] = float(done.losses[0].total.detach())
+        assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
+    assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
+    assert losses["bf16"] != losses["fp32"]
+
+
+class NoWaiting(TorchDispatchMode):
+    """Refuses whatever a GPU's host would wait in: reading a value, and shapes that depend on values."""
+
+    WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "_ctc_loss.Tensor")
+
+    def __torch_dispatch__(self, function, types, args=(), kwargs=None):
+        name = str(function).removeprefix("aten.")
+        by_mask = name.startswith("index") and any(
+            one is not None and one.dtype == torch.bool for one in (args[1] if isinstance(args[1], list) else [])
+        )
+        waits = by_mask or name.startswith(self.WAITS)
+        assert not waits, f"{name} waits for the device"
+        return function(*args, **(kwargs or {}))
+
+
+def test_nothing_within_a_step_waits_for_the_device(make_recipe) -> None:
+    auxiliary = {"loss.auxiliary": {"placement": [1], "weights": [0.3]}}
+    model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0} | auxiliary))
+    optimiser = make_optimiser(model, SETTINGS)
+    batch = batch_of(torch.randn(2, 60, 80))
+    train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")  # the first one makes the optimiser's state
+    with NoWaiting():
+        step = train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")
+    step.check()
+    with NoWaiting(), pytest.raises(AssertionError, match="_local_scalar_dense"):
+        step.losses[0].total.item()

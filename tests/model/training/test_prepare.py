@@ -1,0 +1,105 @@
+from __future__ import annotations
+
+import logging
+import shutil
+from pathlib import Path
+
+import pytest
+
+from model.data.tokenizer import Tokenizer, train_tokenizer
+from model.errors import UserError
+from model.recipe.files import with_values
+from model.training.prepare import corpus_of, prepare, tokenizer_of
+
+
+def test_preparing_makes_everything_once_and_fills_in_the_fingerprint(make_recipe, corpus) -> None:
+    recipe = with_values(make_recipe(), {"data.fingerprint": None})
+    assert prepare(recipe).data.fingerprint == corpus.fingerprint
+    made = {path: path.stat().st_mtime_ns for path in (corpus.folder / "cache").rglob("*") if path.is_file()}
+    prepare(recipe)
+    assert made == {path: path.stat().st_mtime_ns for path in made}
+
+
+def test_a_training_set_from_which_all_is_left_out_is_refused_before_anything_starts(make_recipe) -> None:
+    words = r"no training utterance is left \(24 longer than data.longest_seconds\)"
+    with pytest.raises(UserError, match=words):
+        prepare(make_recipe({"data.longest_seconds": 0.2}))
+
+
+def test_what_is_left_out_is_counted_aloud(make_recipe, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        prepare(make_recipe({"data.longest_seconds": 1.8}))
+    assert "training utterances are left out: longer than data.longest_seconds" in caplog.text
+
+
+def test_a_cache_that_cannot_be_written_is_one_line(make_recipe, corpus, tmp_path: Path) -> None:
+    copy = tmp_path / "copy"
+    shutil.copytree(corpus.folder, copy, ignore=shutil.ignore_patterns("cache"))
+    (copy / "cache").write_text("a file where a folder has to be")
+    with pytest.raises(UserError, match=r"cache/.* cannot be written \(Not a directory\)|cache.*\(File exists\)"):
+        prepare(make_recipe({"data.corpus": str(copy)}))
+
+
+@pytest.mark.parametrize("special", [{}, {"bos": 2, "eos": 0, "unk": 1, "pad": 39, "blank": 39}])
+def test_text_survives_the_tokenizer_and_labels_end_in_eos(make_recipe, corpus, special: dict[str, int]) -> None:
+    recipe = make_recipe({"tokenizer.special": special})
+    tokenizer, special = tokenizer_of(recipe, corpus), dict(recipe.tokenizer.special)
+    assert tokenizer.vocabulary == 40
+    for text in corpus.texts("train"):
+        labels = tokenizer.labels(text)
+        assert labels[-1] == special["eos"]
+        assert not {special["bos"], special["pad"]} & set(labels)
+        assert tokenizer.text(labels) == text
+    assert tokenizer.text([special["bos"], *tokenizer.labels("one two"), special["pad"], 9, 9]) == "one two"
+
+
+def test_a_vocabulary_that_the_text_cannot_fill_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"tokenizer.vocabulary is 500, which the training text cannot give"):
+        train_tokenizer(["one two three"], 500, tmp_path / "pieces.model")
+
+
+@pytest.fixture
+def own_pieces(made_up_text, tmp_path: Path) -> Path:
+    """A tokenizer of the recipe's size that no training would give, since it knows other text."""
+    path = tmp_path / "own.model"
+    train_tokenizer(made_up_text(1), 40, path)
+    return path
+
+
+def test_a_tokenizer_file_is_used_as_it_is_and_known_by_its_content(make_recipe, own_pieces: Path) -> None:
+    recipe = prepare(make_recipe({"tokenizer.file": str(own_pieces)}))
+    trained = tokenizer_of(make_recipe(), corpus_of(recipe))
+    assert tokenizer_of(recipe, corpus_of(recipe)).labels("belu") != trained.labels("belu")
+    moved = own_pieces.rename(own_pieces.with_name("moved.model"))
+    assert with_values(recipe, {"tokenizer.file": str(moved)}).hash == recipe.hash != make_recipe().hash
+
+
+def test_another_tokenizer_than_the_recipe_was_made_for_is_refused(make_recipe, made_up_text, own_pieces: Path) -> None:
+    recipe = prepare(make_recipe({"tokenizer.file": str(own_pieces)}))
+    train_tokenizer(made_up_text(2), 40, own_pieces)
+    with pytest.raises(UserError, match=r"own.model: its content is \w+, but the recipe was made for \w+; give the"):
+        tokenizer_of(recipe, corpus_of(recipe))
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"tokenizer.vocabulary": 41}, "its vocabulary is 40, but the recipe's tokenizer.vocabulary is 41"),
+        (
+            {"tokenizer.special": {"eos": 3, "pad": 1}},
+            "its special.eos is 1, but the recipe's tokenizer.special.eos is 3",
+        ),
+    ],
+)
+def test_a_tokenizer_whose_ids_are_not_the_recipe_s_is_refused(make_recipe, own_pieces: Path, change, words) -> None:
+    with pytest.raises(UserError, match=words):
+        prepare(make_recipe({"tokenizer.file": str(own_pieces)} | change))
+
+
+@pytest.mark.parametrize(("content", "reason"), [(None, "No such file or directory"), (b"junk", "it is damaged")])
+def test_a_file_that_is_no_tokenizer_is_one_line(tmp_path: Path, content: bytes | None, reason: str) -> None:
+    path = tmp_path / "pieces.model"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(UserError, match=rf"pieces.model: holds no SentencePiece model \({reason}"):
+        Tokenizer(path)

@@ -1,0 +1,212 @@
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from model.data.corpus import Corpus
+from model.errors import UserError
+from model.network.recogniser import Recogniser
+from model.recipe.files import named_recipe, read_recipe
+from model.strict import read_yaml, validate
+from model.training.optimiser import make_optimiser
+from model.weights import checkpoint
+from model.weights.published.checkpoint import load_pretrained
+from study.cli.main import app, main
+from study.config.study_file import StudyFile
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
+
+STUDY = """
+name: probe
+corpus: corpus
+search:
+  ctc_weight: {uniform: [0.1, 0.5]}
+  recipe:
+    optimiser.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}
+trials: 6
+"""
+STUDY_COMMANDS = ["run", "status", "dashboard", "track", "export", "fork", "validate", "submit"]
+COMMANDS = [*STUDY_COMMANDS, "import", "train", "mix", "evaluate", "schema", "prepare"]
+TINY = named_recipe("tiny", "/speech")
+GOLDEN = Path(__file__).parents[2] / "golden" / "reguler_two_aux"
+
+
+def ask(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "study", *arguments], capture_output=True, text=True, cwd=cwd, check=False
+    )
+
+
+def test_help_names_every_command_and_imports_nothing_heavy() -> None:
+    began = time.monotonic()
+    asked = ask("--help")
+    seconds = time.monotonic() - began
+    assert asked.returncode == 0
+    assert all(command in asked.stdout for command in COMMANDS)
+    assert seconds < 5, "about half a second on a quiet machine"
+    heavy = (
+        "import sys, study.cli.main; "
+        "print([name for name in ('ray', 'torch', 'mlflow', 'optuna') if name in sys.modules])"
+    )
+    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "[]\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_itself(command: str) -> None:
+    said = CliRunner().invoke(app, [command, "--help"])
+    assert said.exit_code == 0
+    assert "Usage" in said.output
+
+
+def test_a_wrong_study_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY.replace("trials", "trails"))
+    asked = ask("validate", "study.yaml", cwd=tmp_path)
+    assert asked.returncode == 2
+    assert asked.stderr == "error: study.yaml: unknown key 'trails'; did you mean 'trials'?\n"
+
+
+def test_a_missing_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+    asked = ask("run", "nowhere.yaml", cwd=tmp_path)
+    assert asked.returncode == 2
+    assert asked.stderr.startswith("error: nowhere.yaml: cannot be read")
+    assert asked.stderr.count("\n") == 1
+
+
+def test_validate_says_what_would_run(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("study.yaml").write_text(STUDY.replace("corpus: corpus", f"corpus: {corpus.folder}"))
+    said = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
+    assert "8 trials (2 baselines first)" in said.output
+    assert "searches ctc_weight, optimiser.learning_rate" in said.output
+    assert not Path("studies").exists()
+
+
+def test_validate_looks_at_the_corpus_too(tmp_path: Path) -> None:
+    (tmp_path / "study.yaml").write_text(STUDY)
+    asked = ask("validate", "study.yaml", cwd=tmp_path)
+    assert asked.returncode == 2
+    assert asked.stderr.startswith(f"error: corpus {tmp_path / 'corpus'}: no such folder")
+    assert asked.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("typed", "said"),
+    [
+        (["run", "x.yaml", "--trials", "-1"], "error: Invalid value for '--trials'"),
+        (["run", "x.yaml", "--trails", "3"], "error: No such option: --trails (Possible options: --trials)"),
+        (["runn"], "error: No such command 'runn'. Did you mean 'run'?"),
+        (["run"], "error: Missing argument 'STUDY.yaml'"),
+    ],
+)
+def test_a_mistyped_command_is_one_line_and_exit_code_2(
+    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["decred-study", *typed])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr().err
+    assert told.startswith(said)
+    assert told.count("\n") == 1
+
+
+def test_a_command_alone_still_shows_its_help(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["decred-study", "prepare"])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    told = capsys.readouterr()
+    assert "Usage: decred-study prepare" in told.out + told.err
+
+
+def test_status_of_no_study_says_so(tmp_path: Path) -> None:
+    asked = ask("status", str(tmp_path), cwd=tmp_path)
+    assert asked.returncode == 2
+    assert "holds no study" in asked.stderr
+
+
+def test_the_schema_is_json_that_editors_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["schema", "-o", "study.schema.json"], catch_exceptions=False)
+    assert "search" in json.loads(Path("study.schema.json").read_text())["properties"]
+
+
+def test_a_published_checkpoint_comes_in_as_a_base_recipe(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: Corpus
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("corpus").symlink_to(corpus.folder)
+    said = CliRunner().invoke(app, ["import", str(GOLDEN), "--out", "recipes/base.yaml"], catch_exceptions=False)
+    assert said.output.startswith(f"recipes/base.yaml starts from {GOLDEN}; ")
+    Path("study.yaml").write_text(STUDY + "recipe: {base: recipes/base.yaml}\n")
+    said = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
+    assert "8 trials (2 baselines first)" in said.output
+
+
+def test_a_trial_and_a_single_run_go_out_in_the_published_layout(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    CliRunner().invoke(app, ["import", str(GOLDEN), "--out", "base.yaml"], catch_exceptions=False)
+    Path("study.yaml").write_text(STUDY)
+    recipe = read_recipe(Path("base.yaml"))
+    ledger = Ledger.create_or_open(
+        Path("studies/probe"), validate(StudyFile, read_yaml(Path("study.yaml")), ""), recipe, {}
+    )
+    ledger.trial_started(0, recipe, {}, None)
+    ledger.trial_epoch(0, 1, {"dev/wer": 30.0})
+    ledger.trial_ended(0, State.COMPLETE)
+    trained = Recogniser(recipe)
+    state = checkpoint.start_state(recipe)
+    checkpoint.save_checkpoint(
+        ledger.trial_folder(0) / "checkpoints", trained, make_optimiser(trained, recipe.optimiser), state
+    )
+    for source, out in (("studies/probe", "best-model"), ("studies/probe/trials/0000", "elsewhere")):
+        arguments = ["export", source, "--format", "published", *(["-o", out] if out != "best-model" else [])]
+        said = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert said.output.endswith(f"recipe {recipe.hash}, written to {out} in the published layout\n")
+        back = load_pretrained(out).state_dict()
+        assert all(value.equal(back[name]) for name, value in trained.state_dict().items())
+
+
+def test_the_demo_can_be_made_small(tmp_path: Path) -> None:
+    sizes = ("--train-utterances", "24", "--dev-utterances", "4", "--test-utterances", "4")
+    said = CliRunner().invoke(app, ["prepare", "demo", "--out", str(tmp_path / "demo"), *sizes], catch_exceptions=False)
+    assert "train 24, dev 4, test-in 4, test-ood-text 4, test-ood-voice 4 utterances" in said.output.replace("\n", " ")
+
+
+def test_track_says_what_waits_sends_it_and_fills_an_empty_mlflow(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "study.yaml").write_text(STUDY)
+    ledger = Ledger.create_or_open(
+        tmp_path / "studies" / "probe", validate(StudyFile, read_yaml(Path("study.yaml")), ""), TINY, {"id": "one"}
+    )
+    ledger.append("study_started", trials=6, concurrency=1)
+    ledger.trial_started(0, TINY, {"ctc_weight": 0.3}, "ed")
+    events, uri = len(ledger.events()), f"sqlite:///{ledger.folder}/mlflow.db"
+    wait = f"{events} events wait for MLflow at {uri}; send them with: decred-study track study.yaml --flush\n"
+
+    def track(*options: str) -> str:
+        said = CliRunner().invoke(app, ["track", "study.yaml", *options], catch_exceptions=False)
+        return said.output
+
+    assert track() == wait
+    assert track("--flush") == f"{events} events told to MLflow at {uri}\n"
+    assert track() == f"nothing waits for MLflow at {uri}\n"
+    (ledger.folder / "mlflow.db").unlink()
+    assert track("--rebuild") == f"{events} events told to MLflow at {uri}\n"
+    # Another store in the study file has heard nothing yet.
+    (tmp_path / "study.yaml").write_text(STUDY + f"tracking: sqlite:///{tmp_path}/other.db\n")
+    assert track().startswith(f"{events} events wait for MLflow at sqlite:///{tmp_path}/other.db")
+    with pytest.raises(UserError, match="track was given --flush and --rebuild, but takes one of them"):
+        track("--flush", "--rebuild")

@@ -1,0 +1,41 @@
+"""Every study file that comes with the package is a study that can run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from model.recipe.files import value_at
+from study.config.baselines import check_baselines
+from study.config.study_file import base_recipe, read_study
+from study.search.space import Space
+
+FOLDER = Path(__file__).parents[3] / "search_spaces"
+FILES = sorted(FOLDER.glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_the_study_file_and_its_space_are_valid_and_hold_its_baselines(path: Path) -> None:
+    study = read_study(path)
+    base = base_recipe(study)
+    space = Space(study.search, base)
+    for name, recipe in check_baselines(study.baselines, base).items():
+        assert space.point(recipe) is not None, f"the sampler learns nothing from {name}"
+
+
+def test_the_usual_studies_are_there() -> None:
+    assert {"demo", "prompts", "decred_small", "decred_base"} <= {path.stem for path in FILES}
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_early_stopping_leaves_epochs_to_stop_before(path: Path) -> None:
+    study = read_study(path)
+    assert study.early_stopping.grace_epochs < value_at(base_recipe(study), "training.epochs")
+
+
+def test_the_demo_tries_both_baselines_and_eight_more_on_two_workers() -> None:
+    demo = read_study(FOLDER / "demo.yaml")
+    assert demo.baselines == ("ed", "decred-paper")
+    assert demo.trials >= 8
+    assert (demo.workers.count, demo.workers.cpus, demo.workers.gpus) == (2, 1, 0)

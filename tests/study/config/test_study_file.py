@@ -1,0 +1,157 @@
+"""The study file accepts what it documents and says in one line what is wrong with the rest."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from model.errors import UserError
+from study.config.study_file import Dimension, base_recipe, json_schema, read_study, study_folder
+
+SEARCH = {"ctc_weight": {"uniform": [0.1, 0.6]}}
+
+
+def write(folder: Path, **content: Any) -> Path:
+    path = folder / "study.yaml"
+    path.write_text(yaml.safe_dump({"name": "mine", "corpus": "speech", "search": SEARCH} | content))
+    return path
+
+
+def refused(folder: Path, **content: Any) -> str:
+    with pytest.raises(UserError) as error:
+        base_recipe(read_study(write(folder, **content)))
+    message = str(error.value)
+    assert "\n" not in message
+    return message
+
+
+def test_the_corpus_is_looked_up_beside_the_study_file(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path))
+    assert study.corpus == str(tmp_path / "speech")
+    assert base_recipe(study).data.corpus == study.corpus
+
+
+def test_an_absolute_corpus_stays_where_it_is(tmp_path: Path) -> None:
+    assert read_study(write(tmp_path, corpus="/speech/mine")).corpus == "/speech/mine"
+
+
+def test_set_changes_dotted_keys_of_the_named_recipe(tmp_path: Path) -> None:
+    study = read_study(write(tmp_path, recipe={"base": "tiny", "set": {"training.epochs": 7}}))
+    assert base_recipe(study).training.epochs == 7
+    assert base_recipe(study).name == "tiny"
+
+
+def test_a_recipe_file_is_looked_up_beside_the_study_file_and_trains_on_the_studys_corpus(tmp_path: Path) -> None:
+    (tmp_path / "own.yaml").write_text("data: {corpus: elsewhere}\ntraining: {epochs: 3}\n")
+    recipe = base_recipe(read_study(write(tmp_path, recipe={"base": "own.yaml"})))
+    assert (recipe.training.epochs, recipe.data.corpus) == (3, str(tmp_path / "speech"))
+
+
+def test_weights_and_tokenizer_that_set_names_are_looked_up_beside_the_study_file(tmp_path: Path) -> None:
+    values = {"init_from": "../published", "tokenizer.file": "pieces.model"}
+    recipe = base_recipe(read_study(write(tmp_path, recipe={"base": "tiny", "set": values})))
+    assert recipe.init_from == str(tmp_path.parent / "published")
+    assert recipe.tokenizer.file == str(tmp_path / "pieces.model")
+
+
+def test_the_study_folder_lies_in_the_storage_under_the_studys_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert study_folder(read_study(write(tmp_path, storage="runs"))) == tmp_path / "runs" / "mine"
+
+
+def test_numbers_in_yamls_exponent_form_are_numbers() -> None:
+    # YAML 1.1 reads 5e-4, without a dot, as text
+    assert Dimension(**yaml.safe_load("{log_uniform: [5e-4, 3e-3]}")).range == (5e-4, 3e-3)
+
+
+def test_the_json_schema_names_every_key_with_its_description() -> None:
+    schema = json.loads(json_schema())
+    assert {"name", "corpus", "recipe", "search", "baselines", "workers", "tracking"} <= schema["properties"].keys()
+    assert schema["$defs"]["AuxiliarySearch"]["properties"]["final_weight"]["description"].startswith("[low, high]")
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        ({"trails": 3}, "unknown key 'trails'; did you mean 'trials'?"),
+        (
+            {"search": {"ctc_weigth": {"uniform": [0, 1]}}},
+            "unknown key 'search.ctc_weigth'; did you mean 'ctc_weight'?",
+        ),
+        (
+            {"search": {"recipe": {"decoder.dropout": {"unifrom": [0, 1]}}}},
+            "unknown key 'search.recipe.decoder.dropout.unifrom'; did you mean 'uniform'?",
+        ),
+        ({"workers": {"count": 0}}, "'workers.count' is 0; input should be greater than or equal to 1"),
+        ({"objective": {"metric": "test/test-in/wer"}}, "'objective.metric' is 'test/test-in/wer'"),
+        ({"baselines": ["edd"]}, "'baselines.0' is 'edd'; input should be 'ed', 'decred-paper' or 'interctc'"),
+        ({"baselines": ["ed", "ed"]}, "must name each one once"),
+        ({"search": {}}, "trials is 20, but search names nothing to vary"),
+        ({"search": {}, "trials": 0, "baselines": []}, "there is nothing to try"),
+        ({"name": "a/b"}, "'name' is 'a/b'"),
+        ({"recipe": {"base": "tinny"}}, "recipe 'tinny' is unknown; did you mean 'tiny'?"),
+        (
+            {"recipe": {"set": {"training.epoch": 3}}},
+            "recipe.set: unknown key 'training.epoch'; did you mean 'training.epochs'?",
+        ),
+        ({"recipe": {"set": {"data.corpus": "x"}}}, "name the corpus under 'corpus' instead"),
+        ({"recipe": {"base": "gone.yaml"}}, "gone.yaml: cannot be read (No such file or directory)"),
+    ],
+)
+def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
+    tmp_path: Path, content: dict[str, Any], words: str
+) -> None:
+    assert words in refused(tmp_path, **content)
+
+
+@pytest.mark.parametrize(
+    ("dimension", "words"),
+    [
+        ({"uniform": [0.6, 0.1]}, "search.ctc_weight: uniform is [0.6, 0.1], but must be [low, high] with low below"),
+        ({"log_uniform": [0.0, 0.1]}, "log_uniform starts at 0, but must start above 0; raise it or use uniform"),
+        (
+            {"uniform": [0, 1], "choice": [0, 1]},
+            "has 2 forms, but must have one of uniform, log_uniform, integer, choice",
+        ),
+        ({}, "has 0 forms"),
+        ({"choice": [0.1, 0.1]}, "must name each value once"),
+        ({"choice": [0.1]}, "'search.ctc_weight.choice' is [0.1]; tuple should have at least 2 items"),
+        ({"integer": [1.5, 3]}, "'search.ctc_weight.integer.0' is 1.5; input should be a valid integer"),
+        ({"uniform": [0.1, float("inf")]}, "input should be a finite number"),
+    ],
+)
+def test_a_dimension_that_holds_no_values_is_refused(tmp_path: Path, dimension: dict[str, Any], words: str) -> None:
+    assert words in refused(tmp_path, search={"ctc_weight": dimension})
+
+
+@pytest.mark.parametrize(
+    ("auxiliary", "words"),
+    [
+        ({"final_weight": [0.0, 0.9]}, "final_weight is [0, 0.9], which leaves the final classifier nothing; raise"),
+        ({"final_weight": [0.3, 1.2]}, "final_weight is [0.3, 1.2], which leaves auxiliary classifiers nothing; lower"),
+        ({"final_weight": [0.9, 0.3]}, "must be [low, high]; swap them"),
+        ({"count": [2, 1]}, "count is [2, 1], but must be [fewest, most]; swap them"),
+        ({"count": [-1, 1]}, "'search.auxiliary.count.0' is -1"),
+        ({"layers": [3, 1]}, "layers is [3, 1], but must be in ascending order, each layer once"),
+    ],
+)
+def test_auxiliary_classifiers_that_cannot_be_are_refused(
+    tmp_path: Path, auxiliary: dict[str, Any], words: str
+) -> None:
+    assert words in refused(tmp_path, search={"auxiliary": auxiliary})
+
+
+def test_one_quantity_searched_twice_is_refused(tmp_path: Path) -> None:
+    search = SEARCH | {"recipe": {"loss.ctc_weight": {"uniform": [0.1, 0.2]}}}
+    assert "the CTC weight is searched twice" in refused(tmp_path, search=search)
+
+
+def test_placement_and_weights_are_searched_together_only(tmp_path: Path) -> None:
+    search = {"recipe": {"loss.auxiliary.weights": {"choice": [[0.1], [0.2]]}}}
+    assert "use 'auxiliary: {count: ..., layers: ..., final_weight: ...}' instead" in refused(tmp_path, search=search)

@@ -1,0 +1,104 @@
+"""The figure that says whether a rung ranks trials as their end does."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from typer.testing import CliRunner
+
+from model.recipe.files import named_recipe
+from study.cli.main import app
+from study.config.study_file import StudyFile
+from study.evidence.rank_correlation import rung_lines, spearman
+from study.ledger.ledger import Ledger
+from study.ledger.records import State, TrialRecord
+
+VALUES = st.lists(st.integers(0, 50).map(float), min_size=3, max_size=20, unique=True)
+
+
+def study(rule: str = "asha", grace: int = 2, reduction: int = 2) -> StudyFile:
+    stopping = {"rule": rule, "grace_epochs": grace, "reduction": reduction}
+    search = {"ctc_weight": {"uniform": [0.1, 0.6]}}
+    return StudyFile.model_validate({"name": "s", "corpus": "c", "early_stopping": stopping, "search": search})
+
+
+def trial(number: int, *wers: float, state: State = State.COMPLETE) -> TrialRecord:
+    epochs = tuple({"epoch": epoch, "dev/wer": wer} for epoch, wer in enumerate(wers, 1))
+    return TrialRecord(number, state, epochs=epochs)
+
+
+def test_equal_values_share_their_mean_rank() -> None:
+    # ranks 1, 2.5, 2.5, 4 against 1, 3, 2, 4: covariance 4.5, sums of squares 4.5 and 5
+    assert spearman([1, 2, 2, 4], [1, 3, 2, 4]) == pytest.approx(4.5 / math.sqrt(4.5 * 5))
+
+
+@settings(deadline=None)
+@given(values=VALUES)
+def test_only_the_order_counts(values: list[float]) -> None:
+    assert spearman(values, [math.exp(value / 10) for value in values]) == pytest.approx(1)
+    assert spearman(values, [-value for value in values]) == pytest.approx(-1)
+
+
+@pytest.mark.parametrize(
+    ("early", "late"), [([1, 2], [1, 2]), ([], []), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [4, 4, 4])]
+)
+def test_too_few_trials_or_equal_ones_have_no_figure(early: list[float], late: list[float]) -> None:
+    assert spearman(early, late) is None
+
+
+@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median", "none"])
+def test_every_rung_below_the_last_epoch_has_a_line_whatever_the_rule(rule: str) -> None:
+    records = [
+        trial(0, 90, 60, 50, 40, 31, 30),
+        trial(1, 90, 50, 40, 50, 21, 20),
+        trial(2, 90, 40, 30, 60, 11, 10),
+        trial(3, 80, 10, state=State.FAILED),
+    ]
+    assert rung_lines(records, study(rule)) == [
+        "dev/wer at epoch 2 ranks 3 trials as epoch 6 does with rho 1.00",
+        "dev/wer at epoch 4 ranks 3 trials as epoch 6 does with rho -1.00",
+    ]
+
+
+@pytest.mark.parametrize("state", [State.PRUNED, State.WAITING])
+def test_where_trials_were_stopped_the_figure_is_of_the_others(state: State) -> None:
+    records = [trial(0, 3, 3), trial(1, 2, 2), trial(2, 1, 1), trial(3, 9, state=state)]
+    (line,) = rung_lines(records, study(grace=1))
+    assert line == "dev/wer at epoch 1 ranks 3 trials that were not stopped as epoch 2 does with rho 1.00"
+
+
+def test_trials_of_different_length_are_ranked_by_their_own_last_epoch() -> None:
+    records = [trial(0, 3, 3), trial(1, 2, 2, 2), trial(2, 1, 1), trial(3, 9)]
+    assert rung_lines(records, study(grace=1, reduction=3)) == [
+        "dev/wer at epoch 1 ranks 3 trials as the last epoch does with rho 1.00"
+    ]
+
+
+def test_a_figure_that_is_no_number_or_missing_is_left_out() -> None:
+    records: list[Any] = [trial(0, 3, 3), trial(1, math.nan, 2), trial(2, 1, 1), trial(3, 4, math.nan)]
+    assert rung_lines(records, study(grace=1)) == []
+    records.append(TrialRecord(4, State.COMPLETE, epochs=({"epoch": 1, "dev/cer": 1.0},)))
+    assert rung_lines([*records, trial(5, 5, 5), TrialRecord(6, State.COMPLETE)], study(grace=1)) == [
+        "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"
+    ]
+
+
+def test_a_study_without_trials_has_no_line() -> None:
+    assert rung_lines([], study()) == []
+
+
+def test_status_says_it_under_the_table(tmp_path: Path) -> None:
+    tiny = named_recipe("tiny", "c")
+    ledger = Ledger.create_or_open(tmp_path / "s", study(grace=1), tiny, {})
+    for number in range(3):
+        ledger.trial_started(number, tiny, {}, None)
+        for epoch in (1, 2):
+            ledger.trial_epoch(number, epoch, {"dev/wer": 10.0 * number})
+        ledger.trial_ended(number, State.COMPLETE)
+    said = CliRunner().invoke(app, ["status", str(tmp_path / "s")], catch_exceptions=False).stdout
+    assert said.splitlines()[-1] == "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"

@@ -1,0 +1,151 @@
+"""A new study starts with what fits of another, and says what does not."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner
+
+from model.data.corpus import Corpus
+from model.errors import UserError
+from model.recipe.files import read_recipe, with_values
+from model.strict import read_yaml
+from study.cli.main import app
+from study.display.table import best, export_recipe
+from study.execution.fork import fork_study
+from study.ledger.ledger import Ledger
+from study.ledger.manifest import manifest
+from study.ledger.records import State
+from study.search.proposer import Proposer
+
+WriteStudy = Callable[..., Path]
+AddTrial = Callable[..., None]
+SEARCH = {"ctc_weight": {"uniform": [0.1, 0.6]}}
+
+
+def forked(old: Ledger, path: Path, **more: Any) -> tuple[Ledger, list[str]]:
+    said: list[str] = []
+    return Ledger.open(fork_study(old, path, said.append, **more)), said
+
+
+def test_every_usable_trial_of_the_same_space_goes_over_whole(old: Ledger, write_study: WriteStudy) -> None:
+    new, said = forked(old, write_study("new", trials=10))
+    before, after = old.trials(), new.trials()
+    assert list(after) == [0, 1, 2, 3]
+    for number in after:
+        was, now = before[number], after[number]
+        assert now.source == f"old/{number}"
+        same = ("state", "reason", "baseline", "values", "recipe_hash", "epochs", "metrics", "started", "ended")
+        assert [getattr(now, name) for name in same] == [getattr(was, name) for name in same]
+    assert said == [
+        f"{new.folder} starts with 4 of 4 trials of 'old', 8 are to run; go on with: decred-study run new.yaml"
+    ]
+    assert new.manifest["forked_from"] == {"study": "old", "id": old.manifest["id"]}
+    assert not list(new.folder.parent.glob(".*"))
+
+
+def test_the_best_trial_can_be_exported_and_its_files_take_no_room(old: Ledger, write_study: WriteStudy) -> None:
+    new, _ = forked(old, write_study("new"))
+    winner = best(new.trials().values(), new.study.objective)
+    assert winner is not None
+    assert winner.number == 2
+    assert export_recipe(new)[0].loss.ctc_weight == 0.2
+    for name in ("checkpoints/epoch-0003/model.safetensors", "hypotheses/dev.jsonl"):
+        files = [ledger.trial_folder(2) / name for ledger in (old, new)]
+        assert os.path.samefile(*files)
+    assert not os.path.samefile(*(ledger.trial_folder(2) / "recipe.yaml" for ledger in (old, new)))
+
+
+def test_where_nothing_can_be_linked_files_are_copied(
+    old: Ledger, write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refused)
+    new, _ = forked(old, write_study("new"))
+    assert (new.trial_folder(2) / "checkpoints" / "epoch-0003" / "model.safetensors").read_bytes() == b"as it was left"
+
+
+def test_the_new_study_goes_on_from_what_it_took_over(old: Ledger, write_study: WriteStudy) -> None:
+    new, _ = forked(old, write_study("new", trials=3, baselines=["ed", "decred-paper", "interctc"]))
+    proposer = Proposer(new.study, new.base_recipe, f"sqlite:///{new.folder}/optuna.db", new.manifest["id"])
+    first, second = proposer.propose(), proposer.propose()
+    assert first is not None
+    assert second is not None
+    assert (first.number, first.baseline) == (4, "interctc"), "the other baselines were tried, and are not again"
+    assert (second.number, second.baseline) == (5, None)
+    assert proposer.propose() is None, "what came counts against the budget"
+    # The runner opens it as its own.
+    again = Ledger.create_or_open(new.folder, new.study, new.base_recipe, manifest(new.study, new.base_recipe))
+    assert list(again.trials()) == [0, 1, 2, 3]
+
+
+def test_what_does_not_fit_is_left_with_its_reason(
+    old: Ledger, write_study: WriteStudy, add_trial: AddTrial, corpus: Corpus
+) -> None:
+    base = old.base_recipe
+    add_trial(old, 4, with_values(base, {"loss.ctc_weight": 0.3}), State.FAILED, 10.0, reason="OutOfMemoryError: full")
+    old.trial_infeasible(5, {"ctc_weight": 0.4}, "it makes no recipe")
+    add_trial(old, 6, with_values(base, {"loss.ctc_weight": 0.4}), None, 10.0)
+    add_trial(old, 7, with_values(base, {"loss.ctc_weight": 0.45}), State.COMPLETE, 10.0)
+    (old.trial_folder(7) / "recipe.yaml").write_text((old.trial_folder(3) / "recipe.yaml").read_text())
+    add_trial(old, 8, with_values(base, {"data.fingerprint": "other"}), State.COMPLETE, 10.0)
+    new, said = forked(old, write_study("new", search={"ctc_weight": {"uniform": [0.3, 0.6]}}))
+    assert [record.source for record in new.trials().values()] == ["old/0", "old/1", "old/3"]
+    assert read_recipe(new.trial_folder(2) / "recipe.yaml").loss.ctc_weight == 0.5
+    reasons = dict(line.split(" is left out: ") for line in said[:-1])
+    assert list(reasons) == [f"trial {number:04d}" for number in (2, 4, 5, 6, 7, 8)]
+    assert "ctc_weight" in reasons["trial 0002"]
+    assert reasons["trial 0004"] == "it failed: OutOfMemoryError: full"
+    assert reasons["trial 0005"] == "it is infeasible: it makes no recipe"
+    assert reasons["trial 0006"] == "it has not ended, it is running"
+    assert reasons["trial 0007"].endswith("the file was changed after the trial: restore it")
+    assert reasons["trial 0008"] == f"it was tried on another corpus (content other, here {corpus.fingerprint})"
+    assert "starts with 3 of 9 trials of 'old'" in said[-1]
+
+
+def test_values_are_named_as_the_new_study_searches_them(old: Ledger, write_study: WriteStudy) -> None:
+    search = SEARCH | {"recipe": {"optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]}}}
+    new, _ = forked(old, write_study("new", search=search))
+    assert new.trials()[2].values == {"ctc_weight": 0.2, "optimiser.learning_rate": 0.003}
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"objective": {"metric": "dev/cer"}}, "it has no dev/cer"),
+        ({"recipe": {"set": {"tokenizer.vocabulary": 40, "training.epochs": 9}}}, "training.epochs"),
+    ],
+)
+def test_where_nothing_fits_no_study_is_made(
+    old: Ledger, write_study: WriteStudy, changes: dict[str, Any], reason: str
+) -> None:
+    said: list[str] = []
+    with pytest.raises(
+        UserError, match=r"no trial of study 'old' fits 'new', so nothing was made; start it without them: decred-study"
+    ):
+        fork_study(old, write_study("new", **changes), said.append)
+    assert len(said) == 4
+    assert all(reason in line for line in said[2:]), "baselines may differ in more"
+    assert [path.name for path in Path("studies").iterdir()] == ["old"]
+
+
+def test_trials_with_another_tokenizer_are_left(old: Ledger, write_study: WriteStudy) -> None:
+    old.manifest["hashes"]["tokenizer"] = "other"
+    said: list[str] = []
+    with pytest.raises(UserError, match="no trial of study 'old' fits"):
+        fork_study(old, write_study("new"), said.append)
+    assert "trial 0002 is left out: it was tried with another tokenizer (other, here " in said[2]
+
+
+def test_fork_is_a_command(old: Ledger, write_study: WriteStudy) -> None:
+    write_study("new")
+    said = CliRunner().invoke(app, ["fork", "old.yaml", "new.yaml"], catch_exceptions=False)
+    assert said.exit_code == 0
+    assert "starts with 4 of 4 trials of 'old'" in said.output.replace("\n", " ")
+    assert read_yaml(Path("studies/new/study.yaml"))["name"] == "new"

@@ -1,0 +1,245 @@
+"""The ledger keeps what happened, whatever happens."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import os
+import subprocess
+import sys
+import time
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from model.errors import UserError
+from model.recipe.files import named_recipe, read_recipe, with_values
+from model.recipe.recipe import Recipe, content_hash
+from model.strict import read_yaml, to_yaml
+from study.config.study_file import StudyFile
+from study.ledger.ledger import Ledger
+from study.ledger.records import State
+
+TINY = with_values(named_recipe("tiny", "/speech"), {"data.fingerprint": "abc"})
+CONTENT = {
+    "name": "s",
+    "corpus": "/speech",
+    "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "auxiliary": {"count": [0, 2]}},
+}
+
+
+def study(**changes: Any) -> StudyFile:
+    return StudyFile.model_validate(CONTENT | changes)
+
+
+def opened(folder: Path, recipe: Recipe = TINY, **changes: Any) -> Ledger:
+    return Ledger.create_or_open(folder, study(**changes), recipe, {"python": "3"})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return opened(tmp_path / "s")
+
+
+def start(ledger: Ledger, number: int) -> None:
+    ledger.trial_started(number, TINY, {"ctc_weight": 0.3}, "ed" if number == 0 else None)
+
+
+def test_a_trial_is_told_as_it_went(ledger: Ledger) -> None:
+    before = time.time()
+    start(ledger, 0)
+    ledger.trial_epoch(0, 1, {"dev/wer": 80.0, "train/loss": 3.0})
+    ledger.trial_epoch(0, 2, {"dev/wer": 60.0, "train/loss": 2.0})
+    ledger.trial_ended(0, State.COMPLETE, metrics={"out_of_domain/wer": 90.0})
+    record = ledger.trials()[0]
+    assert (record.state, record.baseline, record.values) == (State.COMPLETE, "ed", {"ctc_weight": 0.3})
+    assert record.recipe_hash == TINY.hash
+    assert record.epochs[0] == {"epoch": 1, "dev/wer": 80.0, "train/loss": 3.0}
+    assert record.metrics == {"dev/wer": 60.0, "train/loss": 2.0, "out_of_domain/wer": 90.0}
+    assert record.started is not None
+    assert record.ended is not None
+    assert before - 1 <= record.started <= record.ended <= time.time() + 1
+
+
+def test_the_trials_recipe_lies_in_its_folder(ledger: Ledger) -> None:
+    start(ledger, 3)
+    assert ledger.trial_folder(3) == ledger.folder / "trials" / "0003"
+    assert read_recipe(ledger.trial_folder(3) / "recipe.yaml") == TINY
+
+
+def test_the_reason_of_a_failure_is_kept(ledger: Ledger) -> None:
+    start(ledger, 0)
+    ledger.trial_ended(0, State.FAILED, reason="loss is nan at step 7")
+    assert (ledger.trials()[0].state, ledger.trials()[0].reason) == (State.FAILED, "loss is nan at step 7")
+
+
+def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_in_the_record(ledger: Ledger) -> None:
+    start(ledger, 0)
+    ledger.trial_epoch(0, 1, {"train/loss": math.inf})
+    assert ledger.events()[-1]["metrics"] == {"train/loss": None}
+    assert math.isnan(ledger.trials()[0].metrics["train/loss"])
+
+
+def test_trials_that_ran_when_the_study_was_interrupted_or_died_are_interrupted(ledger: Ledger) -> None:
+    start(ledger, 0)
+    start(ledger, 1)
+    ledger.trial_ended(0, State.PRUNED)
+    ledger.study_interrupted("the disk is full", ledger.trials()[1])
+    assert ledger.events()[-1]["best"] == 1
+    assert ledger.events()[-1]["best_recipe_hash"] == TINY.hash
+    assert [trial.state for trial in ledger.trials().values()] == [State.PRUNED, State.INTERRUPTED]
+    start(ledger, 1)
+    assert ledger.trials()[1].state is State.RUNNING
+    ledger.append("study_started")  # by another process: the one before was killed and could say nothing
+    assert ledger.trials()[1].state is State.INTERRUPTED
+
+
+def test_a_trial_that_goes_on_keeps_its_epochs_and_has_none_twice(ledger: Ledger) -> None:
+    start(ledger, 0)
+    for epoch in (1, 2, 3):
+        ledger.trial_epoch(0, epoch, {"dev/wer": 90.0 - epoch})
+    ledger.append("study_interrupted")
+    start(ledger, 0)
+    for epoch in (3, 4):  # epoch 3 had been told, but its checkpoint was not written yet
+        ledger.trial_epoch(0, epoch, {"dev/wer": 50.0 - epoch})
+    assert [(epoch["epoch"], epoch["dev/wer"]) for epoch in ledger.trials()[0].epochs] == [
+        (1, 89.0),
+        (2, 88.0),
+        (3, 47.0),
+        (4, 46.0),
+    ]
+
+
+def test_every_event_is_on_the_disk_when_append_returns(tmp_path: Path) -> None:
+    """A process that dies by SIGKILL right behind an append loses nothing."""
+    opened(tmp_path / "s")
+    code = (
+        "import os, signal, sys; from pathlib import Path; from study.ledger.ledger import Ledger\n"
+        "ledger = Ledger.open(Path(sys.argv[1]))\n"
+        "for epoch in range(1, 20): ledger.trial_epoch(0, epoch, {'dev/wer': 1.0})\n"
+        "os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    root = Path(__file__).parents[3]
+    killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], cwd=root, check=False)
+    assert killed.returncode == -9
+    assert len(Ledger.open(tmp_path / "s").trials()[0].epochs) == 19
+
+
+def test_a_study_opened_again_keeps_its_trials_and_its_first_manifest(tmp_path: Path, ledger: Ledger) -> None:
+    start(ledger, 0)
+    again = Ledger.create_or_open(tmp_path / "s", study(), TINY, {"python": "4"})
+    assert list(again.trials()) == [0]
+    assert again.manifest == {"python": "3"}
+    assert Ledger.open(tmp_path / "s").base_recipe == TINY
+
+
+def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(UserError, match=r"study folder .*/file/s cannot be written \(Not a directory\); make it"):
+        opened(tmp_path / "file" / "s")
+
+
+@pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
+def test_a_read_only_folder_is_a_user_error(tmp_path: Path) -> None:
+    tmp_path.chmod(0o500)
+    with pytest.raises(UserError, match=r"cannot be written \(Permission denied\)"):
+        opened(tmp_path / "s")
+
+
+def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="holds no study; give the folder of a study, or start one"):
+        Ledger.open(tmp_path)
+
+
+def test_a_study_that_crashed_while_it_was_made_is_made_again(tmp_path: Path) -> None:
+    opened(tmp_path / "s")
+    (tmp_path / "s" / "study.yaml").unlink()
+    assert opened(tmp_path / "s").trials() == {}
+
+
+def test_a_recipe_file_that_an_older_version_wrote_is_still_the_one_that_was_tried(ledger: Ledger) -> None:
+    """A key that came later has its default, and changes the hash of the recipe that is read."""
+    path = ledger.trial_folder(0) / "recipe.yaml"
+    old = read_yaml_of(TINY)
+    del old["loss"]["inter_ctc"], old["training"]["freeze"]
+    start(ledger, 0)
+    path.write_text(yaml.safe_dump(old))
+    recorded = hash_without(TINY, ("loss", "inter_ctc"), ("training", "freeze"))
+    assert recorded != TINY.hash
+    assert ledger.recipe_of(replace(ledger.trials()[0], recipe_hash=recorded)) == TINY
+    old["training"]["epochs"] = 99
+    path.write_text(yaml.safe_dump(old))
+    with pytest.raises(UserError, match=rf"trial 0 ran {recorded}; the file was changed after the trial: restore it"):
+        ledger.recipe_of(replace(ledger.trials()[0], recipe_hash=recorded))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {},
+        {"init_from": "/weights"},
+        {"init_from": "/weights", "init_fingerprint": "abc"},
+        {"tokenizer.file": "/pieces", "tokenizer.fingerprint": "abc"},
+        {"optimiser.learning_rate": 1e-5, "loss.ctc_weight": 1 / 3},
+    ],
+)
+def test_a_recipes_file_has_the_recipes_hash(tmp_path: Path, values: dict[str, Any]) -> None:
+    recipe = with_values(TINY, values)
+    (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
+    assert content_hash(read_yaml(tmp_path / "recipe.yaml")) == recipe.hash
+
+
+def test_a_study_of_an_older_version_opens_with_the_defaults_of_newer_keys(tmp_path: Path, ledger: Ledger) -> None:
+    base, file = (read_yaml(ledger.folder / name) for name in ("base_recipe.yaml", "study.yaml"))
+    del base["loss"]["inter_ctc"], base["training"]["freeze"], file["failures"], file["search"]["repeat_seed"]
+    (ledger.folder / "base_recipe.yaml").write_text(yaml.safe_dump(base))
+    (ledger.folder / "study.yaml").write_text(yaml.safe_dump(file))
+    assert (opened(tmp_path / "s").study, opened(tmp_path / "s").base_recipe) == (study(), TINY)
+
+
+def test_a_key_that_is_no_more_names_the_version_that_knew_it(tmp_path: Path, ledger: Ledger) -> None:
+    about = {"packages": {"decred-study": "0.0.9"}, "git": {"commit": "1234567890abcdef"}}
+    (ledger.folder / "manifest.json").write_text(json.dumps(about))
+    content = read_yaml(ledger.folder / "base_recipe.yaml")
+    (ledger.folder / "base_recipe.yaml").write_text(yaml.safe_dump(content | {"magic": 1}))
+    with pytest.raises(
+        UserError,
+        match=r"base_recipe.yaml: unknown key 'magic'; .*; the study was begun with decred-study 0.0.9 at commit "
+        "1234567890ab: use that one, or start under another name",
+    ):
+        Ledger.open(tmp_path / "s")
+
+
+def test_nothing_is_written_once_the_guard_objects(tmp_path: Path) -> None:
+    lost: list[bool] = []
+
+    def guard() -> None:
+        if lost:
+            raise UserError("taken over")
+
+    ledger = Ledger.create_or_open(tmp_path / "s", study(), TINY, {}, guard)
+    start(ledger, 0)
+    before = (ledger.folder / "events.jsonl").read_bytes()
+    lost.append(True)
+    for write in (lambda: ledger.trial_epoch(0, 1, {}), lambda: start(ledger, 1)):
+        with pytest.raises(UserError, match="taken over"):
+            write()
+    assert (ledger.folder / "events.jsonl").read_bytes() == before
+    assert not ledger.trial_folder(1).exists()
+
+
+def read_yaml_of(recipe: Recipe) -> dict[str, Any]:
+    return yaml.safe_load(to_yaml(recipe))
+
+
+def hash_without(recipe: Recipe, *keys: tuple[str, str]) -> str:
+    """The hash that a version without these keys gave."""
+    content = recipe.model_dump(mode="json")
+    del content["name"], content["data"]["corpus"]
+    for parent, key in keys:
+        del content[parent][key]
+    return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

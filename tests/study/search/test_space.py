@@ -1,0 +1,264 @@
+"""Points become recipes and recipes points; the space refuses what no trial could run."""
+
+from __future__ import annotations
+
+import itertools
+import random
+from collections.abc import Sequence
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from model.errors import UserError
+from model.recipe.files import named_recipe, with_values
+from model.recipe.recipe import Recipe
+from study.config.baselines import baseline
+from study.config.study_file import Search
+from study.search.classifiers import shares_of, weights_of
+from study.search.space import Point, Space
+
+TINY = named_recipe("tiny", "speech")  # four decoder layers
+BASE = named_recipe("base", "speech")  # eight
+FULL = {
+    "ctc_weight": {"uniform": [0.0, 1.0]},
+    "auxiliary": {"count": [0, 7], "final_weight": [0.05, 0.95]},
+    "recipe": {
+        "optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]},
+        "training.epochs": {"integer": [3, 9]},
+        "data.speeds": {"choice": [[1.0], [0.9, 1.0, 1.1]]},
+        "encoder.dropout": {"choice": ["1e-1", 0.2]},
+    },
+}
+
+
+class Drawn:
+    """Values drawn by hypothesis, the ends of every range among them."""
+
+    def __init__(self, data: st.DataObject) -> None:
+        self.data = data
+
+    def uniform(self, name: str, low: float, high: float, log: bool) -> float:
+        return self.data.draw(st.sampled_from([low, high]) | st.floats(low, high), name)
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        return self.data.draw(st.integers(low, high), name)
+
+    def choice(self, name: str, values: Sequence[Any]) -> Any:
+        return self.data.draw(st.sampled_from(list(values)), name)
+
+
+class Dice:
+    """Uniform draws."""
+
+    def __init__(self, seed: int) -> None:
+        self.random = random.Random(seed)
+
+    def uniform(self, name: str, low: float, high: float, log: bool) -> float:
+        return self.random.uniform(low, high)
+
+    def integer(self, name: str, low: int, high: int) -> int:
+        return self.random.randint(low, high)
+
+    def choice(self, name: str, values: Sequence[Any]) -> Any:
+        return self.random.choice(values)
+
+
+def space(base: Recipe = TINY, **search: Any) -> Space:
+    return Space(Search.model_validate(search), base)
+
+
+def refused(base: Recipe = TINY, **search: Any) -> str:
+    with pytest.raises(UserError) as error:
+        space(base, **search)
+    assert "\n" not in str(error.value)
+    return str(error.value)
+
+
+def assert_same(found: Point | None, expected: Point) -> None:
+    assert found is not None
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert found[name] == (pytest.approx(value, abs=1e-9) if isinstance(value, float) else value), name
+
+
+@settings(max_examples=150, deadline=None)
+@given(data=st.data())
+def test_every_suggested_point_is_a_valid_recipe_and_is_found_again_in_it(data: st.DataObject) -> None:
+    full = space(BASE, **FULL)
+    point = full.suggest(Drawn(data))
+    recipe = full.recipe(point)
+    auxiliary = recipe.loss.auxiliary
+    assert all(weight > 0 for weight in auxiliary.weights)
+    assert sum(auxiliary.weights) + auxiliary.final_weight == pytest.approx(1, abs=1e-12)
+    assert not auxiliary.placement or 0.05 - 1e-9 <= auxiliary.final_weight <= 0.95 + 1e-9
+    assert_same(full.point(recipe), point)
+
+
+@settings(max_examples=100, deadline=None)
+@given(data=st.data())
+def test_every_recipe_inside_the_space_is_a_point_that_gives_it_again(data: st.DataObject) -> None:
+    placement = sorted(data.draw(st.sets(st.integers(1, 7), max_size=7)))
+    parts = data.draw(st.lists(st.floats(0.2, 1.0), min_size=len(placement) + 1, max_size=len(placement) + 1))
+    weights = [part / sum(parts) * 0.95 for part in parts[:-1]]
+    values = {
+        "loss.ctc_weight": data.draw(st.floats(0, 1)),
+        "loss.auxiliary.placement": placement,
+        "loss.auxiliary.weights": weights,
+        "training.epochs": data.draw(st.integers(3, 9)),
+    }
+    full = space(BASE, **(FULL | {"auxiliary": {"count": [0, 7], "final_weight": [0.01, 0.99]}}))
+    recipe = with_values(BASE, values | {"encoder.dropout": 0.2})
+    point = full.point(recipe)
+    assert point is not None
+    again = full.recipe(point)
+    assert again.loss.auxiliary.placement == tuple(placement)
+    assert again.loss.auxiliary.weights == pytest.approx(weights, abs=1e-9)
+    assert (again.loss.ctc_weight, again.training.epochs) == (recipe.loss.ctc_weight, recipe.training.epochs)
+
+
+def test_only_active_parameters_are_in_a_point() -> None:
+    auxiliary = space(auxiliary={"count": [0, 3]})
+    names = {frozenset(auxiliary.suggest(Dice(seed))) for seed in range(50)}
+    classifier = {"auxiliary.count", "auxiliary.final_weight"}
+    assert names == {
+        frozenset({"auxiliary.count"}),
+        frozenset({*classifier, "auxiliary.placement.1"}),
+        frozenset({*classifier, "auxiliary.placement.2", "auxiliary.share.2.1"}),
+        frozenset({*classifier, "auxiliary.placement.3", "auxiliary.share.3.1", "auxiliary.share.3.2"}),
+    }
+
+
+def test_weights_split_by_hand_computed_shares() -> None:
+    # three pieces: 1 - sqrt(1 - 0.75) = half of the rest first, then 0.4 of what is left
+    assert weights_of(0.6, [0.75, 0.4]) == pytest.approx([0.3, 0.12, 0.18])
+    assert shares_of([0.3, 0.12, 0.18]) == pytest.approx([0.75, 0.4])
+
+
+def test_uniform_shares_favour_no_classifier() -> None:
+    dice = random.Random(0)
+    draws = [weights_of(1.0, [dice.random() for _ in range(3)]) for _ in range(4000)]
+    for column in zip(*draws, strict=True):
+        # on a uniform simplex of four, each weight has mean 1/4 and standard deviation sqrt(3/80)
+        mean = sum(column) / len(column)
+        assert mean == pytest.approx(0.25, abs=0.01)
+        assert sum((x - mean) ** 2 for x in column) / len(column) == pytest.approx(3 / 80, rel=0.08)
+
+
+def test_a_recipe_outside_the_space_is_no_point() -> None:
+    narrow = space(ctc_weight={"uniform": [0.1, 0.6]}, auxiliary={"count": [0, 1], "layers": [1, 2]})
+    inside = with_values(TINY, {"loss.auxiliary.placement": [2], "loss.auxiliary.weights": [0.5]})
+    assert narrow.point(inside) is not None
+    for values in (
+        {"loss.ctc_weight": 0.7},
+        {"loss.auxiliary.placement": [3]},
+        {"loss.auxiliary.weights": [0.05]},
+        {"loss.auxiliary.placement": [1, 2], "loss.auxiliary.weights": [0.2, 0.2]},
+        {"optimiser.learning_rate": 0.5},
+    ):
+        assert narrow.point(with_values(inside, values)) is None, values
+
+
+def test_a_recipe_of_another_name_is_the_same_point() -> None:
+    searched = space(ctc_weight={"uniform": [0.1, 0.6]})
+    assert searched.point(with_values(TINY, {"name": "other"})) == {"ctc_weight": 0.3}
+
+
+def test_both_baselines_are_points_of_the_usual_space() -> None:
+    usual = space(BASE, ctc_weight={"uniform": [0.1, 0.6]}, auxiliary={"count": [0, 2]})
+    assert usual.point(baseline("ed", BASE)) == {"ctc_weight": 0.3, "auxiliary.count": 0}
+    paper = {"auxiliary.count": 1, "auxiliary.placement.1": "5", "auxiliary.final_weight": 0.4}
+    assert_same(usual.point(baseline("decred-paper", BASE)), {"ctc_weight": 0.3} | paper)
+
+
+def test_the_grid_holds_every_combination_once() -> None:
+    search = {"ctc_weight": {"uniform": [0.0, 1.0]}, "auxiliary": {"count": [0, 2], "final_weight": [0.2, 0.8]}}
+    grid = space(**search).grid(3)
+    # per CTC weight: nothing; 3 layers x 3 final weights; 3 pairs x 3 final weights x 3 shares
+    assert len(grid) == 3 * (1 + 3 * 3 + 3 * 3 * 3)
+    assert len({tuple(sorted(point.items())) for point in grid}) == len(grid)
+    assert {point["ctc_weight"] for point in grid} == {0.0, 0.5, 1.0}
+    assert {point.get("auxiliary.share.2.1") for point in grid} == {None, 0.25, 0.5, 0.75}
+    assert all(space(**search).recipe(point) for point in grid)
+
+
+def test_the_grid_takes_logarithmic_steps_and_whole_numbers() -> None:
+    learning_rate = {"optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
+    assert [point["optimiser.learning_rate"] for point in space(recipe=learning_rate).grid(3)] == pytest.approx(
+        [1e-4, 1e-3, 1e-2]
+    )
+    epochs = {"training.epochs": {"integer": [2, 10]}}
+    assert [point["training.epochs"] for point in space(recipe=epochs).grid(3)] == [2, 6, 10]
+
+
+def test_a_grid_too_large_to_finish_is_refused() -> None:
+    with pytest.raises(UserError, match=r"search.grid_points is 50, which makes more than 10000 grid points; lower it"):
+        space(BASE, **FULL).grid(50)
+
+
+def test_values_are_said_in_human_terms() -> None:
+    full = space(BASE, **FULL)
+    loss = {"loss.auxiliary.placement": [2, 5], "loss.auxiliary.weights": [0.2, 0.004], "loss.ctc_weight": 0.123456}
+    assert full.values(with_values(BASE, loss)) == {
+        "ctc_weight": 0.1235,
+        "optimiser.learning_rate": 0.001,
+        "training.epochs": BASE.training.epochs,
+        "data.speeds": "0.9,1.0,1.1",
+        "encoder.dropout": 0.1,
+        "auxiliary.placement": "2,5",
+        "auxiliary.weights": "0.20,0.004",
+        "final_weight": 0.796,
+    }
+    none = full.values(baseline("ed", BASE))
+    assert (none["auxiliary.placement"], none["auxiliary.weights"], none["final_weight"]) == ("none", "none", 1.0)
+
+
+def test_every_placement_of_a_size_can_be_suggested() -> None:
+    pairs = space(BASE, auxiliary={"count": [2, 2], "layers": [1, 3, 5, 7]})
+    placements = {pairs.suggest(Dice(seed))["auxiliary.placement.2"] for seed in range(200)}
+    assert placements == {f"{a},{b}" for a, b in itertools.combinations([1, 3, 5, 7], 2)}
+
+
+@pytest.mark.parametrize(
+    ("search", "words"),
+    [
+        (
+            {"auxiliary": {"layers": [1, 4]}},
+            "search.auxiliary.layers names layer 4, but the decoder has 4 layers and the last one carries the final "
+            "classifier; choose from 1 to 3",
+        ),
+        ({"auxiliary": {"layers": [0, 1]}}, "names layer 0"),
+        ({"auxiliary": {"count": [0, 4]}}, "count is [0, 4], but only 3 decoder layers may carry an auxiliary"),
+        (
+            {"recipe": {"optimiser.learning_rat": {"uniform": [0.1, 0.2]}}},
+            "search.recipe: optimiser.learning_rat is no key of the recipe; did you mean 'optimiser.learning_rate'?",
+        ),
+        ({"recipe": {"optimiser": {"choice": [1, 2]}}}, "search.recipe: optimiser is no key of the recipe"),
+        ({"recipe": {"data.corpus": {"choice": ["a", "b"]}}}, "data.corpus cannot be searched"),
+        ({"ctc_weight": {"uniform": [0.5, 1.5]}}, "search.ctc_weight can be 1.5, but 'loss.ctc_weight' is 1.5; input"),
+        ({"recipe": {"training.epochs": {"uniform": [1, 9]}}}, "input should be a valid integer"),
+        ({"recipe": {"encoder.cgmlp_kernel": {"integer": [13, 15]}}}, "cgmlp_kernel is 14, but must be odd"),
+        (
+            {"recipe": {"training.precision": {"choice": ["fp32", "fp8"]}}},
+            "search.recipe: training.precision can be 'fp8'",
+        ),
+        (
+            {"recipe": {"decoder.width": {"choice": [128, 136]}, "decoder.heads": {"choice": [4, 8]}}},
+            "search can meet decoder.width 136, decoder.heads 8, but decoder: decoder.width is 136 with 8 heads",
+        ),
+        (
+            {"auxiliary": {"count": [0, 1]}, "recipe": {"decoder.layers": {"integer": [2, 4]}}},
+            "search can meet decoder.layers 2, but loss.auxiliary.placement names layer 3",
+        ),
+    ],
+)
+def test_a_space_with_an_impossible_recipe_is_refused(search: dict[str, Any], words: str) -> None:
+    assert words in refused(**search)
+
+
+def test_more_placements_than_a_sampler_can_learn_are_refused() -> None:
+    deep = with_values(BASE, {"decoder.layers": 16})
+    message = refused(deep, auxiliary={"count": [0, 4]})
+    assert "makes 1365 placements of 4 classifiers on 15 layers, but 500 is the most" in message
+    assert "narrow search.auxiliary.layers" in message
