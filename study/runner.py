@@ -29,7 +29,7 @@ from study.execution.signals import forward_sigterm, stop_signals
 from study.ledger import lease
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.manifest import Changes, changed, changes_line, manifest
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.optuna_store import place, storage_url
 from study.search.proposer import Proposer
 from study.tracking.tracking import Tracking, undelivered
@@ -187,14 +187,14 @@ def _close(opened: _Opened, path: Path, again: str, console: Console) -> int:
     if opened.left:
         ledger.study_interrupted(opened.stopped, winner)
     elif not ledger.has_ended():
-        ledger.study_ended(State.COMPLETE if winner else State.FAILED, winner)
+        ledger.study_ended(TrialState.COMPLETE if winner else TrialState.FAILED, winner)
     opened.tracking.wake()
     if opened.left and opened.stopped is None:
         return _interrupted(ledger.folder, again, console)
     console.print(table(records.values(), opened.study))
     for line in rung_lines(records.values(), opened.study):
         console.print(line, highlight=False, soft_wrap=True)
-    for failed in [record for record in records.values() if record.state in (State.FAILED, State.INFEASIBLE)]:
+    for failed in [record for record in records.values() if record.state in (TrialState.FAILED, TrialState.INFEASIBLE)]:
         console.print(f"trial {failed.number:04d} {failed.state}: {failed.reason}", markup=False, soft_wrap=True)
     if opened.stopped is not None:
         console.print(f"stopped: {opened.stopped}. Mend it, then go on with: {again}", markup=False, soft_wrap=True)

@@ -58,14 +58,14 @@ def status(study: AnyStudy) -> None:
     from study.display.table import table
     from study.evidence.rank_correlation import rung_lines
     from study.ledger.lease import holder_of
-    from study.ledger.records import State
+    from study.ledger.records import TrialState
 
     ledger = _ledger(study)
     console, records = screen(), ledger.trials().values()
     console.print(table(records, ledger.study))
     for line in rung_lines(records, ledger.study):
         console.print(line, soft_wrap=True, highlight=False)
-    if any(record.state is State.RUNNING for record in records) and holder_of(ledger.folder) is None:
+    if any(record.state is TrialState.RUNNING for record in records) and holder_of(ledger.folder) is None:
         line = f"nobody runs this study now, its process died; go on with: decred-study run {study}"
         console.print(line, soft_wrap=True, highlight=False)
 

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.text import Text
 
 from study.display.table import FIGURES, STYLES, folding, shown, trial_table
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal, Refused
 
 REDRAWS_PER_SECOND = 2
@@ -31,7 +31,7 @@ class Row:
     name: str
     values: Mapping[str, Any]
     epochs: int  # how many the recipe asks for
-    state: State = State.RUNNING
+    state: TrialState = TrialState.RUNNING
     epoch: int = 0
     metrics: dict[str, float] = field(default_factory=dict)
     reason: str | None = None
@@ -80,7 +80,7 @@ class Board:
         figures = [f"{title} {metrics[name]:.2f}" for title, name in DEV_FIGURES.items() if name in metrics]
         self._say(number, f"epoch {epoch}/{row.epochs}", ", ".join(figures))
 
-    def ended(self, number: int, state: State, reason: str | None, metrics: dict[str, float]) -> None:
+    def ended(self, number: int, state: TrialState, reason: str | None, metrics: dict[str, float]) -> None:
         row = self.rows[number]
         row.state, row.reason, row.metrics = state, reason, metrics or row.metrics
         began = self._began.pop(number, None)
@@ -91,7 +91,7 @@ class Board:
 
     def infeasible(self, refused: Refused) -> None:
         """A trial that ends before it starts."""
-        number, state = refused.number, State.INFEASIBLE
+        number, state = refused.number, TrialState.INFEASIBLE
         self.rows[number] = Row(number, "", refused.values, 0, state, reason=refused.reason)
         self._trials -= 1
         self._say(number, str(state), refused.reason)

@@ -13,17 +13,17 @@ from model.errors import UserError
 from model.recipe.recipe import Recipe
 from study.config.study_file import Objective, StudyFile
 from study.ledger.ledger import Ledger
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 
 FIGURES = {"dev/wer": "WER", "dev/ilm_perplexity": "ILM ppl", "out_of_domain/wer": "OOD WER"}
 STYLES = {
-    State.WAITING: "blue",
-    State.RUNNING: "cyan",
-    State.COMPLETE: "green",
-    State.PRUNED: "yellow",
-    State.FAILED: "red",
-    State.INFEASIBLE: "red",
-    State.INTERRUPTED: "magenta",
+    TrialState.WAITING: "blue",
+    TrialState.RUNNING: "cyan",
+    TrialState.COMPLETE: "green",
+    TrialState.PRUNED: "yellow",
+    TrialState.FAILED: "red",
+    TrialState.INFEASIBLE: "red",
+    TrialState.INTERRUPTED: "magenta",
 }
 
 
@@ -32,7 +32,7 @@ def best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | 
     usable = [
         record
         for record in records
-        if record.state is State.COMPLETE and math.isfinite(record.metrics.get(objective.metric, math.nan))
+        if record.state is TrialState.COMPLETE and math.isfinite(record.metrics.get(objective.metric, math.nan))
     ]
     return min(usable, key=lambda record: (record.metrics[objective.metric], record.number), default=None)
 

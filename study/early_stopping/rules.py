@@ -15,7 +15,7 @@ from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, Tri
 
 from study.config.study_file import EarlyStopping
 from study.early_stopping.promotion import Promotion
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 
 BEYOND_LAST_EPOCH = 10**6
 
@@ -110,10 +110,10 @@ def rule_of(settings: EarlyStopping, metric: str, records: Mapping[int, TrialRec
     seen = {
         number: {int(epoch["epoch"]): epoch[metric] for epoch in record.epochs if metric in epoch}
         for number, record in records.items()
-        if record.state is not State.FAILED
+        if record.state is not TrialState.FAILED
     }
     if settings.rule == "asha-promote":
-        waiting = [number for number, record in records.items() if record.state is State.WAITING]
+        waiting = [number for number, record in records.items() if record.state is TrialState.WAITING]
         baselines = [number for number, record in records.items() if record.baseline]
         unsure = [number for number, record in records.items() if _may_be_undecided(record)]
         return Promote(Promotion.seen(settings.grace_epochs, settings.reduction, seen, waiting, baselines, unsure))
@@ -130,5 +130,5 @@ def rule_of(settings: EarlyStopping, metric: str, records: Mapping[int, TrialRec
 
 def _may_be_undecided(record: TrialRecord) -> bool:
     """Whether the last report of an interrupted trial may have had no answer; one that waited after it was promoted."""
-    open_ = record.state in (State.INTERRUPTED, State.RUNNING)
+    open_ = record.state in (TrialState.INTERRUPTED, TrialState.RUNNING)
     return open_ and bool(record.epochs) and record.waited != record.epochs[-1]["epoch"]

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable, Sequence
 
 from study.config.study_file import StudyFile
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 
 FEWEST = 3  # two trials are ranked alike, or they are not
 
@@ -14,9 +14,9 @@ FEWEST = 3  # two trials are ranked alike, or they are not
 def rung_lines(records: Iterable[TrialRecord], study: StudyFile) -> list[str]:
     """A line for each rung that enough complete trials have passed."""
     records, metric = list(records), study.objective.metric
-    curves = [_curve(record, metric) for record in records if record.state is State.COMPLETE]
+    curves = [_curve(record, metric) for record in records if record.state is TrialState.COMPLETE]
     curves = [curve for curve in curves if curve]
-    stopped = any(record.state in (State.PRUNED, State.WAITING) for record in records)
+    stopped = any(record.state in (TrialState.PRUNED, TrialState.WAITING) for record in records)
     lines = []
     for rung in _rungs(study, max((max(curve) for curve in curves), default=0)):
         both = [curve for curve in curves if rung in curve and max(curve) > rung]

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from study.config.study_file import Failures
 from study.execution.decisions import Action, Decision, decide, same_error
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal, Refused
 from study.workers.failure import Failure
 
@@ -42,7 +42,7 @@ class Agenda:
     ) -> None:
         self._proposals, self._rungs, self._settings, self._clock = proposals, rungs, settings, clock
         self._retries = {number: record.retries for number, record in records.items()}
-        waiting = {number for number, record in records.items() if record.state is State.WAITING}
+        waiting = {number for number, record in records.items() if record.state is TrialState.WAITING}
         left = proposals.interrupted()
         self._again = [(0.0, proposal) for proposal in left if proposal.number not in waiting]
         self._paused = {proposal.number: proposal for proposal in left if proposal.number in waiting}

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from study.config.study_file import Failures
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.workers.failure import Failure, Kind
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
@@ -26,7 +26,7 @@ class Decision:
     """What follows, the state that the trial gets, and the count and setting that decided it."""
 
     action: Action
-    state: State
+    state: TrialState
     reason: str
     count: int = 1
     setting: str = ""
@@ -43,20 +43,22 @@ def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failure
     if kind in (Kind.LOST, Kind.START):
         setting = f"failures.retries {settings.retries}"
         if retries < settings.retries:
-            return Decision(Action.RETRY, State.INTERRUPTED, reason, retries + 1, setting)
+            return Decision(Action.RETRY, TrialState.INTERRUPTED, reason, retries + 1, setting)
         reason = f"{reason}; tried {retries + 1} times, as {setting} allows"
         return _ended(reason, same_in_a_row, settings, retries + 1)
     if kind is Kind.OUT_OF_MEMORY:
-        return Decision(Action.END, State.INFEASIBLE, reason)
+        return Decision(Action.END, TrialState.INFEASIBLE, reason)
     if kind is Kind.NON_FINITE:
-        return Decision(Action.END, State.FAILED, reason)
+        return Decision(Action.END, TrialState.FAILED, reason)
     if kind is Kind.DISK_FULL:
-        return Decision(Action.STOP, State.INTERRUPTED, reason)
-    return _ended(reason, same_in_a_row, settings, state=State.INFEASIBLE if kind is Kind.IMPOSSIBLE else State.FAILED)
+        return Decision(Action.STOP, TrialState.INTERRUPTED, reason)
+    return _ended(
+        reason, same_in_a_row, settings, state=TrialState.INFEASIBLE if kind is Kind.IMPOSSIBLE else TrialState.FAILED
+    )
 
 
 def _ended(
-    reason: str, same_in_a_row: int, settings: Failures, count: int = 1, state: State = State.FAILED
+    reason: str, same_in_a_row: int, settings: Failures, count: int = 1, state: TrialState = TrialState.FAILED
 ) -> Decision:
     if same_in_a_row + 1 < settings.same_error_stops:
         return Decision(Action.END, state, reason, count)

@@ -24,13 +24,13 @@ from study.execution.checks import IN_MEMORY, check
 from study.ledger import lease
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.manifest import manifest
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.optuna_store import storage_url
 from study.search.proposer import Proposer
 from study.search.space import Space
 
 Say = Callable[[str], object]
-_USABLE = (State.COMPLETE, State.PRUNED)
+_USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class Adopter(Protocol):
@@ -151,7 +151,7 @@ def _unusable(record: TrialRecord) -> str | None:
         return None
     if not record.state.final:
         return f"it has not ended, it is {record.state}"
-    return f"it {'failed' if record.state is State.FAILED else 'is infeasible'}: {record.reason}"
+    return f"it {'failed' if record.state is TrialState.FAILED else 'is infeasible'}: {record.reason}"
 
 
 def _take_over(taken: Taken, old: Ledger, ledger: Ledger) -> None:

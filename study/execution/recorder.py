@@ -10,7 +10,7 @@ from typing import Protocol
 
 from study.execution.decisions import Decision
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.proposal import Proposal, Refused
 from study.search.proposer import Proposer
 
@@ -23,7 +23,7 @@ class View(Protocol):
 
     def started(self, proposal: Proposal) -> None: ...
     def epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None: ...
-    def ended(self, number: int, state: State, reason: str | None, metrics: dict[str, float]) -> None: ...
+    def ended(self, number: int, state: TrialState, reason: str | None, metrics: dict[str, float]) -> None: ...
     def infeasible(self, refused: Refused) -> None: ...
 
 
@@ -76,7 +76,7 @@ class Recorder:
         self._running.discard(number)
         self._ledger.trial_paused(number, epoch, reason)
         self._tracking.wake()
-        self._view.ended(number, State.WAITING, reason, {})
+        self._view.ended(number, TrialState.WAITING, reason, {})
 
     def retried(self, number: int, decision: Decision) -> None:
         """It lost its workers and goes on; to Optuna it runs."""
@@ -84,12 +84,12 @@ class Recorder:
         self._ledger.trial_retried(number, decision.reason, decision.count, decision.setting)
         self._tracking.wake()
         reason = f"{decision.reason}; goes on for the {decision.count}. time ({decision.setting})"
-        self._view.ended(number, State.INTERRUPTED, reason, {})
+        self._view.ended(number, TrialState.INTERRUPTED, reason, {})
 
     def ended(
         self,
         number: int,
-        state: State,
+        state: TrialState,
         reason: str | None,
         metrics: dict[str, float] | None = None,
         decision: Decision | None = None,
@@ -107,7 +107,7 @@ class Recorder:
         """Trials that were still running will go on another time; their numbers."""
         numbers = sorted(self._running)
         for number in numbers:
-            self.ended(number, State.INTERRUPTED, "the study was stopped")
+            self.ended(number, TrialState.INTERRUPTED, "the study was stopped")
         return numbers
 
 
@@ -117,7 +117,7 @@ def settle(ledger: Ledger, proposer: Proposer) -> int:
     objective, records = ledger.study.objective.metric, ledger.trials()
     filled = proposer.follow(records, ledger.recipe_of)
     for number, record in records.items():
-        if record.state is State.INFEASIBLE:  # else its trial, which has no recipe, would count as undecided
+        if record.state is TrialState.INFEASIBLE:  # else its trial, which has no recipe, would count as undecided
             proposer.tell(number, record.state)
     open_in_optuna = {proposal.number for proposal in proposer.interrupted()}
     for number in sorted(open_in_optuna & records.keys()):

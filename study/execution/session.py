@@ -9,7 +9,7 @@ from typing import Any
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action
 from study.execution.recorder import Recorder
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.workers.failure import Failure, Kind
 
 NEVER_PROMOTED = "others of its rung were better"
@@ -47,11 +47,11 @@ class Session:
 
     def complete(self, number: int, metrics: dict[str, float]) -> None:
         self._agenda.ended(number)
-        self._recorder.ended(number, State.COMPLETE, None, metrics)
+        self._recorder.ended(number, TrialState.COMPLETE, None, metrics)
 
     def pruned(self, number: int, reason: str) -> None:
         self._agenda.ended(number)
-        self._recorder.ended(number, State.PRUNED, reason)
+        self._recorder.ended(number, TrialState.PRUNED, reason)
 
     def paused(self, number: int, epoch: int, reason: str) -> None:
         self._agenda.paused(number)
@@ -73,4 +73,4 @@ class Session:
     def close(self) -> None:
         """Tell of the trials that wait at a rung and will never go on, once all is done."""
         for number in self._agenda.left_behind():
-            self._recorder.ended(number, State.PRUNED, NEVER_PROMOTED)
+            self._recorder.ended(number, TrialState.PRUNED, NEVER_PROMOTED)

@@ -22,7 +22,7 @@ from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
 from study.config.study_file import StudyFile
 from study.ledger import event_file
 from study.ledger.lease import unwritable
-from study.ledger.records import DamagedEventError, State, TrialRecord, folded
+from study.ledger.records import DamagedEventError, TrialRecord, TrialState, folded
 from study.ledger.same_study import refuse_change, refuse_other_files, tried_recipe
 
 STUDY, BASE_RECIPE, MANIFEST, EVENTS = "study.yaml", "base_recipe.yaml", "manifest.json", "events.jsonl"
@@ -136,7 +136,7 @@ class Ledger:
     def trial_ended(
         self,
         number: int,
-        state: State,
+        state: TrialState,
         reason: str | None = None,
         metrics: dict[str, float] | None = None,
         **governed: Any,
@@ -167,7 +167,7 @@ class Ledger:
             ended=record.ended,
         )
 
-    def study_ended(self, state: State, best: TrialRecord | None) -> None:
+    def study_ended(self, state: TrialState, best: TrialRecord | None) -> None:
         """All that was to be done is done; complete, or failed where no trial completed."""
         self.append("study_ended", state=state.value, **_best(best))
 
@@ -180,7 +180,7 @@ class Ledger:
     ) -> None:
         """A sampled point that makes no recipe: it has an end and no start."""
         known = {"reason": reason, "values": values, "point": point, "metrics": {}}
-        self.append("trial_ended", number=number, state=State.INFEASIBLE.value, **known)
+        self.append("trial_ended", number=number, state=TrialState.INFEASIBLE.value, **known)
 
     def events(self) -> list[dict[str, Any]]:
         """Every whole event; a last line that a crash tore is left out."""

@@ -8,7 +8,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class State(StrEnum):
+class TrialState(StrEnum):
     """Where a trial stands. Only complete and pruned trials carry usable values."""
 
     WAITING = "waiting"  # paused at a rung; goes on if it is promoted
@@ -22,7 +22,7 @@ class State(StrEnum):
     @property
     def final(self) -> bool:
         """Nothing more will happen to the trial."""
-        return self in (State.COMPLETE, State.PRUNED, State.FAILED, State.INFEASIBLE)
+        return self in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.INFEASIBLE)
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class TrialRecord:
     """One trial: what it tried and what came of it."""
 
     number: int
-    state: State = State.RUNNING
+    state: TrialState = TrialState.RUNNING
     reason: str | None = None
     baseline: str | None = None
     values: dict[str, Any] = field(default_factory=dict)
@@ -71,13 +71,13 @@ def folded(events: Iterable[dict[str, Any]]) -> dict[int, TrialRecord]:
 
 
 def _interrupted(trial: TrialRecord) -> TrialRecord:
-    return replace(trial, state=State.INTERRUPTED) if trial.state is State.RUNNING else trial
+    return replace(trial, state=TrialState.INTERRUPTED) if trial.state is TrialState.RUNNING else trial
 
 
 def _started(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
     return replace(
         trial,
-        state=State.RUNNING,
+        state=TrialState.RUNNING,
         reason=None,
         baseline=event.get("baseline"),
         values=event.get("values") or {},
@@ -99,7 +99,7 @@ def _ended(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
     metrics = trial.metrics | _numbers(event.get("metrics"))
     return replace(
         trial,
-        state=State(event["state"]),
+        state=TrialState(event["state"]),
         reason=event.get("reason"),
         values=event.get("values") or trial.values,
         point=event.get("point", trial.point),
@@ -109,11 +109,11 @@ def _ended(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
 
 
 def _paused(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
-    return replace(trial, state=State.WAITING, reason=event.get("reason"), waited=event.get("epoch"))
+    return replace(trial, state=TrialState.WAITING, reason=event.get("reason"), waited=event.get("epoch"))
 
 
 def _retried(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:
-    return replace(trial, state=State.INTERRUPTED, reason=event.get("reason"), retries=event["count"])
+    return replace(trial, state=TrialState.INTERRUPTED, reason=event.get("reason"), retries=event["count"])
 
 
 def _imported(trial: TrialRecord, event: dict[str, Any]) -> TrialRecord:

@@ -12,33 +12,38 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import Any
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+import optuna.trial
+from optuna.trial import FrozenTrial
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe, content_hash
 from study.config.study_file import StudyFile
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.quantity import OutsideError, Point, same_point
 from study.search.sampling import distributions
 from study.search.space import Space
 
 # Attributes of an Optuna trial. One without RECIPE was left by a crash between two writes.
 RECIPE, BASELINE, GRID, STATE = "recipe", "baseline", "grid", "state"
-_TOLD = {State.COMPLETE: TrialState.COMPLETE, State.PRUNED: TrialState.PRUNED}
+_TOLD = {TrialState.COMPLETE: optuna.trial.TrialState.COMPLETE, TrialState.PRUNED: optuna.trial.TrialState.PRUNED}
 _MEND = "put back the one that does, or give it an empty one, which is filled from the ledger"
 
 RecipeOf = Callable[[TrialRecord], Recipe]
 
 
-def told(state: State, value: float | None) -> TrialState:
+def told(state: TrialState, value: float | None) -> optuna.trial.TrialState:
     """What Optuna is told of a trial that ended; a value that is no number is none."""
     finite = value is not None and math.isfinite(value)
-    return TrialState.FAIL if state is State.COMPLETE and not finite else _TOLD.get(state, TrialState.FAIL)
+    return (
+        optuna.trial.TrialState.FAIL
+        if state is TrialState.COMPLETE and not finite
+        else _TOLD.get(state, optuna.trial.TrialState.FAIL)
+    )
 
 
 def undecided() -> FrozenTrial:
     """In the place of a number that the ledger never heard of, because of a crash."""
-    return optuna.create_trial(state=TrialState.FAIL)
+    return optuna.create_trial(state=optuna.trial.TrialState.FAIL)
 
 
 class View:
@@ -97,8 +102,8 @@ class View:
         self, record: TrialRecord, recipe: Recipe | None, point: Point, attributes: Mapping[str, Any]
     ) -> FrozenTrial:
         shown, value = self._shown(record), record.metrics.get(self._metric)
-        state = told(record.state, value) if record.state.final else TrialState.RUNNING
-        if state is TrialState.PRUNED:  # Optuna takes what it had shown last
+        state = told(record.state, value) if record.state.final else optuna.trial.TrialState.RUNNING
+        if state is optuna.trial.TrialState.PRUNED:  # Optuna takes what it had shown last
             value = shown[max(shown)] if shown and math.isfinite(shown[max(shown)]) else None
         attributes = dict(attributes) | ({RECIPE: recipe.model_dump_json()} if recipe is not None else {})
         return optuna.create_trial(

@@ -7,14 +7,15 @@ import logging
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import optuna
-from optuna.trial import FrozenTrial, TrialState
+import optuna.trial
+from optuna.trial import FrozenTrial
 
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import check_baselines
 from study.config.study_file import StudyFile
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.optuna_store import guarded, open_storage, open_study, place, translated
 from study.search.optuna_view import BASELINE, GRID, RECIPE, STATE, RecipeOf, View, refuse_other, told, undecided
 from study.search.proposal import Proposal, Refused
@@ -106,9 +107,11 @@ class Proposer:
         return optuna.Trial(self._study, self._trial_id(number))
 
     def _asked(self, paused: Collection[int]) -> optuna.Trial | None:
-        if not (self._trials(TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample(paused)):
+        if not (
+            self._trials(optuna.trial.TrialState.WAITING) or self._enqueue_baseline() or self._enqueue_sample(paused)
+        ):
             return None
-        waiting, number = self._trials(TrialState.WAITING), len(self._trials())
+        waiting, number = self._trials(optuna.trial.TrialState.WAITING), len(self._trials())
         # What is enqueued is decided; TPE would note a point of its own beside it and take that for running.
         self._study.sampler = optuna.samplers.RandomSampler() if waiting else sampler(self._search, number)
         return self._study.ask()
@@ -120,9 +123,9 @@ class Proposer:
             self._storage.set_trial_intermediate_value(self._trial_id(number), step, value)
 
     @guarded
-    def tell(self, number: int, state: State, value: float | None = None) -> None:
+    def tell(self, number: int, state: TrialState, value: float | None = None) -> None:
         """How the trial ended. An interrupted one stays open; telling an ended one again changes nothing."""
-        if state is State.INTERRUPTED:
+        if state is TrialState.INTERRUPTED:
             return
         if not state.final:
             raise ValueError(f"trial {number} was told {state}, but must have ended")
@@ -132,13 +135,15 @@ class Proposer:
         self._undecided = [each for each in self._undecided if each != number]
         with contextlib.suppress(optuna.exceptions.UpdateFinishedTrialError), quiet():
             self._storage.set_trial_user_attr(self._trial_id(number), STATE, state.value)
-            self._study.tell(number, value if end is TrialState.COMPLETE else None, end, skip_if_finished=True)
+            self._study.tell(
+                number, value if end is optuna.trial.TrialState.COMPLETE else None, end, skip_if_finished=True
+            )
 
     @guarded
     def interrupted(self) -> list[Proposal]:
         """The trials that were running when the study was opened, and have not ended; they go on as they are."""
         if self._interrupted is None:
-            left = [self._left_running(trial) for trial in self._trials(TrialState.RUNNING)]
+            left = [self._left_running(trial) for trial in self._trials(optuna.trial.TrialState.RUNNING)]
             self._interrupted = [proposal for proposal in left if proposal is not None]
         return list(self._interrupted)
 
@@ -161,7 +166,7 @@ class Proposer:
         self.interrupted()  # looks for what a crash left undecided
         trials = self._trials()
         unseen = len(self._baselines.keys() - {trial.user_attrs.get(BASELINE) for trial in trials})
-        waiting = sum(trial.state is TrialState.WAITING for trial in trials)
+        waiting = sum(trial.state is optuna.trial.TrialState.WAITING for trial in trials)
         left = max(0, self._study_file.trials - _sampled(trials))
         if self._grid is not None:
             left = min(left, len(self._untried(trials)))
@@ -201,7 +206,7 @@ class Proposer:
             recipe = recipe or self.space.recipe(point)
         except UserError as error:
             infeasible(Refused(trial.number, self.space.values_at(point), str(error), trial.params))
-            self.tell(trial.number, State.INFEASIBLE)
+            self.tell(trial.number, TrialState.INFEASIBLE)
             return None
         if name is None and self._search.repeat_seed and self._grid is None:
             recipe = self.space.reseeded(recipe, self._tried())
@@ -229,7 +234,7 @@ class Proposer:
         elif GRID in attributes:
             recipe = self.space.recipe(attributes[GRID])
         elif name is not None:  # a baseline that the study file names no more
-            self._study.tell(trial.number, state=TrialState.FAIL)
+            self._study.tell(trial.number, state=optuna.trial.TrialState.FAIL)
             return None
         else:
             self._undecided.append(trial.number)
@@ -240,7 +245,7 @@ class Proposer:
         """The recipe on this study's corpus, which may have moved; its place is no part of what a trial is."""
         return with_values(recipe, {"data.corpus": self.space.base.data.corpus})
 
-    def _trials(self, *states: TrialState) -> list[FrozenTrial]:
+    def _trials(self, *states: optuna.trial.TrialState) -> list[FrozenTrial]:
         return self._study.get_trials(deepcopy=False, states=states or None)
 
     def _trial_id(self, number: int) -> int:
@@ -251,6 +256,10 @@ def _sampled(trials: Iterable[FrozenTrial]) -> int:
     """Trials that count against the budget: not the baselines, nor what a crash left undecided."""
     return sum(
         BASELINE not in trial.user_attrs
-        and not (trial.state is TrialState.FAIL and STATE not in trial.user_attrs and RECIPE not in trial.user_attrs)
+        and not (
+            trial.state is optuna.trial.TrialState.FAIL
+            and STATE not in trial.user_attrs
+            and RECIPE not in trial.user_attrs
+        )
         for trial in trials
     )

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.config.study_file import StudyFile
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.tracking.mlflow_store import brief, client_of, limit_requests, reachable, store_uri
 from study.tracking.telling import EPOCH, Change, Point
 
@@ -22,13 +22,13 @@ logger = logging.getLogger(__name__)
 PARENT = "mlflow.parentRunId"  # what MLflow's page nests runs by
 STUDY, NUMBER = "study.id", "trial.number"
 _STATUS = {
-    State.WAITING: "SCHEDULED",
-    State.RUNNING: "RUNNING",
-    State.COMPLETE: "FINISHED",
-    State.PRUNED: "KILLED",
-    State.INTERRUPTED: "KILLED",
-    State.FAILED: "FAILED",
-    State.INFEASIBLE: "FAILED",
+    TrialState.WAITING: "SCHEDULED",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.INTERRUPTED: "KILLED",
+    TrialState.FAILED: "FAILED",
+    TrialState.INFEASIBLE: "FAILED",
 }
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "RESOURCE_ALREADY_EXISTS", "INVALID_STATE"}
 # MLflow calls a database connection that was closed a bad request, and a run that is gone may be found anew.

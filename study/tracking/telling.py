@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
-from study.ledger.records import State
+from study.ledger.records import TrialState
 
 logger = logging.getLogger(__name__)
 
@@ -41,7 +41,7 @@ class Change:
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     points: list[Point] = field(default_factory=list)
-    state: State | None = None  # the last one; None where it stays
+    state: TrialState | None = None  # the last one; None where it stays
     ended: float | None = None
     artifacts: bool = False  # the files in the trial's folder are whole now
 
@@ -71,16 +71,16 @@ class Telling:
 
     def _study_started(self, event: dict[str, Any]) -> None:
         self._whoever_ran_is_gone(event)
-        self._study(event, State.RUNNING)
+        self._study(event, TrialState.RUNNING)
 
     def _study_interrupted(self, event: dict[str, Any]) -> None:
         self._whoever_ran_is_gone(event)
-        self._stopped(event, State.INTERRUPTED)
+        self._stopped(event, TrialState.INTERRUPTED)
 
     def _study_ended(self, event: dict[str, Any]) -> None:
-        self._stopped(event, State(event["state"]))
+        self._stopped(event, TrialState(event["state"]))
 
-    def _stopped(self, event: dict[str, Any], state: State) -> None:
+    def _stopped(self, event: dict[str, Any], state: TrialState) -> None:
         """For good or for a while; the best trial is the best so far."""
         change = self._study(event, state)
         change.ended = event["time"]
@@ -90,21 +90,21 @@ class Telling:
 
     def _trial_started(self, event: dict[str, Any]) -> None:
         self._begin(event, event["time"])
-        self._now(event, State.RUNNING)
+        self._now(event, TrialState.RUNNING)
 
     def _trial_epoch(self, event: dict[str, Any]) -> None:
         self._epoch(event["number"], event["epoch"], event["metrics"], event["time"])
 
     def _trial_paused(self, event: dict[str, Any]) -> None:
-        self._now(event, State.WAITING)
+        self._now(event, TrialState.WAITING)
 
     def _trial_retried(self, event: dict[str, Any]) -> None:
-        self._now(event, State.INTERRUPTED).tags[RETRIES] = str(event["count"])
+        self._now(event, TrialState.INTERRUPTED).tags[RETRIES] = str(event["count"])
 
     def _trial_ended(self, event: dict[str, Any]) -> None:
         if event.get("values"):  # an infeasible point has an end and no start
             self._begin(event, event["time"])
-        change = self._now(event, State(event["state"]))
+        change = self._now(event, TrialState(event["state"]))
         change.ended, change.artifacts = event["time"], True
         step = self._epochs.get(event["number"], 0)
         change.points += _points(event.get("metrics"), step, event["time"], final=True)
@@ -138,22 +138,22 @@ class Telling:
         change.points += _points(metrics, epoch, time)
         change.tags[EPOCH] = str(epoch)
 
-    def _now(self, event: dict[str, Any], state: State) -> Change:
+    def _now(self, event: dict[str, Any], state: TrialState) -> Change:
         number = event["number"]
         change = self._change(number, event["time"])
         change.state = state
         change.tags[STATE] = state.value
-        if state is not State.RUNNING:
+        if state is not TrialState.RUNNING:
             change.tags[REASON] = _text(event.get("reason") or "")[:_MOST_REASON]
-        (self._running.add if state is State.RUNNING else self._running.discard)(number)
+        (self._running.add if state is TrialState.RUNNING else self._running.discard)(number)
         return change
 
     def _whoever_ran_is_gone(self, event: dict[str, Any]) -> None:
         for number in sorted(self._running):
-            change = self._now({"number": number, "time": event["time"]}, State.INTERRUPTED)
+            change = self._now({"number": number, "time": event["time"]}, TrialState.INTERRUPTED)
             change.ended = event["time"]
 
-    def _study(self, event: dict[str, Any], state: State) -> Change:
+    def _study(self, event: dict[str, Any], state: TrialState) -> Change:
         change = self._change(None, event["time"])
         change.state = state
         change.tags["study.status"] = state.value

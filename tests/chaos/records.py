@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.optuna_store import storage_url
 from study.tracking.delivery import waiting
 from study.tracking.mlflow_adapter import NUMBER, PARENT, STUDY
@@ -19,22 +19,22 @@ from study.tracking.mlflow_store import client_of, store_uri
 from study.tracking.telling import RETRIES, STATE
 
 OPTUNA = {
-    State.WAITING: "RUNNING",
-    State.RUNNING: "RUNNING",
-    State.INTERRUPTED: "RUNNING",
-    State.COMPLETE: "COMPLETE",
-    State.PRUNED: "PRUNED",
-    State.FAILED: "FAIL",
-    State.INFEASIBLE: "FAIL",
+    TrialState.WAITING: "RUNNING",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.INTERRUPTED: "RUNNING",
+    TrialState.COMPLETE: "COMPLETE",
+    TrialState.PRUNED: "PRUNED",
+    TrialState.FAILED: "FAIL",
+    TrialState.INFEASIBLE: "FAIL",
 }
 MLFLOW = {
-    State.WAITING: "SCHEDULED",
-    State.RUNNING: "RUNNING",
-    State.INTERRUPTED: "KILLED",
-    State.COMPLETE: "FINISHED",
-    State.PRUNED: "KILLED",
-    State.FAILED: "FAILED",
-    State.INFEASIBLE: "FAILED",
+    TrialState.WAITING: "SCHEDULED",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.INTERRUPTED: "KILLED",
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.FAILED: "FAILED",
+    TrialState.INFEASIBLE: "FAILED",
 }
 OPEN = ("RUNNING", "WAITING")  # in Optuna: will go on, or be asked for
 
@@ -64,7 +64,7 @@ def assert_optuna_agrees(ledger: Ledger) -> None:
     for number, record in records.items():
         trial, value = told[number], record.metrics.get(objective)
         assert trial.state.name == OPTUNA[record.state], f"trial {number} is {record.state}, in Optuna {trial.state}"
-        if record.state is State.COMPLETE:
+        if record.state is TrialState.COMPLETE:
             assert trial.value == value, f"trial {number} has {value}, in Optuna {trial.value}"
         shown = {int(epoch["epoch"]): _same(epoch[objective]) for epoch in record.epochs if objective in epoch}
         rungs = {step: _same(value) for step, value in trial.intermediate_values.items()}

@@ -18,7 +18,7 @@ from stub_training import RAISES, REFUSED, TOO_LARGE, WELL
 from model.data.corpus import Corpus
 from model.training.broken_batch import read_broken
 from study.ledger.ledger import Ledger
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.runner import Work
 from study.tracking.mlflow_adapter import NUMBER
 from study.tracking.mlflow_store import client_of
@@ -41,7 +41,7 @@ def by_seed() -> dict[int, TrialRecord]:
 
 
 def assert_told_everywhere(record: TrialRecord) -> None:
-    """State and reason in MLflow, state in Optuna, are the ledger's."""
+    """TrialState and reason in MLflow, state in Optuna, are the ledger's."""
     storage = f"sqlite:///{FOLDER}/optuna.db"
     (told,) = (
         trial
@@ -62,8 +62,8 @@ def test_a_model_too_large_is_infeasible_in_every_record_and_the_search_goes_on(
     said = decred_study("run", path.name)
     assert said.code == 0, said
     trials = by_seed()
-    assert trials[WELL].state is State.COMPLETE
-    assert trials[TOO_LARGE].state is State.INFEASIBLE
+    assert trials[WELL].state is TrialState.COMPLETE
+    assert trials[TOO_LARGE].state is TrialState.INFEASIBLE
     assert trials[TOO_LARGE].reason == "OutOfMemoryError: one utterance does not fit"
     assert_records_agree(FOLDER)
     assert_told_everywhere(trials[TOO_LARGE])
@@ -72,12 +72,12 @@ def test_a_model_too_large_is_infeasible_in_every_record_and_the_search_goes_on(
 @pytest.mark.parametrize(
     ("seed", "state", "reason"),
     [
-        pytest.param(REFUSED, State.INFEASIBLE, f"UserError: {NOTHING_LEFT}", marks=pytest.mark.chaos),
-        (RAISES, State.FAILED, "ValueError: of two lines"),
+        pytest.param(REFUSED, TrialState.INFEASIBLE, f"UserError: {NOTHING_LEFT}", marks=pytest.mark.chaos),
+        (RAISES, TrialState.FAILED, "ValueError: of two lines"),
     ],
 )
 def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and_once_mended_it_goes_on(
-    seed: int, state: State, reason: str, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
+    seed: int, state: TrialState, reason: str, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
     path = plain_study({"training.seed": seed}, trials=6, failures={"same_error_stops": 3})
     said = decred_study("run", path.name, work=MENDABLE)
@@ -96,7 +96,7 @@ def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and
     said = decred_study("run", path.name, work=MENDABLE)
     assert said.code == 0, said
     trials = Ledger.open(FOLDER).trials()
-    assert [record.state for record in trials.values()] == [state] * 3 + [State.COMPLETE] * 3
+    assert [record.state for record in trials.values()] == [state] * 3 + [TrialState.COMPLETE] * 3
     assert {number: trials[number] for number in stopped} == stopped
     assert_records_agree(FOLDER)
 
@@ -108,9 +108,9 @@ def test_a_nan_at_one_step_fails_its_trial_alone_which_names_the_step_and_keeps_
     said = decred_study("run", path.name, work=POISON)
     assert said.code == 0, said
     trials = by_seed()
-    assert (trials[3].state, len(trials[3].epochs)) == (State.COMPLETE, 2)
+    assert (trials[3].state, len(trials[3].epochs)) == (TrialState.COMPLETE, 2)
     failed = trials[POISONED]
-    assert (failed.state, len(failed.epochs)) == (State.FAILED, 1)
+    assert (failed.state, len(failed.epochs)) == (TrialState.FAILED, 1)
     place = f"at epoch {EPOCH}, step {STEP}"
     assert failed.reason == (
         f"NonFiniteLossError: loss nan, gradient norm nan {place}: training cannot go on from here; "

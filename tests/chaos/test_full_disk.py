@@ -13,7 +13,7 @@ from conftest import MINIATURE
 from stub_training import DISK_FULL
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.runner import Work
 
 FULL = (
@@ -42,7 +42,7 @@ def assert_stopped_and_goes_on(said: Any, disk: Disk, again: Callable[[], Any], 
     said = again()
     assert said.code == 0, said
     records = Ledger.open(FOLDER).trials()
-    assert [record.state for record in records.values()] == [State.COMPLETE] * trials
+    assert [record.state for record in records.values()] == [TrialState.COMPLETE] * trials
     assert all(len(record.epochs) == each for record in records.values())
     assert {number: records[number] for number in ended} == ended
     assert_records_agree(FOLDER)
@@ -98,7 +98,7 @@ def test_a_full_disk_under_tunes_snapshots_stops_no_study_because_nobody_reads_t
         said = decred_study("run", path.name)
     assert said.code == 0, said
     assert "Traceback" not in said.out + said.err
-    assert {record.state for record in Ledger.open(FOLDER).trials().values()} == {State.COMPLETE}
+    assert {record.state for record in Ledger.open(FOLDER).trials().values()} == {TrialState.COMPLETE}
     assert_records_agree(FOLDER)
 
 
@@ -124,9 +124,9 @@ def test_a_worker_that_meets_a_full_disk_stops_the_study_with_the_line(
     path = plain_study({"training.seed": DISK_FULL})
     said = decred_study("run", path.name, work=Work("chaos.planted_training:until_mended", "stub_training:prepare"))
     assert (said.code, said.err) == (2, FULL), said
-    assert {n: r.state for n, r in Ledger.open(FOLDER).trials().items()} == {0: State.INTERRUPTED}
+    assert {n: r.state for n, r in Ledger.open(FOLDER).trials().items()} == {0: TrialState.INTERRUPTED}
     Path("mended").touch()
     said = decred_study("run", path.name, work=Work("chaos.planted_training:until_mended", "stub_training:prepare"))
     assert said.code == 0, said
-    assert {r.state for r in Ledger.open(FOLDER).trials().values()} == {State.COMPLETE}
+    assert {r.state for r in Ledger.open(FOLDER).trials().values()} == {TrialState.COMPLETE}
     assert_records_agree(FOLDER)

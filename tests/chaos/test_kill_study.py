@@ -15,7 +15,7 @@ from chaos.records import assert_records_agree
 from rich.console import Console
 
 from study.ledger.ledger import EVENTS, Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.runner import Work, run_study
 
 KILLS = 20
@@ -46,7 +46,7 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_double_nothing(
             assert "Traceback" not in runs[-1].said
             before = _nothing_lost(before)
             _nothing_started_after_its_end()
-        ended = [event for event in events(STUDY, "trial_ended") if State(event["state"]).final]
+        ended = [event for event in events(STUDY, "trial_ended") if TrialState(event["state"]).final]
         print(f"{len(ended)} trials ended between {KILLS} kills")
         assert len(ended) > KILLS / 4, "the study made no way"
         _all_gone(runs)
@@ -58,7 +58,7 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_double_nothing(
     trials = Ledger.open(STUDY).trials()
     assert list(trials) == list(range(len(trials))), "a number was left out"
     assert len(trials) == TRIALS + 1, "the budget was not kept"
-    assert {trial.state for trial in trials.values()} <= {State.COMPLETE, State.PRUNED, State.FAILED}
+    assert {trial.state for trial in trials.values()} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED}
     assert all(_one_curve(trial.epochs) for trial in trials.values())
     assert_records_agree(STUDY)
 
@@ -97,7 +97,7 @@ def _nothing_started_after_its_end() -> None:
     ended: set[int] = set()
     for event in events(STUDY):
         assert event.get("number") not in ended, f"it had ended: {event}"
-        if event["kind"] == "trial_ended" and State(event["state"]).final:
+        if event["kind"] == "trial_ended" and TrialState(event["state"]).final:
             ended.add(event["number"])
 
 

@@ -15,7 +15,7 @@ from chaos.records import assert_records_agree
 from rich.console import Console
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.runner import Work, run_study
 
 STUDY = Path("studies/probe")
@@ -24,7 +24,7 @@ DIES_ONCE = {"base": "tiny", "set": {"training.epochs": 4, "training.seed": stub
 
 def _whole(trial: TrialRecord, epochs: int) -> None:
     """It came to its end, each epoch reported once."""
-    assert trial.state is State.COMPLETE, trial.reason
+    assert trial.state is TrialState.COMPLETE, trial.reason
     assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, epochs + 1))
 
 

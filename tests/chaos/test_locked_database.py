@@ -12,7 +12,7 @@ from chaos.faults import FOLDER, Locker, epochs, gaps, meanwhile
 from chaos.records import assert_records_agree
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search import optuna_store
 
 
@@ -33,7 +33,9 @@ def test_a_study_waits_for_another_process_that_has_locked_optunas_database(
     assert said.code == 0, said
     ledger = Ledger.open(FOLDER)
     assert max(gaps(ledger.events())) > 2.5, "the lock was not in the way"
-    assert [(record.state, len(record.epochs)) for record in ledger.trials().values()] == [(State.COMPLETE, 20)] * 2
+    assert [(record.state, len(record.epochs)) for record in ledger.trials().values()] == [
+        (TrialState.COMPLETE, 20)
+    ] * 2
     assert_records_agree(FOLDER)
 
 
@@ -57,9 +59,9 @@ def test_a_lock_that_lasts_ends_the_study_with_the_file_and_the_process_and_the_
     ), said.err
     locker.free()
     before = Ledger.open(FOLDER).trials()
-    assert {record.state for record in before.values()} <= {State.COMPLETE, State.INTERRUPTED}
+    assert {record.state for record in before.values()} <= {TrialState.COMPLETE, TrialState.INTERRUPTED}
     said = decred_study("run", path.name)
     assert said.code == 0, said
     trials = Ledger.open(FOLDER).trials()
-    assert [(record.state, len(record.epochs)) for record in trials.values()] == [(State.COMPLETE, 20)] * 2
+    assert [(record.state, len(record.epochs)) for record in trials.values()] == [(TrialState.COMPLETE, 20)] * 2
     assert_records_agree(FOLDER)

@@ -15,7 +15,7 @@ from ray.cluster_utils import Cluster
 
 from model.data.corpus import Corpus
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.runner import Work
 
 STUDY = Path("studies/probe")
@@ -54,7 +54,7 @@ def test_a_trial_whose_machine_is_gone_goes_on_from_its_checkpoint_on_another(
         assert run.ends() == 0, run.said
         assert "Traceback" not in run.said
     trial = Ledger.open(STUDY).trials()[0]
-    assert trial.state is State.COMPLETE, trial.reason
+    assert trial.state is TrialState.COMPLETE, trial.reason
     assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 31))
     assert went_on([event["epoch"] for event in events(STUDY, "trial_epoch")]), "it began again instead of going on"
     assert (trial.retries, trial.metrics["ranks"]) == (1, 2)

@@ -15,7 +15,7 @@ from chaos.records import assert_records_agree
 from rich.console import Console
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.runner import Work, run_study
 
 STUDY = Path("studies/probe")
@@ -46,12 +46,12 @@ def test_a_stop_signal_while_a_retry_waits_is_heard_and_the_retry_goes_on_later(
     last = [event["kind"] for event in events(STUDY)][-2:]
     assert last == ["trial_retried", "study_interrupted"], "the retry did not wait any more"
     stopped = Ledger.open(STUDY).trials()[0]
-    assert (stopped.state, stopped.retries) == (State.INTERRUPTED, 3)
+    assert (stopped.state, stopped.retries) == (TrialState.INTERRUPTED, 3)
     assert_records_agree(STUDY)
 
     assert run_study(path, console=Console(file=io.StringIO(), width=200), work=stub) == 0
     trial = Ledger.open(STUDY).trials()[0]
-    assert (trial.state, trial.retries) == (State.COMPLETE, 3)
+    assert (trial.state, trial.retries) == (TrialState.COMPLETE, 3)
     assert [epoch["epoch"] for epoch in trial.epochs] == [1, 2, 3, 4]
     assert went_on([event["epoch"] for event in events(STUDY, "trial_epoch")]), "it began again instead of going on"
     assert_records_agree(STUDY)

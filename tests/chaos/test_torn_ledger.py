@@ -14,7 +14,7 @@ from chaos.records import assert_records_agree
 from stub_training import DISK_FULL
 
 from study.ledger.ledger import EVENTS, Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.runner import Work
 
 MENDABLE = Work("chaos.planted_training:until_mended", "stub_training:prepare")
@@ -77,7 +77,7 @@ def test_a_study_whose_last_ledger_line_is_torn_goes_on_to_its_end(
     said = decred_study("run", stopped.name, work=MENDABLE)
     assert said.code == 0, said
     trials = Ledger.open(FOLDER).trials()
-    assert [(record.state, len(record.epochs)) for record in trials.values()] == [(State.COMPLETE, 4)] * 2
+    assert [(record.state, len(record.epochs)) for record in trials.values()] == [(TrialState.COMPLETE, 4)] * 2
     assert_records_agree(FOLDER)
 
 

@@ -18,7 +18,7 @@ from chaos.records import assert_mlflow_agrees, assert_records_agree
 from mlflow_server import Server
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.tracking import mlflow_store, tracking
 from study.tracking.tracking import Tracking
 
@@ -103,7 +103,7 @@ def test_a_server_that_is_stopped_restarted_and_frozen_slows_no_study_and_hears_
     assert said.code == 0, said
     assert "for MLflow" not in said.out, "events wait"
     assert_same_pace(Ledger.open(FOLDER).events(), faults_from=90)
-    assert {record.state for record in Ledger.open(FOLDER).trials().values()} == {State.COMPLETE}
+    assert {record.state for record in Ledger.open(FOLDER).trials().values()} == {TrialState.COMPLETE}
     assert len(Ledger.open(FOLDER).trials()) == 9
     assert_records_agree(FOLDER)
 

@@ -13,7 +13,7 @@ from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
 from study.execution.recorder import settle
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.proposer import Proposer
 
 BASE = named_recipe("tiny", "/speech")
@@ -38,18 +38,18 @@ def test_trials_are_asked_for_reported_and_told_and_found_again(database: str) -
     for epoch in (1, 2):
         for number in numbers:
             proposer.report(number, epoch, 80.0 - epoch - number)
-    proposer.tell(0, State.COMPLETE, 78.0)
-    proposer.tell(1, State.PRUNED, 77.0)
+    proposer.tell(0, TrialState.COMPLETE, 78.0)
+    proposer.tell(1, TrialState.PRUNED, 77.0)
 
     again = Proposer(STUDY, BASE, database)
     assert again.remaining() == 1
     (left,) = again.interrupted()
     assert (left.number, left.recipe.hash) == (2, proposals[2].recipe.hash if proposals[2] else "")
-    again.tell(2, State.FAILED, None)
+    again.tell(2, TrialState.FAILED, None)
     last = again.propose()
     assert last is not None
     assert again.propose() is None
-    again.tell(last.number, State.COMPLETE, 60.0)
+    again.tell(last.number, TrialState.COMPLETE, 60.0)
     trials = optuna.load_study(study_name="probe", storage=database).trials
     assert [trial.state.name for trial in trials] == ["COMPLETE", "PRUNED", "FAIL", "COMPLETE"]
     assert [trial.intermediate_values for trial in trials[:3]] == [{1: 79.0 - n, 2: 78.0 - n} for n in range(3)]
@@ -80,7 +80,7 @@ def test_a_study_goes_on_in_another_database_under_the_same_numbers(
         ledger.trial_started(proposal.number, proposal.recipe, proposal.values, proposal.baseline, proposal.point)
         if proposal.baseline:
             ledger.trial_epoch(proposal.number, 1, {"dev/wer": 41.0})
-            ledger.trial_ended(proposal.number, State.COMPLETE)
+            ledger.trial_ended(proposal.number, TrialState.COMPLETE)
             settle(ledger, proposer)
         begun.append(proposal.values)
     assert begun == expected[:3]

@@ -10,7 +10,7 @@ from contracts.told import RECIPE, curve, seen, trial, whole_study
 from mlflow import MlflowClient
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.tracking import delivery
 from study.tracking.tracking import Tracking, flush, rebuild
 
@@ -52,7 +52,7 @@ def test_the_end_of_a_study_names_its_best_trial(opened: Callable[[str], Ledger]
     ledger = opened(file)
     ledger.append("study_started", trials=1, concurrency=1)
     trial(ledger, 0)
-    ledger.study_ended(State.COMPLETE, ledger.trials()[0])
+    ledger.study_ended(TrialState.COMPLETE, ledger.trials()[0])
     flush(ledger)
     study = seen(ledger)[ledger.study.name]
     best = {"study.best_trial": "0", "study.best_recipe_hash": RECIPE.hash, "study.status": "complete"}

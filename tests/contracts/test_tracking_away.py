@@ -18,7 +18,7 @@ from contracts.told import RECIPE, curve, seen, trial
 from model.errors import UserError
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.tracking import tracking
 from study.tracking.delivery import waiting
 from study.tracking.tracking import Tracking, flush, rebuild
@@ -156,7 +156,7 @@ def paces(ledger: Ledger, wake: Callable[[], None], numbers: range) -> bool:
             ledger.trial_epoch(number, epoch, {"dev/wer": 90.0 - epoch, "train/loss": 4.0 / epoch})
             wake()
             took.append(time.perf_counter() - began)
-        ledger.trial_ended(number, State.COMPLETE, None, {"test/a/wer": 50.0 + number})
+        ledger.trial_ended(number, TrialState.COMPLETE, None, {"test/a/wer": 50.0 + number})
         wake()
     return statistics.median(took) < 0.02 and max(took) < 0.5
 

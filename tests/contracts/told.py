@@ -10,7 +10,7 @@ from mlflow import MlflowClient
 
 from model.recipe.files import named_recipe
 from study.ledger.ledger import Ledger
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 
 RECIPE = named_recipe("tiny", "/speech")
 
@@ -22,7 +22,7 @@ def trial(ledger: Ledger, number: int, epochs: int = 3, wake: Callable[[], None]
     for epoch in range(1, epochs + 1):
         ledger.trial_epoch(number, epoch, {"dev/wer": 90.0 - epoch, "train/loss": 4.0 / epoch})
         wake()
-    ledger.trial_ended(number, State.COMPLETE, None, {"test/a/wer": 50.0 + number})
+    ledger.trial_ended(number, TrialState.COMPLETE, None, {"test/a/wer": 50.0 + number})
     wake()
 
 
@@ -34,19 +34,19 @@ def whole_study(ledger: Ledger) -> None:
     ledger.trial_epoch(1, 1, {"dev/wer": 80.0, "train/loss": math.nan})
     ledger.trial_started(2, RECIPE, {"ctc_weight": 0.3}, None)
     ledger.trial_epoch(2, 1, {"dev/wer": 70.0})
-    ledger.trial_ended(1, State.INTERRUPTED, "the study was stopped")
+    ledger.trial_ended(1, TrialState.INTERRUPTED, "the study was stopped")
     ledger.append("study_interrupted")  # trial 2 died with it
     ledger.append("study_started", trials=5, concurrency=2)
     ledger.trial_started(1, RECIPE, {"ctc_weight": 0.2}, None)
     ledger.trial_epoch(1, 1, {"dev/wer": 81.0})  # heard before the stop
     ledger.trial_epoch(1, 2, {"dev/wer": 79.0})
-    ledger.trial_ended(1, State.PRUNED, "stopped at epoch 2")
+    ledger.trial_ended(1, TrialState.PRUNED, "stopped at epoch 2")
     ledger.trial_infeasible(3, {"ctc_weight": 0.5}, "heads 3 do not divide width 128")
     ledger.trial_started(4, RECIPE, {"ctc_weight": 0.4}, None)
     ledger.trial_retried(4, "a worker was lost", 1, "failures.retries")
     ledger.trial_started(4, RECIPE, {"ctc_weight": 0.4}, None)
     ledger.append("something_new", number=4)
-    ledger.trial_ended(4, State.FAILED, "no memory")
+    ledger.trial_ended(4, TrialState.FAILED, "no memory")
     ledger.trial_started(5, RECIPE, {"ctc_weight": 0.6}, None)
     ledger.trial_epoch(5, 1, {"dev/wer": 60.0})
     ledger.trial_paused(5, 1, "waits at the rung of epoch 1")
@@ -59,7 +59,7 @@ def elsewhere() -> TrialRecord:
     epochs = ({"epoch": 1, "dev/wer": 55.0}, {"epoch": 2, "dev/wer": 45.0})
     metrics = {"dev/wer": 45.0, "test/a/wer": 65.0}
     values = {"ctc_weight": 0.25}
-    return TrialRecord(3, State.COMPLETE, None, None, values, RECIPE.hash, epochs, metrics, 1.7e9, 1.7e9 + 60)
+    return TrialRecord(3, TrialState.COMPLETE, None, None, values, RECIPE.hash, epochs, metrics, 1.7e9, 1.7e9 + 60)
 
 
 def seen(ledger: Ledger, uri: str | None = None) -> dict[str, dict[str, Any]]:

@@ -17,7 +17,7 @@ import pytest
 from rich.console import Console
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.runner import Work, run_study
 
 RUN = """
@@ -48,7 +48,7 @@ def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
     assert "Traceback" not in out
     assert _alive(mark) == []
     ledger = Ledger.open(Path("studies/probe"))
-    assert ledger.trials()[0].state is State.INTERRUPTED
+    assert ledger.trials()[0].state is TrialState.INTERRUPTED
 
     console = Console(file=io.StringIO(), width=200)
     assert run_study(path, console=console, work=stub) == 0
@@ -57,7 +57,7 @@ def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
     assert "epoch 1/6" not in said, "it began again instead of going on"
     trials = ledger.trials()
     assert list(trials) == [0]
-    assert trials[0].state is State.COMPLETE
+    assert trials[0].state is TrialState.COMPLETE
     assert [epoch["epoch"] for epoch in trials[0].epochs] == [1, 2, 3, 4, 5, 6]
 
 

@@ -11,7 +11,7 @@ import stub_training
 from rich.console import Console
 
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.runner import Work, run_study
 
 
@@ -32,10 +32,10 @@ def test_the_best_of_a_rung_go_on_from_where_they_waited_and_the_rest_is_pruned(
     by_value = sorted(trials, key=lambda number: trials[number].values["ctc_weight"])
     reached = {number: len(trials[number].epochs) for number in trials}
     assert len(trials) == 6
-    assert trials[by_value[0]].state is State.COMPLETE
+    assert trials[by_value[0]].state is TrialState.COMPLETE
     assert reached[by_value[0]] == 4
     assert [epoch["epoch"] for epoch in trials[by_value[0]].epochs] == [1, 2, 3, 4]
-    assert trials[by_value[-1]].state is State.PRUNED
+    assert trials[by_value[-1]].state is TrialState.PRUNED
     assert trials[by_value[-1]].reason == "others of its rung were better"
     assert all(epochs >= 1 for epochs in reached.values())
     waited = Counter(event["number"] for event in events if event["kind"] == "trial_paused")
@@ -43,6 +43,6 @@ def test_the_best_of_a_rung_go_on_from_where_they_waited_and_the_rest_is_pruned(
     resumed = [number for number in waited if reached[number] > 1]
     assert resumed, "nobody that had waited was promoted"
     started = Counter(event["number"] for event in events if event["kind"] == "trial_started")
-    assert all(started[number] == 1 + waited[number] - (trials[number].state is State.PRUNED) for number in trials)
+    assert all(started[number] == 1 + waited[number] - (trials[number].state is TrialState.PRUNED) for number in trials)
     epochs = Counter((event["number"], event["epoch"]) for event in events if event["kind"] == "trial_epoch")
     assert set(epochs.values()) == {1}, "an epoch was trained twice"

@@ -13,7 +13,7 @@ from rich.console import Console
 
 from model.recipe.files import read_recipe
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.runner import Work, run_study
 
 
@@ -47,10 +47,10 @@ def test_every_ending_is_told_alike_everywhere_and_a_finished_study_only_grows(
     ends = {
         record.values["training.seed"]: (record.state, record.reason) for record in trials.values() if record.number
     }
-    assert trials[0].state is State.COMPLETE
-    assert ends[2] == (State.FAILED, "dev/wer is nan at epoch 1")
-    assert ends[3][0] is State.PRUNED
-    assert ends[4] == (State.FAILED, "NonFiniteLossError: loss is nan at step 7")
+    assert trials[0].state is TrialState.COMPLETE
+    assert ends[2] == (TrialState.FAILED, "dev/wer is nan at epoch 1")
+    assert ends[3][0] is TrialState.PRUNED
+    assert ends[4] == (TrialState.FAILED, "NonFiniteLossError: loss is nan at step 7")
     assert [epoch["epoch"] for epoch in trials[0].epochs] == [1, 2, 3, 4]
     assert trials[0].metrics["out_of_domain/wer"] == 22.0
 
@@ -71,8 +71,8 @@ def test_every_ending_is_told_alike_everywhere_and_a_finished_study_only_grows(
     assert "loss is nan at step 7" in (ledger.trial_folder(failed) / "error-0.txt").read_text()
 
 
-_OPTUNA = {State.COMPLETE: "COMPLETE", State.PRUNED: "PRUNED", State.FAILED: "FAIL"}
-_MLFLOW = {State.COMPLETE: "FINISHED", State.PRUNED: "KILLED", State.FAILED: "FAILED"}
+_OPTUNA = {TrialState.COMPLETE: "COMPLETE", TrialState.PRUNED: "PRUNED", TrialState.FAILED: "FAIL"}
+_MLFLOW = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAILED: "FAILED"}
 
 
 def _optuna(ledger: Ledger) -> list[optuna.trial.FrozenTrial]:

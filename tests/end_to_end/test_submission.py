@@ -23,7 +23,7 @@ from model.data.corpus import Corpus
 from study.config.study_file import read_study
 from study.execution.submission import lay_out
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 
 BIN = Path(sys.executable).parent
 TOKEN = "0123456789abcdef" * 4
@@ -116,7 +116,7 @@ def test_a_submitted_study_runs_to_its_end_on_the_cluster(
     _wait(lambda: _job(address, job)["status"] not in ("PENDING", "RUNNING"), 240, "the job did not end")
     assert _job(address, job)["status"] == "SUCCEEDED", _get(f"{address}/api/jobs/{job}/logs")
     trials = Ledger.open(tmp_path / "studies" / "sent").trials()
-    assert [trial.state for trial in trials.values()] == [State.COMPLETE]
+    assert [trial.state for trial in trials.values()] == [TrialState.COMPLETE]
 
 
 def _free_ports(count: int) -> list[int]:

@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from model.recipe.files import read_recipe
 from study.cli.main import app
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 
 SMALL = {
     "training.epochs": 2,
@@ -37,7 +37,7 @@ def test_a_study_trains_scores_exports_and_its_recipe_trains_again(
     said = CliRunner().invoke(app, ["run", str(study)], catch_exceptions=False)
     assert said.exit_code == 0, said.output
     trial = Ledger.open(Path("studies/probe")).trials()[0]
-    assert trial.state is State.COMPLETE
+    assert trial.state is TrialState.COMPLETE
     assert len(trial.epochs) == 2
     assert {"dev/wer", "dev/ilm_perplexity", "in_domain/wer", "out_of_domain/wer"} <= trial.metrics.keys()
 

@@ -17,7 +17,7 @@ from study.config.baselines import baseline
 from study.config.study_file import base_recipe, read_study, study_folder
 from study.ledger.ledger import Ledger
 from study.ledger.manifest import manifest
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.space import Space
 
 WriteStudy = Callable[..., Path]
@@ -51,16 +51,16 @@ def add_trial() -> AddTrial:
         ledger: Ledger,
         number: int,
         recipe: Recipe,
-        state: State | None,
+        state: TrialState | None,
         wer: float,
         named: str | None = None,
         reason: str | None = None,
     ) -> None:
         ledger.trial_started(number, recipe, Space(ledger.study.search, ledger.base_recipe).values(recipe), named)
-        for epoch in (1, 2) if state is State.PRUNED else (1, 2, 3):
+        for epoch in (1, 2) if state is TrialState.PRUNED else (1, 2, 3):
             ledger.trial_epoch(number, epoch, {"dev/wer": wer + 3 - epoch, "train/loss": 1.0})
         if state is not None:
-            ledger.trial_ended(number, state, reason, {"test/t/wer": wer + 9} if state is State.COMPLETE else {})
+            ledger.trial_ended(number, state, reason, {"test/t/wer": wer + 9} if state is TrialState.COMPLETE else {})
         for name in ("checkpoints/epoch-0003/model.safetensors", "hypotheses/dev.jsonl"):
             path = ledger.trial_folder(number) / name
             path.parent.mkdir(parents=True)
@@ -76,8 +76,8 @@ def old(write_study: WriteStudy, add_trial: AddTrial) -> Ledger:
     base = prepare(base_recipe(study))
     ledger = Ledger.create_or_open(study_folder(study), study, base, manifest(study, base))
     ledger.append("study_started")
-    add_trial(ledger, 0, baseline("ed", base), State.COMPLETE, 30.0, "ed")
-    add_trial(ledger, 1, baseline("decred-paper", base), State.PRUNED, 50.0, "decred-paper")
-    add_trial(ledger, 2, with_values(base, {"loss.ctc_weight": 0.2}), State.COMPLETE, 20.0)
-    add_trial(ledger, 3, with_values(base, {"loss.ctc_weight": 0.5}), State.COMPLETE, 25.0)
+    add_trial(ledger, 0, baseline("ed", base), TrialState.COMPLETE, 30.0, "ed")
+    add_trial(ledger, 1, baseline("decred-paper", base), TrialState.PRUNED, 50.0, "decred-paper")
+    add_trial(ledger, 2, with_values(base, {"loss.ctc_weight": 0.2}), TrialState.COMPLETE, 20.0)
+    add_trial(ledger, 3, with_values(base, {"loss.ctc_weight": 0.5}), TrialState.COMPLETE, 25.0)
     return ledger

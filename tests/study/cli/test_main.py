@@ -20,7 +20,7 @@ from model.weights.published.checkpoint import load_pretrained
 from study.cli.main import app, main
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 
 STUDY = """
 name: probe
@@ -163,7 +163,7 @@ def test_a_trial_and_a_single_run_go_out_in_the_published_layout(
     )
     ledger.trial_started(0, recipe, {}, None)
     ledger.trial_epoch(0, 1, {"dev/wer": 30.0})
-    ledger.trial_ended(0, State.COMPLETE)
+    ledger.trial_ended(0, TrialState.COMPLETE)
     trained = Recogniser(recipe)
     state = checkpoint.start_state(recipe)
     checkpoint.save_checkpoint(

@@ -6,7 +6,7 @@ from rich.console import Console
 
 from model.recipe.files import named_recipe, with_values
 from study.display.board import Board, duration
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.proposer import Proposal
 
 RECIPE = with_values(named_recipe("tiny", "corpus"), {"training.epochs": 4})
@@ -37,7 +37,7 @@ def test_without_a_terminal_every_event_is_one_plain_line() -> None:
     shown.started(proposal(0))
     clock.now = 10.0
     shown.epoch(0, 1, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0})
-    shown.ended(0, State.FAILED, "NonFiniteLossError: loss is nan [at] step 7", {})
+    shown.ended(0, TrialState.FAILED, "NonFiniteLossError: loss is nan [at] step 7", {})
     assert said(console) == [
         "trial 0000 started: ctc_weight 0.25, auxiliary.placement 1,3",
         "trial 0000 epoch 1/4: WER 61.25, ILM ppl 12.00",
@@ -53,7 +53,7 @@ def test_the_time_left_follows_the_trials_so_far() -> None:
     shown.epoch(0, 1, {})
     assert shown.seconds_left() == 4 * 40.0 - 10.0
     clock.now = 40.0
-    shown.ended(0, State.COMPLETE, None, {})
+    shown.ended(0, TrialState.COMPLETE, None, {})
     assert shown.seconds_left() == 3 * 40.0
 
 
@@ -72,7 +72,7 @@ def test_on_a_small_screen_the_newest_trials_are_seen() -> None:
     console.height = 20
     for number in range(50):
         shown.started(proposal(number))
-        shown.ended(number, State.COMPLETE, None, {})
+        shown.ended(number, TrialState.COMPLETE, None, {})
     console.print(shown.table())
     text = "\n".join(said(console))
     assert "0049" in text

@@ -15,13 +15,13 @@ from model.recipe.recipe import Recipe
 from study.config.study_file import Objective, StudyFile
 from study.display.table import best, export_recipe, table
 from study.ledger.ledger import Ledger
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 
 TINY = named_recipe("tiny", "/speech")
 STUDY = StudyFile.model_validate({"name": "s", "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}})
 
 
-def record(number: int, wer: float, state: State = State.COMPLETE) -> TrialRecord:
+def record(number: int, wer: float, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
     return TrialRecord(number, state, metrics={"dev/wer": wer}, values={"ctc_weight": 0.3})
 
 
@@ -33,7 +33,7 @@ def recipe(ctc_weight: float) -> Recipe:
 def ledger(tmp_path: Path) -> Ledger:
     """Trial 0 ended at 30 %, trial 1 at 20 %, trial 2 was stopped at 10 %."""
     ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
-    states = (State.COMPLETE, State.COMPLETE, State.PRUNED)
+    states = (TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED)
     for number, state in enumerate(states):
         ledger.trial_started(number, recipe(0.3 + number / 10), {}, None)
         ledger.trial_epoch(number, 1, {"dev/wer": 30.0 - 10 * number})
@@ -42,7 +42,7 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def test_only_complete_trials_can_be_best() -> None:
-    others = [state for state in State if state is not State.COMPLETE]
+    others = [state for state in TrialState if state is not TrialState.COMPLETE]
     records = [record(number, 1.0, state) for number, state in enumerate(others)]
     assert best(records, Objective()) is None
     assert best([*records, record(9, 50.0)], Objective()) == record(9, 50.0)
@@ -59,10 +59,12 @@ def test_a_trial_without_the_objective_is_not_best() -> None:
 
 def test_the_table_shows_every_trial_and_marks_the_best() -> None:
     records = [
-        TrialRecord(1, State.PRUNED, metrics={"dev/wer": 61.0}, epochs=({"epoch": 1},), values={"ctc_weight": 0.2}),
+        TrialRecord(
+            1, TrialState.PRUNED, metrics={"dev/wer": 61.0}, epochs=({"epoch": 1},), values={"ctc_weight": 0.2}
+        ),
         TrialRecord(
             0,
-            State.COMPLETE,
+            TrialState.COMPLETE,
             baseline="ed",
             metrics={"dev/wer": 20.125, "dev/ilm_perplexity": 11.0, "out_of_domain/wer": 88.0},
             epochs=({"epoch": 1}, {"epoch": 2}),
@@ -113,7 +115,7 @@ def test_a_recipe_file_that_was_changed_is_not_exported(ledger: Ledger) -> None:
 def test_the_headers_of_the_demos_table_are_unbroken_at_100_columns() -> None:
     values = {"ctc_weight": 0.123, "auxiliary.placement": "1,3", "auxiliary.weights": "0.25,0.31", "final_weight": 0.44}
     metrics = {"dev/wer": 120.25, "dev/ilm_perplexity": 111.0, "out_of_domain/wer": 188.0}
-    records = [TrialRecord(0, State.COMPLETE, None, "decred-paper", values, "hash", ({"epoch": 1},), metrics)]
+    records = [TrialRecord(0, TrialState.COMPLETE, None, "decred-paper", values, "hash", ({"epoch": 1},), metrics)]
     printed = io.StringIO()
     Console(width=100, file=printed).print(table(records, STUDY))
     said = printed.getvalue().split()
@@ -124,7 +126,7 @@ def test_a_list_is_folded_behind_a_comma_and_no_number_is_broken_at_100_columns(
     values = {"ctc_weight": 0.123, "optimiser.learning_rate": 0.00123, "auxiliary.placement": "1,3"}
     values |= {"auxiliary.weights": "0.19,0.04", "final_weight": 0.77}
     metrics = {"dev/wer": 120.25, "dev/ilm_perplexity": 111.0, "out_of_domain/wer": 188.0}
-    records = [TrialRecord(0, State.COMPLETE, None, "decred-paper", values, "hash", ({"epoch": 1},), metrics)]
+    records = [TrialRecord(0, TrialState.COMPLETE, None, "decred-paper", values, "hash", ({"epoch": 1},), metrics)]
     for width in (100, 110, 160):
         printed = io.StringIO()
         Console(width=width, file=printed).print(table(records, STUDY))
@@ -136,9 +138,9 @@ def test_a_list_is_folded_behind_a_comma_and_no_number_is_broken_at_100_columns(
 
 def test_a_waiting_a_retried_and_an_imported_trial_are_told_apart() -> None:
     records = [
-        TrialRecord(0, State.COMPLETE, baseline="ed", source="old/3"),
-        TrialRecord(1, State.WAITING, retries=1, epochs=({"epoch": 1}, {"epoch": 2})),
-        TrialRecord(2, State.FAILED, retries=5),
+        TrialRecord(0, TrialState.COMPLETE, baseline="ed", source="old/3"),
+        TrialRecord(1, TrialState.WAITING, retries=1, epochs=({"epoch": 1}, {"epoch": 2})),
+        TrialRecord(2, TrialState.FAILED, retries=5),
     ]
     printed = io.StringIO()
     Console(width=80, file=printed).print(table(records, STUDY))

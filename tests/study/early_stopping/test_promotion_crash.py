@@ -14,7 +14,7 @@ from study.config.study_file import EarlyStopping, Failures
 from study.early_stopping.promotion import Promotion
 from study.early_stopping.rules import Promote, Verdict, rule_of
 from study.execution.agenda import Agenda
-from study.ledger.records import State, folded
+from study.ledger.records import TrialState, folded
 from study.search.proposal import Proposal
 
 METRIC, LAST_EPOCH = "dev/wer", 5
@@ -101,7 +101,7 @@ class Driven:
         told = [(event["number"], event["epoch"]) for event in self.events if event["kind"] == "trial_epoch"]
         return list(dict.fromkeys(told))
 
-    def ends(self) -> dict[int, State]:
+    def ends(self) -> dict[int, TrialState]:
         return {number: record.state for number, record in folded(self.events).items()}
 
 

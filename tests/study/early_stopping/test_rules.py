@@ -8,7 +8,7 @@ import pytest
 
 from study.config.study_file import EarlyStopping
 from study.early_stopping.rules import Asha, Median, Never, Promote, Rule, Verdict, rule_of
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 
 GO_ON, PRUNE, PAUSE = Verdict.GO_ON, Verdict.PRUNE, Verdict.PAUSE
 
@@ -17,7 +17,7 @@ def say(rule: Rule, number: int, epoch: int, value: float, spared: bool = False,
     return rule.verdict(number, epoch, value, spared=spared, last=last)
 
 
-def record(number: int, *values: float, state: State = State.COMPLETE) -> TrialRecord:
+def record(number: int, *values: float, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
     epochs = tuple({"epoch": epoch, "dev/wer": value} for epoch, value in enumerate(values, 1))
     return TrialRecord(number, state, epochs=epochs)
 
@@ -69,7 +69,7 @@ def test_a_value_that_is_no_number_is_left_to_others() -> None:
 
 
 def test_rungs_remember_earlier_sessions_but_not_failed_trials() -> None:
-    records = {0: record(0, 20.0, 15.0), 1: record(1, 30.0), 2: record(2, 1.0, state=State.FAILED)}
+    records = {0: record(0, 20.0, 15.0), 1: record(1, 30.0), 2: record(2, 1.0, state=TrialState.FAILED)}
     rule = rule_of(EarlyStopping(rule="asha", grace_epochs=1, reduction=2), "dev/wer", records)
     assert say(rule, 3, 1, 80.0) is PRUNE
     assert say(rule, 4, 1, 19.0) is GO_ON, "it was compared with a failed trial"

@@ -16,7 +16,7 @@ from study.cli.main import app
 from study.config.study_file import StudyFile
 from study.evidence.rank_correlation import rung_lines, spearman
 from study.ledger.ledger import Ledger
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 
 VALUES = st.lists(st.integers(0, 50).map(float), min_size=3, max_size=20, unique=True)
 
@@ -27,7 +27,7 @@ def study(rule: str = "asha", grace: int = 2, reduction: int = 2) -> StudyFile:
     return StudyFile.model_validate({"name": "s", "corpus": "c", "early_stopping": stopping, "search": search})
 
 
-def trial(number: int, *wers: float, state: State = State.COMPLETE) -> TrialRecord:
+def trial(number: int, *wers: float, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
     epochs = tuple({"epoch": epoch, "dev/wer": wer} for epoch, wer in enumerate(wers, 1))
     return TrialRecord(number, state, epochs=epochs)
 
@@ -57,7 +57,7 @@ def test_every_rung_below_the_last_epoch_has_a_line_whatever_the_rule(rule: str)
         trial(0, 90, 60, 50, 40, 31, 30),
         trial(1, 90, 50, 40, 50, 21, 20),
         trial(2, 90, 40, 30, 60, 11, 10),
-        trial(3, 80, 10, state=State.FAILED),
+        trial(3, 80, 10, state=TrialState.FAILED),
     ]
     assert rung_lines(records, study(rule)) == [
         "dev/wer at epoch 2 ranks 3 trials as epoch 6 does with rho 1.00",
@@ -65,8 +65,8 @@ def test_every_rung_below_the_last_epoch_has_a_line_whatever_the_rule(rule: str)
     ]
 
 
-@pytest.mark.parametrize("state", [State.PRUNED, State.WAITING])
-def test_where_trials_were_stopped_the_figure_is_of_the_others(state: State) -> None:
+@pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.WAITING])
+def test_where_trials_were_stopped_the_figure_is_of_the_others(state: TrialState) -> None:
     records = [trial(0, 3, 3), trial(1, 2, 2), trial(2, 1, 1), trial(3, 9, state=state)]
     (line,) = rung_lines(records, study(grace=1))
     assert line == "dev/wer at epoch 1 ranks 3 trials that were not stopped as epoch 2 does with rho 1.00"
@@ -82,8 +82,8 @@ def test_trials_of_different_length_are_ranked_by_their_own_last_epoch() -> None
 def test_a_figure_that_is_no_number_or_missing_is_left_out() -> None:
     records: list[Any] = [trial(0, 3, 3), trial(1, math.nan, 2), trial(2, 1, 1), trial(3, 4, math.nan)]
     assert rung_lines(records, study(grace=1)) == []
-    records.append(TrialRecord(4, State.COMPLETE, epochs=({"epoch": 1, "dev/cer": 1.0},)))
-    assert rung_lines([*records, trial(5, 5, 5), TrialRecord(6, State.COMPLETE)], study(grace=1)) == [
+    records.append(TrialRecord(4, TrialState.COMPLETE, epochs=({"epoch": 1, "dev/cer": 1.0},)))
+    assert rung_lines([*records, trial(5, 5, 5), TrialRecord(6, TrialState.COMPLETE)], study(grace=1)) == [
         "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"
     ]
 
@@ -99,6 +99,6 @@ def test_status_says_it_under_the_table(tmp_path: Path) -> None:
         ledger.trial_started(number, tiny, {}, None)
         for epoch in (1, 2):
             ledger.trial_epoch(number, epoch, {"dev/wer": 10.0 * number})
-        ledger.trial_ended(number, State.COMPLETE)
+        ledger.trial_ended(number, TrialState.COMPLETE)
     said = CliRunner().invoke(app, ["status", str(tmp_path / "s")], catch_exceptions=False).stdout
     assert said.splitlines()[-1] == "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"

@@ -9,7 +9,7 @@ from study.config.study_file import Failures
 from study.early_stopping.promotion import Promotion
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal, Refused
 from study.workers.failure import Failure, Kind
 
@@ -83,14 +83,14 @@ def test_a_trial_that_lost_its_workers_comes_again_later_each_time() -> None:
     clock.now = 3.0
     assert numbers(made, 1) == [0]
     decision = made.broke(0, LOST)
-    assert (decision.action, decision.state) == (Action.END, State.FAILED)
+    assert (decision.action, decision.state) == (Action.END, TrialState.FAILED)
     assert made.done()
 
 
 def test_retries_of_an_earlier_session_count() -> None:
     made, _ = agenda(Planned(1, left=(0,)), settings=Failures(retries=2), records={0: TrialRecord(0, retries=2)})
     assert numbers(made, 1) == [0]
-    assert made.broke(0, LOST).state is State.FAILED
+    assert made.broke(0, LOST).state is TrialState.FAILED
 
 
 def test_the_same_error_in_a_row_stops_and_one_good_trial_between_starts_the_count_again() -> None:
@@ -125,7 +125,7 @@ def test_paused_trials_are_promoted_before_new_ones_and_the_rest_is_left_behind(
 
 
 def test_a_trial_that_waited_when_the_study_stopped_waits_again() -> None:
-    records = {0: TrialRecord(0, State.WAITING), 1: TrialRecord(1, State.INTERRUPTED)}
+    records = {0: TrialRecord(0, TrialState.WAITING), 1: TrialRecord(1, TrialState.INTERRUPTED)}
     rungs = Promotion.seen(1, 2, {0: {1: 9.0}}, waiting=[0])
     made, _ = agenda(Planned(2, left=(0, 1)), rungs, records=records)
     assert numbers(made, 1) == [1]

@@ -11,7 +11,7 @@ from model.errors import UserError
 from model.strict import write_atomically
 from study.config.study_file import Failures
 from study.execution.decisions import Action, Decision, decide, same_error
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.workers.failure import Failure, Kind, is_disk_full
 from study.workers.worker import kind_of
 
@@ -20,26 +20,26 @@ RETRIES, SAME = "failures.retries 2", "failures.same_error_stops 3"
 
 # kind, retries before, same errors in a row before -> action, state, count, setting
 TABLE = [
-    (Kind.LOST, 0, 0, Action.RETRY, State.INTERRUPTED, 1, RETRIES),
-    (Kind.LOST, 1, 9, Action.RETRY, State.INTERRUPTED, 2, RETRIES),
-    (Kind.LOST, 2, 0, Action.END, State.FAILED, 3, ""),
-    (Kind.LOST, 2, 2, Action.STOP, State.FAILED, 3, SAME),
-    (Kind.START, 0, 0, Action.RETRY, State.INTERRUPTED, 1, RETRIES),
-    (Kind.START, 2, 1, Action.END, State.FAILED, 3, ""),
-    (Kind.OUT_OF_MEMORY, 0, 9, Action.END, State.INFEASIBLE, 1, ""),
-    (Kind.IMPOSSIBLE, 0, 0, Action.END, State.INFEASIBLE, 1, ""),
-    (Kind.IMPOSSIBLE, 0, 2, Action.STOP, State.INFEASIBLE, 3, SAME),
-    (Kind.NON_FINITE, 0, 9, Action.END, State.FAILED, 1, ""),
-    (Kind.ERROR, 0, 0, Action.END, State.FAILED, 1, ""),
-    (Kind.ERROR, 0, 1, Action.END, State.FAILED, 1, ""),
-    (Kind.ERROR, 0, 2, Action.STOP, State.FAILED, 3, SAME),
-    (Kind.DISK_FULL, 0, 0, Action.STOP, State.INTERRUPTED, 1, ""),
+    (Kind.LOST, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 1, RETRIES),
+    (Kind.LOST, 1, 9, Action.RETRY, TrialState.INTERRUPTED, 2, RETRIES),
+    (Kind.LOST, 2, 0, Action.END, TrialState.FAILED, 3, ""),
+    (Kind.LOST, 2, 2, Action.STOP, TrialState.FAILED, 3, SAME),
+    (Kind.START, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 1, RETRIES),
+    (Kind.START, 2, 1, Action.END, TrialState.FAILED, 3, ""),
+    (Kind.OUT_OF_MEMORY, 0, 9, Action.END, TrialState.INFEASIBLE, 1, ""),
+    (Kind.IMPOSSIBLE, 0, 0, Action.END, TrialState.INFEASIBLE, 1, ""),
+    (Kind.IMPOSSIBLE, 0, 2, Action.STOP, TrialState.INFEASIBLE, 3, SAME),
+    (Kind.NON_FINITE, 0, 9, Action.END, TrialState.FAILED, 1, ""),
+    (Kind.ERROR, 0, 0, Action.END, TrialState.FAILED, 1, ""),
+    (Kind.ERROR, 0, 1, Action.END, TrialState.FAILED, 1, ""),
+    (Kind.ERROR, 0, 2, Action.STOP, TrialState.FAILED, 3, SAME),
+    (Kind.DISK_FULL, 0, 0, Action.STOP, TrialState.INTERRUPTED, 1, ""),
 ]
 
 
 @pytest.mark.parametrize(("kind", "retries", "same", "action", "state", "count", "setting"), TABLE)
 def test_a_failure_is_followed_by_what_the_table_says(
-    kind: Kind, retries: int, same: int, action: Action, state: State, count: int, setting: str
+    kind: Kind, retries: int, same: int, action: Action, state: TrialState, count: int, setting: str
 ) -> None:
     decision = decide(Failure(kind, "why"), retries, same, SETTINGS)
     assert (decision.action, decision.state, decision.count, decision.setting) == (action, state, count, setting)
@@ -53,7 +53,7 @@ def test_the_table_has_every_kind() -> None:
 def test_without_retries_a_lost_trial_fails_and_says_which_setting_governs() -> None:
     settings = Failures(retries=0)
     assert decide(Failure(Kind.LOST, "worker 1 died"), 0, 0, settings) == Decision(
-        Action.END, State.FAILED, "worker 1 died; tried 1 times, as failures.retries 0 allows"
+        Action.END, TrialState.FAILED, "worker 1 died; tried 1 times, as failures.retries 0 allows"
     )
 
 

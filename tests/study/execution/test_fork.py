@@ -19,7 +19,7 @@ from study.display.table import best, export_recipe
 from study.execution.fork import fork_study
 from study.ledger.ledger import Ledger
 from study.ledger.manifest import manifest
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.proposer import Proposer
 
 WriteStudy = Callable[..., Path]
@@ -89,12 +89,14 @@ def test_what_does_not_fit_is_left_with_its_reason(
     old: Ledger, write_study: WriteStudy, add_trial: AddTrial, corpus: Corpus
 ) -> None:
     base = old.base_recipe
-    add_trial(old, 4, with_values(base, {"loss.ctc_weight": 0.3}), State.FAILED, 10.0, reason="OutOfMemoryError: full")
+    add_trial(
+        old, 4, with_values(base, {"loss.ctc_weight": 0.3}), TrialState.FAILED, 10.0, reason="OutOfMemoryError: full"
+    )
     old.trial_infeasible(5, {"ctc_weight": 0.4}, "it makes no recipe")
     add_trial(old, 6, with_values(base, {"loss.ctc_weight": 0.4}), None, 10.0)
-    add_trial(old, 7, with_values(base, {"loss.ctc_weight": 0.45}), State.COMPLETE, 10.0)
+    add_trial(old, 7, with_values(base, {"loss.ctc_weight": 0.45}), TrialState.COMPLETE, 10.0)
     (old.trial_folder(7) / "recipe.yaml").write_text((old.trial_folder(3) / "recipe.yaml").read_text())
-    add_trial(old, 8, with_values(base, {"data.fingerprint": "other"}), State.COMPLETE, 10.0)
+    add_trial(old, 8, with_values(base, {"data.fingerprint": "other"}), TrialState.COMPLETE, 10.0)
     new, said = forked(old, write_study("new", search={"ctc_weight": {"uniform": [0.3, 0.6]}}))
     assert [record.source for record in new.trials().values()] == ["old/0", "old/1", "old/3"]
     assert read_recipe(new.trial_folder(2) / "recipe.yaml").loss.ctc_weight == 0.5

@@ -16,7 +16,7 @@ from study.display.board import Board, screen
 from study.display.table import table
 from study.execution.recorder import Recorder, settle
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.proposer import Proposer
 from study.search.space import Space
 from study.tracking.tracking import Tracking, flush
@@ -44,7 +44,7 @@ def runs(ledger: Ledger) -> dict[str, Any]:
 def test_a_trial_that_the_ledger_knows_as_ended_is_told_and_not_run_again(tmp_path: Path) -> None:
     ledger, proposer, tracking = opened(tmp_path)
     recorder = Recorder(ledger, proposer, tracking, Board(screen(), "probe", 3))
-    ends = [State.COMPLETE, State.PRUNED, State.FAILED]
+    ends = [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED]
     for end in ends:
         proposal = proposer.propose()
         assert proposal is not None
@@ -94,7 +94,7 @@ def test_an_infeasible_point_is_recorded_everywhere_with_its_reason(
         patched.setattr(Space, "recipe", refuse)
         assert proposer.propose(recorder.infeasible) is None
     records = ledger.trials()
-    assert [records[number].state for number in (1, 2)] == [State.INFEASIBLE] * 2
+    assert [records[number].state for number in (1, 2)] == [TrialState.INFEASIBLE] * 2
     assert records[1].reason == "search: heads 3 do not divide width 128"
     assert 0.1 <= records[1].values["ctc_weight"] <= 0.6
     run = runs(ledger)["1"]

@@ -22,7 +22,7 @@ from model.recipe.recipe import Recipe, content_hash
 from model.strict import read_yaml, to_yaml
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 
 TINY = with_values(named_recipe("tiny", "/speech"), {"data.fingerprint": "abc"})
 CONTENT = {
@@ -54,9 +54,9 @@ def test_a_trial_is_told_as_it_went(ledger: Ledger) -> None:
     start(ledger, 0)
     ledger.trial_epoch(0, 1, {"dev/wer": 80.0, "train/loss": 3.0})
     ledger.trial_epoch(0, 2, {"dev/wer": 60.0, "train/loss": 2.0})
-    ledger.trial_ended(0, State.COMPLETE, metrics={"out_of_domain/wer": 90.0})
+    ledger.trial_ended(0, TrialState.COMPLETE, metrics={"out_of_domain/wer": 90.0})
     record = ledger.trials()[0]
-    assert (record.state, record.baseline, record.values) == (State.COMPLETE, "ed", {"ctc_weight": 0.3})
+    assert (record.state, record.baseline, record.values) == (TrialState.COMPLETE, "ed", {"ctc_weight": 0.3})
     assert record.recipe_hash == TINY.hash
     assert record.epochs[0] == {"epoch": 1, "dev/wer": 80.0, "train/loss": 3.0}
     assert record.metrics == {"dev/wer": 60.0, "train/loss": 2.0, "out_of_domain/wer": 90.0}
@@ -73,8 +73,8 @@ def test_the_trials_recipe_lies_in_its_folder(ledger: Ledger) -> None:
 
 def test_the_reason_of_a_failure_is_kept(ledger: Ledger) -> None:
     start(ledger, 0)
-    ledger.trial_ended(0, State.FAILED, reason="loss is nan at step 7")
-    assert (ledger.trials()[0].state, ledger.trials()[0].reason) == (State.FAILED, "loss is nan at step 7")
+    ledger.trial_ended(0, TrialState.FAILED, reason="loss is nan at step 7")
+    assert (ledger.trials()[0].state, ledger.trials()[0].reason) == (TrialState.FAILED, "loss is nan at step 7")
 
 
 def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_in_the_record(ledger: Ledger) -> None:
@@ -87,15 +87,15 @@ def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_in_the_record(l
 def test_trials_that_ran_when_the_study_was_interrupted_or_died_are_interrupted(ledger: Ledger) -> None:
     start(ledger, 0)
     start(ledger, 1)
-    ledger.trial_ended(0, State.PRUNED)
+    ledger.trial_ended(0, TrialState.PRUNED)
     ledger.study_interrupted("the disk is full", ledger.trials()[1])
     assert ledger.events()[-1]["best"] == 1
     assert ledger.events()[-1]["best_recipe_hash"] == TINY.hash
-    assert [trial.state for trial in ledger.trials().values()] == [State.PRUNED, State.INTERRUPTED]
+    assert [trial.state for trial in ledger.trials().values()] == [TrialState.PRUNED, TrialState.INTERRUPTED]
     start(ledger, 1)
-    assert ledger.trials()[1].state is State.RUNNING
+    assert ledger.trials()[1].state is TrialState.RUNNING
     ledger.append("study_started")  # by another process: the one before was killed and could say nothing
-    assert ledger.trials()[1].state is State.INTERRUPTED
+    assert ledger.trials()[1].state is TrialState.INTERRUPTED
 
 
 def test_a_trial_that_goes_on_keeps_its_epochs_and_has_none_twice(ledger: Ledger) -> None:

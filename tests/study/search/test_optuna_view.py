@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import optuna.trial
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
@@ -19,7 +20,7 @@ from model.recipe.recipe import Recipe
 from study.config.study_file import StudyFile
 from study.execution.recorder import Recorder, settle
 from study.ledger.ledger import Ledger
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal, Refused
 from study.search.proposer import FILLING, Proposer
 from study.search.space import Space
@@ -73,7 +74,7 @@ class Session:
         for epoch, value in enumerate(values, 1):
             self.recorder.epoch(number, {"epoch": epoch, METRIC: value, "train/loss": 1.0})
 
-    def end(self, number: int, state: State, value: float | None = None) -> None:
+    def end(self, number: int, state: TrialState, value: float | None = None) -> None:
         metrics = {METRIC: value} if value is not None else None
         self.recorder.ended(number, state, "so it was", metrics)
 
@@ -82,7 +83,7 @@ class Session:
         while (proposal := self.start()) is not None:
             value = loss(proposal.recipe)
             self.show(proposal.number, value + 1, value)
-            self.end(proposal.number, State.COMPLETE, value)
+            self.end(proposal.number, TrialState.COMPLETE, value)
             proposals.append(proposal)
         return proposals
 
@@ -112,11 +113,11 @@ def one_of_each(folder: Path, given: StudyFile, monkeypatch: pytest.MonkeyPatch)
         proposal = session.start()
         assert proposal is not None
         session.show(number, *(50.0 - number - epoch for epoch in range(2)))
-    session.end(0, State.COMPLETE, 49.0)
-    session.end(1, State.PRUNED)
-    session.end(2, State.FAILED)
+    session.end(0, TrialState.COMPLETE, 49.0)
+    session.end(1, TrialState.PRUNED)
+    session.end(2, TrialState.FAILED)
     session.show(3, 40.0, math.nan)
-    session.end(3, State.COMPLETE, math.nan)
+    session.end(3, TrialState.COMPLETE, math.nan)
     session.recorder.paused(4, 2, "it waits")
     session.ledger.append("study_interrupted")  # and trial 5 with it
 
@@ -256,7 +257,7 @@ def test_imported_trials_are_filled_in_as_they_were_adopted(tmp_path: Path) -> N
     session = Session(tmp_path, study(3, ("ed",)))
     recipe = with_values(TINY, {"loss.ctc_weight": 0.4, "training.seed": 7})
     shown = ({"epoch": 1, METRIC: 60.0}, {"epoch": 2, METRIC: 40.0})
-    for number, state in enumerate((State.COMPLETE, State.PRUNED)):
+    for number, state in enumerate((TrialState.COMPLETE, TrialState.PRUNED)):
         record = TrialRecord(
             number, state, baseline="decred-paper", recipe_hash=recipe.hash, epochs=shown, metrics={METRIC: 40.0}
         )
@@ -313,4 +314,4 @@ def test_the_database_of_another_ledger_is_refused_and_its_open_trials_stay_open
     session.start()
     session.database.write_bytes(other.database.read_bytes())
     assert refusal(tmp_path / "here", study(3, ())) == "trial 0000 has another recipe"
-    assert [trial.state for trial in other.trials()] == [TrialState.RUNNING] * 2
+    assert [trial.state for trial in other.trials()] == [optuna.trial.TrialState.RUNNING] * 2

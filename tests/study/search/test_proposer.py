@@ -10,14 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import optuna
+import optuna.trial
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
 from study.config.baselines import baseline
 from study.config.study_file import StudyFile
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.proposer import Proposal, Proposer
 
 TINY = named_recipe("tiny", "speech")
@@ -53,7 +54,7 @@ def all_of(proposer: Proposer) -> list[Proposal]:
     proposals = []
     while (proposal := proposer.propose()) is not None:
         proposals.append(proposal)
-        proposer.tell(proposal.number, State.COMPLETE, loss(proposal))
+        proposer.tell(proposal.number, TrialState.COMPLETE, loss(proposal))
     return proposals
 
 
@@ -104,17 +105,17 @@ def test_a_baseline_outside_the_space_runs_without_parameters(tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("state", "value", "told", "kept"),
     [
-        (State.COMPLETE, 12.5, TrialState.COMPLETE, 12.5),
-        (State.COMPLETE, math.nan, TrialState.FAIL, None),
-        (State.COMPLETE, None, TrialState.FAIL, None),
-        (State.PRUNED, 12.5, TrialState.PRUNED, 40.0),
-        (State.FAILED, None, TrialState.FAIL, None),
-        (State.INFEASIBLE, None, TrialState.FAIL, None),
-        (State.INTERRUPTED, None, TrialState.RUNNING, None),
+        (TrialState.COMPLETE, 12.5, optuna.trial.TrialState.COMPLETE, 12.5),
+        (TrialState.COMPLETE, math.nan, optuna.trial.TrialState.FAIL, None),
+        (TrialState.COMPLETE, None, optuna.trial.TrialState.FAIL, None),
+        (TrialState.PRUNED, 12.5, optuna.trial.TrialState.PRUNED, 40.0),
+        (TrialState.FAILED, None, optuna.trial.TrialState.FAIL, None),
+        (TrialState.INFEASIBLE, None, optuna.trial.TrialState.FAIL, None),
+        (TrialState.INTERRUPTED, None, optuna.trial.TrialState.RUNNING, None),
     ],
 )
 def test_each_state_reaches_optuna_as_its_own(
-    tmp_path: Path, state: State, value: float | None, told: TrialState, kept: float | None
+    tmp_path: Path, state: TrialState, value: float | None, told: optuna.trial.TrialState, kept: float | None
 ) -> None:
     proposer = Proposer(study(), TINY, url(tmp_path))
     proposal = proposer.propose()
@@ -131,23 +132,23 @@ def test_a_state_that_is_no_end_is_refused(tmp_path: Path) -> None:
     proposer = Proposer(study(), TINY, url(tmp_path))
     proposer.propose()
     with pytest.raises(ValueError, match="trial 0 was told running, but must have ended"):
-        proposer.tell(0, State.RUNNING)
+        proposer.tell(0, TrialState.RUNNING)
 
 
 def test_telling_or_reporting_an_ended_trial_again_changes_nothing(tmp_path: Path) -> None:
     proposer = Proposer(study(), TINY, url(tmp_path))
     proposer.propose()
-    proposer.tell(0, State.COMPLETE, 5.0)
-    proposer.tell(0, State.FAILED)
+    proposer.tell(0, TrialState.COMPLETE, 5.0)
+    proposer.tell(0, TrialState.FAILED)
     proposer.report(0, 9, 1.0)
     (trial,) = stored(tmp_path)
-    assert (trial.state, trial.value, trial.intermediate_values) == (TrialState.COMPLETE, 5.0, {})
+    assert (trial.state, trial.value, trial.intermediate_values) == (optuna.trial.TrialState.COMPLETE, 5.0, {})
 
 
 def test_running_trials_go_on_under_their_number_with_their_recipe(tmp_path: Path) -> None:
     first = Proposer(study(), TINY, url(tmp_path))
     proposals = [first.propose() for _ in range(4)]
-    first.tell(1, State.COMPLETE, 3.0)
+    first.tell(1, TrialState.COMPLETE, 3.0)
     again = Proposer(study(), TINY, url(tmp_path))
     assert again.interrupted() == [proposals[0], proposals[2], proposals[3]]
     assert again.remaining() == 2
@@ -191,7 +192,7 @@ def test_an_undecided_trial_that_the_ledger_knows_as_ended_is_not_proposed(tmp_p
     optuna.load_study(study_name="s", storage=url(tmp_path)).ask()
     again = Proposer(study(baselines=()), TINY, url(tmp_path))
     assert again.remaining() == 4
-    again.tell(0, State.INFEASIBLE)
+    again.tell(0, TrialState.INFEASIBLE)
     assert again.remaining() == 3
     assert [each.number for each in all_of(again)] == [1, 2, 3]
 

@@ -11,7 +11,7 @@ from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import baseline
 from study.config.study_file import StudyFile
-from study.ledger.records import State, TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
 
@@ -26,7 +26,7 @@ def proposer(trials: int = 4, baselines: tuple[str, ...] = (), base: Recipe = TI
     return Proposer(StudyFile.model_validate(content), base, "sqlite://")
 
 
-def all_of(proposer: Proposer, state: State = State.COMPLETE) -> list[Proposal]:
+def all_of(proposer: Proposer, state: TrialState = TrialState.COMPLETE) -> list[Proposal]:
     proposals = []
     while (proposal := proposer.propose()) is not None:
         proposals.append(proposal)
@@ -34,7 +34,7 @@ def all_of(proposer: Proposer, state: State = State.COMPLETE) -> list[Proposal]:
     return proposals
 
 
-def record(state: State = State.COMPLETE, baseline: str | None = None, wer: float = 40.0) -> TrialRecord:
+def record(state: TrialState = TrialState.COMPLETE, baseline: str | None = None, wer: float = 40.0) -> TrialRecord:
     return TrialRecord(7, state, baseline=baseline, epochs=TWO_EPOCHS, metrics={"dev/wer": wer})
 
 
@@ -42,8 +42,8 @@ def rate(value: float, **values: Any) -> Recipe:
     return with_values(TINY, {"optimiser.learning_rate": value, **values})
 
 
-@pytest.mark.parametrize("state", [State.COMPLETE, State.PRUNED, State.FAILED, State.INTERRUPTED])
-def test_a_point_sampled_again_is_trained_with_the_next_seed_whatever_became_of_it(state: State) -> None:
+@pytest.mark.parametrize("state", [TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.INTERRUPTED])
+def test_a_point_sampled_again_is_trained_with_the_next_seed_whatever_became_of_it(state: TrialState) -> None:
     base = with_values(TINY, {"training.seed": 5})
     proposals = all_of(proposer(7, base=base, **TWO_POINTS), state)
     assert len({each.recipe.hash for each in proposals}) == 7
@@ -81,7 +81,7 @@ def test_a_searched_seed_is_left_to_the_search() -> None:
 def test_a_trial_of_another_study_counts_against_the_budget_and_is_learned_from() -> None:
     study = proposer(3, recipe=RATE)
     assert study.adopt(rate(0.002, **{"data.corpus": "elsewhere", "name": "other"}), record()) == 0
-    assert study.adopt(rate(0.003), record(State.PRUNED)) == 1
+    assert study.adopt(rate(0.003), record(TrialState.PRUNED)) == 1
     whole, stopped = study._trials()
     assert (whole.state.name, whole.value, whole.params) == ("COMPLETE", 40.0, {"optimiser.learning_rate": 0.002})
     assert (stopped.state.name, stopped.value, stopped.intermediate_values) == ("PRUNED", 40.0, {1: 60.0, 2: 40.0})
@@ -154,9 +154,12 @@ def test_a_trial_outside_the_space_is_told_why(values: dict[str, Any], reason: s
 @pytest.mark.parametrize(
     ("given", "reason"),
     [
-        (record(State.FAILED), "it is failed, and only complete and pruned trials can be learned from"),
+        (record(TrialState.FAILED), "it is failed, and only complete and pruned trials can be learned from"),
         (record(wer=math.nan), "it has no dev/wer, which this study makes smaller"),
-        (TrialRecord(7, State.COMPLETE, metrics={"dev/cer": 1.0}), "it has no dev/wer, which this study makes smaller"),
+        (
+            TrialRecord(7, TrialState.COMPLETE, metrics={"dev/cer": 1.0}),
+            "it has no dev/wer, which this study makes smaller",
+        ),
     ],
 )
 def test_a_trial_without_a_usable_figure_is_told_why(given: TrialRecord, reason: str) -> None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import optuna.trial
 import pytest
-from optuna.trial import TrialState
 
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
 
@@ -45,7 +45,7 @@ def test_tpe_learns_from_trials_that_wait_as_from_those_that_were_stopped() -> N
         proposal = stopped.propose()
         assert proposal is not None
         stopped.report(proposal.number, 1, loss(proposal))
-        stopped.tell(proposal.number, State.PRUNED)
+        stopped.tell(proposal.number, TrialState.PRUNED)
     assert [trial.params for trial in waiting._trials()] == [trial.params for trial in stopped._trials()]
     early, late = proposals[:4], proposals[-4:]
     assert sum(map(loss, late)) < sum(map(loss, early))
@@ -56,10 +56,10 @@ def test_waiting_trials_stay_as_they_are_in_optuna() -> None:
     paused(study, 6)
     trials = study._trials()
     assert [trial.number for trial in trials] == list(range(6))
-    assert {trial.state for trial in trials} == {TrialState.RUNNING}
+    assert {trial.state for trial in trials} == {optuna.trial.TrialState.RUNNING}
     assert study.remaining() == 6
     study.report(0, 3, 0.1)
-    study.tell(0, State.COMPLETE, 0.1)
+    study.tell(0, TrialState.COMPLETE, 0.1)
     assert study._trials()[0].value == 0.1
 
 

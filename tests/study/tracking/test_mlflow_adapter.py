@@ -15,7 +15,7 @@ from model.errors import UserError
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.tracking.delivery import CURSOR, note, waiting, writer
 from study.tracking.tracking import flush, rebuild
 
@@ -73,7 +73,7 @@ def test_a_deleted_run_is_one_warning_and_the_rest_goes_on(opened: Open, caplog:
     from study.tracking.telling import Telling
 
     ledger.trial_epoch(0, 2, {"dev/wer": 70.0})
-    ledger.trial_ended(0, State.COMPLETE)
+    ledger.trial_ended(0, TrialState.COMPLETE)
     ledger.trial_started(1, TINY, {"ctc_weight": 0.4}, None)
     with caplog.at_level(logging.WARNING):
         for change in Telling().changes(ledger.events()):
@@ -131,7 +131,7 @@ def test_artifacts_of_a_study_without_a_server_lie_in_its_folder(opened: Open) -
     (folder / "hypotheses").mkdir()
     for name in ("hypotheses/test-a.jsonl", "error-0.txt", "broken-batch-0.json", "broken-batch-0.safetensors"):
         (folder / name).write_text("x")
-    ledger.trial_ended(0, State.FAILED, "why")
+    ledger.trial_ended(0, TrialState.FAILED, "why")
     flush(ledger)
     listed = {file.path for file in client(ledger).list_artifacts(only(ledger).info.run_id)}
     assert listed == {"recipe.yaml", "test-a.jsonl", "error-0.txt", "broken-batch-0.json"}
@@ -143,7 +143,7 @@ def test_a_place_for_artifacts_that_cannot_be_written_leaves_the_state_right(
 ) -> None:
     ledger = opened("no-place")
     (ledger.folder / "artifacts").write_text("in the way")
-    ledger.trial_ended(0, State.COMPLETE)
+    ledger.trial_ended(0, TrialState.COMPLETE)
     flush(ledger)
     assert only(ledger).info.status == "FINISHED"
     assert ["refused a part of trial 0000" in record.getMessage() for record in caplog.records] == [True]
@@ -162,7 +162,7 @@ def test_a_run_that_came_twice_by_a_lost_answer_is_one_again(opened: Open) -> No
 
 def test_runs_that_an_older_version_told_at_other_times_get_no_second_point(opened: Open) -> None:
     ledger = opened("older")
-    ledger.trial_ended(0, State.COMPLETE, None, {"test/a/wer": 50.0})
+    ledger.trial_ended(0, TrialState.COMPLETE, None, {"test/a/wer": 50.0})
     flush(ledger)
     events = (ledger.folder / "events.jsonl").read_text()
     (ledger.folder / "events.jsonl").write_text(events.replace('"time": 1', '"time": 2'))

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from study.ledger.records import State
+from study.ledger.records import TrialState
 from study.tracking.telling import Telling
 
 
@@ -30,8 +30,8 @@ def ended(number: int, state: str, time: float = 9.0) -> dict[str, Any]:
 def test_the_events_of_a_run_are_one_change_however_they_alternate() -> None:
     events = [started(0), started(1), *(epoch(n, e) for e in range(1, 21) for n in (0, 1)), ended(1, "complete")]
     first, second = Telling().changes(events)
-    assert (first.number, first.state, len(first.points)) == (0, State.RUNNING, 40)
-    assert (second.number, second.state, len(second.points)) == (1, State.COMPLETE, 41)
+    assert (first.number, first.state, len(first.points)) == (0, TrialState.RUNNING, 40)
+    assert (second.number, second.state, len(second.points)) == (1, TrialState.COMPLETE, 41)
     assert (second.started, second.ended, second.tags["trial.epoch"]) == (1.0, 9.0, "20")
 
 
@@ -59,14 +59,14 @@ def test_trials_that_a_dead_session_left_are_interrupted_by_the_next_one() -> No
     telling.changes([event("study_started", 0.0), started(0), started(1), ended(1, "pruned")])
     changes = {change.number: change for change in telling.changes([event("study_started", 20.0)])}
     assert changes.keys() == {None, 0}
-    assert (changes[0].state, changes[0].ended) == (State.INTERRUPTED, 20.0)
-    assert changes[None].state is State.RUNNING
+    assert (changes[0].state, changes[0].ended) == (TrialState.INTERRUPTED, 20.0)
+    assert changes[None].state is TrialState.RUNNING
 
 
 def test_a_study_that_stops_before_its_end_names_the_best_trial_so_far() -> None:
     best = {"best": 3, "best_recipe_hash": "abc"}
     (change,) = Telling().changes([event("study_interrupted", 7.0, reason=None, **best)])
-    assert (change.number, change.state, change.ended) == (None, State.INTERRUPTED, 7.0)
+    assert (change.number, change.state, change.ended) == (None, TrialState.INTERRUPTED, 7.0)
     assert change.tags["study.best_trial"] == "3"
     assert change.tags["study.best_recipe_hash"] == "abc"
     (nothing,) = Telling().changes([event("study_interrupted", 7.0, reason=None)])
