@@ -82,12 +82,26 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        draft.write_bytes(content.encode() if isinstance(content, str) else content)
+        with draft.open("wb") as stream:
+            stream.write(content.encode() if isinstance(content, str) else content)
+            stream.flush()
+            os.fsync(stream.fileno())  # before its name: a power cut must not leave the name with nothing in it
         os.replace(draft, path)
+        sync_folder(path.parent)
     except OSError as error:
         with contextlib.suppress(OSError):  # half a file would hold the last of a full disk
             draft.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in the folder durable: a file that was created, renamed or removed stays so after a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+            os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def unknown_name(given: str, known: Iterable[str]) -> str:
