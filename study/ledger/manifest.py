@@ -72,6 +72,11 @@ def changes_line(changes: Changes) -> str | None:
     return f"goes on with {'; '.join(parts[:_MOST_TOLD])}{more}"
 
 
+def version() -> str:
+    """The installed version of decred-study."""
+    return importlib.metadata.version("decred-study")
+
+
 def _packages() -> dict[str, str]:
     """Everything installed: which of it a result depends on is known only afterwards."""
     found = ((each.name, each.version) for each in importlib.metadata.distributions())

@@ -11,9 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
-from model.recipe.files import read_recipe
-from model.recipe.recipe import Recipe, content_hash
-from model.strict import read_yaml
+from model.recipe.recipe import Recipe
 from study.config.study_file import Search, StudyFile
 
 # How points are found, not which there are.
@@ -47,20 +45,6 @@ def refuse_other_files(folder: Path, name: str, was: dict[str, Any], now: dict[s
                 f"study '{name}' in {folder} is in use with another {part} (its content was {before[part]}, is "
                 f"{after[part]}); put the old one back, or give the new study another name"
             )
-
-
-def tried_recipe(path: Path, number: int, recorded: str) -> Recipe:
-    """The recipe that a trial's file keeps, proved to be the one of the `recorded` hash.
-
-    A version with more keys gives the same recipe another hash; then the file is hashed as it was written.
-    """
-    recipe = read_recipe(path)
-    if recorded not in (recipe.hash, content_hash(read_yaml(path))):
-        raise UserError(
-            f"{path} has hash {recipe.hash}, but trial {number} ran {recorded}; "
-            "the file was changed after the trial: restore it"
-        )
-    return recipe
 
 
 def _space(search: Search) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What is handed over to be tried."""
+"""What the search hands over: a recipe to try, or a point that makes none."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ class Proposal:
     recipe: Recipe
     values: dict[str, Value]  # the searched quantities, for tables and MLflow
     baseline: str | None = None
-    point: Point = field(default_factory=dict)  # what the sampler drew; a baseline outside the space has none
+    point: Point = field(default_factory=dict)  # what the sampler drew; empty for a baseline outside the space
 
 
 @dataclass(frozen=True)
-class Refused:
-    """A sampled point that makes no recipe."""
+class InfeasiblePoint:
+    """A sampled point that makes no recipe, and why."""
 
     number: int
     values: dict[str, Value]

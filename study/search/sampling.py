@@ -1,11 +1,14 @@
-"""Optuna's samplers on a study's space: who draws a point, and what is known when it is drawn."""
+"""Optuna's samplers on a study's space.
+
+A sampler learns from the trials that it is given, as Optuna's frozen trials; nothing of it outlives a proposal. It is
+seeded by the trial's number, so that the same trials lead to the same proposal, in whichever session.
+"""
 
 from __future__ import annotations
 
 import contextlib
-import random
 import warnings
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -16,14 +19,11 @@ from optuna.distributions import (
     FloatDistribution,
     IntDistribution,
 )
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import FrozenTrial
 
 from study.config.study_file import Search
-from study.search.space import Point, Space
-
-# TPE notes here all that it drew for a trial, and takes it for what a running trial tries, even the parameters that the
-# trial then has no use for. It is emptied once the trial has its point: a trial is what its record says.
-TPE_NOTE = "tpe:relative_params:0"
+from study.search.quantity import Point
+from study.search.space import Space
 
 
 class TrialSource:
@@ -62,15 +62,42 @@ class _PointSource:
         return self._point[name]
 
 
-def distributions(space: Space, point: Point) -> dict[str, BaseDistribution]:
+def distributions_of(space: Space, point: Point) -> dict[str, BaseDistribution]:
     """What the point's parameters were drawn from, or would have been."""
     source = _PointSource(point)
     space.suggest(source)
     return source.distributions
 
 
-def sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
-    """A sampler for one trial, seeded by its number: a study that was interrupted proposes what it would have."""
+class _GivenTrials(optuna.storages.InMemoryStorage):
+    """An empty storage in memory that shows a sampler the trials it is given before its own."""
+
+    def __init__(self, trials: list[FrozenTrial]) -> None:
+        super().__init__()
+        self._given = trials
+
+    def get_all_trials(
+        self,
+        study_id: int,
+        deepcopy: bool = True,
+        states: Container[optuna.trial.TrialState] | None = None,
+    ) -> list[FrozenTrial]:
+        given = self._given if states is None else [trial for trial in self._given if trial.state in states]
+        return [*given, *super().get_all_trials(study_id, deepcopy, states)]
+
+
+def draw_point(space: Space, search: Search, number: int, trials: list[FrozenTrial]) -> Point:
+    """The point that the study's sampler proposes for trial `number` after `trials`.
+
+    The trial that is asked for has Optuna's number 0, so the given ones must be numbered from 1.
+    """
+    with _without_warnings():
+        study = optuna.create_study(storage=_GivenTrials(trials), sampler=make_sampler(search, number))
+        return space.suggest(TrialSource(study.ask()))
+
+
+def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
+    """The study's sampler, seeded for one trial."""
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     if search.sampler == "tpe":
         return optuna.samplers.TPESampler(
@@ -84,42 +111,10 @@ def sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def shuffled_grid(space: Space, search: Search) -> list[Point] | None:
-    """The grid in an order that covers it early; None for the other samplers."""
-    if search.sampler != "grid":
-        return None
-    grid = space.grid(search.grid_points)
-    random.Random(search.seed).shuffle(grid)
-    return grid
-
-
-def learned_from(trials: Sequence[FrozenTrial], paused: Collection[int], search: Search, space: Space) -> Point | None:
-    """The point that the sampler draws when it may learn from paused trials; None where it would not differ.
-
-    To Optuna a paused trial is a running one, and TPE takes those for bad ones. What a paused trial has shown at its
-    rung is worth what a stopped one has shown there, so it is asked in a study of the moment that says so.
-    """
-    shown = {trial.number for trial in trials if trial.number in paused and trial.intermediate_values}
-    if search.sampler != "tpe" or not shown:
-        return None
-    with quiet():
-        moment = optuna.create_study(direction="minimize", sampler=sampler(search, len(trials)))
-        moment.add_trials([_as_pruned(trial) if trial.number in shown else trial for trial in trials])
-        return space.suggest(TrialSource(moment.ask()))
-
-
-def _as_pruned(trial: FrozenTrial) -> FrozenTrial:
-    return optuna.create_trial(
-        state=TrialState.PRUNED,
-        params=trial.params,
-        distributions=trial.distributions,
-        intermediate_values=trial.intermediate_values,
-    )
-
-
 @contextlib.contextmanager
-def quiet() -> Iterator[None]:
-    """Without Optuna's warnings: grouped TPE is called experimental each time it is made."""
+def _without_warnings() -> Iterator[None]:
+    """Grouped TPE is called experimental each time it is made."""
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         yield

@@ -1,0 +1,160 @@
+"""The one fold from events to trials. Everything that asks what a trial did reads it: agenda, stopping rules, sampler,
+table, live board, MLflow, export.
+
+Laws, tested: folding a and then b is folding a + b; an epoch that is reported again, after a resume, replaces its first
+report and everything that followed it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
+from typing import Any
+
+from study.ledger.events import (
+    AnyEvent,
+    SessionStarted,
+    StudyEnded,
+    StudyInterrupted,
+    TrialEnded,
+    TrialEpoch,
+    TrialImported,
+    TrialPaused,
+    TrialRetried,
+    TrialStarted,
+    TrialState,
+)
+from study.ledger.records import TrialRecord
+
+
+class Trials(Mapping[int, TrialRecord]):
+    """The trials of a study after all events so far, by number in ascending order. Not for several threads."""
+
+    def __init__(self, events: Iterable[AnyEvent] = ()) -> None:
+        self._records: dict[int, TrialRecord] = {}
+        self._running: set[int] = set()
+        self.study_state = TrialState.WAITING  # of the study itself
+        self.began: float | None = None  # Unix seconds, of the first event
+        self.changed: float | None = None  # Unix seconds, of the last event
+        self.best: tuple[int, str] | None = None  # number and recipe hash, as noted when a session ended
+        for event in events:
+            self.apply(event)
+
+    def apply(self, event: AnyEvent) -> None:
+        """Take the next event in."""
+        self.began = event.time if self.began is None else self.began
+        self.changed = event.time
+        match event:
+            case SessionStarted():
+                self._interrupt_running(event.time)
+                self.study_state = TrialState.RUNNING
+            case StudyInterrupted():
+                self._interrupt_running(event.time)
+                self._end_study(event, TrialState.INTERRUPTED)
+            case StudyEnded():
+                self._end_study(event, event.state)
+            case _ if (fold := _FOLD.get(type(event))) is not None:
+                number = event.number  # type: ignore[union-attr]
+                self._put(fold(self._records.get(number, TrialRecord(number)), event))
+
+    def __getitem__(self, number: int) -> TrialRecord:
+        return self._records[number]
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(self._records)
+
+    def __len__(self) -> int:
+        return len(self._records)
+
+    @property
+    def running(self) -> list[int]:
+        """The numbers of the trials that run."""
+        return sorted(self._running)
+
+    @property
+    def next_number(self) -> int:
+        """The number of the next new trial."""
+        return next(reversed(self._records), -1) + 1
+
+    def _put(self, record: TrialRecord) -> None:
+        in_order = record.number in self._records or record.number >= self.next_number
+        self._records[record.number] = record
+        if not in_order:  # an event file that was put together by hand
+            self._records = dict(sorted(self._records.items()))
+        (self._running.add if record.state is TrialState.RUNNING else self._running.discard)(record.number)
+
+    def _interrupt_running(self, time: float) -> None:
+        """The driver that ran these is gone."""
+        for number in self.running:
+            self._put(replace(self._records[number], state=TrialState.INTERRUPTED, ended=time))
+
+    def _end_study(self, event: StudyEnded | StudyInterrupted, state: TrialState) -> None:
+        self.study_state = state
+        if event.best is not None:
+            self.best = (event.best, event.best_recipe_hash or "")
+
+
+def _start(trial: TrialRecord, event: TrialStarted | TrialImported) -> TrialRecord:
+    return replace(
+        trial,
+        state=TrialState.RUNNING,
+        reason=None,
+        baseline=event.baseline,
+        values=event.values,
+        point=event.point,
+        recipe_hash=event.recipe_hash,
+        planned_epochs=event.epochs if isinstance(event, TrialStarted) else None,
+        started=trial.started or event.time,
+        ended=None,
+    )
+
+
+def _add_epoch(trial: TrialRecord, event: TrialEpoch) -> TrialRecord:
+    before = trial.epochs
+    if trial.epoch >= event.epoch:
+        before = tuple(report for report in before if report.epoch < event.epoch)
+    return replace(trial, epochs=(*before, event), metrics=dict(event.metrics))
+
+
+def _pause(trial: TrialRecord, event: TrialPaused) -> TrialRecord:
+    return replace(trial, state=TrialState.WAITING, reason=event.reason, paused_at=event.epoch)
+
+
+def _retry(trial: TrialRecord, event: TrialRetried) -> TrialRecord:
+    lost = trial.lost_seconds + (event.lost_seconds or 0.0)
+    return replace(trial, state=TrialState.INTERRUPTED, reason=event.reason, retries=event.count, lost_seconds=lost)
+
+
+def _end(trial: TrialRecord, event: TrialEnded | TrialImported) -> TrialRecord:
+    return replace(
+        trial,
+        state=event.state,
+        reason=event.reason,
+        values=event.values or trial.values,
+        point=trial.point if event.point is None else event.point,
+        metrics=trial.metrics | event.metrics,
+        ended=event.time,
+    )
+
+
+def _stop(trial: TrialRecord, event: TrialEnded) -> TrialRecord:
+    return replace(_end(trial, event), lost_seconds=trial.lost_seconds + (event.lost_seconds or 0.0))
+
+
+def _import(trial: TrialRecord, event: TrialImported) -> TrialRecord:
+    started, ended = event.started or event.time, event.ended or event.time
+    # The epochs of format 1 have no time of their own.
+    epochs = tuple(report if report.time else report.model_copy(update={"time": ended}) for report in event.epochs)
+    trial = replace(_start(trial, event), started=started, epochs=epochs, source=event.source)
+    last = dict(epochs[-1].metrics) if epochs else {}
+    return replace(_end(replace(trial, metrics=last), event), ended=ended)
+
+
+_FOLD: dict[type, Callable[[TrialRecord, Any], TrialRecord]] = {
+    TrialStarted: _start,
+    TrialEpoch: _add_epoch,
+    TrialPaused: _pause,
+    TrialRetried: _retry,
+    TrialEnded: _stop,
+    TrialImported: _import,
+}
