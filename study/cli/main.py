@@ -54,15 +54,15 @@ def run(
 @app.command(rich_help_panel=STUDY)
 def status(study: AnyStudy) -> None:
     """Show every trial of a study, running or ended."""
-    from study.display.board import screen
-    from study.display.table import table
+    from study.display.board import make_console
+    from study.display.table import make_table
     from study.evidence.rank_correlation import rung_lines
     from study.ledger.lease import holder_of
     from study.ledger.records import TrialState
 
     ledger = _ledger(study)
-    console, records = screen(), ledger.trials().values()
-    console.print(table(records, ledger.study))
+    console, records = make_console(), ledger.trials.values()
+    console.print(make_table(records, ledger.study))
     for line in rung_lines(records, ledger.study):
         console.print(line, soft_wrap=True, highlight=False)
     if any(record.state is TrialState.RUNNING for record in records) and holder_of(ledger.folder) is None:
@@ -132,7 +132,7 @@ def export(
         _export_model(study, out or Path("best-model"), trial)
         return
     from model.strict import to_yaml, write_atomically
-    from study.display.table import export_recipe
+    from study.ledger.best import export_recipe
 
     out = out or Path("best-recipe.yaml")
     recipe, number = export_recipe(_ledger(study), trial)
@@ -238,7 +238,7 @@ def _ledger(study: Path) -> Ledger:
 
 def _export_model(study: Path, out: Path, trial: int | None) -> None:
     from model.weights.exchange import export_published
-    from study.display.table import export_recipe
+    from study.ledger.best import export_recipe
 
     run = study
     if not (study / "checkpoints").is_dir():  # that is where a single run has its weights

@@ -5,17 +5,14 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
-from typing import Any
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from study.display.table import FIGURES, STYLES, folding, shown, trial_table
+from study.display.table import FIGURES, STYLES, empty_table, format_folding, format_value, searched_quantities
 from study.ledger.records import TrialRecord, TrialState
-from study.search.proposal import Proposal, Refused
 
 REDRAWS_PER_SECOND = 2
 PLAIN_WIDTH = 160
@@ -23,146 +20,125 @@ DEV_FIGURES = {title: name for name, title in FIGURES.items() if name.startswith
 FEWEST_ROWS, LINES_AROUND = 5, 8  # title, head of two lines, rule, footer
 
 
-@dataclass
-class Row:
-    """One trial's line."""
-
-    number: int
-    name: str
-    values: Mapping[str, Any]
-    epochs: int  # how many the recipe asks for
-    state: TrialState = TrialState.RUNNING
-    epoch: int = 0
-    metrics: dict[str, float] = field(default_factory=dict)
-    reason: str | None = None
-
-
 class Board:
-    """The study's trials as they stand. `clock` is seconds, given by tests."""
+    """Shows the trials of a study as `update` reports them. `clock` gives seconds."""
 
     def __init__(
         self,
         console: Console,
         title: str,
-        trials: int,
+        records: Mapping[int, TrialRecord],
+        trials_to_run: int,
         concurrency: int = 1,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self.rows: dict[int, Row] = {}
-        self._console = console
-        self._title = title
-        self._trials = trials  # to come in this session
-        self._concurrency = concurrency
-        self._clock = clock
-        self._began: dict[int, float] = {}
-        self._took: list[float] = []  # seconds of every trial that ended in this session
+        """`records` are the trials of earlier sessions."""
+        self._records = dict(records)
+        self._console, self._title = console, title
+        self._trials_to_run, self._concurrency, self._clock = trials_to_run, concurrency, clock
+        self._began: dict[int, float] = {}  # of each running trial
+        self._durations: list[float] = []  # seconds of every trial that ended in this session
 
-    def seen(self, record: TrialRecord, epochs: int) -> None:
-        """A trial of an earlier session."""
-        epoch = int(record.epochs[-1]["epoch"]) if record.epochs else 0
-        self.rows[record.number] = Row(
-            record.number, record.baseline or "", record.values, epochs, record.state, epoch, dict(record.metrics)
-        )
-
-    def started(self, proposal: Proposal) -> None:
-        number, epochs = proposal.number, proposal.recipe.training.epochs
-        before = self.rows.get(number)
-        self.rows[number] = Row(number, proposal.baseline or "", proposal.values, epochs)
-        if before is not None:
-            self.rows[number].epoch, self.rows[number].metrics = before.epoch, before.metrics
-        self._began[number] = self._clock()
-        values = ", ".join(f"{name} {shown(value)}" for name, value in proposal.values.items())
-        self._say(number, "goes on" if before is not None else "started", proposal.baseline or values)
-
-    def epoch(self, number: int, epoch: int, metrics: dict[str, float]) -> None:
-        row = self.rows[number]
-        row.epoch, row.metrics = epoch, metrics
-        figures = [f"{title} {metrics[name]:.2f}" for title, name in DEV_FIGURES.items() if name in metrics]
-        self._say(number, f"epoch {epoch}/{row.epochs}", ", ".join(figures))
-
-    def ended(self, number: int, state: TrialState, reason: str | None, metrics: dict[str, float]) -> None:
-        row = self.rows[number]
-        row.state, row.reason, row.metrics = state, reason, metrics or row.metrics
+    def update(self, record: TrialRecord) -> None:
+        """Take a trial's new record in, and print what changed where there is no terminal."""
+        number, before = record.number, self._records.get(record.number)
+        self._records[number] = record
+        if record.state is TrialState.RUNNING:
+            if number not in self._began:
+                self._began[number] = self._clock()
+                values = ", ".join(f"{name} {format_value(value)}" for name, value in record.values.items())
+                self._print(number, "started" if before is None else "continues", record.baseline or values)
+            else:
+                self._print_epoch(record)
+            return
         began = self._began.pop(number, None)
-        if began is not None and state.final:
-            self._took.append(self._clock() - began)
-        left = self.seconds_left() if state.final else None
-        self._say(number, str(state), "; ".join(part for part in (reason, left and f"{duration(left)} left") if part))
-
-    def infeasible(self, refused: Refused) -> None:
-        """A trial that ends before it starts."""
-        number, state = refused.number, TrialState.INFEASIBLE
-        self.rows[number] = Row(number, "", refused.values, 0, state, reason=refused.reason)
-        self._trials -= 1
-        self._say(number, str(state), refused.reason)
+        if record.state is TrialState.INFEASIBLE and began is None:
+            self._trials_to_run -= 1
+        elif began is not None and record.state.final:
+            self._durations.append(self._clock() - began)
+        self._print_end(record)
 
     def seconds_left(self) -> float | None:
-        """From the trials of this session so far; None before the first one has told anything."""
-        now = self._clock()
-        ended = len(self._took)
-        mean = sum(self._took) / ended if ended else None
-        if mean is None:
-            paces = [
-                (now - began) / row.epoch * row.epochs
-                for number, began in self._began.items()
-                if (row := self.rows[number]).epoch
-            ]
-            mean = max(paces) if paces else None
+        """From the trials of this session so far; None before the first one has reported anything."""
+        now, ended = self._clock(), len(self._durations)
+        mean = sum(self._durations) / ended if ended else self._slowest_pace(now)
         if mean is None:
             return None
         spent = sum(min(now - began, mean) for began in self._began.values())
-        return max(0.0, (self._trials - ended) * mean - spent) / self._concurrency
+        return max(0.0, (self._trials_to_run - ended) * mean - spent) / self._concurrency
 
-    def table(self) -> RenderableType:
-        searched = list(dict.fromkeys(name for row in self.rows.values() for name in row.values))
-        table = trial_table(self._title, ("trial", "name", "state", "epoch", *DEV_FIGURES), searched)
-        for row in self._rows_that_fit():
-            figures = [f"{row.metrics[name]:.2f}" if name in row.metrics else "-" for name in DEV_FIGURES.values()]
+    def render(self) -> RenderableType:
+        """The table as it stands, with a footer."""
+        records = self._records_that_fit()
+        searched = searched_quantities(records)
+        table = empty_table(self._title, ("trial", "name", "state", "epoch", *DEV_FIGURES), searched)
+        for record in records:
+            metrics = record.metrics
             table.add_row(
-                f"{row.number:04d}",
-                row.name,
-                Text(str(row.state), style=STYLES[row.state]),
-                f"{row.epoch}/{row.epochs}" if row.epochs else "-",
-                *figures,
-                *(folding(row.values.get(name)) for name in searched),
+                f"{record.number:04d}",
+                record.baseline or "",
+                Text(str(record.state), style=STYLES[record.state]),
+                f"{record.epoch}/{record.planned_epochs}" if record.planned_epochs else "-",
+                *(f"{metrics[name]:.2f}" if name in metrics else "-" for name in DEV_FIGURES.values()),
+                *(format_folding(record.values.get(name)) for name in searched),
             )
         return Group(table, self._footer())
 
-    def _rows_that_fit(self) -> list[Row]:
+    def _slowest_pace(self, now: float) -> float | None:
+        """Seconds that a running trial takes in all, judged by the slowest; None before a first epoch."""
+        paces = [
+            (now - began) / record.epoch * (record.planned_epochs or record.epoch)
+            for number, began in self._began.items()
+            if (record := self._records[number]).epoch
+        ]
+        return max(paces, default=None)
+
+    def _records_that_fit(self) -> list[TrialRecord]:
         """The newest trials and those that run; what a screen cuts off is its end, where the running ones are."""
-        rows = sorted(self.rows.values(), key=lambda row: row.number)
-        surplus = len(rows) - max(FEWEST_ROWS, self._console.height - LINES_AROUND)
-        hidden = {row.number for row in [row for row in rows if row.state.final][: max(0, surplus)]}
-        return [row for row in rows if row.number not in hidden]
+        records = [self._records[number] for number in sorted(self._records)]
+        surplus = max(0, len(records) - max(FEWEST_ROWS, self._console.height - LINES_AROUND))
+        hidden = {record.number for record in [record for record in records if record.state.final][:surplus]}
+        return [record for record in records if record.number not in hidden]
 
     def _footer(self) -> Text:
-        left, waiting = self.seconds_left(), max(0, self._trials - len(self._took) - len(self._began))
+        left = self.seconds_left()
+        waiting = max(0, self._trials_to_run - len(self._durations) - len(self._began))
         parts = [f"{len(self._began)} running", f"{waiting} waiting"]
-        parts.append(f"about {duration(left)} left" if left is not None else "time left: known after the first epoch")
-        return Text("  ".join([*parts, "Ctrl-C stops; the same command goes on"]), style="dim")
+        known = "time left: known after the first epoch" if left is None else f"about {format_duration(left)} left"
+        return Text("  ".join([*parts, known, "Ctrl-C stops; the same command goes on"]), style="dim")
 
-    def _say(self, number: int, what: str, more: str) -> None:
+    def _print_epoch(self, record: TrialRecord) -> None:
+        metrics = record.metrics
+        figures = [f"{title} {metrics[name]:.2f}" for title, name in DEV_FIGURES.items() if name in metrics]
+        self._print(record.number, f"epoch {record.epoch}/{record.planned_epochs}", ", ".join(figures))
+
+    def _print_end(self, record: TrialRecord) -> None:
+        left = self.seconds_left() if record.state.final else None
+        parts = [record.reason, left and f"{format_duration(left)} left"]
+        self._print(record.number, str(record.state), "; ".join(part for part in parts if part))
+
+    def _print(self, number: int, what: str, more: str) -> None:
         if not self._console.is_terminal:
             self._console.print(f"trial {number:04d} {what}" + (f": {escape(more)}" if more else ""), soft_wrap=True)
 
 
 @contextlib.contextmanager
-def on_screen(board: Board, console: Console) -> Iterator[None]:
-    """The board, redrawn while the block runs; nothing to draw where there is no terminal."""
+def show_live(board: Board, console: Console) -> Iterator[None]:
+    """The board, redrawn while the block runs; nothing is drawn where there is no terminal."""
     if not console.is_terminal:
         yield
         return
-    with Live(console=console, get_renderable=board.table, refresh_per_second=REDRAWS_PER_SECOND, transient=True):
+    with Live(console=console, get_renderable=board.render, refresh_per_second=REDRAWS_PER_SECOND, transient=True):
         yield
 
 
-def screen() -> Console:
+def make_console() -> Console:
     """Standard output; wide where it is no terminal, because a file has no edge to keep within."""
     console = Console()
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 
 
-def duration(seconds: float) -> str:
+def format_duration(seconds: float) -> str:
     """1:05 h, 12 min or 40 s."""
     if seconds >= 3600:
         return f"{int(seconds // 3600)}:{int(seconds % 3600 // 60):02d} h"

@@ -96,7 +96,7 @@ class Promotion:
                 return best[0]
         return None
 
-    def next(self, closed: bool = False) -> int | None:
+    def promote_next(self, closed: bool = False) -> int | None:
         """The paused trial that goes on now; None when none may. It no longer waits.
 
         `closed`: no proposal is to come and nothing runs. Then the best sampled trial of each rung goes on even where

@@ -23,7 +23,7 @@ BEYOND_LAST_EPOCH = 10**6
 class Verdict(Enum):
     """What a rule says about a trial after an epoch."""
 
-    GO_ON = "go on"
+    CONTINUE = "continue"
     PRUNE = "prune"
     PAUSE = "pause"
 
@@ -31,15 +31,18 @@ class Verdict(Enum):
 class Rule(Protocol):
     """Asked once an epoch, for every trial in the order of their reports; values are to be small."""
 
-    def verdict(self, number: int, epoch: int, value: float, *, spared: bool, last: bool) -> Verdict:
-        """`spared`: a baseline, which never stops but is compared with; `last`: its training is over."""
+    def remove(self, number: int) -> None: ...
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
+        """`baseline`, which never stops but is compared with; `last`: its training is over."""
 
 
 class Never:
+    def remove(self, number: int) -> None: ...
+
     """Stops nothing."""
 
-    def verdict(self, number: int, epoch: int, value: float, *, spared: bool, last: bool) -> Verdict:
-        return Verdict.GO_ON
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
+        return Verdict.CONTINUE
 
 
 @dataclass(frozen=True)
@@ -49,7 +52,7 @@ class _Known:
     trial_id: str
 
 
-class Asha:
+class Asha(Never):
     """Tune's stopping ASHA (Li et al. 2020, arXiv 1810.05934): what lags behind its rung when it comes is stopped."""
 
     def __init__(self, grace_epochs: int, reduction: int) -> None:
@@ -64,15 +67,15 @@ class Asha:
             stop_last_trials=False,
         )
 
-    def verdict(self, number: int, epoch: int, value: float, *, spared: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
         if not math.isfinite(value):
-            return Verdict.GO_ON
+            return Verdict.CONTINUE
         trial: Any = _Known(f"{number:04d}")
         said = self._scheduler._brackets[0].on_result(trial, epoch, -value)
-        return Verdict.PRUNE if said == TrialScheduler.STOP and not (spared or last) else Verdict.GO_ON
+        return Verdict.PRUNE if said == TrialScheduler.STOP and not (baseline or last) else Verdict.CONTINUE
 
 
-class Median:
+class Median(Never):
     """Tune's median stopping rule (Golovin et al. 2017): ends a trial whose best is behind the median of means."""
 
     def __init__(self, grace_epochs: int) -> None:
@@ -84,14 +87,14 @@ class Median:
             min_time_slice=math.inf,  # type: ignore[arg-type]  # it never pauses one for another
         )
 
-    def verdict(self, number: int, epoch: int, value: float, *, spared: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
         if not math.isfinite(value):
-            return Verdict.GO_ON
+            return Verdict.CONTINUE
         trial: Any = _Known(f"{number:04d}")
         nobody: Any = None
         self._scheduler._stopped_trials.discard(trial)  # it may say so again of a baseline, or of an earlier session's
         said = self._scheduler.on_trial_result(nobody, trial, {"epoch": epoch, "value": value})
-        return Verdict.PRUNE if said == TrialScheduler.STOP and not (spared or last) else Verdict.GO_ON
+        return Verdict.PRUNE if said == TrialScheduler.STOP and not (baseline or last) else Verdict.CONTINUE
 
 
 class Promote:
@@ -100,18 +103,17 @@ class Promote:
     def __init__(self, promotion: Promotion) -> None:
         self.promotion = promotion
 
-    def verdict(self, number: int, epoch: int, value: float, *, spared: bool, last: bool) -> Verdict:
-        goes_on = self.promotion.reached(number, epoch, value, baseline=spared, last=last)
-        return Verdict.GO_ON if goes_on else Verdict.PAUSE
+    def remove(self, number: int) -> None:
+        self.promotion.gone(number, True)
+
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
+        goes_on = self.promotion.reached(number, epoch, value, baseline=baseline, last=last)
+        return Verdict.CONTINUE if goes_on else Verdict.PAUSE
 
 
-def rule_of(settings: EarlyStopping, metric: str, records: Mapping[int, TrialRecord]) -> Rule:
+def build_rule(settings: EarlyStopping, metric: str, records: Mapping[int, TrialRecord]) -> Rule:
     """The rule of a study, told what earlier sessions measured, so that rungs count those trials too."""
-    seen = {
-        number: {int(epoch["epoch"]): epoch[metric] for epoch in record.epochs if metric in epoch}
-        for number, record in records.items()
-        if record.state is not TrialState.FAILED
-    }
+    seen = {number: record.curve(metric) for number, record in records.items() if record.state is not TrialState.FAILED}
     if settings.rule == "asha-promote":
         waiting = [number for number, record in records.items() if record.state is TrialState.WAITING]
         baselines = [number for number, record in records.items() if record.baseline]
@@ -124,11 +126,11 @@ def rule_of(settings: EarlyStopping, metric: str, records: Mapping[int, TrialRec
         rule = Median(settings.grace_epochs)
     for number, values in sorted(seen.items()):
         for epoch, value in sorted(values.items()):
-            rule.verdict(number, epoch, value, spared=True, last=False)
+            rule.decide(number, epoch, value, baseline=True, last=False)
     return rule
 
 
 def _may_be_undecided(record: TrialRecord) -> bool:
     """Whether the last report of an interrupted trial may have had no answer; one that waited after it was promoted."""
     open_ = record.state in (TrialState.INTERRUPTED, TrialState.RUNNING)
-    return open_ and bool(record.epochs) and record.waited != record.epochs[-1]["epoch"]
+    return open_ and bool(record.epochs) and record.paused_at != record.epoch

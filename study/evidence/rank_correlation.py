@@ -40,7 +40,7 @@ def spearman(early: Sequence[float], late: Sequence[float]) -> float | None:
 
 def _curve(record: TrialRecord, metric: str) -> dict[int, float]:
     """The metric by epoch; none where the last one is missing or no number."""
-    values = {int(epoch["epoch"]): epoch.get(metric, math.nan) for epoch in record.epochs}
+    values = {report.epoch: report.metrics.get(metric, math.nan) for report in record.epochs}
     if not values or not math.isfinite(values[max(values)]):
         return {}
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}

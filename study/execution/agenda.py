@@ -1,114 +1,100 @@
-"""Which trial is next, and what follows when one breaks."""
+"""Which trial is next, and what follows when one fails.
+
+What a trial did is read from the study's fold; the agenda itself knows only what no event records: when a retry is due,
+and which error the trials that ended last had in common.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable
 from typing import Protocol
 
 from study.config.study_file import Failures
-from study.execution.decisions import Action, Decision, decide, same_error
+from study.execution.decisions import Action, Decision, decide, is_same_error
 from study.ledger.records import TrialRecord, TrialState
-from study.search.proposal import Proposal, Refused
+from study.ledger.trials import Trials
+from study.search.proposal import InfeasiblePoint, Proposal
 from study.workers.failure import Failure
 
 LONGEST_DELAY = 30.0  # seconds between two tries of a trial
 
 
 class Proposals(Protocol):
-    """New trials, and those that an earlier session left."""
+    """Where new trials come from."""
 
-    def propose(self, infeasible: Callable[[Refused], None], paused: Collection[int] = ()) -> Proposal | None: ...
-    def interrupted(self) -> list[Proposal]: ...
+    def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None: ...
+    def remaining(self, trials: Trials) -> int: ...
 
 
 class Rungs(Protocol):
     """Which of the paused trials goes on."""
 
-    def next(self, closed: bool) -> int | None: ...
-    def gone(self, number: int, failed: bool = False) -> None: ...
+    def promote_next(self, closed: bool) -> int | None: ...
 
 
 class Agenda:
-    """Retried and interrupted trials come first, then promoted ones, then new ones. `clock` is seconds."""
+    """Interrupted trials come first, then promoted ones, then new ones. `clock` gives seconds."""
 
     def __init__(
         self,
+        trials: Trials,
         proposals: Proposals,
-        rungs: Rungs | None,
+        restore: Callable[[TrialRecord], Proposal],
         settings: Failures,
-        records: Mapping[int, TrialRecord],
+        rungs: Rungs | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._proposals, self._rungs, self._settings, self._clock = proposals, rungs, settings, clock
-        self._retries = {number: record.retries for number, record in records.items()}
-        waiting = {number for number, record in records.items() if record.state is TrialState.WAITING}
-        left = proposals.interrupted()
-        self._again = [(0.0, proposal) for proposal in left if proposal.number not in waiting]
-        self._paused = {proposal.number: proposal for proposal in left if proposal.number in waiting}
-        self._running: dict[int, Proposal] = {}
-        self._errors: list[str] = []  # of the trials that ended last, as long as they all broke alike
-        self._spent = False  # no new trial will come
+        """`restore` makes the proposal of a trial that goes on."""
+        self._trials, self._proposals, self._restore = trials, proposals, restore
+        self._settings, self._rungs, self._clock = settings, rungs, clock
+        self._due: dict[int, float] = {}  # when a retried trial may start
+        self._errors: list[str] = []  # of the trials that ended last, as long as they failed alike
 
-    def next(self, infeasible: Callable[[Refused], None]) -> Proposal | None:
-        """The trial to start now; None when there is none, or none yet."""
-        proposal = self._due() or self._promoted(closed=False)
-        if proposal is None and not self._spent:
-            proposal = self._proposals.propose(infeasible, list(self._paused))
-            self._spent = proposal is None
-        if proposal is None and self._idle():
-            proposal = self._promoted(closed=True)
-        if proposal is not None:
-            self._running[proposal.number] = proposal
-        return proposal
+    def next(self) -> Proposal | InfeasiblePoint | None:
+        """What to start or to record now, before anything else is asked; None when there is nothing, or nothing yet."""
+        number = self._next_interrupted()
+        if number is None:
+            number = self._promote(closed=False)
+        if number is None:
+            proposal = self._proposals.propose(self._trials)
+            if proposal is not None:
+                return proposal
+            number = self._promote(closed=True) if self.is_done() else None
+        return None if number is None else self._restore(self._trials[number])
 
-    def done(self) -> bool:
-        """Whether `next` has no more trial to give, now or later. Paused trials may be left; see `left_behind`."""
-        return self._idle()
+    def is_done(self) -> bool:
+        """Whether `next` has no more trial to give but paused ones, now or later."""
+        trials = self._trials
+        return not trials.running and not self._interrupted() and self._proposals.remaining(trials) == 0
 
-    def left_behind(self) -> list[int]:
-        """The paused trials that nobody will promote any more, once all is done."""
-        return sorted(self._paused) if self.done() else []
+    def never_promoted(self) -> list[int]:
+        """The paused trials that nothing will promote any more, once all is done."""
+        if not self.is_done():
+            return []
+        return [number for number, record in self._trials.items() if record.state is TrialState.WAITING]
 
-    def ended(self, number: int) -> None:
-        """It came to its end, well or pruned."""
-        self._leave(number)
+    def note_success(self) -> None:
+        """A trial came to its end, complete or pruned."""
         self._errors = []
 
-    def paused(self, number: int) -> None:
-        """It waits at a rung."""
-        self._paused[number] = self._running.pop(number)
-
-    def broke(self, number: int, failure: Failure) -> Decision:
-        """What follows from the failure; a retried trial comes again by itself, later each time."""
-        alike = [reason for reason in self._errors if same_error(reason, failure.reason)]
-        decision = decide(failure, self._retries.get(number, 0), len(alike), self._settings)
+    def handle_failure(self, number: int, failure: Failure) -> Decision:
+        """What follows from the failure of a running trial; a retried one is due again later, each time later."""
+        alike = [reason for reason in self._errors if is_same_error(reason, failure.reason)]
+        decision = decide(failure, self._trials[number].retries, len(alike), self._settings)
         if decision.action is Action.RETRY:
-            self._retries[number] = decision.count
-            due = self._clock() + min(2.0 ** (decision.count - 1), LONGEST_DELAY)
-            self._again.append((due, self._running.pop(number)))
-            return decision
-        self._leave(number, failed=True)
-        if decision.state.final:
+            self._due[number] = self._clock() + min(2.0 ** (decision.count - 1), LONGEST_DELAY)
+        elif decision.state.final:
             self._errors = [*alike, failure.reason]
         return decision
 
-    def _leave(self, number: int, failed: bool = False) -> None:
-        self._running.pop(number, None)
-        if self._rungs is not None:
-            self._rungs.gone(number, failed)
+    def _interrupted(self) -> list[int]:
+        return [number for number, record in self._trials.items() if record.state is TrialState.INTERRUPTED]
 
-    def _due(self) -> Proposal | None:
-        now = self._clock()
-        for index, (due, proposal) in enumerate(self._again):
-            if due <= now:
-                del self._again[index]
-                return proposal
-        return None
+    def _next_interrupted(self) -> int | None:
+        """The interrupted trial that has been due longest."""
+        due = min(self._interrupted(), key=lambda number: self._due.get(number, 0.0), default=None)
+        return due if due is not None and self._due.get(due, 0.0) <= self._clock() else None
 
-    def _promoted(self, closed: bool) -> Proposal | None:
-        number = self._rungs.next(closed) if self._rungs is not None else None
-        return None if number is None else self._paused.pop(number)
-
-    def _idle(self) -> bool:
-        return self._spent and not self._running and not self._again
+    def _promote(self, closed: bool) -> int | None:
+        return self._rungs.promote_next(closed) if self._rungs is not None else None

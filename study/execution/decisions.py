@@ -8,7 +8,7 @@ from enum import StrEnum
 
 from study.config.study_file import Failures
 from study.ledger.records import TrialState
-from study.workers.failure import Failure, Kind
+from study.workers.failure import Failure, FailureKind
 
 _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
@@ -40,21 +40,20 @@ def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failure
     stop a study.
     """
     kind, reason = failure.kind, failure.reason
-    if kind in (Kind.LOST, Kind.START):
+    if kind in (FailureKind.LOST, FailureKind.START):
         setting = f"failures.retries {settings.retries}"
         if retries < settings.retries:
             return Decision(Action.RETRY, TrialState.INTERRUPTED, reason, retries + 1, setting)
         reason = f"{reason}; tried {retries + 1} times, as {setting} allows"
         return _ended(reason, same_in_a_row, settings, retries + 1)
-    if kind is Kind.OUT_OF_MEMORY:
+    if kind is FailureKind.OUT_OF_MEMORY:
         return Decision(Action.END, TrialState.INFEASIBLE, reason)
-    if kind is Kind.NON_FINITE:
+    if kind is FailureKind.NON_FINITE:
         return Decision(Action.END, TrialState.FAILED, reason)
-    if kind is Kind.DISK_FULL:
+    if kind is FailureKind.DISK_FULL:
         return Decision(Action.STOP, TrialState.INTERRUPTED, reason)
-    return _ended(
-        reason, same_in_a_row, settings, state=TrialState.INFEASIBLE if kind is Kind.IMPOSSIBLE else TrialState.FAILED
-    )
+    state = TrialState.INFEASIBLE if kind is FailureKind.IMPOSSIBLE else TrialState.FAILED
+    return _ended(reason, same_in_a_row, settings, state=state)
 
 
 def _ended(
@@ -66,6 +65,6 @@ def _ended(
     return Decision(Action.STOP, state, reason, same_in_a_row + 1, setting)
 
 
-def same_error(one: str | None, other: str | None) -> bool:
+def is_same_error(one: str | None, other: str | None) -> bool:
     """Whether two reasons tell of the same error; numbers in them may differ."""
     return one is not None and other is not None and _NUMBERS.sub("#", one) == _NUMBERS.sub("#", other)

@@ -1,110 +1,90 @@
 """A new study that starts with the trials of another one, as far as they fit its corpus, space and objective.
 
-What is taken over is decided first, with a database in memory. Then the study is built in a folder beside its own and
-moved there whole, so that a crash leaves no half study under its name.
+What is taken over is decided first. Then the study is built in a folder beside its own and moved there whole, so that
+a crash leaves no half study under its name.
 """
 
 from __future__ import annotations
 
 import contextlib
+import math
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import to_yaml, write_atomically
 from model.training.prepare import prepare as prepare_corpus
-from study.config.study_file import StudyFile, read_study, study_folder
-from study.execution.checks import IN_MEMORY, check
+from study.config.study_file import read_study, study_folder
+from study.execution.checks import check
 from study.ledger import lease
-from study.ledger.ledger import STUDY, Ledger
+from study.ledger.events import EpochReport, TrialImported
+from study.ledger.ledger import RECIPE, STUDY, Ledger
 from study.ledger.manifest import manifest
 from study.ledger.records import TrialRecord, TrialState
-from study.search.optuna_store import storage_url
 from study.search.proposer import Proposer
-from study.search.space import Space
 
-Say = Callable[[str], object]
+Print = Callable[[str], object]
+Prepare = Callable[[Recipe], Recipe]
 _USABLE = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
-class Adopter(Protocol):
-    """Who takes in finished trials: a `Proposer`, or a stand-in in tests."""
-
-    def adopt(self, recipe: Recipe, record: TrialRecord) -> int | str:
-        """The trial's number in the new study, or why it does not belong there."""
-
-    def remaining(self) -> int:
-        """Trials still to run."""
-
-
-Open = Callable[[StudyFile, Recipe, str, str | None], Adopter]
-Prepare = Callable[[Recipe], Recipe]
-
-
 @dataclass(frozen=True)
-class Taken:
+class Adopted:
     """A trial of the old study, as the new one has it."""
 
-    was: int
+    old_number: int
     recipe: Recipe
     record: TrialRecord
 
 
 @dataclass
 class Plan:
-    """Which trials go over, and why the others do not, by their old numbers."""
+    """Which trials are taken over, and why the others are not, by their old numbers."""
 
-    taken: list[Taken] = field(default_factory=list)
-    left: dict[int, str] = field(default_factory=dict)
+    adopted: list[Adopted] = field(default_factory=list)
+    refused: dict[int, str] = field(default_factory=dict)
+
+    @property
+    def records(self) -> dict[int, TrialRecord]:
+        """The trials of the new study, by its numbers."""
+        return {adopted.record.number: adopted.record for adopted in self.adopted}
 
 
 def fork_study(
-    old: Ledger,
-    path: Path,
-    say: Say,
-    address: str | None = None,
-    prepare: Prepare = prepare_corpus,
-    proposer: Open = Proposer,
+    old: Ledger, path: Path, print_line: Print, address: str | None = None, prepare: Prepare = prepare_corpus
 ) -> Path:
     """Start the study in the file `path` with the trials of `old` that fit; the new study's folder.
 
-    `say` hears a line for each trial that is left out. A UserError, and no new study, when none fits.
+    A line is printed for each trial that is left out. A UserError, and no new study, when none fits.
     """
     study = read_study(path)
     folder = study_folder(study)
-    _refuse_taken(folder, path)
+    _refuse_used_folder(folder, path)
     base = prepare(check(study, address).base)
     about = manifest(study, base) | {"forked_from": {"study": old.study.name, "id": old.manifest.get("id")}}
-    plan = planned(old, study, base, _tokenizer_of(about), proposer(study, base, IN_MEMORY, None))
-    for number, reason in plan.left.items():
-        say(f"trial {number:04d} is left out: {reason}")
-    if not plan.taken:
+    proposer = Proposer(study, base)
+    plan = make_plan(old, base, _tokenizer_of(about), proposer, study.objective.metric)
+    for number, reason in plan.refused.items():
+        print_line(f"trial {number:04d} is left out: {reason}")
+    if not plan.adopted:
         raise UserError(
             f"no trial of study '{old.study.name}' fits '{study.name}', so nothing was made; "
             f"start it without them: decred-study run {path}"
         )
-    with _draft(folder, say) as draft:
+    with _draft_folder(folder, print_line) as draft:
         ledger = Ledger.create_or_open(draft, study, base, about)
-        for taken in plan.taken:
-            _take_over(taken, old, ledger)
-        # The database last: it may be one that is not in the folder.
-        adopter = proposer(study, base, storage_url(study, draft), about["id"])
-        for taken in plan.taken:
-            if adopter.adopt(taken.recipe, taken.record) != taken.record.number:
-                raise UserError(
-                    f"Optuna's database holds trials of a study '{study.name}' already; "
-                    "give the new study another name, or a database of its own"
-                )
-    to_run = adopter.remaining()
-    say(
-        f"{folder} starts with {len(plan.taken)} of {len(plan.taken) + len(plan.left)} trials of "
-        f"'{old.study.name}', {to_run} are to run; go on with: decred-study run {path}"
+        for adopted in plan.adopted:
+            _copy_trial(adopted, old, ledger)
+        left = proposer.remaining(ledger.trials)
+    print_line(
+        f"{folder} starts with {len(plan.adopted)} of {len(plan.adopted) + len(plan.refused)} trials of "
+        f"'{old.study.name}', {left} are to run; continue with: decred-study run {path}"
     )
     return folder
 
@@ -113,56 +93,75 @@ def _tokenizer_of(about: Mapping[str, Any]) -> str | None:
     return (about.get("hashes") or {}).get("tokenizer")
 
 
-def planned(old: Ledger, study: StudyFile, base: Recipe, tokenizer: str | None, adopter: Adopter) -> Plan:
-    """What of `old` goes over, under the numbers that `adopter` gives. `tokenizer` is the hash of the new study's."""
-    plan, space = Plan(), Space(study.search, base)
+def make_plan(old: Ledger, base: Recipe, tokenizer: str | None, proposer: Proposer, metric: str) -> Plan:
+    """What of `old` is taken over, under new numbers. `tokenizer` is the hash of the new study's."""
+    plan = Plan()
     known = (_tokenizer_of(old.manifest), tokenizer)
     other = f"it was tried with another tokenizer ({known[0]}, here {known[1]})"
-    for number, record in old.trials().items():
-        reason = _unusable(record) or (other if None not in known and known[0] != known[1] else None)
-        if reason is None:
-            taken = _adopted(old, record, base, space, adopter)
-            if isinstance(taken, Taken):
-                plan.taken.append(taken)
-                continue
-            reason = taken
-        plan.left[number] = reason
+    for number, record in old.trials.items():
+        reason = _unusable(record, metric) or (other if None not in known and known[0] != known[1] else None)
+        adopted = _adopt(old, record, base, proposer, plan) if reason is None else reason
+        if isinstance(adopted, Adopted):
+            plan.adopted.append(adopted)
+        else:
+            plan.refused[number] = adopted
     return plan
 
 
-def _adopted(old: Ledger, record: TrialRecord, base: Recipe, space: Space, adopter: Adopter) -> Taken | str:
+def _adopt(old: Ledger, record: TrialRecord, base: Recipe, proposer: Proposer, plan: Plan) -> Adopted | str:
+    """The trial as the new study has it, or why it does not fit."""
     try:
-        recipe = old.recipe_of(record)
+        recipe = old.read_recipe(record)
     except UserError as error:
         return str(error)
     if recipe.data.fingerprint != base.data.fingerprint:
         return f"it was tried on another corpus (content {recipe.data.fingerprint}, here {base.data.fingerprint})"
     recipe = with_values(recipe, {"data.corpus": base.data.corpus})
-    number = adopter.adopt(recipe, record)
-    if isinstance(number, str):
-        return number
-    here = replace(record, number=number, values=space.values(recipe), recipe_hash=recipe.hash)
-    return Taken(record.number, recipe, here)
+    point = proposer.locate(recipe, record, plan.records)
+    if isinstance(point, str):
+        return point
+    values = proposer.space.values(recipe)
+    here = replace(record, number=len(plan.adopted), values=values, point=point, recipe_hash=recipe.hash)
+    return Adopted(record.number, recipe, here)
 
 
-def _unusable(record: TrialRecord) -> str | None:
-    """Why a trial has no result to go over, where it has none."""
-    if record.state in _USABLE:
-        return None
+def _unusable(record: TrialRecord, metric: str) -> str | None:
+    """Why a trial has no result to take over, where it has none."""
     if not record.state.final:
         return f"it has not ended, it is {record.state}"
-    return f"it {'failed' if record.state is TrialState.FAILED else 'is infeasible'}: {record.reason}"
+    if record.state not in _USABLE:
+        return f"it {'failed' if record.state is TrialState.FAILED else 'is infeasible'}: {record.reason}"
+    if not math.isfinite(record.metrics.get(metric, math.nan)) or not record.curve(metric):
+        return f"it has no {metric}, which this study makes smaller"
+    return None
 
 
-def _take_over(taken: Taken, old: Ledger, ledger: Ledger) -> None:
-    """The trial's folder and its record; whatever lies there is linked where that can be, for nobody writes into it."""
-    number, was = taken.record.number, old.trial_folder(taken.was)
-    shutil.copytree(was, ledger.trial_folder(number), copy_function=_linked, ignore=shutil.ignore_patterns(".*"))
-    write_atomically(ledger.trial_folder(number) / "recipe.yaml", to_yaml(taken.recipe))
-    ledger.trial_imported(number, f"{old.study.name}/{taken.was}", taken.record)
+def _copy_trial(adopted: Adopted, old: Ledger, ledger: Ledger) -> None:
+    """The trial's folder and its record; files are linked where that can be, for nothing writes into them."""
+    record, source = adopted.record, old.trial_folder(adopted.old_number)
+    folder = ledger.trial_folder(record.number)
+    shutil.copytree(source, folder, copy_function=_link, ignore=shutil.ignore_patterns(".*"))
+    write_atomically(folder / RECIPE, to_yaml(adopted.recipe))
+    ledger.append(
+        TrialImported(
+            number=record.number,
+            source=f"{old.study.name}/{adopted.old_number}",
+            recipe_hash=record.recipe_hash,
+            decoding=adopted.recipe.decoding.model_dump(mode="json"),
+            values=record.values,
+            point=record.point,
+            baseline=record.baseline,
+            epochs=tuple(EpochReport(**report.model_dump(exclude={"kind", "number"})) for report in record.epochs),
+            state=record.state,
+            reason=record.reason,
+            metrics=record.metrics,
+            started=record.started,
+            ended=record.ended,
+        )
+    )
 
 
-def _linked(source: str, target: str) -> str:
+def _link(source: str, target: str) -> str:
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
@@ -170,7 +169,7 @@ def _linked(source: str, target: str) -> str:
     return target
 
 
-def _refuse_taken(folder: Path, path: Path) -> None:
+def _refuse_used_folder(folder: Path, path: Path) -> None:
     """The new study's folder has to be free; what a run that was refused leaves there is nothing."""
     if (folder / STUDY).exists():
         raise UserError(
@@ -182,11 +181,11 @@ def _refuse_taken(folder: Path, path: Path) -> None:
 
 
 @contextlib.contextmanager
-def _draft(folder: Path, say: Say) -> Iterator[Path]:
+def _draft_folder(folder: Path, print_line: Print) -> Iterator[Path]:
     """An empty folder beside `folder` that takes its place when the block is through, and else is removed."""
     draft = folder.with_name(f".{folder.name}.fork")
     try:
-        with lease.held(draft, say):
+        with lease.held(draft, print_line):
             for left in draft.iterdir():  # by a fork that was killed
                 if left.is_dir():
                     shutil.rmtree(left)

@@ -1,76 +1,197 @@
-"""One call of `run`: gives Tune the trials of the agenda, and has what they come to written down."""
+"""One call of `run`: gives Tune the trials of the agenda, and records what becomes of them.
+
+The ledger comes first because it is the truth. Whoever shows or follows the trials is updated after it.
+"""
 
 from __future__ import annotations
 
 import errno
-from pathlib import Path
-from typing import Any
+import time
+from collections.abc import Callable, Sequence
+from typing import Protocol
 
+from study.early_stopping.rules import Rule
 from study.execution.agenda import Agenda
-from study.execution.decisions import Action
-from study.execution.recorder import Recorder
-from study.ledger.records import TrialState
-from study.workers.failure import Failure, Kind
+from study.execution.decisions import Action, Decision
+from study.ledger.events import AnyEvent, Seconds, TrialEnded, TrialEpoch, TrialPaused, TrialRetried, TrialState
+from study.ledger.ledger import Ledger
+from study.ledger.records import TrialRecord
+from study.search.proposal import InfeasiblePoint, Proposal
+from study.workers.failure import Failure, FailureKind
+from study.workers.messages import Report, Task, TrialConfig
 
 NEVER_PROMOTED = "others of its rung were better"
+FINAL_ONLY = ("test/", "in_domain/", "out_of_domain/")
+NOT_METRICS = ("epoch", "step", "finished")
+
+
+class Observer(Protocol):
+    """Shows or follows the trials."""
+
+    def update(self, record: TrialRecord) -> None:
+        """A trial's record has changed."""
 
 
 class Session:
-    """Source and listener of `study.execution.tune.run`."""
+    """Source and listener of `study.execution.tune`. `clock` gives seconds."""
 
-    def __init__(self, agenda: Agenda, recorder: Recorder, folder: Path) -> None:
+    def __init__(
+        self,
+        ledger: Ledger,
+        agenda: Agenda,
+        rule: Rule,
+        observers: Sequence[Observer],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.stopped: str | None = None  # why the study stops before its end
-        self._agenda, self._recorder, self._folder = agenda, recorder, folder
+        self._ledger, self._agenda, self._rule, self._observers = ledger, agenda, rule, observers
+        self._clock = clock
+        self._latest: dict[int, float] = {}  # when a running trial started, or reported last
 
-    def next(self) -> dict[str, Any] | None:
-        self._recorder.ready()
-        proposal = self._agenda.next(self._recorder.infeasible)
-        if proposal is None:
-            return None
-        self._recorder.started(proposal)
-        return {
-            "number": proposal.number,
-            "recipe": proposal.recipe.model_dump_json(),
-            "recipe_hash": proposal.recipe.hash,
-            "baseline": proposal.baseline,
-            "folder": str(self._folder / "trials" / f"{proposal.number:04d}"),
-        }
+    def next(self) -> TrialConfig | None:
+        """The next trial, recorded as started; None while there is none."""
+        self._ledger.check_ownership()
+        while isinstance(proposal := self._agenda.next(), InfeasiblePoint):
+            self._record_infeasible(proposal)
+        return None if proposal is None else self._start(proposal)
 
-    def done(self) -> bool:
-        return self._agenda.done()
+    def is_done(self) -> bool:
+        """Whether no more trial will come."""
+        return self._agenda.is_done()
 
-    def stopping(self) -> bool:
+    def is_stopping(self) -> bool:
+        """Whether the study is to stop before its end."""
         return self.stopped is not None
 
-    def epoch(self, number: int, metrics: dict[str, float]) -> None:
-        self._recorder.epoch(number, metrics)
+    def record_epoch(self, number: int, report: Report) -> None:
+        """Record what a trial reported."""
+        metrics, step = report.metrics, report.metrics.get("step")
+        self._latest[number] = self._clock()
+        event = TrialEpoch(
+            number=number,
+            epoch=int(metrics["epoch"]),
+            step=None if step is None else int(step),
+            metrics=_of_epoch(metrics),
+            seconds=Seconds(
+                training=metrics.get("train/seconds"), validation=metrics.get("dev/seconds"), waiting=report.waited
+            ),
+            node=report.node,
+            device=report.device,
+        )
+        self._record(event, number)
 
     def complete(self, number: int, metrics: dict[str, float]) -> None:
-        self._agenda.ended(number)
-        self._recorder.ended(number, TrialState.COMPLETE, None, metrics)
+        """A trial came to its end; `metrics` are those of its last report."""
+        self._agenda.note_success()
+        self._end(number, TrialState.COMPLETE, None, _final(metrics))
 
-    def pruned(self, number: int, reason: str) -> None:
-        self._agenda.ended(number)
-        self._recorder.ended(number, TrialState.PRUNED, reason)
+    def prune(self, number: int, reason: str) -> None:
+        """The rule stopped a trial."""
+        self._agenda.note_success()
+        self._end(number, TrialState.PRUNED, reason)
 
-    def paused(self, number: int, epoch: int, reason: str) -> None:
-        self._agenda.paused(number)
-        self._recorder.paused(number, epoch, reason)
+    def pause(self, number: int, epoch: int, reason: str) -> None:
+        """A trial waits at a rung."""
+        self._record(TrialPaused(number=number, epoch=epoch, reason=reason), number)
 
-    def broke(self, number: int, failure: Failure) -> None:
-        decision = self._agenda.broke(number, failure)
+    def fail(self, number: int, failure: Failure) -> None:
+        """A trial failed: retry it, end it, or stop the study. An OSError where the disk is full."""
+        decision = self._agenda.handle_failure(number, failure)
         if decision.action is Action.RETRY:
-            self._recorder.retried(number, decision)
+            self._retry(number, decision)
         else:
-            self._recorder.ended(number, decision.state, decision.reason, decision=decision)
-        if failure.kind is Kind.DISK_FULL:  # told in the same words, whoever met it first
+            self._end_failed(number, decision)
+        if failure.kind is FailureKind.DISK_FULL:  # reported alike, whichever process met it first
             raise OSError(errno.ENOSPC, failure.reason)
         if decision.action is Action.STOP:
             self.stopped = decision.reason
             if decision.setting:
-                self.stopped = f"{decision.count} trials in a row broke with {decision.reason} ({decision.setting})"
+                self.stopped = f"{decision.count} trials in a row failed with {decision.reason} ({decision.setting})"
 
-    def close(self) -> None:
-        """Tell of the trials that wait at a rung and will never go on, once all is done."""
-        for number in self._agenda.left_behind():
-            self._recorder.ended(number, TrialState.PRUNED, NEVER_PROMOTED)
+    def end_never_promoted(self) -> None:
+        """End the trials that wait at a rung and will never go on, once all is done."""
+        for number in self._agenda.never_promoted():
+            self._end(number, TrialState.PRUNED, NEVER_PROMOTED)
+
+    def interrupt(self) -> None:
+        """Record the trials that still run as interrupted; they go on another time."""
+        for number in self._ledger.trials.running:
+            self._end(number, TrialState.INTERRUPTED, "the study was stopped")
+
+    def _start(self, proposal: Proposal) -> TrialConfig:
+        """The recipe is on the disk before a worker asks for it."""
+        number, recipe = proposal.number, proposal.recipe
+        self._ledger.start_trial(number, recipe, proposal.values, proposal.baseline, proposal.point)
+        self._latest[number] = self._clock()
+        self._update(number)
+        folder = str(self._ledger.trial_folder(number))
+        return TrialConfig(number, Task(recipe.model_dump_json(), recipe.hash, folder), proposal.baseline is not None)
+
+    def _record_infeasible(self, point: InfeasiblePoint) -> None:
+        """A point that makes no recipe has an end and no start."""
+        event = TrialEnded(
+            number=point.number,
+            state=TrialState.INFEASIBLE,
+            reason=point.reason,
+            values=point.values,
+            point=point.point,
+        )
+        self._record(event, point.number)
+
+    def _retry(self, number: int, decision: Decision) -> None:
+        event = TrialRetried(
+            number=number,
+            reason=f"{decision.reason}; retry {decision.count} ({decision.setting})",
+            count=decision.count,
+            setting=decision.setting,
+            lost_seconds=self._lost_seconds(number),
+        )
+        self._record(event, number)
+
+    def _end_failed(self, number: int, decision: Decision) -> None:
+        if decision.state.final:
+            self._rule.remove(number)
+        self._end(number, decision.state, decision.reason, decision=decision)
+
+    def _end(
+        self,
+        number: int,
+        state: TrialState,
+        reason: str | None,
+        metrics: dict[str, float] | None = None,
+        decision: Decision | None = None,
+    ) -> None:
+        governed = decision is not None and decision.setting != ""
+        event = TrialEnded(
+            number=number,
+            state=state,
+            reason=reason,
+            metrics=metrics or {},
+            count=decision.count if decision and governed else None,
+            setting=decision.setting if decision and governed else None,
+            lost_seconds=self._lost_seconds(number) if state is TrialState.INTERRUPTED else None,
+        )
+        self._record(event, number)
+
+    def _lost_seconds(self, number: int) -> float | None:
+        """Training since the trial's last report, which has to be done again."""
+        latest = self._latest.get(number)
+        return None if latest is None else round(self._clock() - latest, 3)
+
+    def _record(self, event: AnyEvent, number: int) -> None:
+        self._ledger.append(event)
+        self._update(number)
+
+    def _update(self, number: int) -> None:
+        for observer in self._observers:
+            observer.update(self._ledger.trials[number])
+
+
+def _of_epoch(metrics: dict[str, float]) -> dict[str, float]:
+    return {
+        name: value for name, value in metrics.items() if not name.startswith(FINAL_ONLY) and name not in NOT_METRICS
+    }
+
+
+def _final(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name.startswith(FINAL_ONLY)}

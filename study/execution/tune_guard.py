@@ -1,4 +1,4 @@
-"""What keeps a run of Tune's in hand: whether it has to stop, and the first error that came up inside it."""
+"""What keeps a run of Tune's under control: whether it has to stop, and the first error that was raised inside it."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ Result = TypeVar("Result")
 
 
 class Stopping(Protocol):
-    """Who knows whether the study is to stop."""
+    """Knows whether the study is to stop."""
 
-    def stopping(self) -> bool: ...
+    def is_stopping(self) -> bool: ...
 
 
-class NotKept:
-    """Tune pickles what it is given into snapshots that nobody reads: the ledger is what a study goes on from."""
+class NotPickled:
+    """Tune pickles what it is given into snapshots that nothing reads: a study goes on from its ledger."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
 
 
-class Guard(NotKept):
-    """Keeps the first error of the study's own records, raised by a callback of Tune's, until Tune has ended.
+class FirstError(NotPickled):
+    """Keeps the first error of the study's own records, raised in a callback of Tune's, until Tune has ended.
 
-    After it nothing more is told: what comes later must not be written where what came before is missing. A trial that
-    nobody heard the end of goes on another time, and tells it again.
+    After it nothing more is recorded: what comes later must not be written where what came before is missing. A trial
+    whose end was not recorded goes on another time, and reports it again.
     """
 
     def __init__(self, listener: Stopping) -> None:
@@ -36,29 +36,30 @@ class Guard(NotKept):
         self._interrupted = False
         self.error: Exception | None = None
 
-    def call(self, tell: Callable[..., Result], *given: Any) -> Result | None:
-        """What `tell` returns; None where it failed, or something failed before."""
+    def call(self, function: Callable[..., Result], *arguments: Any) -> Result | None:
+        """What the function returns; None where it failed, or something failed before."""
         if self.error is None:
             try:
-                return tell(*given)
+                return function(*arguments)
             except Exception as error:
                 self.error = error
         return None
 
-    def stopping(self) -> bool:
-        return self._interrupted or self.error is not None or self._listener.stopping()
+    def is_stopping(self) -> bool:
+        """Whether all trials are to stop: after SIGINT, after an error, or because the study has to."""
+        return self._interrupted or self.error is not None or self._listener.is_stopping()
 
-    def hear_signals(self) -> None:
-        """Know of SIGINT beside Tune: it does not look at its own note while nothing runs and it waits for a trial.
+    def catch_sigint(self) -> None:
+        """Notice SIGINT beside Tune, which does not look at its own note of it while nothing runs.
 
-        That is so while a retry waits; without this, the signal would be heard only after the retry had started.
+        That is so while a retry waits; without this, the signal would take effect only after the retry had started.
         """
-        tunes = signal.getsignal(signal.SIGINT)
+        of_tune = signal.getsignal(signal.SIGINT)
 
-        def hear(kind: int, frame: FrameType | None) -> None:
+        def handle(kind: int, frame: FrameType | None) -> None:
             self._interrupted = True
-            if callable(tunes):
-                tunes(kind, frame)
+            if callable(of_tune):
+                of_tune(kind, frame)
 
-        with contextlib.suppress(ValueError):  # outside the main thread nobody handles signals
-            signal.signal(signal.SIGINT, hear)
+        with contextlib.suppress(ValueError):  # outside the main thread nothing handles signals
+            signal.signal(signal.SIGINT, handle)

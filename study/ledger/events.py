@@ -248,7 +248,7 @@ def from_line(line: bytes | str) -> AnyEvent:
     content = json.loads(line)
     if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
         raise ValueError("it holds no event")
-    kind = _FORMAT_1.get(content["kind"], content["kind"])
+    kind = str(_FORMAT_1.get(content["kind"], content["kind"]))
     if kind not in KINDS:
         raise UnknownKindError(kind)
     if "time" not in content:

@@ -117,7 +117,7 @@ class Ledger:
         self.trials.apply(event)
 
     def start_trial(
-        self, number: int, recipe: Recipe, values: Values, baseline: str | None, point: Values | None
+        self, number: int, recipe: Recipe, values: Values, baseline: str | None = None, point: Values | None = None
     ) -> None:
         """Keep the trial's recipe and record that it runs, for the first time or again.
 
@@ -174,7 +174,7 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 
 
 def _read_own_file(kind: type[T], path: Path, manifest: dict[str, Any]) -> T:
-    """A file that a study wrote: a key that an older version lacked gets its default, one that is gone is a UserError."""
+    """A file that a study wrote: a key that it lacks gets its default, one that is gone is a UserError."""
     try:
         return validate(kind, read_yaml(path), str(path))
     except UserError as error:

@@ -36,6 +36,7 @@ class Trials(Mapping[int, TrialRecord]):
         self.study_state = TrialState.WAITING  # of the study itself
         self.began: float | None = None  # Unix seconds, of the first event
         self.changed: float | None = None  # Unix seconds, of the last event
+        self.has_ended = False  # whether the study came to its end and nothing has happened since
         self.best: tuple[int, str] | None = None  # number and recipe hash, as noted when a session ended
         for event in events:
             self.apply(event)
@@ -44,6 +45,7 @@ class Trials(Mapping[int, TrialRecord]):
         """Take the next event in."""
         self.began = event.time if self.began is None else self.began
         self.changed = event.time
+        self.has_ended = isinstance(event, StudyEnded)
         match event:
             case SessionStarted():
                 self._interrupt_running(event.time)
@@ -53,9 +55,9 @@ class Trials(Mapping[int, TrialRecord]):
                 self._end_study(event, TrialState.INTERRUPTED)
             case StudyEnded():
                 self._end_study(event, event.state)
-            case _ if (fold := _FOLD.get(type(event))) is not None:
-                number = event.number  # type: ignore[union-attr]
-                self._put(fold(self._records.get(number, TrialRecord(number)), event))
+            case TrialStarted() | TrialEpoch() | TrialPaused() | TrialRetried() | TrialEnded() | TrialImported():
+                record = self._records.get(event.number, TrialRecord(event.number))
+                self._put(_FOLD[type(event)](record, event))
 
     def __getitem__(self, number: int) -> TrialRecord:
         return self._records[number]

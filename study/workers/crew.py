@@ -1,6 +1,6 @@
 """The workers of a trial as its driver sees them: a recipe goes in, reports and one end come out.
 
-`Crew` keeps the conversation; where the workers are, and how words reach them, is for `InProcess` (one worker, a
+`Crew` follows what the workers send; where they are, and how messages reach them, is for `InProcess` (one worker, a
 thread of the driver's own process) and `study.workers.group.Group` (standing processes under Ray Train).
 """
 
@@ -9,28 +9,15 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
 
-from study.workers.failure import Failure, Kind
-from study.workers.worker import Message
+from study.workers.failure import Failure, FailureKind
+from study.workers.messages import Answer, Broken, Done, Report, Running, Task, ToDriver, ToWorker
 
-# A rank whose peer died or broke only sees its connection close; the peer's own words are the ones worth reading.
+# A rank whose peer died or failed only sees its connection close; the peer's own error is the one worth reading.
 _ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
-GATHER_SECONDS = 1.0  # for the other workers' words, when the first one broke
+GATHER_SECONDS = 1.0  # for the other workers' errors, when the first one failed
 LOSS_SECONDS = 4.0  # for the news which worker it was whose death the others echo
 STOP_SECONDS = 5.0  # for workers to leave a training that was stopped
-
-
-@dataclass(frozen=True)
-class Report:
-    """An epoch's metrics; the workers wait for `answer`."""
-
-    metrics: dict[str, float]
-
-
-@dataclass(frozen=True)
-class Done:
-    """Training ended well."""
 
 
 class Crew(ABC):
@@ -42,104 +29,107 @@ class Crew(ABC):
         self.count = count
         self.usable = True  # whether it can take another recipe
         self._hash = ""
-        self._words: dict[int, Message] = {}  # rank -> what it said last, when it waits or has ended
+        self._latest: dict[int, ToDriver] = {}  # rank -> its last message, once it waits for an answer or has ended
         self._busy = False
 
     @abstractmethod
-    def _send(self, rank: int, message: Message) -> None:
-        """Nothing happens where the worker is gone; `_hear` tells."""
+    def _send(self, rank: int, message: ToWorker) -> None:
+        """Send; nothing happens where the worker is gone, `_receive` reports that."""
 
     @abstractmethod
-    def _hear(self, seconds: float) -> tuple[int, Message] | Failure | None:
-        """The next words of any worker within `seconds`, or that one is gone."""
+    def _receive(self, seconds: float) -> tuple[int, ToDriver] | Failure | None:
+        """The next message of any worker within `seconds`, or the failure that a worker is gone."""
 
     @abstractmethod
     def close(self) -> None:
-        """Let all workers go."""
+        """Release all workers."""
 
-    def begin(self, task: Message) -> None:
-        """Have all workers train `task`: recipe (JSON), recipe_hash, folder."""
-        self._hash, self._words, self._busy = task["recipe_hash"], {}, True
-        self._tell_all({"kind": "task", **task})
+    def begin(self, task: Task) -> None:
+        """Have all workers train a task."""
+        self._hash, self._latest, self._busy = task.recipe_hash, {}, True
+        self._send_all(task)
 
     def next(self, seconds: float) -> Report | Done | Failure | None:
-        """What happened next, within `seconds`; None while the workers are at work."""
+        """What happened next, within `seconds`; None while the workers are at work. A report awaits `answer`."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
-            heard = self._hear(left)
-            if isinstance(heard, Failure):
-                return self._broken(heard)
-            if heard is None:
+            received = self._receive(left)
+            if isinstance(received, Failure):
+                return self._find_cause(received)
+            if received is None:
                 return None
-            rank, message = heard
-            if message["kind"] == "runs":
-                if message["recipe_hash"] != self._hash:
-                    return self._broken(_other_recipe(rank, message["recipe_hash"], self._hash))
+            rank, message = received
+            if isinstance(message, Running):
+                if message.recipe_hash != self._hash:
+                    return self._find_cause(_other_recipe(rank, message.recipe_hash, self._hash))
                 continue
-            self._words[rank] = message
-            if message["kind"] == "broke":
-                return self._broken(None)
-            if len(self._words) == self.count:
-                return self._all_said()
+            self._latest[rank] = message
+            if isinstance(message, Broken):
+                return self._find_cause(None)
+            if len(self._latest) == self.count:
+                return self._agreed()
         return None
 
-    def answer(self, go_on: bool) -> None:
+    def answer(self, proceed: bool) -> None:
         """Answer a report."""
-        self._words = {}
-        self._tell_all({"kind": "answer", "go_on": go_on})
+        self._latest = {}
+        self._send_all(Answer(proceed))
 
     def stop(self) -> None:
         """Leave the recipe at the report that waits for an answer; a crew that is busy elsewhere is of no more use."""
         if not self._busy:
             return
-        if len(self._words) == self.count:
-            self.answer(go_on=False)
+        if len(self._latest) == self.count:
+            self.answer(proceed=False)
             if isinstance(self.next(STOP_SECONDS), Done):
                 return
         self.usable = self._busy = False
 
-    def _all_said(self) -> Report | Done | Failure:
-        kinds = {message["kind"] for message in self._words.values()}
-        if kinds == {"report"}:
-            return Report(self._words[0]["metrics"])
-        if kinds == {"done"}:
+    def _agreed(self) -> Report | Done | Failure:
+        """What all workers sent, which has to be the same."""
+        first = self._latest[0]
+        if all(isinstance(message, Report) for message in self._latest.values()):
+            assert isinstance(first, Report)
+            return first
+        if all(isinstance(message, Done) for message in self._latest.values()):
             self._busy = False
             return Done()
-        return self._broken(Failure(Kind.ERROR, "the workers are not at the same place: some ended, some report"))
+        return self._find_cause(Failure(FailureKind.ERROR, "the workers disagree: some ended, some report"))
 
-    def _broken(self, failure: Failure | None) -> Failure:
-        """The root of what went wrong, once every worker had time to speak."""
+    def _find_cause(self, failure: Failure | None) -> Failure:
+        """The error that the others followed from, once every worker had time to send its own."""
         began = time.monotonic()
-        while failure is None and len(self._broke()) < self.count:
-            patience = GATHER_SECONDS if self._own() else LOSS_SECONDS
-            heard = self._hear(max(0.0, began + patience - time.monotonic()))
-            if heard is None:
+        while failure is None and len(self._broken()) < self.count:
+            patience = GATHER_SECONDS if self._own_errors() else LOSS_SECONDS
+            received = self._receive(max(0.0, began + patience - time.monotonic()))
+            if received is None:
                 break
-            if isinstance(heard, Failure):
-                failure = heard
+            if isinstance(received, Failure):
+                failure = received
             else:
-                self._words[heard[0]] = heard[1]
-        broke = self._broke()
-        self.usable = failure is None and len(broke) == self.count and all(message["clean"] for message in broke)
+                self._latest[received[0]] = received[1]
+        broken = self._broken()
+        self.usable = failure is None and len(broken) == self.count and all(message.reusable for message in broken)
         self._busy = False
-        if own := self._own():
-            return Failure(Kind(own[0]["failure"]), own[0]["reason"])
-        return failure or Failure(Kind.LOST, broke[0]["reason"])
+        if own := self._own_errors():
+            return Failure(own[0].failure, own[0].reason)
+        return failure or Failure(FailureKind.LOST, broken[0].reason)
 
-    def _broke(self) -> list[Message]:
-        return [self._words[rank] for rank in sorted(self._words) if self._words[rank]["kind"] == "broke"]
+    def _broken(self) -> list[Broken]:
+        messages = [self._latest[rank] for rank in sorted(self._latest)]
+        return [message for message in messages if isinstance(message, Broken)]
 
-    def _own(self) -> list[Message]:
-        """What broke of itself, and not because another worker did."""
-        return [message for message in self._broke() if not _ECHO.search(message["reason"])]
+    def _own_errors(self) -> list[Broken]:
+        """What failed of itself, and not because another worker did."""
+        return [message for message in self._broken() if not _ECHO.search(message.reason)]
 
-    def _tell_all(self, message: Message) -> None:
+    def _send_all(self, message: ToWorker) -> None:
         for rank in range(self.count):
             self._send(rank, message)
 
 
-def _other_recipe(rank: int, runs: str, sampled: str) -> Failure:
+def _other_recipe(rank: int, runs: str, proposed: str) -> Failure:
     return Failure(
-        Kind.ERROR,
-        f"worker {rank} has recipe {runs}, but {sampled} was sampled: its machine has another version of the code",
+        FailureKind.ERROR,
+        f"worker {rank} has recipe {runs}, but {proposed} was proposed: its machine has another version of the code",
     )

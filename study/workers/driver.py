@@ -6,56 +6,56 @@ from typing import Any
 
 from ray import tune
 
-from study.workers.crew import Crew, Done, Report
+from study.workers.crew import Crew
 from study.workers.failure import Failure
 from study.workers.in_process import InProcess
+from study.workers.messages import CrewConfig, Done, Report, TrialConfig
 
 HEARTBEAT_SECONDS = 1.0  # so long may a stop wait for a driver that watches its workers
-REPORT, BROKE, PLACE = "report", "broke", "placement_group"  # in a result: metrics, (kind, reason), an id
+MESSAGE, PLACE = "message", "placement_group"  # in a result: a Report or a Failure; an id
+TRIAL, CREW = "trial", "crew"  # in a config: a TrialConfig and a CrewConfig
 
 
 class TrialDriver(tune.Trainable):
     """Tune's side of a trial: a step is a report, or a heartbeat. One driver and its workers run trial after trial."""
 
     def setup(self, config: dict) -> None:
-        self._crew = crew_of(config)
-        self._begun = self._asked = False
+        self._crew = open_crew(config[CREW])
+        self._begun = self._unanswered = False
 
     def step(self) -> dict[str, Any]:
         if not self._begun:
-            self._crew.begin({name: self.config[name] for name in ("recipe", "recipe_hash", "folder")})
+            trial: TrialConfig = self.config[TRIAL]
+            self._crew.begin(trial.task)
             self._begun = True
-        if self._asked:
-            self._crew.answer(go_on=True)
-            self._asked = False
-        happened = self._crew.next(HEARTBEAT_SECONDS)
-        if isinstance(happened, Report):
-            self._asked = True
-            return self._beat() | {REPORT: happened.metrics}  # apart from Tune's own figures
-        if isinstance(happened, Failure):
-            return self._beat() | {"done": True, BROKE: (happened.kind.value, happened.reason)}
-        return self._beat() | {"done": isinstance(happened, Done)}
-
-    def _beat(self) -> dict[str, Any]:
-        return {PLACE: self._crew.placement_group} if self._crew.placement_group else {}
+        if self._unanswered:
+            self._crew.answer(proceed=True)
+            self._unanswered = False
+        message = self._crew.next(HEARTBEAT_SECONDS)
+        self._unanswered = isinstance(message, Report)
+        result: dict[str, Any] = {"done": isinstance(message, Done | Failure)}
+        if isinstance(message, Report | Failure):
+            result[MESSAGE] = message
+        if self._crew.placement_group:
+            result[PLACE] = self._crew.placement_group
+        return result
 
     def reset_config(self, new_config: dict) -> bool:
         self._crew.stop()
         if not self._crew.usable:
             self._crew.close()
-            self._crew = crew_of(new_config)
-        self._begun = self._asked = False
+            self._crew = open_crew(new_config[CREW])
+        self._begun = self._unanswered = False
         return True
 
     def cleanup(self) -> None:
         self._crew.close()
 
 
-def crew_of(constants: dict[str, Any]) -> Crew:
+def open_crew(config: CrewConfig) -> Crew:
     """The crew that a study's `workers` ask for."""
-    workers = constants["workers"]
-    if workers["count"] == 1:
-        return InProcess(constants["train"], workers["cpus"])
+    if config.count == 1:
+        return InProcess(config.train, config.cpus)
     from study.workers.group import Group  # Ray Train takes a second to import
 
-    return Group(constants)
+    return Group(config)

@@ -10,7 +10,7 @@ _FULL = (errno.ENOSPC, errno.EDQUOT)
 _SAYS_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")  # safetensors, SQLite
 
 
-class Kind(StrEnum):
+class FailureKind(StrEnum):
     """What went wrong, as far as it decides anything."""
 
     LOST = "lost"  # a worker, its driver or their machine is gone, or was preempted
@@ -26,7 +26,7 @@ class Kind(StrEnum):
 class Failure:
     """A trial that broke, and why in one line."""
 
-    kind: Kind
+    kind: FailureKind
     reason: str
 
 

@@ -1,7 +1,8 @@
 """A standing group of workers under Ray Train: processes and process group stay, recipe after recipe.
 
 Starting a Ray Train run costs ten seconds on a small machine, rebuilding a model almost nothing. So one run of Ray
-Train serves all trials of a driver: each of its workers has a line of its own to the driver, over which recipes come.
+Train serves all trials of a driver: each of its workers has a connection of its own to the driver, over which recipes
+come.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import queue
 import secrets
 import threading
 from collections.abc import Mapping
+from dataclasses import dataclass
 from multiprocessing.connection import Client, Connection, Listener
 from typing import Any
 
@@ -22,11 +24,12 @@ from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
 from cluster.process_group import ProcessGroup
 from study.workers.crew import Crew
-from study.workers.failure import Failure, Kind
-from study.workers.worker import DriverGoneError, Message, one_line, serve
+from study.workers.failure import Failure, FailureKind
+from study.workers.messages import Close, CrewConfig, ToDriver, ToWorker, decode, encode
+from study.workers.worker import DriverGoneError, one_line, serve
 
 ABORT_SECONDS = 10.0
-WORD_SECONDS = 2.0  # for Ray to say how a worker ended whose line broke
+CAUSE_SECONDS = 2.0  # for Ray to report how a worker ended whose connection broke
 NODE_ID_LABEL = "ray.io/node-id"
 
 # Two helpers that Ray Train starts for every run, a process each, and that a trial has no use for: one serves
@@ -38,29 +41,29 @@ NOT_NEEDED = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 class Group(Crew):
     """Workers of a Ray Train run that lasts until `close`, on any machines of the cluster."""
 
-    def __init__(self, constants: Mapping[str, Any]) -> None:
-        super().__init__(constants["workers"]["count"])
-        self._arrivals: queue.Queue[tuple[int, Message] | Failure] = queue.Queue()
+    def __init__(self, config: CrewConfig) -> None:
+        super().__init__(config.count)
+        self._arrivals: queue.Queue[tuple[int, ToDriver] | Failure] = queue.Queue()
         self._lock = threading.Lock()
-        self._lines: dict[int, Connection] = {}
-        self._waiting: dict[int, Message] = {}  # words for workers that are not there yet
+        self._connections: dict[int, Connection] = {}
+        self._unsent: dict[int, ToWorker] = {}  # messages for workers that are not connected yet
         self._ended = threading.Event()
-        self._why: BaseException | None = None
+        self._error: BaseException | None = None
         key = secrets.token_bytes(16)
         self._listener = Listener((ray.util.get_node_ip_address(), 0), authkey=key)
-        self._trainer = _trainer(constants, self._listener.address, key)
+        self._trainer = _make_trainer(config, self._listener.address, key)
         threading.Thread(target=self._accept, daemon=True).start()
         threading.Thread(target=self._fit, daemon=True).start()
 
-    def _send(self, rank: int, message: Message) -> None:
+    def _send(self, rank: int, message: ToWorker) -> None:
         with self._lock:
-            if rank not in self._lines:
-                self._waiting[rank] = message
+            if rank not in self._connections:
+                self._unsent[rank] = message
                 return
             with contextlib.suppress(OSError):
-                self._lines[rank].send_bytes(json.dumps(message).encode())
+                self._connections[rank].send_bytes(encode(message))
 
-    def _hear(self, seconds: float) -> tuple[int, Message] | Failure | None:
+    def _receive(self, seconds: float) -> tuple[int, ToDriver] | Failure | None:
         try:
             return self._arrivals.get(timeout=seconds)
         except queue.Empty:
@@ -70,7 +73,7 @@ class Group(Crew):
         """End the workers and free their place."""
         self._listener.close()
         for rank in range(self.count):
-            self._send(rank, {"kind": "end"})
+            self._send(rank, Close())
         controller = self._trainer.controller
         if controller is not None:
             with contextlib.suppress(ray.exceptions.RayError):
@@ -81,39 +84,38 @@ class Group(Crew):
         try:
             self._trainer.fit()
         except Exception as error:  # Ray raises its own kinds, and those of the workers
-            self._why = error
+            self._error = error
         self._ended.set()
         with self._lock:
-            everybody = len(self._lines) == self.count
-        if not everybody:
-            said = one_line(root_of(self._why)) if self._why else "Ray Train ended"
-            self._arrivals.put(Failure(Kind.START, f"the workers did not start: {said}"))
+            complete = len(self._connections) == self.count
+        if not complete:
+            reason = one_line(root_cause(self._error)) if self._error else "Ray Train ended"
+            self._arrivals.put(Failure(FailureKind.START, f"the workers did not start: {reason}"))
 
     def _accept(self) -> None:
-        """Meet every worker, and listen to each of them in a thread of its own."""
+        """Accept every worker's connection, and read each of them in a thread of its own."""
         with contextlib.suppress(OSError):
             while True:
-                line = self._listener.accept()
-                hello = json.loads(line.recv_bytes())
-                rank, self.placement_group = hello["rank"], hello["placement_group"]
+                connection = self._listener.accept()
+                rank, self.placement_group = json.loads(connection.recv_bytes())
                 with self._lock:
-                    self._lines[rank] = line
-                    if (message := self._waiting.pop(rank, None)) is not None:
-                        line.send_bytes(json.dumps(message).encode())
-                threading.Thread(target=self._listen, args=(rank, line), daemon=True).start()
+                    self._connections[rank] = connection
+                    if (message := self._unsent.pop(rank, None)) is not None:
+                        connection.send_bytes(encode(message))
+                threading.Thread(target=self._read, args=(rank, connection), daemon=True).start()
 
-    def _listen(self, rank: int, line: Connection) -> None:
+    def _read(self, rank: int, connection: Connection) -> None:
         try:
             while True:
-                self._arrivals.put((rank, json.loads(line.recv_bytes())))
+                self._arrivals.put((rank, decode(connection.recv_bytes())))
         except (OSError, EOFError):
-            self._ended.wait(WORD_SECONDS)
-            said = f" ({one_line(root_of(self._why))})" if self._why else ""
-            self._arrivals.put(Failure(Kind.LOST, f"worker {rank} of {self.count} was lost{said}"))
+            self._ended.wait(CAUSE_SECONDS)
+            reason = f" ({one_line(root_cause(self._error))})" if self._error else ""
+            self._arrivals.put(Failure(FailureKind.LOST, f"worker {rank} of {self.count} was lost{reason}"))
 
 
 class _Trainer(DataParallelTrainer):
-    """Ray Train's trainer, less what a trial does not need, with a controller that can be told to stop."""
+    """Ray Train's trainer, less what a trial does not need, with a controller that can be stopped."""
 
     controller: Any = None
 
@@ -129,59 +131,64 @@ class _Trainer(DataParallelTrainer):
         return ray.get(self.controller.get_result.remote())
 
 
-def _trainer(constants: Mapping[str, Any], address: Any, key: bytes) -> _Trainer:
-    workers = constants["workers"]
-    resources = {"CPU": workers["cpus"]} | ({"GPU": workers["gpus"]} if workers["gpus"] else {})
+def _make_trainer(config: CrewConfig, address: Any, key: bytes) -> _Trainer:
+    resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
     return _Trainer(
         serve_driver,
-        train_loop_config={
-            "address": address,
-            "key": key.hex(),
-            "train": constants["train"],
-            "threads": max(1, int(workers["cpus"])),
-        },
-        backend_config=ProcessGroup("nccl" if workers["gpus"] else "gloo"),
+        train_loop_config={"connection": _ConnectionConfig(address, key.hex(), config.train, max(1, int(config.cpus)))},
+        backend_config=ProcessGroup("nccl" if config.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=workers["count"], use_gpu=bool(workers["gpus"]), resources_per_worker=resources
+            num_workers=config.count, use_gpu=bool(config.gpus), resources_per_worker=resources
         ),
         # A name of its own each time: the trials' checkpoints are the recipe's business, and a run is never restored.
-        run_config=RunConfig(name=f"workers-{secrets.token_hex(4)}", storage_path=constants["train_storage"]),
+        run_config=RunConfig(name=f"workers-{secrets.token_hex(4)}", storage_path=config.storage),
     )
 
 
-class _Wire:
-    """A worker's end of its line."""
+@dataclass(frozen=True)
+class _ConnectionConfig:
+    """What a worker needs to reach its driver and to serve it."""
+
+    address: tuple[str, int]
+    key: str  # hexadecimal
+    train: str  # module:function
+    threads: int
+
+
+class _SocketChannel:
+    """A worker's end of its connection."""
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def send(self, message: Message) -> None:
+    def send(self, message: ToDriver) -> None:
         try:
-            self._connection.send_bytes(json.dumps(message).encode())
+            self._connection.send_bytes(encode(message))
         except OSError:
             raise DriverGoneError from None
 
-    def receive(self) -> Message:
+    def receive(self) -> ToWorker:
         try:
-            message: Message = json.loads(self._connection.recv_bytes())
+            message: ToWorker = decode(self._connection.recv_bytes())
         except (OSError, EOFError):
             raise DriverGoneError from None
         return message
 
 
-def serve_driver(config: Mapping[str, Any]) -> None:
+def serve_driver(config: Mapping[str, _ConnectionConfig]) -> None:
     """A worker of the group, from Ray Train's start of it to its end."""
     import ray.train
     import torch
 
     rank, place = ray.train.get_context().get_world_rank(), ray.util.get_current_placement_group()
-    torch.set_num_threads(config["threads"])
-    line = _Wire(Client(tuple(config["address"]), authkey=bytes.fromhex(config["key"])))
-    line.send({"rank": rank, "placement_group": place.id.hex() if place else None})
-    serve(line, rank, config["train"])
+    driver = config["connection"]
+    torch.set_num_threads(driver.threads)
+    connection = Client(driver.address, authkey=bytes.fromhex(driver.key))
+    connection.send_bytes(json.dumps([rank, place.id.hex() if place else None]).encode())
+    serve(_SocketChannel(connection), rank, driver.train)
 
 
-def root_of(error: BaseException | None) -> BaseException:
+def root_cause(error: BaseException | None) -> BaseException:
     """What was raised in the worker that broke first, out of an error of Ray Train."""
     failures = getattr(error, "worker_failures", None)
     if failures:

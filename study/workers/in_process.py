@@ -6,55 +6,56 @@ import queue
 import threading
 
 from study.workers.crew import Crew
-from study.workers.failure import Failure, Kind
-from study.workers.worker import DriverGoneError, Message, one_line, serve
+from study.workers.failure import Failure, FailureKind
+from study.workers.messages import Broken, Close, ToDriver, ToWorker
+from study.workers.worker import DriverGoneError, one_line, serve
 
 
-class _Ends:
-    """The worker's end of a line within one process."""
+class _Channel:
+    """The worker's end of a channel within one process."""
 
     def __init__(self) -> None:
-        self.to_worker: queue.Queue[Message | None] = queue.Queue()
-        self.to_driver: queue.Queue[Message] = queue.Queue()
+        self.to_worker: queue.Queue[ToWorker] = queue.Queue()
+        self.to_driver: queue.Queue[ToDriver] = queue.Queue()
 
-    def send(self, message: Message) -> None:
+    def send(self, message: ToDriver) -> None:
         self.to_driver.put(message)
 
-    def receive(self) -> Message:
+    def receive(self) -> ToWorker:
         message = self.to_worker.get()
-        if message is None:
+        if isinstance(message, Close):
             raise DriverGoneError
         return message
 
 
 class InProcess(Crew):
-    """One worker, without Ray Train and without a process group."""
+    """One worker, in a thread that outlives each recipe."""
 
     def __init__(self, train: str, cpus: float) -> None:
         super().__init__(1)
-        self._ends = _Ends()
-        threading.Thread(target=_serve_alone, args=(self._ends, train, cpus), daemon=True).start()
+        self._channel = _Channel()
+        threading.Thread(target=_serve_in_thread, args=(self._channel, train, cpus), daemon=True).start()
 
-    def _send(self, rank: int, message: Message) -> None:
-        self._ends.to_worker.put(message)
+    def _send(self, rank: int, message: ToWorker) -> None:
+        self._channel.to_worker.put(message)
 
-    def _hear(self, seconds: float) -> tuple[int, Message] | Failure | None:
+    def _receive(self, seconds: float) -> tuple[int, ToDriver] | Failure | None:
         try:
-            return 0, self._ends.to_driver.get(timeout=seconds)
+            return 0, self._channel.to_driver.get(timeout=seconds)
         except queue.Empty:
             return None
 
     def close(self) -> None:
-        """The thread ends at its next word; a training that is under way ends with the process."""
-        self._ends.to_worker.put(None)
+        """The thread ends when it receives next; a training that is under way ends with the process."""
+        self._channel.to_worker.put(Close())
 
 
-def _serve_alone(ends: _Ends, train: str, cpus: float) -> None:
+def _serve_in_thread(channel: _Channel, train: str, cpus: float) -> None:
     try:
         import torch
 
         torch.set_num_threads(max(1, int(cpus)))  # this thread's own number
-        serve(ends, 0, train)
-    except BaseException as error:  # nobody else would hear of it
-        ends.send({"kind": "broke", "failure": Kind.ERROR.value, "reason": one_line(error), "clean": False})
+        serve(channel, 0, train)
+    except BaseException as error:  # a thread's error reaches no one else
+        channel.send(Broken(FailureKind.ERROR, one_line(error), reusable=False))
         raise

@@ -9,10 +9,10 @@ from typing import Any
 import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from study.search.optuna_store import storage_url
 
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
-from study.search.optuna_store import storage_url
 from study.tracking.delivery import waiting
 from study.tracking.mlflow_adapter import NUMBER, PARENT, STUDY
 from study.tracking.mlflow_store import client_of, store_uri
@@ -51,7 +51,7 @@ def assert_records_agree(study_folder: Path, tracking_uri: str | None = None) ->
 
 def assert_optuna_agrees(ledger: Ledger) -> None:
     """Same numbers, states, values and rungs; nothing else is there, but what an unfinished study still has open."""
-    objective, records = ledger.study.objective.metric, ledger.trials()
+    objective, records = ledger.study.objective.metric, ledger.trials
     storage = storage_url(ledger.study, ledger.folder)
     trials = optuna.load_study(study_name=ledger.study.name, storage=storage).get_trials()
     told = {trial.number: trial for trial in trials}
@@ -75,7 +75,7 @@ def assert_mlflow_agrees(ledger: Ledger, uri: str | None = None) -> None:
     """One parent, one run a trial below it, each with the ledger's state, retries and curves, and no row twice."""
     left = waiting(ledger)
     assert not left, f"{left} events wait for MLflow"
-    records = ledger.trials()
+    records = ledger.trials
     client = client_of(uri or store_uri(ledger.study.tracking, ledger.folder))
     runs = _trial_runs(client, ledger)
     numbers = sorted(int(run.data.tags[NUMBER]) for run in runs)

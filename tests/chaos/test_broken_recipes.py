@@ -37,7 +37,7 @@ def grid_of(*seeds: int) -> dict[str, Any]:
 
 
 def by_seed() -> dict[int, TrialRecord]:
-    return {record.values["training.seed"]: record for record in Ledger.open(FOLDER).trials().values()}
+    return {record.values["training.seed"]: record for record in Ledger.open(FOLDER).trials.values()}
 
 
 def assert_told_everywhere(record: TrialRecord) -> None:
@@ -87,7 +87,7 @@ def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and
         f"stopped: 3 trials in a row broke with {reason} (failures.same_error_stops 3). "
         "Mend it, then go on with: decred-study run study.yaml"
     )
-    stopped = Ledger.open(FOLDER).trials()
+    stopped = Ledger.open(FOLDER).trials
     assert [(record.state, record.reason) for record in stopped.values()] == [(state, reason)] * 3
     assert_records_agree(FOLDER)
     assert_told_everywhere(stopped[2])
@@ -95,7 +95,7 @@ def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and
     Path(MENDED).touch()
     said = decred_study("run", path.name, work=MENDABLE)
     assert said.code == 0, said
-    trials = Ledger.open(FOLDER).trials()
+    trials = Ledger.open(FOLDER).trials
     assert [record.state for record in trials.values()] == [state] * 3 + [TrialState.COMPLETE] * 3
     assert {number: trials[number] for number in stopped} == stopped
     assert_records_agree(FOLDER)

@@ -36,12 +36,12 @@ def onto(disk: Disk, name: str) -> None:
 def assert_stopped_and_goes_on(said: Any, disk: Disk, again: Callable[[], Any], trials: int, each: int = 20) -> None:
     assert (said.code, said.err) == (2, FULL), said
     assert "Traceback" not in said.out
-    ended = {n: r for n, r in Ledger.open(FOLDER).trials().items() if r.state.final}
+    ended = {n: r for n, r in Ledger.open(FOLDER).trials.items() if r.state.final}
     assert len(ended) < trials, "the study came to its end all the same"
     disk.free()
     said = again()
     assert said.code == 0, said
-    records = Ledger.open(FOLDER).trials()
+    records = Ledger.open(FOLDER).trials
     assert [record.state for record in records.values()] == [TrialState.COMPLETE] * trials
     assert all(len(record.epochs) == each for record in records.values())
     assert {number: records[number] for number in ended} == ended
@@ -98,7 +98,7 @@ def test_a_full_disk_under_tunes_snapshots_stops_no_study_because_nobody_reads_t
         said = decred_study("run", path.name)
     assert said.code == 0, said
     assert "Traceback" not in said.out + said.err
-    assert {record.state for record in Ledger.open(FOLDER).trials().values()} == {TrialState.COMPLETE}
+    assert {record.state for record in Ledger.open(FOLDER).trials.values()} == {TrialState.COMPLETE}
     assert_records_agree(FOLDER)
 
 
@@ -124,9 +124,9 @@ def test_a_worker_that_meets_a_full_disk_stops_the_study_with_the_line(
     path = plain_study({"training.seed": DISK_FULL})
     said = decred_study("run", path.name, work=Work("chaos.planted_training:until_mended", "stub_training:prepare"))
     assert (said.code, said.err) == (2, FULL), said
-    assert {n: r.state for n, r in Ledger.open(FOLDER).trials().items()} == {0: TrialState.INTERRUPTED}
+    assert {n: r.state for n, r in Ledger.open(FOLDER).trials.items()} == {0: TrialState.INTERRUPTED}
     Path("mended").touch()
     said = decred_study("run", path.name, work=Work("chaos.planted_training:until_mended", "stub_training:prepare"))
     assert said.code == 0, said
-    assert {r.state for r in Ledger.open(FOLDER).trials().values()} == {TrialState.COMPLETE}
+    assert {r.state for r in Ledger.open(FOLDER).trials.values()} == {TrialState.COMPLETE}
     assert_records_agree(FOLDER)

@@ -55,7 +55,7 @@ def test_twenty_kills_at_random_moments_lose_nothing_and_double_nothing(
     assert run_study(path, console=console, work=stub) == 0
     _nothing_lost(before)
     _nothing_started_after_its_end()
-    trials = Ledger.open(STUDY).trials()
+    trials = Ledger.open(STUDY).trials
     assert list(trials) == list(range(len(trials))), "a number was left out"
     assert len(trials) == TRIALS + 1, "the budget was not kept"
     assert {trial.state for trial in trials.values()} <= {TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED}

@@ -45,7 +45,7 @@ def test_a_trial_whose_driver_is_killed_goes_on_from_its_checkpoint_and_so_does_
     path = study_in(recipe=DIES_ONCE, trials=1, workers={"count": 1, "cpus": 1}, early_stopping={"rule": "none"})
     console = Console(file=io.StringIO(), width=200)
     assert run_study(path, console=console, work=stub) == 0
-    trials = Ledger.open(STUDY).trials()
+    trials = Ledger.open(STUDY).trials
     assert len(trials) == 2
     for number, trial in trials.items():
         _whole(trial, 4)
@@ -64,7 +64,7 @@ def test_a_trial_that_loses_one_of_two_workers_goes_on_from_its_checkpoint(
     study_in(recipe=DIES_ONCE, trials=1, workers={"count": 2, "cpus": 1}, early_stopping={"rule": "none"})
     with driven() as run:
         assert run.ends() == 0, run.said
-    trials = Ledger.open(STUDY).trials()
+    trials = Ledger.open(STUDY).trials
     assert len(trials) == 2
     for number, trial in trials.items():
         _whole(trial, 4)
@@ -88,7 +88,7 @@ def test_the_workers_of_a_killed_driver_give_their_place_back_and_the_next_trial
         drivers[0].kill()
         until(lambda: events(STUDY, "trial_retried"), run, "the killed driver was not noticed")
         assert run.ends() == 0, run.said
-    trials = Ledger.open(STUDY).trials()
+    trials = Ledger.open(STUDY).trials
     assert len(trials) == 2
     for trial in trials.values():
         _whole(trial, 6)

@@ -33,9 +33,7 @@ def test_a_study_waits_for_another_process_that_has_locked_optunas_database(
     assert said.code == 0, said
     ledger = Ledger.open(FOLDER)
     assert max(gaps(ledger.events())) > 2.5, "the lock was not in the way"
-    assert [(record.state, len(record.epochs)) for record in ledger.trials().values()] == [
-        (TrialState.COMPLETE, 20)
-    ] * 2
+    assert [(record.state, len(record.epochs)) for record in ledger.trials.values()] == [(TrialState.COMPLETE, 20)] * 2
     assert_records_agree(FOLDER)
 
 
@@ -58,10 +56,10 @@ def test_a_lock_that_lasts_ends_the_study_with_the_file_and_the_process_and_the_
         said.err,
     ), said.err
     locker.free()
-    before = Ledger.open(FOLDER).trials()
+    before = Ledger.open(FOLDER).trials
     assert {record.state for record in before.values()} <= {TrialState.COMPLETE, TrialState.INTERRUPTED}
     said = decred_study("run", path.name)
     assert said.code == 0, said
-    trials = Ledger.open(FOLDER).trials()
+    trials = Ledger.open(FOLDER).trials
     assert [(record.state, len(record.epochs)) for record in trials.values()] == [(TrialState.COMPLETE, 20)] * 2
     assert_records_agree(FOLDER)

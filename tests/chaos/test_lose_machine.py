@@ -53,7 +53,7 @@ def test_a_trial_whose_machine_is_gone_goes_on_from_its_checkpoint_on_another(
         assert again - killed < TRAINING_AGAIN_WITHIN
         assert run.ends() == 0, run.said
         assert "Traceback" not in run.said
-    trial = Ledger.open(STUDY).trials()[0]
+    trial = Ledger.open(STUDY).trials[0]
     assert trial.state is TrialState.COMPLETE, trial.reason
     assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 31))
     assert went_on([event["epoch"] for event in events(STUDY, "trial_epoch")]), "it began again instead of going on"

@@ -45,12 +45,12 @@ def test_a_stop_signal_while_a_retry_waits_is_heard_and_the_retry_goes_on_later(
         assert "Traceback" not in run.said
     last = [event["kind"] for event in events(STUDY)][-2:]
     assert last == ["trial_retried", "study_interrupted"], "the retry did not wait any more"
-    stopped = Ledger.open(STUDY).trials()[0]
+    stopped = Ledger.open(STUDY).trials[0]
     assert (stopped.state, stopped.retries) == (TrialState.INTERRUPTED, 3)
     assert_records_agree(STUDY)
 
     assert run_study(path, console=Console(file=io.StringIO(), width=200), work=stub) == 0
-    trial = Ledger.open(STUDY).trials()[0]
+    trial = Ledger.open(STUDY).trials[0]
     assert (trial.state, trial.retries) == (TrialState.COMPLETE, 3)
     assert [epoch["epoch"] for epoch in trial.epochs] == [1, 2, 3, 4]
     assert went_on([event["epoch"] for event in events(STUDY, "trial_epoch")]), "it began again instead of going on"
@@ -75,7 +75,7 @@ def test_a_second_driver_is_refused_in_one_line_and_goes_on_at_once_when_the_fir
             assert third.ends() == 0, third.said
             assert "waiting" not in third.said, "it waited for a holder that is dead"
     assert 0 < told < 40, "the first was to be killed in mid-trial"
-    trial = Ledger.open(STUDY).trials()[0]
+    trial = Ledger.open(STUDY).trials[0]
     assert [epoch["epoch"] for epoch in trial.epochs] == list(range(1, 41))
     assert went_on([event["epoch"] for event in events(STUDY, "trial_epoch")]), "it began again instead of going on"
     assert_records_agree(STUDY)

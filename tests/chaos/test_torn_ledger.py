@@ -76,7 +76,7 @@ def test_a_study_whose_last_ledger_line_is_torn_goes_on_to_its_end(
         tear(where)
     said = decred_study("run", stopped.name, work=MENDABLE)
     assert said.code == 0, said
-    trials = Ledger.open(FOLDER).trials()
+    trials = Ledger.open(FOLDER).trials
     assert [(record.state, len(record.epochs)) for record in trials.values()] == [(TrialState.COMPLETE, 4)] * 2
     assert_records_agree(FOLDER)
 

@@ -48,14 +48,14 @@ def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
     assert "Traceback" not in out
     assert _alive(mark) == []
     ledger = Ledger.open(Path("studies/probe"))
-    assert ledger.trials()[0].state is TrialState.INTERRUPTED
+    assert ledger.trials[0].state is TrialState.INTERRUPTED
 
     console = Console(file=io.StringIO(), width=200)
     assert run_study(path, console=console, work=stub) == 0
     said = console.file.getvalue()  # type: ignore[attr-defined]
     assert "trial 0000 goes on" in said
     assert "epoch 1/6" not in said, "it began again instead of going on"
-    trials = ledger.trials()
+    trials = ledger.trials
     assert list(trials) == [0]
     assert trials[0].state is TrialState.COMPLETE
     assert [epoch["epoch"] for epoch in trials[0].epochs] == [1, 2, 3, 4, 5, 6]

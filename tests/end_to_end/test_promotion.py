@@ -28,7 +28,7 @@ def test_the_best_of_a_rung_go_on_from_where_they_waited_and_the_rest_is_pruned(
     console = Console(file=io.StringIO(), width=200)
     assert run_study(path, console=console, work=stub) == 0
     ledger = Ledger.open(Path("studies/probe"))
-    trials, events = ledger.trials(), ledger.events()
+    trials, events = ledger.trials, ledger.events()
     by_value = sorted(trials, key=lambda number: trials[number].values["ctc_weight"])
     reached = {number: len(trials[number].epochs) for number in trials}
     assert len(trials) == 6

@@ -33,14 +33,14 @@ def test_every_ending_is_told_alike_everywhere_and_a_finished_study_only_grows(
     path = study_in(search={"sampler": "grid", "recipe": seeds}, trials=2)
     assert run_study(path, console=console, work=stub) == 0
     ledger = Ledger.open(Path("studies/probe"))
-    assert len(ledger.trials()) == 3
+    assert len(ledger.trials) == 3
     before = (ledger.folder / "events.jsonl").read_bytes()
     assert run_study(path, console=console, work=stub) == 0
     assert (ledger.folder / "events.jsonl").read_bytes() == before, "a finished study was run again"
     (ledger.folder / "optuna.db").unlink()  # the ledger has it all
     assert run_study(path, trials=3, console=console, work=stub) == 0, "a finished study was not extended"
     assert "optuna.db was empty; 3 trials were filled in from the ledger" in text(console)
-    trials = ledger.trials()
+    trials = ledger.trials
 
     assert list(trials) == [0, 1, 2, 3]
     assert trials[0].baseline == "ed"

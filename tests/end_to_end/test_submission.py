@@ -115,7 +115,7 @@ def test_a_submitted_study_runs_to_its_end_on_the_cluster(
     job = asked.stdout.split()[1].rstrip(";")
     _wait(lambda: _job(address, job)["status"] not in ("PENDING", "RUNNING"), 240, "the job did not end")
     assert _job(address, job)["status"] == "SUCCEEDED", _get(f"{address}/api/jobs/{job}/logs")
-    trials = Ledger.open(tmp_path / "studies" / "sent").trials()
+    trials = Ledger.open(tmp_path / "studies" / "sent").trials
     assert [trial.state for trial in trials.values()] == [TrialState.COMPLETE]
 
 

@@ -36,7 +36,7 @@ def test_a_study_trains_scores_exports_and_its_recipe_trains_again(
     )
     said = CliRunner().invoke(app, ["run", str(study)], catch_exceptions=False)
     assert said.exit_code == 0, said.output
-    trial = Ledger.open(Path("studies/probe")).trials()[0]
+    trial = Ledger.open(Path("studies/probe")).trials[0]
     assert trial.state is TrialState.COMPLETE
     assert len(trial.epochs) == 2
     assert {"dev/wer", "dev/ilm_perplexity", "in_domain/wer", "out_of_domain/wer"} <= trial.metrics.keys()

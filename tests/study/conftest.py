@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ledger_events import end_trial, report_epoch
 
 from model.data.corpus import Corpus
 from model.recipe.files import with_values
@@ -56,11 +57,11 @@ def add_trial() -> AddTrial:
         named: str | None = None,
         reason: str | None = None,
     ) -> None:
-        ledger.trial_started(number, recipe, Space(ledger.study.search, ledger.base_recipe).values(recipe), named)
+        ledger.start_trial(number, recipe, Space(ledger.study.search, ledger.base_recipe).values(recipe), named)
         for epoch in (1, 2) if state is TrialState.PRUNED else (1, 2, 3):
-            ledger.trial_epoch(number, epoch, {"dev/wer": wer + 3 - epoch, "train/loss": 1.0})
+            report_epoch(ledger, number, epoch, {"dev/wer": wer + 3 - epoch, "train/loss": 1.0})
         if state is not None:
-            ledger.trial_ended(number, state, reason, {"test/t/wer": wer + 9} if state is TrialState.COMPLETE else {})
+            end_trial(ledger, number, state, reason, {"test/t/wer": wer + 9} if state is TrialState.COMPLETE else {})
         for name in ("checkpoints/epoch-0003/model.safetensors", "hypotheses/dev.jsonl"):
             path = ledger.trial_folder(number) / name
             path.parent.mkdir(parents=True)

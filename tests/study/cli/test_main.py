@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 import pytest
+from ledger_events import end_trial, report_epoch
 from typer.testing import CliRunner
 
 from model.data.corpus import Corpus
@@ -161,9 +162,9 @@ def test_a_trial_and_a_single_run_go_out_in_the_published_layout(
     ledger = Ledger.create_or_open(
         Path("studies/probe"), validate(StudyFile, read_yaml(Path("study.yaml")), ""), recipe, {}
     )
-    ledger.trial_started(0, recipe, {}, None)
-    ledger.trial_epoch(0, 1, {"dev/wer": 30.0})
-    ledger.trial_ended(0, TrialState.COMPLETE)
+    ledger.start_trial(0, recipe, {}, None)
+    report_epoch(ledger, 0, 1, {"dev/wer": 30.0})
+    end_trial(ledger, 0, TrialState.COMPLETE)
     trained = Recogniser(recipe)
     state = checkpoint.start_state(recipe)
     checkpoint.save_checkpoint(
@@ -192,7 +193,7 @@ def test_track_says_what_waits_sends_it_and_fills_an_empty_mlflow(
         tmp_path / "studies" / "probe", validate(StudyFile, read_yaml(Path("study.yaml")), ""), TINY, {"id": "one"}
     )
     ledger.append("study_started", trials=6, concurrency=1)
-    ledger.trial_started(0, TINY, {"ctc_weight": 0.3}, "ed")
+    ledger.start_trial(0, TINY, {"ctc_weight": 0.3}, "ed")
     events, uri = len(ledger.events()), f"sqlite:///{ledger.folder}/mlflow.db"
     wait = f"{events} events wait for MLflow at {uri}; send them with: decred-study track study.yaml --flush\n"
 

@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 
 import pytest
+from ledger_events import end_trial, report_epoch
 from rich.console import Console
 
 from model.errors import UserError
@@ -35,9 +36,9 @@ def ledger(tmp_path: Path) -> Ledger:
     ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
     states = (TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED)
     for number, state in enumerate(states):
-        ledger.trial_started(number, recipe(0.3 + number / 10), {}, None)
-        ledger.trial_epoch(number, 1, {"dev/wer": 30.0 - 10 * number})
-        ledger.trial_ended(number, state)
+        ledger.start_trial(number, recipe(0.3 + number / 10), {}, None)
+        report_epoch(ledger, number, 1, {"dev/wer": 30.0 - 10 * number})
+        end_trial(ledger, number, state)
     return ledger
 
 
@@ -87,7 +88,7 @@ def test_an_empty_study_has_an_empty_table() -> None:
 def test_the_exported_recipe_is_the_best_trials_to_the_hash(ledger: Ledger) -> None:
     exported, number = export_recipe(ledger)
     assert (exported, number) == (recipe(0.4), 1)
-    assert exported.hash == ledger.trials()[1].recipe_hash
+    assert exported.hash == ledger.trials[1].recipe_hash
 
 
 def test_any_trial_can_be_exported_by_its_number(ledger: Ledger) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ledger_events import end_trial, report_epoch
 from typer.testing import CliRunner
 
 from model.recipe.files import named_recipe
@@ -96,9 +97,9 @@ def test_status_says_it_under_the_table(tmp_path: Path) -> None:
     tiny = named_recipe("tiny", "c")
     ledger = Ledger.create_or_open(tmp_path / "s", study(grace=1), tiny, {})
     for number in range(3):
-        ledger.trial_started(number, tiny, {}, None)
+        ledger.start_trial(number, tiny, {}, None)
         for epoch in (1, 2):
-            ledger.trial_epoch(number, epoch, {"dev/wer": 10.0 * number})
-        ledger.trial_ended(number, TrialState.COMPLETE)
+            report_epoch(ledger, number, epoch, {"dev/wer": 10.0 * number})
+        end_trial(ledger, number, TrialState.COMPLETE)
     said = CliRunner().invoke(app, ["status", str(tmp_path / "s")], catch_exceptions=False).stdout
     assert said.splitlines()[-1] == "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"

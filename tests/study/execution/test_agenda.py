@@ -11,10 +11,10 @@ from study.execution.agenda import Agenda
 from study.execution.decisions import Action
 from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal, Refused
-from study.workers.failure import Failure, Kind
+from study.workers.failure import Failure, FailureKind
 
 RECIPE = named_recipe("tiny", "/speech")
-LOST = Failure(Kind.LOST, "worker 1 of 2 was lost")
+LOST = Failure(FailureKind.LOST, "worker 1 of 2 was lost")
 
 
 class Planned:
@@ -96,11 +96,11 @@ def test_retries_of_an_earlier_session_count() -> None:
 def test_the_same_error_in_a_row_stops_and_one_good_trial_between_starts_the_count_again() -> None:
     made, _ = agenda(Planned(9), settings=Failures(same_error_stops=2))
     numbers(made, 5)
-    assert made.broke(0, Failure(Kind.ERROR, "KeyError: 3")).action is Action.END
+    assert made.broke(0, Failure(FailureKind.ERROR, "KeyError: 3")).action is Action.END
     made.ended(1)
-    assert made.broke(2, Failure(Kind.ERROR, "KeyError: 3")).action is Action.END
-    assert made.broke(3, Failure(Kind.ERROR, "ValueError: 3")).action is Action.END
-    decision = made.broke(4, Failure(Kind.ERROR, "ValueError: 4"))
+    assert made.broke(2, Failure(FailureKind.ERROR, "KeyError: 3")).action is Action.END
+    assert made.broke(3, Failure(FailureKind.ERROR, "ValueError: 3")).action is Action.END
+    decision = made.broke(4, Failure(FailureKind.ERROR, "ValueError: 4"))
     assert (decision.action, decision.count) == (Action.STOP, 2)
 
 

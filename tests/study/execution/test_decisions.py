@@ -10,9 +10,9 @@ import pytest
 from model.errors import UserError
 from model.strict import write_atomically
 from study.config.study_file import Failures
-from study.execution.decisions import Action, Decision, decide, same_error
+from study.execution.decisions import Action, Decision, decide, is_same_error
 from study.ledger.records import TrialState
-from study.workers.failure import Failure, Kind, is_disk_full
+from study.workers.failure import Failure, FailureKind, is_disk_full
 from study.workers.worker import kind_of
 
 SETTINGS = Failures(retries=2, same_error_stops=3)
@@ -20,26 +20,26 @@ RETRIES, SAME = "failures.retries 2", "failures.same_error_stops 3"
 
 # kind, retries before, same errors in a row before -> action, state, count, setting
 TABLE = [
-    (Kind.LOST, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 1, RETRIES),
-    (Kind.LOST, 1, 9, Action.RETRY, TrialState.INTERRUPTED, 2, RETRIES),
-    (Kind.LOST, 2, 0, Action.END, TrialState.FAILED, 3, ""),
-    (Kind.LOST, 2, 2, Action.STOP, TrialState.FAILED, 3, SAME),
-    (Kind.START, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 1, RETRIES),
-    (Kind.START, 2, 1, Action.END, TrialState.FAILED, 3, ""),
-    (Kind.OUT_OF_MEMORY, 0, 9, Action.END, TrialState.INFEASIBLE, 1, ""),
-    (Kind.IMPOSSIBLE, 0, 0, Action.END, TrialState.INFEASIBLE, 1, ""),
-    (Kind.IMPOSSIBLE, 0, 2, Action.STOP, TrialState.INFEASIBLE, 3, SAME),
-    (Kind.NON_FINITE, 0, 9, Action.END, TrialState.FAILED, 1, ""),
-    (Kind.ERROR, 0, 0, Action.END, TrialState.FAILED, 1, ""),
-    (Kind.ERROR, 0, 1, Action.END, TrialState.FAILED, 1, ""),
-    (Kind.ERROR, 0, 2, Action.STOP, TrialState.FAILED, 3, SAME),
-    (Kind.DISK_FULL, 0, 0, Action.STOP, TrialState.INTERRUPTED, 1, ""),
+    (FailureKind.LOST, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 1, RETRIES),
+    (FailureKind.LOST, 1, 9, Action.RETRY, TrialState.INTERRUPTED, 2, RETRIES),
+    (FailureKind.LOST, 2, 0, Action.END, TrialState.FAILED, 3, ""),
+    (FailureKind.LOST, 2, 2, Action.STOP, TrialState.FAILED, 3, SAME),
+    (FailureKind.START, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 1, RETRIES),
+    (FailureKind.START, 2, 1, Action.END, TrialState.FAILED, 3, ""),
+    (FailureKind.OUT_OF_MEMORY, 0, 9, Action.END, TrialState.INFEASIBLE, 1, ""),
+    (FailureKind.IMPOSSIBLE, 0, 0, Action.END, TrialState.INFEASIBLE, 1, ""),
+    (FailureKind.IMPOSSIBLE, 0, 2, Action.STOP, TrialState.INFEASIBLE, 3, SAME),
+    (FailureKind.NON_FINITE, 0, 9, Action.END, TrialState.FAILED, 1, ""),
+    (FailureKind.ERROR, 0, 0, Action.END, TrialState.FAILED, 1, ""),
+    (FailureKind.ERROR, 0, 1, Action.END, TrialState.FAILED, 1, ""),
+    (FailureKind.ERROR, 0, 2, Action.STOP, TrialState.FAILED, 3, SAME),
+    (FailureKind.DISK_FULL, 0, 0, Action.STOP, TrialState.INTERRUPTED, 1, ""),
 ]
 
 
 @pytest.mark.parametrize(("kind", "retries", "same", "action", "state", "count", "setting"), TABLE)
 def test_a_failure_is_followed_by_what_the_table_says(
-    kind: Kind, retries: int, same: int, action: Action, state: TrialState, count: int, setting: str
+    kind: FailureKind, retries: int, same: int, action: Action, state: TrialState, count: int, setting: str
 ) -> None:
     decision = decide(Failure(kind, "why"), retries, same, SETTINGS)
     assert (decision.action, decision.state, decision.count, decision.setting) == (action, state, count, setting)
@@ -47,21 +47,21 @@ def test_a_failure_is_followed_by_what_the_table_says(
 
 
 def test_the_table_has_every_kind() -> None:
-    assert {row[0] for row in TABLE} == set(Kind)
+    assert {row[0] for row in TABLE} == set(FailureKind)
 
 
 def test_without_retries_a_lost_trial_fails_and_says_which_setting_governs() -> None:
     settings = Failures(retries=0)
-    assert decide(Failure(Kind.LOST, "worker 1 died"), 0, 0, settings) == Decision(
+    assert decide(Failure(FailureKind.LOST, "worker 1 died"), 0, 0, settings) == Decision(
         Action.END, TrialState.FAILED, "worker 1 died; tried 1 times, as failures.retries 0 allows"
     )
 
 
 def test_errors_are_the_same_whatever_their_numbers() -> None:
-    assert same_error("ValueError: size 31 at 0x7f3a", "ValueError: size 7 at 0x11")
-    assert same_error("loss 1.5e-3 at step 7", "loss 2 at step 19")
-    assert not same_error("ValueError: size 31", "KeyError: size 31")
-    assert not same_error(None, None)
+    assert is_same_error("ValueError: size 31 at 0x7f3a", "ValueError: size 7 at 0x11")
+    assert is_same_error("loss 1.5e-3 at step 7", "loss 2 at step 19")
+    assert not is_same_error("ValueError: size 31", "KeyError: size 31")
+    assert not is_same_error(None, None)
 
 
 def test_a_full_disk_is_seen_through_the_errors_around_it() -> None:
@@ -76,5 +76,5 @@ def test_a_file_that_could_not_be_written_on_a_full_disk_is_no_fault_of_the_reci
     with pytest.raises(UserError) as caught:
         write_atomically(small_disk / "file", b"y" * 400_000)
     assert is_disk_full(caught.value)
-    assert kind_of(caught.value) is Kind.DISK_FULL
-    assert kind_of(UserError("no training utterance is left")) is Kind.IMPOSSIBLE
+    assert kind_of(caught.value) is FailureKind.DISK_FULL
+    assert kind_of(UserError("no training utterance is left")) is FailureKind.IMPOSSIBLE

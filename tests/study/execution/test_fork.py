@@ -34,7 +34,7 @@ def forked(old: Ledger, path: Path, **more: Any) -> tuple[Ledger, list[str]]:
 
 def test_every_usable_trial_of_the_same_space_goes_over_whole(old: Ledger, write_study: WriteStudy) -> None:
     new, said = forked(old, write_study("new", trials=10))
-    before, after = old.trials(), new.trials()
+    before, after = old.trials, new.trials
     assert list(after) == [0, 1, 2, 3]
     for number in after:
         was, now = before[number], after[number]
@@ -50,7 +50,7 @@ def test_every_usable_trial_of_the_same_space_goes_over_whole(old: Ledger, write
 
 def test_the_best_trial_can_be_exported_and_its_files_take_no_room(old: Ledger, write_study: WriteStudy) -> None:
     new, _ = forked(old, write_study("new"))
-    winner = best(new.trials().values(), new.study.objective)
+    winner = best(new.trials.values(), new.study.objective)
     assert winner is not None
     assert winner.number == 2
     assert export_recipe(new)[0].loss.ctc_weight == 0.2
@@ -82,7 +82,7 @@ def test_the_new_study_goes_on_from_what_it_took_over(old: Ledger, write_study: 
     assert proposer.propose() is None, "what came counts against the budget"
     # The runner opens it as its own.
     again = Ledger.create_or_open(new.folder, new.study, new.base_recipe, manifest(new.study, new.base_recipe))
-    assert list(again.trials()) == [0, 1, 2, 3]
+    assert list(again.trials) == [0, 1, 2, 3]
 
 
 def test_what_does_not_fit_is_left_with_its_reason(
@@ -98,7 +98,7 @@ def test_what_does_not_fit_is_left_with_its_reason(
     (old.trial_folder(7) / "recipe.yaml").write_text((old.trial_folder(3) / "recipe.yaml").read_text())
     add_trial(old, 8, with_values(base, {"data.fingerprint": "other"}), TrialState.COMPLETE, 10.0)
     new, said = forked(old, write_study("new", search={"ctc_weight": {"uniform": [0.3, 0.6]}}))
-    assert [record.source for record in new.trials().values()] == ["old/0", "old/1", "old/3"]
+    assert [record.source for record in new.trials.values()] == ["old/0", "old/1", "old/3"]
     assert read_recipe(new.trial_folder(2) / "recipe.yaml").loss.ctc_weight == 0.5
     reasons = dict(line.split(" is left out: ") for line in said[:-1])
     assert list(reasons) == [f"trial {number:04d}" for number in (2, 4, 5, 6, 7, 8)]
@@ -114,7 +114,7 @@ def test_what_does_not_fit_is_left_with_its_reason(
 def test_values_are_named_as_the_new_study_searches_them(old: Ledger, write_study: WriteStudy) -> None:
     search = SEARCH | {"recipe": {"optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]}}}
     new, _ = forked(old, write_study("new", search=search))
-    assert new.trials()[2].values == {"ctc_weight": 0.2, "optimiser.learning_rate": 0.003}
+    assert new.trials[2].values == {"ctc_weight": 0.2, "optimiser.learning_rate": 0.003}
 
 
 @pytest.mark.parametrize(

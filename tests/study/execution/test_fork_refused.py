@@ -37,7 +37,7 @@ def test_a_folder_that_a_refused_run_left_is_free(old: Ledger, write_study: Writ
     with held(Path("studies/new")):
         pass
     new = Ledger.open(fork_study(old, write_study("new"), print))
-    assert len(new.trials()) == 4
+    assert len(new.trials) == 4
 
 
 class Fails:
@@ -83,7 +83,7 @@ def test_a_fork_that_was_killed_leaves_no_study_and_the_next_one_works(old: Ledg
     assert killed.returncode == -signal.SIGKILL
     assert sorted(each.name for each in Path("studies").iterdir()) == [".new.fork", "old"]
     new = Ledger.open(fork_study(old, path, print))
-    assert len(new.trials()) == 4
+    assert len(new.trials) == 4
     assert [event["kind"] for event in new.events()] == ["trial_imported"] * 4
     assert sorted(each.name for each in Path("studies").iterdir()) == ["new", "old"]
 

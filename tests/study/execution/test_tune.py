@@ -17,7 +17,7 @@ from study.early_stopping.rules import Never, Verdict
 from study.execution.tune import Scheduler, _Searcher, _Stop, _Teller
 from study.execution.tune_guard import Guard
 from study.workers.driver import BROKE, REPORT
-from study.workers.failure import Failure, Kind
+from study.workers.failure import Failure, FailureKind
 
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
@@ -76,7 +76,7 @@ def test_only_a_trial_that_said_finished_is_complete() -> None:
     last = result(4, 20.0, finished=1.0)
     assert run(Never(), result(3, 30.0), last).told[-1] == ("complete", 0, last[REPORT])
     words = "training ended after epoch 3 without final figures"
-    assert run(Never(), result(3, 30.0)).told[-1] == ("broke", 0, Failure(Kind.ERROR, words))
+    assert run(Never(), result(3, 30.0)).told[-1] == ("broke", 0, Failure(FailureKind.ERROR, words))
 
 
 def test_a_pruned_trial_is_told_with_its_rung() -> None:
@@ -91,12 +91,12 @@ def test_a_paused_trial_is_told_with_its_epoch() -> None:
 
 def test_an_objective_that_is_no_number_ends_the_trial_at_once() -> None:
     told = run(Never(), result(3, math.nan), result(4, 1.0)).told
-    assert told[-1] == ("broke", 0, Failure(Kind.NON_FINITE, "dev/wer is nan at epoch 3"))
+    assert told[-1] == ("broke", 0, Failure(FailureKind.NON_FINITE, "dev/wer is nan at epoch 3"))
 
 
 def test_what_broke_a_trial_is_told_and_not_that_it_ended() -> None:
     told = run(Never(), result(1, 30.0), {"done": True, BROKE: ("lost", "worker 1 of 2 was lost")}).told
-    assert told[-1] == ("broke", 0, Failure(Kind.LOST, "worker 1 of 2 was lost"))
+    assert told[-1] == ("broke", 0, Failure(FailureKind.LOST, "worker 1 of 2 was lost"))
 
 
 def test_a_heartbeat_is_no_epoch() -> None:
@@ -114,7 +114,9 @@ def test_a_driver_that_died_is_a_lost_trial() -> None:
     guard = Guard(heard)
     teller = _Teller(heard, Scheduler(heard, Never(), "dev/wer", guard), guard)
     teller.on_trial_error(1, [], trial(3))
-    assert heard.told == [("broke", 3, Failure(Kind.LOST, "the trial's driver was lost (it ended without a word)"))]
+    assert heard.told == [
+        ("broke", 3, Failure(FailureKind.LOST, "the trial's driver was lost (it ended without a word)"))
+    ]
 
 
 class Broken(Heard):

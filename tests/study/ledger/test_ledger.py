@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
+from ledger_events import end_trial, report_epoch
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, read_recipe, with_values
@@ -46,16 +47,16 @@ def ledger(tmp_path: Path) -> Ledger:
 
 
 def start(ledger: Ledger, number: int) -> None:
-    ledger.trial_started(number, TINY, {"ctc_weight": 0.3}, "ed" if number == 0 else None)
+    ledger.start_trial(number, TINY, {"ctc_weight": 0.3}, "ed" if number == 0 else None)
 
 
 def test_a_trial_is_told_as_it_went(ledger: Ledger) -> None:
     before = time.time()
     start(ledger, 0)
-    ledger.trial_epoch(0, 1, {"dev/wer": 80.0, "train/loss": 3.0})
-    ledger.trial_epoch(0, 2, {"dev/wer": 60.0, "train/loss": 2.0})
-    ledger.trial_ended(0, TrialState.COMPLETE, metrics={"out_of_domain/wer": 90.0})
-    record = ledger.trials()[0]
+    report_epoch(ledger, 0, 1, {"dev/wer": 80.0, "train/loss": 3.0})
+    report_epoch(ledger, 0, 2, {"dev/wer": 60.0, "train/loss": 2.0})
+    end_trial(ledger, 0, TrialState.COMPLETE, metrics={"out_of_domain/wer": 90.0})
+    record = ledger.trials[0]
     assert (record.state, record.baseline, record.values) == (TrialState.COMPLETE, "ed", {"ctc_weight": 0.3})
     assert record.recipe_hash == TINY.hash
     assert record.epochs[0] == {"epoch": 1, "dev/wer": 80.0, "train/loss": 3.0}
@@ -73,40 +74,40 @@ def test_the_trials_recipe_lies_in_its_folder(ledger: Ledger) -> None:
 
 def test_the_reason_of_a_failure_is_kept(ledger: Ledger) -> None:
     start(ledger, 0)
-    ledger.trial_ended(0, TrialState.FAILED, reason="loss is nan at step 7")
-    assert (ledger.trials()[0].state, ledger.trials()[0].reason) == (TrialState.FAILED, "loss is nan at step 7")
+    end_trial(ledger, 0, TrialState.FAILED, reason="loss is nan at step 7")
+    assert (ledger.trials[0].state, ledger.trials[0].reason) == (TrialState.FAILED, "loss is nan at step 7")
 
 
 def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_in_the_record(ledger: Ledger) -> None:
     start(ledger, 0)
-    ledger.trial_epoch(0, 1, {"train/loss": math.inf})
+    report_epoch(ledger, 0, 1, {"train/loss": math.inf})
     assert ledger.events()[-1]["metrics"] == {"train/loss": None}
-    assert math.isnan(ledger.trials()[0].metrics["train/loss"])
+    assert math.isnan(ledger.trials[0].metrics["train/loss"])
 
 
 def test_trials_that_ran_when_the_study_was_interrupted_or_died_are_interrupted(ledger: Ledger) -> None:
     start(ledger, 0)
     start(ledger, 1)
-    ledger.trial_ended(0, TrialState.PRUNED)
-    ledger.study_interrupted("the disk is full", ledger.trials()[1])
+    end_trial(ledger, 0, TrialState.PRUNED)
+    ledger.study_interrupted("the disk is full", ledger.trials[1])
     assert ledger.events()[-1]["best"] == 1
     assert ledger.events()[-1]["best_recipe_hash"] == TINY.hash
-    assert [trial.state for trial in ledger.trials().values()] == [TrialState.PRUNED, TrialState.INTERRUPTED]
+    assert [trial.state for trial in ledger.trials.values()] == [TrialState.PRUNED, TrialState.INTERRUPTED]
     start(ledger, 1)
-    assert ledger.trials()[1].state is TrialState.RUNNING
+    assert ledger.trials[1].state is TrialState.RUNNING
     ledger.append("study_started")  # by another process: the one before was killed and could say nothing
-    assert ledger.trials()[1].state is TrialState.INTERRUPTED
+    assert ledger.trials[1].state is TrialState.INTERRUPTED
 
 
 def test_a_trial_that_goes_on_keeps_its_epochs_and_has_none_twice(ledger: Ledger) -> None:
     start(ledger, 0)
     for epoch in (1, 2, 3):
-        ledger.trial_epoch(0, epoch, {"dev/wer": 90.0 - epoch})
+        report_epoch(ledger, 0, epoch, {"dev/wer": 90.0 - epoch})
     ledger.append("study_interrupted")
     start(ledger, 0)
     for epoch in (3, 4):  # epoch 3 had been told, but its checkpoint was not written yet
-        ledger.trial_epoch(0, epoch, {"dev/wer": 50.0 - epoch})
-    assert [(epoch["epoch"], epoch["dev/wer"]) for epoch in ledger.trials()[0].epochs] == [
+        report_epoch(ledger, 0, epoch, {"dev/wer": 50.0 - epoch})
+    assert [(epoch["epoch"], epoch["dev/wer"]) for epoch in ledger.trials[0].epochs] == [
         (1, 89.0),
         (2, 88.0),
         (3, 47.0),
@@ -120,19 +121,19 @@ def test_every_event_is_on_the_disk_when_append_returns(tmp_path: Path) -> None:
     code = (
         "import os, signal, sys; from pathlib import Path; from study.ledger.ledger import Ledger\n"
         "ledger = Ledger.open(Path(sys.argv[1]))\n"
-        "for epoch in range(1, 20): ledger.trial_epoch(0, epoch, {'dev/wer': 1.0})\n"
+        "for epoch in range(1, 20): report_epoch(ledger, 0, epoch, {'dev/wer': 1.0})\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = Path(__file__).parents[3]
     killed = subprocess.run([sys.executable, "-c", code, str(tmp_path / "s")], cwd=root, check=False)
     assert killed.returncode == -9
-    assert len(Ledger.open(tmp_path / "s").trials()[0].epochs) == 19
+    assert len(Ledger.open(tmp_path / "s").trials[0].epochs) == 19
 
 
 def test_a_study_opened_again_keeps_its_trials_and_its_first_manifest(tmp_path: Path, ledger: Ledger) -> None:
     start(ledger, 0)
     again = Ledger.create_or_open(tmp_path / "s", study(), TINY, {"python": "4"})
-    assert list(again.trials()) == [0]
+    assert list(again.trials) == [0]
     assert again.manifest == {"python": "3"}
     assert Ledger.open(tmp_path / "s").base_recipe == TINY
 
@@ -158,7 +159,7 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
 def test_a_study_that_crashed_while_it_was_made_is_made_again(tmp_path: Path) -> None:
     opened(tmp_path / "s")
     (tmp_path / "s" / "study.yaml").unlink()
-    assert opened(tmp_path / "s").trials() == {}
+    assert opened(tmp_path / "s").trials == {}
 
 
 def test_a_recipe_file_that_an_older_version_wrote_is_still_the_one_that_was_tried(ledger: Ledger) -> None:
@@ -170,11 +171,11 @@ def test_a_recipe_file_that_an_older_version_wrote_is_still_the_one_that_was_tri
     path.write_text(yaml.safe_dump(old))
     recorded = hash_without(TINY, ("loss", "inter_ctc"), ("training", "freeze"))
     assert recorded != TINY.hash
-    assert ledger.recipe_of(replace(ledger.trials()[0], recipe_hash=recorded)) == TINY
+    assert ledger.read_recipe(replace(ledger.trials[0], recipe_hash=recorded)) == TINY
     old["training"]["epochs"] = 99
     path.write_text(yaml.safe_dump(old))
     with pytest.raises(UserError, match=rf"trial 0 ran {recorded}; the file was changed after the trial: restore it"):
-        ledger.recipe_of(replace(ledger.trials()[0], recipe_hash=recorded))
+        ledger.read_recipe(replace(ledger.trials[0], recipe_hash=recorded))
 
 
 @pytest.mark.parametrize(
@@ -225,7 +226,7 @@ def test_nothing_is_written_once_the_guard_objects(tmp_path: Path) -> None:
     start(ledger, 0)
     before = (ledger.folder / "events.jsonl").read_bytes()
     lost.append(True)
-    for write in (lambda: ledger.trial_epoch(0, 1, {}), lambda: start(ledger, 1)):
+    for write in (lambda: report_epoch(ledger, 0, 1, {}), lambda: start(ledger, 1)):
         with pytest.raises(UserError, match="taken over"):
             write()
     assert (ledger.folder / "events.jsonl").read_bytes() == before

@@ -13,12 +13,12 @@ import optuna
 import optuna.trial
 import pytest
 from optuna.trial import FrozenTrial
+from study.execution.recorder import Recorder, settle
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from study.config.study_file import StudyFile
-from study.execution.recorder import Recorder, settle
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal, Refused
@@ -138,13 +138,13 @@ def test_a_finished_study_that_lost_its_database_is_extended_as_if_it_had_it(
     more = 4 if search is GRID else 8
     whole = Session(tmp_path / "whole", study(more, **search)).all()
     first = Session(tmp_path / "halves", study(more - 3, **search))
-    begun, before = first.all(), facts(first.trials())
+    begun, before = first.all(), facts(first.trials)
     again = first.lose(study(more, **search))
     assert again.filled == len(begun) == more - 2
-    assert facts(again.trials()) == before
+    assert facts(again.trials) == before
     assert again.proposer.remaining() == 3
     assert begun + again.all() == whole
-    assert [trial.number for trial in again.trials()] == list(again.ledger.trials()) == list(range(more + 1))
+    assert [trial.number for trial in again.trials] == list(again.ledger.trials) == list(range(more + 1))
 
 
 @pytest.mark.parametrize("search", [{}, GRID | {"grid_points": 3}], ids=["tpe", "grid"])
@@ -152,11 +152,11 @@ def test_a_database_filled_from_the_ledger_is_the_one_that_was_lost(
     tmp_path: Path, search: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     one, other = (one_of_each(tmp_path / name, study(9, **search), monkeypatch) for name in ("one", "other"))
-    before, kept = facts(other.trials()), Session(tmp_path / "one", study(9, **search))
+    before, kept = facts(other.trials), Session(tmp_path / "one", study(9, **search))
     again = other.lose(study(9, **search))
     assert again.filled == len(before) == 7
-    assert facts(again.trials()) == before
-    states = [trial.state.name for trial in again.trials()]
+    assert facts(again.trials) == before
+    states = [trial.state.name for trial in again.trials]
     assert states == ["COMPLETE", "PRUNED", "FAIL", "FAIL", "RUNNING", "RUNNING", "FAIL"]
     assert again.proposer.interrupted() == kept.proposer.interrupted()
     assert [each.number for each in again.proposer.interrupted()] == [4, 5]
@@ -170,7 +170,7 @@ def test_a_filled_database_is_not_filled_again(tmp_path: Path) -> None:
     again = Session(tmp_path, study(2)).lose(study(2))
     assert again.filled == 3
     assert Session(tmp_path, study(2)).filled == 0
-    assert len(again.trials()) == 3
+    assert len(again.trials) == 3
 
 
 def test_a_new_study_has_nothing_to_fill_in(tmp_path: Path) -> None:
@@ -180,7 +180,7 @@ def test_a_new_study_has_nothing_to_fill_in(tmp_path: Path) -> None:
 def test_a_crash_while_the_database_is_filled_costs_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     first = Session(tmp_path, study(5))
     first.all()
-    before, add, added = facts(first.trials()), optuna.Study.add_trial, []
+    before, add, added = facts(first.trials), optuna.Study.add_trial, []
 
     def add_three(self: optuna.Study, trial: FrozenTrial) -> None:
         if len(added) == 3:
@@ -194,7 +194,7 @@ def test_a_crash_while_the_database_is_filled_costs_nothing(tmp_path: Path, monk
             first.lose(study(5))
     again = Session(tmp_path, study(5))
     assert again.filled == 3
-    assert facts(again.trials()) == before
+    assert facts(again.trials) == before
     assert not again.proposer._study.user_attrs[FILLING]
 
 
@@ -203,9 +203,9 @@ def test_a_number_that_a_crash_left_undecided_is_used_and_costs_no_trial(tmp_pat
     first.proposer._study.ask()  # and a crash before anything was decided
     second = Session(tmp_path, study(2, ()))
     second.all()
-    assert list(second.ledger.trials()) == [0, 1]
+    assert list(second.ledger.trials) == [0, 1]
     again = second.lose(study(4, ()))
-    assert [trial.state.name for trial in again.trials()] == ["COMPLETE", "COMPLETE"]
+    assert [trial.state.name for trial in again.trials] == ["COMPLETE", "COMPLETE"]
     assert [each.number for each in again.all()] == [2, 3]
 
 
@@ -225,16 +225,16 @@ def test_an_infeasible_point_that_optuna_missed_the_end_of_counts_against_the_bu
     first.recorder.infeasible(Refused(trial.number, {"ctc_weight": 0.3}, "no"))  # and a crash before Optuna heard
     again = Session(tmp_path, study(4, ()))
     assert again.proposer.remaining() == 3
-    assert again.trials()[0].user_attrs["state"] == "infeasible"
+    assert again.trials[0].user_attrs["state"] == "infeasible"
 
 
 def test_a_ledger_of_an_older_version_which_noted_no_points_gives_them_by_the_recipes(tmp_path: Path) -> None:
     first = Session(tmp_path, study(5))
     first.all()
-    before, events = first.trials(), first.ledger.folder / "events.jsonl"
+    before, events = first.trials, first.ledger.folder / "events.jsonl"
     lines = [line.replace('"point"', '"unknown"') for line in events.read_text().splitlines()]
     events.write_text("\n".join(lines) + "\n")
-    for was, now in zip(before, first.lose(study(5)).trials(), strict=True):
+    for was, now in zip(before, first.lose(study(5)).trials, strict=True):
         assert now.params == pytest.approx(was.params)
         assert now.distributions == was.distributions
 
@@ -246,7 +246,7 @@ def test_a_recipe_that_was_lost_matters_to_a_trial_that_goes_on_and_to_no_other(
     assert extended.start() is not None
     (tmp_path / "trials" / "0001" / "recipe.yaml").unlink()
     again = extended.lose(study(3))
-    assert again.trials()[1].value is not None
+    assert again.trials[1].value is not None
     assert Session(tmp_path, study(3)).filled == 0
     (tmp_path / "trials" / "0003" / "recipe.yaml").unlink()
     with pytest.raises(UserError, match=r"0003/recipe.yaml: cannot be read"):
@@ -266,9 +266,9 @@ def test_imported_trials_are_filled_in_as_they_were_adopted(tmp_path: Path) -> N
         folder = session.ledger.trial_folder(number)
         folder.mkdir(parents=True)
         (folder / "recipe.yaml").write_text(recipe.model_dump_json())
-    before, remaining = facts(session.trials()), session.proposer.remaining()
+    before, remaining = facts(session.trials), session.proposer.remaining()
     again = session.lose(study(3, ("ed",)))
-    assert facts(again.trials()) == before
+    assert facts(again.trials) == before
     assert again.proposer.remaining() == remaining == 2
 
 
@@ -303,7 +303,7 @@ def test_a_database_that_knows_more_ends_than_the_ledger_is_refused(tmp_path: Pa
     assert refusal(tmp_path, study(3)) == "trial 0003 is complete there, and running here"
     (tmp_path / "events.jsonl").write_bytes(b"".join(events[:-4]))
     assert refusal(tmp_path, study(3)) == "trial 0003 is complete there, and unknown here"
-    assert session.ledger.trials().keys() == {0, 1, 2}
+    assert session.ledger.trials.keys() == {0, 1, 2}
 
 
 def test_the_database_of_another_ledger_is_refused_and_its_open_trials_stay_open(tmp_path: Path) -> None:
@@ -314,4 +314,4 @@ def test_the_database_of_another_ledger_is_refused_and_its_open_trials_stay_open
     session.start()
     session.database.write_bytes(other.database.read_bytes())
     assert refusal(tmp_path / "here", study(3, ())) == "trial 0000 has another recipe"
-    assert [trial.state for trial in other.trials()] == [optuna.trial.TrialState.RUNNING] * 2
+    assert [trial.state for trial in other.trials] == [optuna.trial.TrialState.RUNNING] * 2

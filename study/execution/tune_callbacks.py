@@ -1,0 +1,194 @@
+"""What Tune asks and reports while it runs: which trial is next, whether one goes on, how one ended.
+
+Tune decides nothing about the search. The searcher hands over what is next, the scheduler asks the study's rule after
+every epoch, and the callback passes each trial's end to the listener.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import pickle
+from pathlib import Path
+from typing import Any, Protocol
+
+from ray import tune
+from ray.tune.experiment import Trial
+from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.search import Searcher
+
+from cluster.groups import remove_placement_group
+from study.early_stopping.rules import Rule, Verdict
+from study.execution.tune_guard import FirstError, NotPickled
+from study.workers.driver import MESSAGE, PLACE, TRIAL
+from study.workers.failure import Failure, FailureKind
+from study.workers.messages import Report, TrialConfig
+from study.workers.worker import one_line
+
+_LONGEST_REASON = 200  # characters; Ray reports in a paragraph how an actor died
+
+
+class Source(Protocol):
+    """Where trials come from."""
+
+    def next(self) -> TrialConfig | None:
+        """The next trial; None while there is none."""
+
+    def is_done(self) -> bool:
+        """Whether no more will come."""
+
+
+class Listener(Protocol):
+    """Receives what becomes of every trial."""
+
+    def record_epoch(self, number: int, report: Report) -> None: ...
+    def complete(self, number: int, metrics: dict[str, float]) -> None: ...
+    def prune(self, number: int, reason: str) -> None: ...
+    def pause(self, number: int, epoch: int, reason: str) -> None: ...
+    def fail(self, number: int, failure: Failure) -> None: ...
+
+    def is_stopping(self) -> bool:
+        """Whether the study is to stop."""
+
+
+class TrialSearcher(NotPickled, Searcher):
+    """Hands over one trial after the other."""
+
+    def __init__(self, source: Source, errors: FirstError) -> None:
+        super().__init__()
+        self._source, self._errors = source, errors
+
+    def suggest(self, trial_id: str) -> Any:
+        trial = None if self._errors.is_stopping() else self._errors.call(self._source.next)
+        if trial is not None:
+            return {TRIAL: trial}
+        return Searcher.FINISHED if self._errors.is_stopping() or self._source.is_done() else None
+
+    def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
+        """The callback reports how a trial ended; Tune does not say here whether it was stopped."""
+
+    def save(self, checkpoint_path: str) -> None:
+        """Nothing: the ledger is the record that a study goes on from."""
+
+    def restore(self, checkpoint_path: str) -> None:
+        """Nothing, see save."""
+
+
+class RuleScheduler(NotPickled, FIFOScheduler):
+    """Has each epoch recorded, then asks the rule; ends a trial whose objective is not finite.
+
+    Recorded here and not in the callback, which Tune calls when it has decided: a trial whose epoch could not be
+    recorded gets no answer to it, and so reports it again when it goes on.
+    """
+
+    def __init__(self, listener: Listener, rule: Rule, objective: str, errors: FirstError) -> None:
+        super().__init__()
+        self._listener, self._rule, self._objective, self._errors = listener, rule, objective, errors
+        self.last: dict[int, dict[str, float]] = {}  # the metrics of a trial's last report
+        self.decided: dict[int, tuple[Verdict | FailureKind, str]] = {}  # why a trial was stopped
+
+    def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
+        super().on_trial_add(tune_controller, trial)
+        self.decided.pop(number_of(trial), None)  # it was paused, or is retried
+
+    def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict) -> str:
+        report = result.get(MESSAGE)
+        if not isinstance(report, Report):
+            return TrialScheduler.CONTINUE  # a heartbeat, or a failure that the callback handles
+        number = number_of(trial)
+        self.last[number] = report.metrics
+        self._errors.call(self._listener.record_epoch, number, report)
+        if self._errors.error is not None:
+            return TrialScheduler.STOP
+        return self._judge(trial.config[TRIAL], report.metrics)
+
+    def _judge(self, trial: TrialConfig, metrics: dict[str, float]) -> str:
+        if self._objective not in metrics:
+            return TrialScheduler.CONTINUE
+        epoch, value = int(metrics["epoch"]), metrics[self._objective]
+        if not math.isfinite(value):
+            reason = f"{self._objective} is {value} at epoch {epoch}"
+            self.decided[trial.number] = (FailureKind.NON_FINITE, reason)
+            return TrialScheduler.STOP
+        last = bool(metrics.get("finished"))
+        verdict = self._rule.decide(trial.number, epoch, value, baseline=trial.is_baseline, last=last)
+        if verdict is Verdict.CONTINUE:
+            return TrialScheduler.CONTINUE
+        stands = f"{self._objective} {value:g} at epoch {epoch}"
+        reason = f"{stands} is behind its rung" if verdict is Verdict.PRUNE else f"{stands} waits at its rung"
+        self.decided[trial.number] = (verdict, reason)
+        return TrialScheduler.STOP
+
+
+class EndCallback(NotPickled, tune.Callback):
+    """Passes the end of each trial on, with the state that it really ended in."""
+
+    def __init__(self, listener: Listener, scheduler: RuleScheduler, errors: FirstError) -> None:
+        self._listener, self._scheduler, self._errors = listener, scheduler, errors
+        self._failures: dict[int, Failure] = {}
+        self._placement_groups: dict[int, str] = {}
+
+    def setup(self, *arguments: Any, **info: Any) -> None:
+        self._errors.catch_sigint()  # now that Tune has put its own handler in place
+
+    def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
+        number = number_of(trial)
+        if PLACE in result:
+            self._placement_groups[number] = result[PLACE]
+        if isinstance(failure := result.get(MESSAGE), Failure):
+            self._failures[number] = failure
+
+    def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._errors.call(self._pass_on, number_of(trial))
+
+    def _pass_on(self, number: int) -> None:
+        metrics = self._scheduler.last.get(number, {})
+        epoch = int(metrics.get("epoch", 0))
+        verdict, reason = self._scheduler.decided.get(number, (None, ""))
+        failure = self._failures.pop(number, None)
+        if isinstance(verdict, FailureKind):
+            failure = Failure(verdict, reason)
+        if failure is not None:
+            self._listener.fail(number, failure)
+        elif verdict is Verdict.PRUNE:
+            self._listener.prune(number, reason)
+        elif verdict is Verdict.PAUSE:
+            self._listener.pause(number, epoch, reason)
+        elif metrics.get("finished"):
+            self._listener.complete(number, metrics)
+        elif not self._errors.is_stopping():  # else it was stopped with the study, and goes on another time
+            reason = f"training ended after epoch {epoch} without final figures"
+            self._listener.fail(number, Failure(FailureKind.ERROR, reason))
+
+    def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        number = number_of(trial)
+        if number in self._placement_groups:  # its workers died with it, but Ray keeps their resources
+            remove_placement_group(self._placement_groups.pop(number))
+        reason = f"the trial's driver was lost ({_reason(trial)})"
+        self._errors.call(self._listener.fail, number, Failure(FailureKind.LOST, reason))
+
+
+class StopAll(NotPickled, tune.Stopper):
+    """Ends all trials when the study is to stop."""
+
+    def __init__(self, errors: FirstError) -> None:
+        self._errors = errors
+
+    def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
+        return False
+
+    def stop_all(self) -> bool:
+        return self._errors.is_stopping()
+
+
+def number_of(trial: Trial) -> int:
+    """The study's number of a trial of Tune's."""
+    config: TrialConfig = trial.config[TRIAL]
+    return config.number
+
+
+def _reason(trial: Trial) -> str:
+    with contextlib.suppress(OSError, pickle.PickleError, TypeError, AttributeError):
+        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
+        return one_line(getattr(error, "cause", None) or error).split(". ")[0][:_LONGEST_REASON]
+    return "Ray gave no reason"

@@ -1,0 +1,45 @@
+"""The best trial of a study, and recipes to go on with."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+from model.errors import UserError
+from model.recipe.recipe import Recipe
+from study.config.study_file import Objective
+from study.ledger.ledger import Ledger
+from study.ledger.records import TrialRecord, TrialState
+
+
+def find_best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
+    """The complete trial with the lowest objective; of equals the first."""
+    usable = [
+        record
+        for record in records
+        if record.state is TrialState.COMPLETE and math.isfinite(record.metrics.get(objective.metric, math.nan))
+    ]
+    return min(usable, key=lambda record: (record.metrics[objective.metric], record.number), default=None)
+
+
+def choose_trial(ledger: Ledger, number: int | None = None) -> TrialRecord:
+    """The trial of this number, or the best one; a UserError where there is none."""
+    name, trials = ledger.study.name, ledger.trials
+    if number is None:
+        best = find_best(trials.values(), ledger.study.objective)
+        if best is None:
+            raise UserError(
+                f"study '{name}' has no complete trial yet, so none is best; "
+                "go on with `decred-study run`, or name a trial"
+            )
+        return best
+    if number not in trials:
+        known = f"0 to {max(trials)}" if trials else "none yet"
+        raise UserError(f"study '{name}' has no trial {number}; its trials: {known}")
+    return trials[number]
+
+
+def export_recipe(ledger: Ledger, number: int | None = None) -> tuple[Recipe, int]:
+    """The recipe of a trial, by default the best one, proved to be the one that was tried; and the trial's number."""
+    record = choose_trial(ledger, number)
+    return ledger.read_recipe(record), record.number

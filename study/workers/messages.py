@@ -1,0 +1,108 @@
+"""What a trial's driver and its workers send each other: frozen values, as JSON where a socket lies between them.
+
+driver -> worker   Task, then an Answer to each Report; Close at the end of the crew
+worker -> driver   Running when the recipe is read, a Report each epoch, then Done or Broken
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from typing import Any, get_args
+
+from study.workers.failure import FailureKind
+
+
+@dataclass(frozen=True)
+class Task:
+    """A recipe to train in a trial's folder."""
+
+    recipe: str  # as JSON
+    recipe_hash: str
+    folder: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The driver's answer to a report: whether training goes on."""
+
+    proceed: bool
+
+
+@dataclass(frozen=True)
+class Close:
+    """No more tasks."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A worker has read its recipe, whose hash proves that it reads it as the driver does."""
+
+    recipe_hash: str
+    node: str
+    device: str
+
+
+@dataclass(frozen=True)
+class Report:
+    """An epoch's metrics, those of worker 0; the others send none. The workers wait for the answer."""
+
+    metrics: dict[str, float] = field(default_factory=dict)
+    waited: float | None = None  # seconds for the answer to the report before
+    node: str | None = None
+    device: str | None = None
+
+
+@dataclass(frozen=True)
+class Done:
+    """Training ended well."""
+
+
+@dataclass(frozen=True)
+class Broken:
+    """Training raised an error; `reusable`: every worker has left training at the same place."""
+
+    failure: FailureKind
+    reason: str
+    reusable: bool
+
+
+ToWorker = Task | Answer | Close
+ToDriver = Running | Report | Done | Broken
+
+
+_CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(ToWorker), *get_args(ToDriver))}
+
+
+def encode(message: ToWorker | ToDriver) -> bytes:
+    """The message as bytes."""
+    return json.dumps([type(message).__name__, dataclasses.asdict(message)]).encode()
+
+
+def decode(content: bytes) -> Any:
+    """The message in bytes that `encode` made."""
+    name, fields = json.loads(content)
+    if name == Broken.__name__:
+        fields["failure"] = FailureKind(fields["failure"])
+    return _CLASSES[name](**fields)
+
+
+@dataclass(frozen=True)
+class CrewConfig:
+    """Which workers a study's trials get, and which function trains."""
+
+    train: str  # module:function
+    storage: str  # a folder for Ray Train's own files
+    count: int = 1
+    cpus: float = 1.0  # of each worker
+    gpus: float = 0.0  # of each worker
+
+
+@dataclass(frozen=True)
+class TrialConfig:
+    """What Tune hands to a trial's driver."""
+
+    number: int
+    task: Task
+    is_baseline: bool
