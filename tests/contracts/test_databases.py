@@ -7,11 +7,11 @@ from pathlib import Path
 
 import optuna
 import pytest
+from study.execution.recorder import settle
 
 from model.errors import UserError
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
-from study.execution.recorder import settle
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.search.proposer import Proposer

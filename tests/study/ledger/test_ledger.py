@@ -1,11 +1,11 @@
-"""The ledger keeps what happened, whatever happens."""
+"""A study folder keeps what happened, whatever happens."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -15,16 +15,18 @@ from typing import Any
 
 import pytest
 import yaml
-from ledger_events import end_trial, report_epoch
+from ledger_events import end_trial, kinds, report_epoch
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, read_recipe, with_values
 from model.recipe.recipe import Recipe, content_hash
 from model.strict import read_yaml, to_yaml
 from study.config.study_file import StudyFile
+from study.ledger.events import TrialEnded
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 
+GOLDEN = Path(__file__).parents[2] / "golden"
 TINY = with_values(named_recipe("tiny", "/speech"), {"data.fingerprint": "abc"})
 CONTENT = {
     "name": "s",
@@ -37,20 +39,20 @@ def study(**changes: Any) -> StudyFile:
     return StudyFile.model_validate(CONTENT | changes)
 
 
-def opened(folder: Path, recipe: Recipe = TINY, **changes: Any) -> Ledger:
+def open_ledger(folder: Path, recipe: Recipe = TINY, **changes: Any) -> Ledger:
     return Ledger.create_or_open(folder, study(**changes), recipe, {"python": "3"})
 
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    return opened(tmp_path / "s")
+    return open_ledger(tmp_path / "s")
 
 
 def start(ledger: Ledger, number: int) -> None:
     ledger.start_trial(number, TINY, {"ctc_weight": 0.3}, "ed" if number == 0 else None)
 
 
-def test_a_trial_is_told_as_it_went(ledger: Ledger) -> None:
+def test_a_trial_is_recorded_as_it_went(ledger: Ledger) -> None:
     before = time.time()
     start(ledger, 0)
     report_epoch(ledger, 0, 1, {"dev/wer": 80.0, "train/loss": 3.0})
@@ -59,7 +61,8 @@ def test_a_trial_is_told_as_it_went(ledger: Ledger) -> None:
     record = ledger.trials[0]
     assert (record.state, record.baseline, record.values) == (TrialState.COMPLETE, "ed", {"ctc_weight": 0.3})
     assert record.recipe_hash == TINY.hash
-    assert record.epochs[0] == {"epoch": 1, "dev/wer": 80.0, "train/loss": 3.0}
+    assert (record.epochs[0].epoch, record.epochs[0].metrics) == (1, {"dev/wer": 80.0, "train/loss": 3.0})
+    assert dict(Ledger.open(ledger.folder).trials) == dict(ledger.trials)
     assert record.metrics == {"dev/wer": 60.0, "train/loss": 2.0, "out_of_domain/wer": 90.0}
     assert record.started is not None
     assert record.ended is not None
@@ -78,50 +81,13 @@ def test_the_reason_of_a_failure_is_kept(ledger: Ledger) -> None:
     assert (ledger.trials[0].state, ledger.trials[0].reason) == (TrialState.FAILED, "loss is nan at step 7")
 
 
-def test_a_number_that_is_not_finite_is_null_in_the_file_and_nan_in_the_record(ledger: Ledger) -> None:
-    start(ledger, 0)
-    report_epoch(ledger, 0, 1, {"train/loss": math.inf})
-    assert ledger.events()[-1]["metrics"] == {"train/loss": None}
-    assert math.isnan(ledger.trials[0].metrics["train/loss"])
-
-
-def test_trials_that_ran_when_the_study_was_interrupted_or_died_are_interrupted(ledger: Ledger) -> None:
-    start(ledger, 0)
-    start(ledger, 1)
-    end_trial(ledger, 0, TrialState.PRUNED)
-    ledger.study_interrupted("the disk is full", ledger.trials[1])
-    assert ledger.events()[-1]["best"] == 1
-    assert ledger.events()[-1]["best_recipe_hash"] == TINY.hash
-    assert [trial.state for trial in ledger.trials.values()] == [TrialState.PRUNED, TrialState.INTERRUPTED]
-    start(ledger, 1)
-    assert ledger.trials[1].state is TrialState.RUNNING
-    ledger.append("study_started")  # by another process: the one before was killed and could say nothing
-    assert ledger.trials[1].state is TrialState.INTERRUPTED
-
-
-def test_a_trial_that_goes_on_keeps_its_epochs_and_has_none_twice(ledger: Ledger) -> None:
-    start(ledger, 0)
-    for epoch in (1, 2, 3):
-        report_epoch(ledger, 0, epoch, {"dev/wer": 90.0 - epoch})
-    ledger.append("study_interrupted")
-    start(ledger, 0)
-    for epoch in (3, 4):  # epoch 3 had been told, but its checkpoint was not written yet
-        report_epoch(ledger, 0, epoch, {"dev/wer": 50.0 - epoch})
-    assert [(epoch["epoch"], epoch["dev/wer"]) for epoch in ledger.trials[0].epochs] == [
-        (1, 89.0),
-        (2, 88.0),
-        (3, 47.0),
-        (4, 46.0),
-    ]
-
-
 def test_every_event_is_on_the_disk_when_append_returns(tmp_path: Path) -> None:
     """A process that dies by SIGKILL right behind an append loses nothing."""
-    opened(tmp_path / "s")
+    open_ledger(tmp_path / "s")
     code = (
         "import os, signal, sys; from pathlib import Path; from study.ledger.ledger import Ledger\n"
-        "ledger = Ledger.open(Path(sys.argv[1]))\n"
-        "for epoch in range(1, 20): report_epoch(ledger, 0, epoch, {'dev/wer': 1.0})\n"
+        "from study.ledger.events import TrialEpoch; ledger = Ledger.open(Path(sys.argv[1]))\n"
+        "for epoch in range(1, 20): ledger.append(TrialEpoch(number=0, epoch=epoch))\n"
         "os.kill(os.getpid(), signal.SIGKILL)"
     )
     root = Path(__file__).parents[3]
@@ -141,14 +107,14 @@ def test_a_study_opened_again_keeps_its_trials_and_its_first_manifest(tmp_path: 
 def test_a_folder_that_cannot_be_written_is_a_user_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(UserError, match=r"study folder .*/file/s cannot be written \(Not a directory\); make it"):
-        opened(tmp_path / "file" / "s")
+        open_ledger(tmp_path / "file" / "s")
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")
 def test_a_read_only_folder_is_a_user_error(tmp_path: Path) -> None:
     tmp_path.chmod(0o500)
     with pytest.raises(UserError, match=r"cannot be written \(Permission denied\)"):
-        opened(tmp_path / "s")
+        open_ledger(tmp_path / "s")
 
 
 def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
@@ -157,9 +123,9 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
 
 
 def test_a_study_that_crashed_while_it_was_made_is_made_again(tmp_path: Path) -> None:
-    opened(tmp_path / "s")
+    open_ledger(tmp_path / "s")
     (tmp_path / "s" / "study.yaml").unlink()
-    assert opened(tmp_path / "s").trials == {}
+    assert dict(open_ledger(tmp_path / "s").trials) == {}
 
 
 def test_a_recipe_file_that_an_older_version_wrote_is_still_the_one_that_was_tried(ledger: Ledger) -> None:
@@ -199,7 +165,7 @@ def test_a_study_of_an_older_version_opens_with_the_defaults_of_newer_keys(tmp_p
     del base["loss"]["inter_ctc"], base["training"]["freeze"], file["failures"], file["search"]["repeat_seed"]
     (ledger.folder / "base_recipe.yaml").write_text(yaml.safe_dump(base))
     (ledger.folder / "study.yaml").write_text(yaml.safe_dump(file))
-    assert (opened(tmp_path / "s").study, opened(tmp_path / "s").base_recipe) == (study(), TINY)
+    assert (open_ledger(tmp_path / "s").study, open_ledger(tmp_path / "s").base_recipe) == (study(), TINY)
 
 
 def test_a_key_that_is_no_more_names_the_version_that_knew_it(tmp_path: Path, ledger: Ledger) -> None:
@@ -215,22 +181,56 @@ def test_a_key_that_is_no_more_names_the_version_that_knew_it(tmp_path: Path, le
         Ledger.open(tmp_path / "s")
 
 
-def test_nothing_is_written_once_the_guard_objects(tmp_path: Path) -> None:
+def test_nothing_is_written_once_another_process_has_taken_the_study(tmp_path: Path) -> None:
     lost: list[bool] = []
 
-    def guard() -> None:
+    def check_ownership() -> None:
         if lost:
             raise UserError("taken over")
 
-    ledger = Ledger.create_or_open(tmp_path / "s", study(), TINY, {}, guard)
+    ledger = Ledger.create_or_open(tmp_path / "s", study(), TINY, {}, check_ownership)
     start(ledger, 0)
-    before = (ledger.folder / "events.jsonl").read_bytes()
+    before = ledger.log.files()[-1].read_bytes()
     lost.append(True)
-    for write in (lambda: report_epoch(ledger, 0, 1, {}), lambda: start(ledger, 1)):
+    for write in (lambda: report_epoch(ledger, 0, 1, {}), lambda: start(ledger, 1), ledger.start_session):
         with pytest.raises(UserError, match="taken over"):
             write()
-    assert (ledger.folder / "events.jsonl").read_bytes() == before
+    assert [path.read_bytes() for path in ledger.log.files()] == [before]
     assert not ledger.trial_folder(1).exists()
+
+
+def test_a_session_starts_by_itself_with_its_first_event_and_interrupts_what_ran(ledger: Ledger) -> None:
+    start(ledger, 0)
+    report_epoch(ledger, 0, 1, {"dev/wer": 80.0})
+    again = Ledger.open(ledger.folder)
+    assert again.trials[0].state is TrialState.RUNNING, "a reader cannot know that nothing runs it"
+    again.append(TrialEnded(number=1, state=TrialState.INFEASIBLE, reason="no"))
+    assert again.trials[0].state is TrialState.INTERRUPTED
+    assert kinds(again) == ["session_started", "trial_started", "trial_epoch", "session_started", "trial_ended"]
+
+
+@pytest.mark.parametrize(
+    ("name", "failed", "pruned", "infeasible"),
+    [("study_format_1", [2], [4, 6, 8], [9]), ("study_format_2", [2, 11], [4, 6, 8], [9])],
+)
+def test_a_study_folder_of_each_format_opens_and_goes_on(
+    tmp_path: Path, name: str, failed: list[int], pruned: list[int], infeasible: list[int]
+) -> None:
+    """Folders in tests/golden, whose driver was killed: every later version has to open them."""
+    shutil.copytree(GOLDEN / name, tmp_path / name)
+    ledger = Ledger.open(tmp_path / name)
+    expected = dict.fromkeys(range(10), TrialState.COMPLETE) | dict.fromkeys((10, 11), TrialState.RUNNING)
+    expected |= dict.fromkeys(failed, TrialState.FAILED) | dict.fromkeys(pruned, TrialState.PRUNED)
+    expected |= dict.fromkeys(infeasible, TrialState.INFEASIBLE)
+    assert {number: record.state for number, record in ledger.trials.items()} == expected
+    assert ledger.trials.best is not None
+    for record in ledger.trials.values():
+        assert ledger.read_recipe(record).loss.ctc_weight > 0
+        assert record.curve("dev/wer") or record.state is TrialState.FAILED
+    ledger.start_session()
+    assert not ledger.trials.running
+    report_epoch(ledger, 10, 3, {"dev/wer": 5.0})
+    assert Ledger.open(tmp_path / name).trials[10].curve("dev/wer")[3] == 5.0
 
 
 def read_yaml_of(recipe: Recipe) -> dict[str, Any]:

@@ -1,0 +1,169 @@
+"""The fold from events to trials: its laws, and what each event does to a record."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from study.ledger.events import (
+    AnyEvent,
+    EpochReport,
+    SessionStarted,
+    StudyEnded,
+    StudyInterrupted,
+    TrialEnded,
+    TrialEpoch,
+    TrialImported,
+    TrialPaused,
+    TrialRetried,
+    TrialStarted,
+    TrialState,
+)
+from study.ledger.records import TrialRecord
+from study.ledger.trials import Trials
+
+NUMBERS, EPOCHS = st.integers(0, 4), st.integers(1, 6)
+STATES = st.sampled_from([state for state in TrialState if state.final] + [TrialState.INTERRUPTED])
+
+
+EVENTS = st.one_of(
+    st.builds(SessionStarted),
+    st.builds(StudyInterrupted, best=st.none() | NUMBERS),
+    st.builds(StudyEnded, state=st.just(TrialState.COMPLETE)),
+    st.builds(TrialStarted, number=NUMBERS, baseline=st.none() | st.just("ed"), epochs=EPOCHS),
+    st.builds(
+        TrialEpoch,
+        number=NUMBERS,
+        epoch=EPOCHS,
+        metrics=st.fixed_dictionaries({"dev/wer": st.integers(0, 100).map(float)}),
+    ),
+    st.builds(TrialPaused, number=NUMBERS, epoch=EPOCHS),
+    st.builds(TrialRetried, number=NUMBERS, count=st.integers(1, 3), lost_seconds=st.none() | st.just(2.0)),
+    st.builds(TrialEnded, number=NUMBERS, state=STATES, metrics=st.just({"in_domain/wer": 3.0})),
+    st.builds(
+        TrialImported,
+        number=NUMBERS,
+        source=st.just("old/1"),
+        state=STATES,
+        epochs=st.just((EpochReport(epoch=1, metrics={"dev/wer": 4.0}),)),
+        metrics=st.just({"dev/wer": 4.0}),
+    ),
+)
+
+
+def state_of(trials: Trials) -> tuple[Any, ...]:
+    return dict(trials), trials.running, trials.study_state, trials.best, trials.began, trials.has_ended
+
+
+@given(st.lists(EVENTS, max_size=30), st.lists(EVENTS, max_size=30))
+def test_folding_a_and_then_b_is_folding_a_and_b_together(first: list[AnyEvent], second: list[AnyEvent]) -> None:
+    in_parts = Trials(first)
+    for event in second:
+        in_parts.apply(event)
+    assert state_of(in_parts) == state_of(Trials([*first, *second]))
+
+
+@given(st.lists(EVENTS, max_size=60))
+def test_numbers_ascend_and_the_running_ones_are_those_in_that_state(events: list[AnyEvent]) -> None:
+    trials = Trials(events)
+    assert list(trials) == sorted(trials)
+    assert trials.running == [number for number, record in trials.items() if record.state is TrialState.RUNNING]
+    assert trials.next_number == max(trials, default=-1) + 1
+
+
+@given(st.lists(EVENTS, max_size=60))
+def test_epochs_ascend_and_each_is_the_one_that_was_reported_last(events: list[AnyEvent]) -> None:
+    for number, record in Trials(events).items():
+        epochs = [report.epoch for report in record.epochs]
+        assert epochs == sorted(set(epochs))
+        reported = [event for event in events if isinstance(event, TrialEpoch) and event.number == number]
+        for report in record.epochs:
+            if isinstance(report, TrialEpoch):
+                assert report is [event for event in reported if event.epoch == report.epoch][-1]
+
+
+def test_an_epoch_that_comes_again_replaces_its_first_report_and_what_followed_it() -> None:
+    reports = [TrialEpoch(number=0, epoch=epoch, metrics={"dev/wer": 90.0 - epoch}) for epoch in (1, 2, 3)]
+    again = TrialEpoch(number=0, epoch=2, metrics={"dev/wer": 50.0})
+    record = Trials([TrialStarted(number=0), *reports, again])[0]
+    assert record.curve("dev/wer") == {1: 89.0, 2: 50.0}
+    assert record.metrics == {"dev/wer": 50.0}
+
+
+def test_whatever_ran_is_interrupted_when_a_session_starts_or_the_study_stops() -> None:
+    for stop in (SessionStarted(time=9.0), StudyInterrupted(time=9.0)):
+        trials = Trials([TrialStarted(number=0), TrialStarted(number=1), TrialPaused(number=1, epoch=1), stop])
+        assert [record.state for record in trials.values()] == [TrialState.INTERRUPTED, TrialState.WAITING]
+        assert trials[0].ended == 9.0
+        trials.apply(TrialStarted(number=0, time=10.0))
+        assert (trials[0].state, trials[0].ended) == (TrialState.RUNNING, None)
+
+
+def test_a_retried_trial_keeps_count_and_lost_time() -> None:
+    lost = [TrialRetried(number=0, count=count, lost_seconds=1.5, reason="worker 1 was lost") for count in (1, 2)]
+    record = Trials([TrialStarted(number=0, time=3.0), lost[0], TrialStarted(number=0, time=8.0), lost[1]])[0]
+    assert (record.state, record.retries, record.lost_seconds) == (TrialState.INTERRUPTED, 2, 3.0)
+    assert record.started == 3.0, "when it ran first"
+
+
+def test_an_infeasible_point_has_its_values_from_its_end() -> None:
+    event = TrialEnded(number=0, state=TrialState.INFEASIBLE, values={"a": 1}, point={"a": 1.0}, reason="no")
+    record = Trials([event])[0]
+    assert (record.state, record.values, record.point, record.started) == (
+        TrialState.INFEASIBLE,
+        {"a": 1},
+        {"a": 1.0},
+        None,
+    )
+
+
+def test_final_metrics_are_those_that_no_epoch_has() -> None:
+    record = Trials(
+        [
+            TrialStarted(number=0),
+            TrialEpoch(number=0, epoch=1, metrics={"dev/wer": 40.0}),
+            TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"in_domain/wer": 30.0}),
+        ]
+    )[0]
+    assert record.metrics == {"dev/wer": 40.0, "in_domain/wer": 30.0}
+    assert record.final_metrics == {"in_domain/wer": 30.0}
+
+
+def test_an_imported_trial_is_whole_and_its_epochs_have_a_time() -> None:
+    event = TrialImported(
+        time=50.0,
+        number=0,
+        source="old/7",
+        epochs=(
+            EpochReport(epoch=1, metrics={"dev/wer": 9.0}),
+            EpochReport(time=7.0, epoch=2, metrics={"dev/wer": 8.0}),
+        ),
+        state=TrialState.COMPLETE,
+        metrics={"dev/wer": 8.0, "in_domain/wer": 3.0},
+        started=5.0,
+        ended=8.0,
+    )
+    record = Trials([event])[0]
+    assert [report.time for report in record.epochs] == [8.0, 7.0]
+    assert (record.started, record.ended, record.source) == (5.0, 8.0, "old/7")
+    assert record.metrics == {"dev/wer": 8.0, "in_domain/wer": 3.0}
+
+
+def test_a_study_has_ended_until_anything_happens_after_its_end() -> None:
+    end = StudyEnded(state=TrialState.COMPLETE, best=0, best_recipe_hash="abc")
+    trials = Trials([TrialStarted(number=0), end])
+    assert (trials.has_ended, trials.study_state, trials.best) == (True, TrialState.COMPLETE, (0, "abc"))
+    trials.apply(SessionStarted())
+    assert not trials.has_ended
+
+
+def test_a_record_is_a_value_that_no_later_event_changes() -> None:
+    trials = Trials([TrialStarted(number=0)])
+    before: TrialRecord = trials[0]
+    trials.apply(TrialEpoch(number=0, epoch=1, metrics={"dev/wer": 1.0}))
+    assert (before.epochs, trials[0].epoch) == ((), 1)
+    with pytest.raises(AttributeError):
+        before.state = TrialState.FAILED  # type: ignore[misc]
