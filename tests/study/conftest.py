@@ -57,7 +57,8 @@ def add_trial() -> AddTrial:
         named: str | None = None,
         reason: str | None = None,
     ) -> None:
-        ledger.start_trial(number, recipe, Space(ledger.study.search, ledger.base_recipe).values(recipe), named)
+        space = Space(ledger.study.search, ledger.base_recipe)
+        ledger.start_trial(number, recipe, space.values(recipe), named, space.point(recipe) or {})
         for epoch in (1, 2) if state is TrialState.PRUNED else (1, 2, 3):
             report_epoch(ledger, number, epoch, {"dev/wer": wer + 3 - epoch, "train/loss": 1.0})
         if state is not None:
@@ -76,7 +77,7 @@ def old(write_study: WriteStudy, add_trial: AddTrial) -> Ledger:
     study = read_study(write_study("old"))
     base = prepare(base_recipe(study))
     ledger = Ledger.create_or_open(study_folder(study), study, base, manifest(study, base))
-    ledger.append("study_started")
+    ledger.start_session()
     add_trial(ledger, 0, baseline("ed", base), TrialState.COMPLETE, 30.0, "ed")
     add_trial(ledger, 1, baseline("decred-paper", base), TrialState.PRUNED, 50.0, "decred-paper")
     add_trial(ledger, 2, with_values(base, {"loss.ctc_weight": 0.2}), TrialState.COMPLETE, 20.0)

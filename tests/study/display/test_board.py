@@ -1,15 +1,17 @@
+"""What a person sees while a study runs."""
+
 from __future__ import annotations
 
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
-from model.recipe.files import named_recipe, with_values
-from study.display.board import Board, duration
-from study.ledger.records import TrialState
-from study.search.proposer import Proposal
+from study.display.board import Board, format_duration
+from study.ledger.events import EpochReport
+from study.ledger.records import TrialRecord, TrialState
 
-RECIPE = with_values(named_recipe("tiny", "corpus"), {"training.epochs": 4})
+VALUES = {"ctc_weight": 0.25, "auxiliary.placement": "1,3"}
 
 
 class Clock:
@@ -19,66 +21,79 @@ class Clock:
         return self.now
 
 
-def board(terminal: bool = False, trials: int = 4) -> tuple[Board, Console, Clock]:
+def make_board(terminal: bool = False, trials: int = 4) -> tuple[Board, Console, Clock]:
     console, clock = Console(file=io.StringIO(), width=120, force_terminal=terminal), Clock()
-    return Board(console, "probe", trials, clock=clock), console, clock
+    return Board(console, "probe", {}, trials, clock=clock), console, clock
 
 
-def proposal(number: int) -> Proposal:
-    return Proposal(number, RECIPE, {"ctc_weight": 0.25, "auxiliary.placement": "1,3"})
+def running(number: int, *metrics: dict[str, float]) -> TrialRecord:
+    epochs = tuple(EpochReport(epoch=epoch, metrics=given) for epoch, given in enumerate(metrics, 1))
+    last = metrics[-1] if metrics else {}
+    return TrialRecord(number, values=VALUES, planned_epochs=4, epochs=epochs, metrics=last)
 
 
-def said(console: Console) -> list[str]:
+def ended(record: TrialRecord, state: TrialState, reason: str | None = None) -> TrialRecord:
+    return replace(record, state=state, reason=reason)
+
+
+def printed(console: Console) -> list[str]:
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
 def test_without_a_terminal_every_event_is_one_plain_line() -> None:
-    shown, console, clock = board()
-    shown.started(proposal(0))
+    board, console, clock = make_board()
+    board.update(running(0))
     clock.now = 10.0
-    shown.epoch(0, 1, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0})
-    shown.ended(0, TrialState.FAILED, "NonFiniteLossError: loss is nan [at] step 7", {})
-    assert said(console) == [
+    epoch = running(0, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0})
+    board.update(epoch)
+    board.update(ended(epoch, TrialState.INTERRUPTED, "worker 1 was lost; retry 1 (failures.retries 5)"))
+    board.update(epoch)
+    clock.now = 20.0
+    board.update(ended(epoch, TrialState.FAILED, "NonFiniteLossError: loss is nan [at] step 7"))
+    board.update(TrialRecord(1, TrialState.INFEASIBLE, "heads 3 do not divide width 128"))
+    assert printed(console) == [
         "trial 0000 started: ctc_weight 0.25, auxiliary.placement 1,3",
         "trial 0000 epoch 1/4: WER 61.25, ILM ppl 12.00",
+        "trial 0000 interrupted: worker 1 was lost; retry 1 (failures.retries 5)",
+        "trial 0000 continues: ctc_weight 0.25, auxiliary.placement 1,3",
         "trial 0000 failed: NonFiniteLossError: loss is nan [at] step 7; 30 s left",
+        "trial 0001 infeasible: heads 3 do not divide width 128; 20 s left",
     ]
 
 
 def test_the_time_left_follows_the_trials_so_far() -> None:
-    shown, _, clock = board(trials=4)
-    shown.started(proposal(0))
-    assert shown.seconds_left() is None
+    board, _, clock = make_board(trials=4)
+    board.update(running(0))
+    assert board.seconds_left() is None
     clock.now = 10.0
-    shown.epoch(0, 1, {})
-    assert shown.seconds_left() == 4 * 40.0 - 10.0
+    board.update(running(0, {}))
+    assert board.seconds_left() == 4 * 40.0 - 10.0
     clock.now = 40.0
-    shown.ended(0, TrialState.COMPLETE, None, {})
-    assert shown.seconds_left() == 3 * 40.0
+    board.update(ended(running(0, {}), TrialState.COMPLETE))
+    assert board.seconds_left() == 3 * 40.0
 
 
 def test_the_table_has_a_line_a_trial_with_its_figures_and_values() -> None:
-    shown, console, _ = board(terminal=True)
-    shown.started(proposal(7))
-    shown.epoch(7, 2, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0})
-    console.print(shown.table())
-    text = "\n".join(said(console))
+    board, console, _ = make_board(terminal=True)
+    board.update(running(7, {}, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0}))
+    console.print(board.render())
+    text = "\n".join(printed(console))
     for word in ("0007", "running", "2/4", "61.25", "12.00", "0.25", "1, 3", "1 running"):
         assert word in text
 
 
 def test_on_a_small_screen_the_newest_trials_are_seen() -> None:
-    shown, console, _ = board(terminal=True)
+    board, console, _ = make_board(terminal=True)
     console.height = 20
     for number in range(50):
-        shown.started(proposal(number))
-        shown.ended(number, TrialState.COMPLETE, None, {})
-    console.print(shown.table())
-    text = "\n".join(said(console))
+        board.update(running(number))
+        board.update(ended(running(number), TrialState.COMPLETE))
+    console.print(board.render())
+    text = "\n".join(printed(console))
     assert "0049" in text
     assert "0001" not in text
-    assert len(said(console)) <= 20
+    assert len(printed(console)) <= 20
 
 
 def test_durations_are_short() -> None:
-    assert [duration(seconds) for seconds in (40, 720, 3900)] == ["40 s", "12 min", "1:05 h"]
+    assert [format_duration(seconds) for seconds in (40, 720, 3900)] == ["40 s", "12 min", "1:05 h"]

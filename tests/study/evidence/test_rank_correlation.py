@@ -16,6 +16,7 @@ from model.recipe.files import named_recipe
 from study.cli.main import app
 from study.config.study_file import StudyFile
 from study.evidence.rank_correlation import rung_lines, spearman
+from study.ledger.events import EpochReport
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 
@@ -29,7 +30,7 @@ def study(rule: str = "asha", grace: int = 2, reduction: int = 2) -> StudyFile:
 
 
 def trial(number: int, *wers: float, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
-    epochs = tuple({"epoch": epoch, "dev/wer": wer} for epoch, wer in enumerate(wers, 1))
+    epochs = tuple(EpochReport(epoch=epoch, metrics={"dev/wer": wer}) for epoch, wer in enumerate(wers, 1))
     return TrialRecord(number, state, epochs=epochs)
 
 
@@ -83,7 +84,7 @@ def test_trials_of_different_length_are_ranked_by_their_own_last_epoch() -> None
 def test_a_figure_that_is_no_number_or_missing_is_left_out() -> None:
     records: list[Any] = [trial(0, 3, 3), trial(1, math.nan, 2), trial(2, 1, 1), trial(3, 4, math.nan)]
     assert rung_lines(records, study(grace=1)) == []
-    records.append(TrialRecord(4, TrialState.COMPLETE, epochs=({"epoch": 1, "dev/cer": 1.0},)))
+    records.append(TrialRecord(4, TrialState.COMPLETE, epochs=(EpochReport(epoch=1, metrics={"dev/cer": 1.0}),)))
     assert rung_lines([*records, trial(5, 5, 5), TrialRecord(6, TrialState.COMPLETE)], study(grace=1)) == [
         "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"
     ]

@@ -15,11 +15,13 @@ from model.errors import UserError
 from model.recipe.files import read_recipe, with_values
 from model.strict import read_yaml
 from study.cli.main import app
-from study.display.table import best, export_recipe
 from study.execution.fork import fork_study
+from study.ledger.best import export_recipe, find_best
+from study.ledger.events import TrialEnded
 from study.ledger.ledger import Ledger
 from study.ledger.manifest import manifest
 from study.ledger.records import TrialState
+from study.search.proposal import Proposal
 from study.search.proposer import Proposer
 
 WriteStudy = Callable[..., Path]
@@ -39,10 +41,12 @@ def test_every_usable_trial_of_the_same_space_goes_over_whole(old: Ledger, write
     for number in after:
         was, now = before[number], after[number]
         assert now.source == f"old/{number}"
-        same = ("state", "reason", "baseline", "values", "recipe_hash", "epochs", "metrics", "started", "ended")
+        same = ("state", "reason", "baseline", "values", "point", "recipe_hash", "metrics", "started", "ended")
         assert [getattr(now, name) for name in same] == [getattr(was, name) for name in same]
+        facts = [[(report.epoch, report.time, report.metrics) for report in record.epochs] for record in (was, now)]
+        assert facts[0] == facts[1]
     assert said == [
-        f"{new.folder} starts with 4 of 4 trials of 'old', 8 are to run; go on with: decred-study run new.yaml"
+        f"{new.folder} starts with 4 of 4 trials of 'old', 8 are to run; continue with: decred-study run new.yaml"
     ]
     assert new.manifest["forked_from"] == {"study": "old", "id": old.manifest["id"]}
     assert not list(new.folder.parent.glob(".*"))
@@ -50,7 +54,7 @@ def test_every_usable_trial_of_the_same_space_goes_over_whole(old: Ledger, write
 
 def test_the_best_trial_can_be_exported_and_its_files_take_no_room(old: Ledger, write_study: WriteStudy) -> None:
     new, _ = forked(old, write_study("new"))
-    winner = best(new.trials.values(), new.study.objective)
+    winner = find_best(new.trials.values(), new.study.objective)
     assert winner is not None
     assert winner.number == 2
     assert export_recipe(new)[0].loss.ctc_weight == 0.2
@@ -73,16 +77,16 @@ def test_where_nothing_can_be_linked_files_are_copied(
 
 def test_the_new_study_goes_on_from_what_it_took_over(old: Ledger, write_study: WriteStudy) -> None:
     new, _ = forked(old, write_study("new", trials=3, baselines=["ed", "decred-paper", "interctc"]))
-    proposer = Proposer(new.study, new.base_recipe, f"sqlite:///{new.folder}/optuna.db", new.manifest["id"])
-    first, second = proposer.propose(), proposer.propose()
-    assert first is not None
-    assert second is not None
-    assert (first.number, first.baseline) == (4, "interctc"), "the other baselines were tried, and are not again"
-    assert (second.number, second.baseline) == (5, None)
-    assert proposer.propose() is None, "what came counts against the budget"
+    proposer = Proposer(new.study, new.base_recipe)
+    for number, name in ((4, "interctc"), (5, None)):
+        proposal = proposer.propose(new.trials)
+        assert isinstance(proposal, Proposal)
+        assert (proposal.number, proposal.baseline) == (number, name), "the other baselines were tried already"
+        new.start_trial(number, proposal.recipe, proposal.values, name, proposal.point)
+    assert proposer.propose(new.trials) is None, "what was imported counts against the budget"
     # The runner opens it as its own.
     again = Ledger.create_or_open(new.folder, new.study, new.base_recipe, manifest(new.study, new.base_recipe))
-    assert list(again.trials) == [0, 1, 2, 3]
+    assert list(again.trials) == [0, 1, 2, 3, 4, 5]
 
 
 def test_what_does_not_fit_is_left_with_its_reason(
@@ -92,7 +96,8 @@ def test_what_does_not_fit_is_left_with_its_reason(
     add_trial(
         old, 4, with_values(base, {"loss.ctc_weight": 0.3}), TrialState.FAILED, 10.0, reason="OutOfMemoryError: full"
     )
-    old.trial_infeasible(5, {"ctc_weight": 0.4}, "it makes no recipe")
+    infeasible = TrialEnded(number=5, state=TrialState.INFEASIBLE, reason="it makes no recipe", values={"a": 1})
+    old.append(infeasible)
     add_trial(old, 6, with_values(base, {"loss.ctc_weight": 0.4}), None, 10.0)
     add_trial(old, 7, with_values(base, {"loss.ctc_weight": 0.45}), TrialState.COMPLETE, 10.0)
     (old.trial_folder(7) / "recipe.yaml").write_text((old.trial_folder(3) / "recipe.yaml").read_text())

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from model.errors import UserError
+from study.execution import fork
 from study.execution.fork import fork_study
 from study.ledger.lease import held
 from study.ledger.ledger import Ledger
@@ -22,10 +23,10 @@ WriteStudy = Callable[..., Path]
 
 
 def test_a_study_that_is_there_is_not_touched(old: Ledger, write_study: WriteStudy) -> None:
-    before = (old.folder / "events.jsonl").read_bytes()
+    before = [path.read_bytes() for path in old.log.files()]
     with pytest.raises(UserError, match=r"studies/old holds a study already; give the new study another name in old"):
         fork_study(old, Path("old.yaml"), print)
-    assert (old.folder / "events.jsonl").read_bytes() == before
+    assert [path.read_bytes() for path in old.log.files()] == before
     new = write_study("new")
     Path("studies/new").mkdir()
     Path("studies/new/notes.txt").write_text("mine")
@@ -40,32 +41,29 @@ def test_a_folder_that_a_refused_run_left_is_free(old: Ledger, write_study: Writ
     assert len(new.trials) == 4
 
 
-class Fails:
-    """Adopts two trials, then the process dies, or the disk is full."""
+def fail_at_third_trial(end: Callable[[], None]) -> None:
+    """Let a fork copy two trials; then the process dies, or the disk is full."""
+    copied, copy = list[object](), fork._copy_trial
 
-    def __init__(self, end: Callable[[], None]) -> None:
-        self.end, self.taken, self.url = end, 0, ""
+    def copy_two(*arguments: Any) -> None:
+        if len(copied) == 2:
+            end()
+        copied.append(arguments)
+        copy(*arguments)
 
-    def open(self, study: Any, base: Any, url: str, identity: Any) -> Fails:
-        self.url, self.taken = url, 0
-        return self
-
-    def adopt(self, recipe: Any, record: Any) -> int | str:
-        if self.taken == 2 and self.url != "sqlite://":
-            self.end()
-        self.taken += 1
-        return self.taken - 1
-
-    def remaining(self) -> int:
-        return 0
+    fork._copy_trial = copy_two  # type: ignore[assignment]
 
 
-def test_a_full_disk_in_the_middle_leaves_nothing(old: Ledger, write_study: WriteStudy) -> None:
+def test_a_full_disk_in_the_middle_leaves_nothing(
+    old: Ledger, write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full() -> None:
         raise OSError(28, "No space left on device")
 
+    monkeypatch.setattr(fork, "_copy_trial", fork._copy_trial)  # put back afterwards
+    fail_at_third_trial(full)
     with pytest.raises(UserError, match=r"studies/new cannot be written \(No space left on device\)"):
-        fork_study(old, write_study("new"), print, proposer=Fails(full).open)
+        fork_study(old, write_study("new"), print)
     assert [path.name for path in Path("studies").iterdir()] == ["old"]
 
 
@@ -73,19 +71,19 @@ def test_a_fork_that_was_killed_leaves_no_study_and_the_next_one_works(old: Ledg
     path = write_study("new")
     code = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
-        "from test_fork_refused import Fails; from study.execution.fork import fork_study\n"
+        "from test_fork_refused import fail_at_third_trial; from study.execution.fork import fork_study\n"
         "from study.ledger.ledger import Ledger\n"
-        "die = lambda: os.kill(os.getpid(), signal.SIGKILL)\n"
-        "fork_study(Ledger.open(Path('studies/old')), Path('new.yaml'), print, proposer=Fails(die).open)"
+        "fail_at_third_trial(lambda: os.kill(os.getpid(), signal.SIGKILL))\n"
+        "fork_study(Ledger.open(Path('studies/old')), Path('new.yaml'), print)"
     )
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
     killed = subprocess.run([sys.executable, "-c", code, str(Path(__file__).parent)], env=environment, check=False)
     assert killed.returncode == -signal.SIGKILL
-    assert sorted(each.name for each in Path("studies").iterdir()) == [".new.fork", "old"]
+    assert sorted(path.name for path in Path("studies").iterdir()) == [".new.fork", "old"]
     new = Ledger.open(fork_study(old, path, print))
     assert len(new.trials) == 4
-    assert [event["kind"] for event in new.events()] == ["trial_imported"] * 4
-    assert sorted(each.name for each in Path("studies").iterdir()) == ["new", "old"]
+    assert [event.kind for event in new.log.read()] == ["session_started", *["trial_imported"] * 4]
+    assert sorted(path.name for path in Path("studies").iterdir()) == ["new", "old"]
 
 
 def test_two_forks_under_one_name_do_not_meet(old: Ledger, write_study: WriteStudy) -> None:
@@ -95,13 +93,3 @@ def test_two_forks_under_one_name_do_not_meet(old: Ledger, write_study: WriteStu
         with pytest.raises(UserError, match=rf"is being run by process {os.getpid()}"):
             fork_study(old, path, print)
         assert Path("studies/.new.fork/theirs").exists()
-
-
-def test_a_database_that_knows_other_trials_of_that_name_is_refused(old: Ledger, write_study: WriteStudy) -> None:
-    class Elsewhere(Fails):
-        def adopt(self, recipe: Any, record: Any) -> int | str:
-            return int(super().adopt(recipe, record)) + (0 if self.url == "sqlite://" else 7)
-
-    with pytest.raises(UserError, match=r"Optuna's database holds trials of a study 'new' already; give the new study"):
-        fork_study(old, write_study("new"), print, proposer=Elsewhere(lambda: None).open)
-    assert not Path("studies/new").exists()

@@ -210,23 +210,17 @@ def test_a_session_starts_by_itself_with_its_first_event_and_interrupts_what_ran
 
 
 @pytest.mark.parametrize(
-    ("name", "failed", "pruned", "infeasible"),
-    [("study_format_1", [2], [4, 6, 8], [9]), ("study_format_2", [2, 11], [4, 6, 8], [9])],
+    ("name", "initials"), [("study_format_1", "ccfcpcpcpirr"), ("study_format_2", "ccfcpcpcpirfr")]
 )
-def test_a_study_folder_of_each_format_opens_and_goes_on(
-    tmp_path: Path, name: str, failed: list[int], pruned: list[int], infeasible: list[int]
-) -> None:
+def test_a_study_folder_of_each_format_opens_and_goes_on(tmp_path: Path, name: str, initials: str) -> None:
     """Folders in tests/golden, whose driver was killed: every later version has to open them."""
     shutil.copytree(GOLDEN / name, tmp_path / name)
     ledger = Ledger.open(tmp_path / name)
-    expected = dict.fromkeys(range(10), TrialState.COMPLETE) | dict.fromkeys((10, 11), TrialState.RUNNING)
-    expected |= dict.fromkeys(failed, TrialState.FAILED) | dict.fromkeys(pruned, TrialState.PRUNED)
-    expected |= dict.fromkeys(infeasible, TrialState.INFEASIBLE)
-    assert {number: record.state for number, record in ledger.trials.items()} == expected
+    assert "".join(record.state.value[0] for record in ledger.trials.values()) == initials
     assert ledger.trials.best is not None
     for record in ledger.trials.values():
         assert ledger.read_recipe(record).loss.ctc_weight > 0
-        assert record.curve("dev/wer") or record.state is TrialState.FAILED
+        assert record.curve("dev/wer") or record.state in (TrialState.FAILED, TrialState.RUNNING)
     ledger.start_session()
     assert not ledger.trials.running
     report_epoch(ledger, 10, 3, {"dev/wer": 5.0})

@@ -1,61 +1,55 @@
-"""Proposals come once each, in order, and what becomes of them reaches Optuna as it was."""
+"""Proposals come once each, in order, and can be recomputed from what stood before them."""
 
 from __future__ import annotations
 
-import functools
-import math
-import tempfile
+import random
 import warnings
-from pathlib import Path
 from typing import Any
 
-import optuna
-import optuna.trial
 import pytest
-from optuna.trial import FrozenTrial
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
+from model.recipe.recipe import Recipe
 from study.config.baselines import baseline
 from study.config.study_file import StudyFile
-from study.ledger.records import TrialState
-from study.search.proposer import Proposal, Proposer
+from study.ledger.events import TrialEnded, TrialEpoch, TrialPaused, TrialStarted, TrialState
+from study.ledger.records import TrialRecord
+from study.ledger.trials import Trials
+from study.search.proposal import InfeasiblePoint, Proposal
+from study.search.proposer import Proposer
+from study.search.space import Space
 
 TINY = named_recipe("tiny", "speech")
+METRIC = "dev/wer"
 SEARCH = {"ctc_weight": {"uniform": [0.1, 0.6]}, "auxiliary": {"count": [0, 2]}, "startup_trials": 3}
 
 
-def study(trials: int = 4, baselines: tuple[str, ...] = ("ed", "decred-paper"), **search: Any) -> StudyFile:
+def make_proposer(
+    trials: int = 4, baselines: tuple[str, ...] = ("ed", "decred-paper"), base: Recipe = TINY, **search: Any
+) -> Proposer:
     content = {"name": "s", "corpus": "speech", "trials": trials, "baselines": baselines, "search": SEARCH | search}
-    return StudyFile.model_validate(content)
+    return Proposer(StudyFile.model_validate(content), base)
 
 
-def url(folder: Path) -> str:
-    path = folder / "optuna.db"
-    if folder.is_dir() and not path.exists():
-        path.write_bytes(empty_database())
-    return f"sqlite:///{path}"
+def start(trials: Trials, proposal: Proposal) -> None:
+    trials.apply(
+        TrialStarted(
+            number=proposal.number,
+            recipe_hash=proposal.recipe.hash,
+            values=proposal.values,
+            point=proposal.point,
+            baseline=proposal.baseline,
+        )
+    )
 
 
-@functools.cache
-def empty_database() -> bytes:
-    """Optuna's tables, made once because that takes a second."""
-    with tempfile.TemporaryDirectory() as folder:
-        Proposer(study(), TINY, f"sqlite:///{folder}/optuna.db")
-        optuna.delete_study(study_name="s", storage=f"sqlite:///{folder}/optuna.db")
-        return (Path(folder) / "optuna.db").read_bytes()
+def report(trials: Trials, number: int, epoch: int, value: float) -> None:
+    trials.apply(TrialEpoch(number=number, epoch=epoch, metrics={METRIC: value}))
 
 
-def stored(folder: Path) -> list[FrozenTrial]:
-    return optuna.load_study(study_name="s", storage=url(folder)).trials
-
-
-def all_of(proposer: Proposer) -> list[Proposal]:
-    proposals = []
-    while (proposal := proposer.propose()) is not None:
-        proposals.append(proposal)
-        proposer.tell(proposal.number, TrialState.COMPLETE, loss(proposal))
-    return proposals
+def end(trials: Trials, number: int, state: TrialState = TrialState.COMPLETE) -> None:
+    trials.apply(TrialEnded(number=number, state=state))
 
 
 def loss(proposal: Proposal) -> float:
@@ -64,196 +58,184 @@ def loss(proposal: Proposal) -> float:
     return abs(recipe.loss.ctc_weight - 0.2) + abs(len(recipe.loss.auxiliary.placement) - 1)
 
 
-def test_baselines_come_first_and_once_then_as_many_sampled_trials_as_the_study_says(tmp_path: Path) -> None:
-    proposer = Proposer(study(), TINY, url(tmp_path))
-    assert proposer.remaining() == 6
-    proposals = all_of(proposer)
-    assert [(each.number, each.baseline) for each in proposals] == [
+def run_all(proposer: Proposer, trials: Trials) -> list[Proposal]:
+    """Each proposal trained to its end before the next."""
+    proposals = []
+    while (proposal := proposer.propose(trials)) is not None:
+        assert isinstance(proposal, Proposal)
+        start(trials, proposal)
+        report(trials, proposal.number, 1, loss(proposal))
+        end(trials, proposal.number)
+        proposals.append(proposal)
+    return proposals
+
+
+def test_baselines_come_first_and_once_then_as_many_sampled_trials_as_the_study_says() -> None:
+    proposer, trials = make_proposer(), Trials()
+    assert proposer.remaining(trials) == 6
+    proposals = run_all(proposer, trials)
+    assert [(proposal.number, proposal.baseline) for proposal in proposals] == [
         (0, "ed"),
         (1, "decred-paper"),
         *((number, None) for number in range(2, 6)),
     ]
     assert proposals[1].recipe == baseline("decred-paper", TINY)
-    assert proposals[1].values["auxiliary.weights"] == "0.60"
-    assert proposer.remaining() == 0
-    assert [trial.number for trial in stored(tmp_path)] == list(range(6))
+    assert proposer.remaining(trials) == 0
 
 
-def test_optuna_holds_only_the_active_parameters_of_baselines_and_samples(tmp_path: Path) -> None:
-    all_of(Proposer(study(), TINY, url(tmp_path)))
-    ed, paper, *sampled = stored(tmp_path)
-    assert ed.params == {"ctc_weight": 0.3, "auxiliary.count": 0}
-    assert paper.params == {
-        "ctc_weight": 0.3,
-        "auxiliary.count": 1,
-        "auxiliary.placement.1": "2",
-        "auxiliary.final_weight": 0.4,
-    }
-    for trial in sampled:
-        count = trial.params["auxiliary.count"]
-        assert sum("share" in name for name in trial.params) == max(0, count - 1)
-
-
-def test_a_baseline_outside_the_space_runs_without_parameters(tmp_path: Path) -> None:
-    narrow = study(trials=3, ctc_weight={"uniform": [0.5, 0.6]}, startup_trials=1)
-    proposals = all_of(Proposer(narrow, TINY, url(tmp_path)))
+def test_a_baseline_outside_the_space_has_no_point() -> None:
+    proposals = run_all(make_proposer(3, ctc_weight={"uniform": [0.5, 0.6]}, startup_trials=1), Trials())
     assert len(proposals) == 5
     assert proposals[0].recipe.loss.ctc_weight == 0.3
-    assert [trial.params for trial in stored(tmp_path)[:2]] == [{}, {}]
+    assert [proposal.point for proposal in proposals[:2]] == [{}, {}]
 
 
-@pytest.mark.parametrize(
-    ("state", "value", "told", "kept"),
-    [
-        (TrialState.COMPLETE, 12.5, optuna.trial.TrialState.COMPLETE, 12.5),
-        (TrialState.COMPLETE, math.nan, optuna.trial.TrialState.FAIL, None),
-        (TrialState.COMPLETE, None, optuna.trial.TrialState.FAIL, None),
-        (TrialState.PRUNED, 12.5, optuna.trial.TrialState.PRUNED, 40.0),
-        (TrialState.FAILED, None, optuna.trial.TrialState.FAIL, None),
-        (TrialState.INFEASIBLE, None, optuna.trial.TrialState.FAIL, None),
-        (TrialState.INTERRUPTED, None, optuna.trial.TrialState.RUNNING, None),
-    ],
-)
-def test_each_state_reaches_optuna_as_its_own(
-    tmp_path: Path, state: TrialState, value: float | None, told: optuna.trial.TrialState, kept: float | None
-) -> None:
-    proposer = Proposer(study(), TINY, url(tmp_path))
-    proposal = proposer.propose()
-    assert proposal is not None
-    proposer.report(proposal.number, 1, 60.0)
-    proposer.report(proposal.number, 2, 40.0)
-    proposer.tell(proposal.number, state, value)
-    (trial,) = stored(tmp_path)
-    assert (trial.state, trial.value) == (told, kept)
-    assert trial.intermediate_values == {1: 60.0, 2: 40.0}
-
-
-def test_a_state_that_is_no_end_is_refused(tmp_path: Path) -> None:
-    proposer = Proposer(study(), TINY, url(tmp_path))
-    proposer.propose()
-    with pytest.raises(ValueError, match="trial 0 was told running, but must have ended"):
-        proposer.tell(0, TrialState.RUNNING)
-
-
-def test_telling_or_reporting_an_ended_trial_again_changes_nothing(tmp_path: Path) -> None:
-    proposer = Proposer(study(), TINY, url(tmp_path))
-    proposer.propose()
-    proposer.tell(0, TrialState.COMPLETE, 5.0)
-    proposer.tell(0, TrialState.FAILED)
-    proposer.report(0, 9, 1.0)
-    (trial,) = stored(tmp_path)
-    assert (trial.state, trial.value, trial.intermediate_values) == (optuna.trial.TrialState.COMPLETE, 5.0, {})
-
-
-def test_running_trials_go_on_under_their_number_with_their_recipe(tmp_path: Path) -> None:
-    first = Proposer(study(), TINY, url(tmp_path))
-    proposals = [first.propose() for _ in range(4)]
-    first.tell(1, TrialState.COMPLETE, 3.0)
-    again = Proposer(study(), TINY, url(tmp_path))
-    assert again.interrupted() == [proposals[0], proposals[2], proposals[3]]
-    assert again.remaining() == 2
-    following = again.propose()
-    assert following is not None
-    assert following.number == 4
-
-
-def test_an_interrupted_trial_follows_a_corpus_that_moved(tmp_path: Path) -> None:
-    Proposer(study(), TINY, url(tmp_path)).propose()
-    moved = with_values(TINY, {"data.corpus": "/elsewhere"})
-    (trial,) = Proposer(study(), moved, url(tmp_path)).interrupted()
-    assert trial.recipe == baseline("ed", moved)
-
-
-def test_what_a_crash_left_undecided_is_decided_under_its_number_as_it_would_have_been(tmp_path: Path) -> None:
-    whole, crashed = tmp_path / "whole", tmp_path / "crashed"
-    whole.mkdir()
-    crashed.mkdir()
-    recipes = [each.recipe for each in all_of(Proposer(study(baselines=()), TINY, url(whole)))]
-    first = Proposer(study(baselines=()), TINY, url(crashed))
-    optuna.load_study(study_name="s", storage=url(crashed)).ask()  # the moment before the recipe is kept
-    again = Proposer(study(baselines=()), TINY, url(crashed))
-    assert (again.interrupted(), again.remaining()) == ([], 4)
-    proposals = all_of(again)
-    assert [each.number for each in proposals] == [0, 1, 2, 3]
-    assert [each.recipe for each in proposals] == recipes
-    assert first.remaining() == 0
-
-
-def test_what_a_crash_left_half_suggested_keeps_what_was_suggested(tmp_path: Path) -> None:
-    Proposer(study(baselines=()), TINY, url(tmp_path))
-    value = optuna.load_study(study_name="s", storage=url(tmp_path)).ask().suggest_float("ctc_weight", 0.1, 0.6)
-    proposal = Proposer(study(baselines=()), TINY, url(tmp_path)).propose()
-    assert proposal is not None
-    assert (proposal.number, proposal.values["ctc_weight"]) == (0, pytest.approx(value, abs=0.001))
-
-
-def test_an_undecided_trial_that_the_ledger_knows_as_ended_is_not_proposed(tmp_path: Path) -> None:
-    Proposer(study(baselines=()), TINY, url(tmp_path))
-    optuna.load_study(study_name="s", storage=url(tmp_path)).ask()
-    again = Proposer(study(baselines=()), TINY, url(tmp_path))
-    assert again.remaining() == 4
-    again.tell(0, TrialState.INFEASIBLE)
-    assert again.remaining() == 3
-    assert [each.number for each in all_of(again)] == [1, 2, 3]
-
-
-def test_a_baseline_whose_proposal_was_lost_in_a_crash_is_tried_once(tmp_path: Path) -> None:
-    Proposer(study(), TINY, url(tmp_path))
-    crashed = optuna.load_study(study_name="s", storage=url(tmp_path))
-    crashed.enqueue_trial({"ctc_weight": 0.3, "auxiliary.count": 0}, user_attrs={"baseline": "ed"})
-    again = Proposer(study(), TINY, url(tmp_path))
-    assert [each.baseline for each in all_of(again)] == ["ed", "decred-paper", None, None, None, None]
+def test_another_seed_draws_other_recipes() -> None:
+    hashes = [
+        {proposal.recipe.hash for proposal in run_all(make_proposer(2, (), seed=seed), Trials())} for seed in (0, 1)
+    ]
+    assert not hashes[0] & hashes[1]
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_an_interrupted_study_proposes_what_it_would_have(tmp_path: Path, sampler: str) -> None:
-    whole, halves = tmp_path / "whole", tmp_path / "halves"
-    whole.mkdir()
-    halves.mkdir()
-    recipes = [each.recipe for each in all_of(Proposer(study(5, sampler=sampler), TINY, url(whole)))]
-    first = all_of(Proposer(study(2, sampler=sampler), TINY, url(halves)))
-    rest = all_of(Proposer(study(5, sampler=sampler), TINY, url(halves)))
-    assert [each.recipe for each in first + rest] == recipes
-    assert len({recipe.hash for recipe in recipes}) == len(recipes)
+def test_a_study_that_is_extended_proposes_what_a_longer_one_would_have(sampler: str) -> None:
+    whole = run_all(make_proposer(8, sampler=sampler), Trials())
+    trials = Trials()
+    parts = run_all(make_proposer(3, sampler=sampler), trials) + run_all(make_proposer(8, sampler=sampler), trials)
+    assert parts == whole
+    assert len({proposal.recipe.hash for proposal in whole}) == len(whole)
 
 
-def test_another_seed_draws_other_recipes(tmp_path: Path) -> None:
-    one, two = tmp_path / "one", tmp_path / "two"
-    one.mkdir()
-    two.mkdir()
-    recipes = [
-        {each.recipe.hash for each in all_of(Proposer(study(2, (), seed=seed), TINY, url(folder)))}
-        for seed, folder in enumerate((one, two))
-    ]
-    assert not recipes[0] & recipes[1]
+@pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
+@pytest.mark.parametrize("seed", range(3))
+def test_each_proposal_can_be_recomputed_from_the_events_before_it_with_four_at_once(sampler: str, seed: int) -> None:
+    """Trials report, pause, end and fail in any order, as they do with four workers."""
+    search = {"sampler": sampler, "grid_points": 3}
+    proposer, trials, events, chance = make_proposer(24, **search), Trials(), list[Any](), random.Random(seed)
+    proposed: list[tuple[int, Proposal]] = []  # and how many events stood before it
+
+    def happen(event: Any) -> None:
+        events.append(event)
+        trials.apply(event)
+
+    while len(proposed) < 26:
+        if len(trials.running) < 4:
+            proposal = proposer.propose(trials)
+            assert isinstance(proposal, Proposal)
+            proposed.append((len(events), proposal))
+            happen(
+                TrialStarted(
+                    number=proposal.number,
+                    recipe_hash=proposal.recipe.hash,
+                    point=proposal.point,
+                    baseline=proposal.baseline,
+                )
+            )
+            continue
+        number = chance.choice(trials.running)
+        if chance.random() < 0.6:
+            happen(TrialEpoch(number=number, epoch=trials[number].epoch + 1, metrics={METRIC: chance.random()}))
+        elif chance.random() < 0.3:
+            happen(TrialPaused(number=number, epoch=trials[number].epoch))
+        else:
+            happen(TrialEnded(number=number, state=chance.choice([state for state in TrialState if state.final])))
+    for before, proposal in proposed:
+        assert make_proposer(24, **search).propose(Trials(events[:before])) == proposal
 
 
-def test_the_grid_is_tried_once_each_over_restarts_and_then_ends(tmp_path: Path) -> None:
+def test_the_grid_is_tried_once_each_over_restarts_and_then_ends() -> None:
     small = {"sampler": "grid", "grid_points": 2, "auxiliary": {"count": [0, 1], "layers": [1, 2]}}
-    first = Proposer(study(5, (), **small), TINY, url(tmp_path))
-    assert first.remaining() == 5
-    tried = all_of(first)
-    again = Proposer(study(100, (), **small), TINY, url(tmp_path))
-    # per CTC weight: nothing, or 2 layers x 2 final weights
-    assert again.remaining() == 2 * (1 + 2 * 2) - 5
-    tried += all_of(again)
-    assert len({each.recipe.hash for each in tried}) == len(tried) == 10
+    trials, first = Trials(), make_proposer(5, (), **small)
+    assert first.remaining(trials) == 5
+    proposals = run_all(first, trials)
+    again = make_proposer(100, (), **small)
+    # for each CTC weight: no classifier, or 2 layers x 2 final weights
+    assert again.remaining(trials) == 2 * (1 + 2 * 2) - 5
+    proposals += run_all(again, trials)
+    assert len({proposal.recipe.hash for proposal in proposals}) == len(proposals) == 10
 
 
-def test_tpe_finds_a_planted_optimum_better_than_chance(tmp_path: Path) -> None:
-    proposals = all_of(Proposer(study(14), TINY, url(tmp_path)))
-    early, late = proposals[2:6], proposals[-4:]
-    assert sum(map(loss, late)) / len(late) < sum(map(loss, early)) / len(early)
+def test_tpe_finds_a_planted_optimum_better_than_chance() -> None:
+    def mean_of_last(sampler: str) -> float:
+        last = [run_all(make_proposer(24, (), sampler=sampler, seed=seed), Trials())[-6:] for seed in range(5)]
+        return sum(loss(proposal) for proposals in last for proposal in proposals) / (6 * 5)
+
+    assert mean_of_last("tpe") < 0.7 * mean_of_last("random")
 
 
-def test_optuna_stays_quiet(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_tpe_learns_from_trials_that_wait_as_from_those_that_were_stopped() -> None:
+    waiting, stopped = Trials(), Trials()
+    proposer = make_proposer(12, (), seed=3)
+    for _ in range(12):
+        proposal = proposer.propose(waiting)
+        assert isinstance(proposal, Proposal)
+        assert make_proposer(12, (), seed=3).propose(stopped) == proposal
+        for trials in (waiting, stopped):
+            start(trials, proposal)
+            report(trials, proposal.number, 1, loss(proposal))
+        waiting.apply(TrialPaused(number=proposal.number, epoch=1))
+        end(stopped, proposal.number, TrialState.PRUNED)
+
+
+def test_tpe_takes_a_trial_that_waits_and_has_shown_nothing_for_a_running_one() -> None:
+    proposer, trials, other = make_proposer(12, ()), Trials(), Trials()
+    for _ in range(5):
+        proposal = proposer.propose(trials)
+        assert isinstance(proposal, Proposal)
+        start(trials, proposal)
+        start(other, proposal)
+        trials.apply(TrialPaused(number=proposal.number, epoch=1))
+    assert proposer.propose(trials) == make_proposer(12, ()).propose(other)
+
+
+def test_a_point_that_makes_no_recipe_takes_a_number_and_counts_against_the_budget(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def refuse(space: Space, point: Any) -> Recipe:
+        raise UserError("heads 3 do not divide width 128")
+
+    proposer, trials = make_proposer(3, ()), Trials()
+    with monkeypatch.context() as patched:
+        patched.setattr(Space, "recipe", refuse)
+        point = proposer.propose(trials)
+    assert isinstance(point, InfeasiblePoint)
+    assert (point.number, point.reason) == (0, "heads 3 do not divide width 128")
+    assert set(point.values) >= {"ctc_weight"}
+    trials.apply(TrialEnded(number=0, state=TrialState.INFEASIBLE, values=point.values, point=point.point))
+    assert proposer.remaining(trials) == 2
+    assert [proposal.number for proposal in run_all(proposer, trials)] == [1, 2]
+
+
+def test_a_trial_that_goes_on_follows_a_corpus_that_moved() -> None:
+    moved = make_proposer(base=with_values(TINY, {"data.corpus": "/elsewhere"}))
+    proposal = moved.restore(TrialRecord(3, baseline="ed", point={"ctc_weight": 0.3}), baseline("ed", TINY))
+    assert (proposal.number, proposal.baseline, proposal.point) == (3, "ed", {"ctc_weight": 0.3})
+    assert proposal.recipe == baseline("ed", with_values(TINY, {"data.corpus": "/elsewhere"}))
+
+
+def test_the_point_of_a_trial_that_was_recorded_without_one_comes_from_its_recipe() -> None:
+    """Versions before 0.2 did not record the points of imported trials."""
+    recipes: dict[int, Recipe] = {}
+    trials, without = Trials(), Trials()
+    proposer = make_proposer(8, ())
+    study = StudyFile.model_validate({"name": "s", "corpus": "speech", "trials": 8, "baselines": [], "search": SEARCH})
+    for proposal in run_all(make_proposer(5, ()), trials):
+        recipes[proposal.number] = proposal.recipe
+        start(without, Proposal(proposal.number, proposal.recipe, proposal.values))
+        without.apply(TrialStarted(number=proposal.number, recipe_hash=proposal.recipe.hash))
+        report(without, proposal.number, 1, loss(proposal))
+        end(without, proposal.number)
+    found = Proposer(study, TINY, lambda record: recipes[record.number]).propose(without)
+    expected = proposer.propose(trials)
+    assert isinstance(found, Proposal)
+    assert isinstance(expected, Proposal)
+    assert found.point.keys() == expected.point.keys()
+    assert all(value == pytest.approx(found.point[name]) for name, value in expected.point.items())
+
+
+def test_optuna_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        all_of(Proposer(study(3), TINY, url(tmp_path)))
+        run_all(make_proposer(4), Trials())
     captured = capfd.readouterr()
     assert captured.out + captured.err == ""
-
-
-def test_a_storage_that_cannot_be_opened_is_a_user_error(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"Optuna's storage sqlite:.*gone.* cannot be opened .*correct the URL"):
-        Proposer(study(), TINY, url(tmp_path / "gone"))

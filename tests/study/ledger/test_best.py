@@ -1,0 +1,84 @@
+"""The best trial is a finished one, and what is exported is what ran."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+from ledger_events import end_trial, report_epoch
+
+from model.errors import UserError
+from model.recipe.files import named_recipe, with_values
+from model.recipe.recipe import Recipe
+from study.config.study_file import Objective, StudyFile
+from study.ledger.best import export_recipe, find_best
+from study.ledger.ledger import Ledger
+from study.ledger.records import TrialRecord, TrialState
+
+TINY = named_recipe("tiny", "/speech")
+STUDY = StudyFile.model_validate({"name": "s", "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}})
+
+
+def record(number: int, wer: float, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
+    return TrialRecord(number, state, metrics={"dev/wer": wer}, values={"ctc_weight": 0.3})
+
+
+def recipe(ctc_weight: float) -> Recipe:
+    return with_values(TINY, {"loss.ctc_weight": ctc_weight})
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """Trial 0 ended at 30 %, trial 1 at 20 %, trial 2 was stopped at 10 %."""
+    ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
+    states = (TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED)
+    for number, state in enumerate(states):
+        ledger.start_trial(number, recipe(0.3 + number / 10), {}, None)
+        report_epoch(ledger, number, 1, {"dev/wer": 30.0 - 10 * number})
+        end_trial(ledger, number, state)
+    return ledger
+
+
+def test_only_complete_trials_can_be_find_best() -> None:
+    others = [state for state in TrialState if state is not TrialState.COMPLETE]
+    records = [record(number, 1.0, state) for number, state in enumerate(others)]
+    assert find_best(records, Objective()) is None
+    assert find_best([*records, record(9, 50.0)], Objective()) == record(9, 50.0)
+
+
+def test_the_lowest_objective_is_best_and_of_equals_the_first() -> None:
+    records = [record(3, 20.0), record(1, 20.0), record(0, math.nan), record(2, 30.0)]
+    assert find_best(records, Objective()) == record(1, 20.0)
+
+
+def test_a_trial_without_the_objective_is_not_find_best() -> None:
+    assert find_best([record(0, 20.0)], Objective(metric="dev/cer")) is None
+
+
+def test_the_exported_recipe_is_the_best_trials_to_the_hash(ledger: Ledger) -> None:
+    exported, number = export_recipe(ledger)
+    assert (exported, number) == (recipe(0.4), 1)
+    assert exported.hash == ledger.trials[1].recipe_hash
+
+
+def test_any_trial_can_be_exported_by_its_number(ledger: Ledger) -> None:
+    assert export_recipe(ledger, 2) == (recipe(0.5), 2)
+
+
+def test_a_trial_that_is_not_there_is_refused_with_those_that_are(ledger: Ledger) -> None:
+    with pytest.raises(UserError, match="study 's' has no trial 7; its trials: 0 to 2"):
+        export_recipe(ledger, 7)
+
+
+def test_a_study_without_a_complete_trial_has_no_best(tmp_path: Path) -> None:
+    ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
+    with pytest.raises(UserError, match="has no complete trial yet, so none is best"):
+        export_recipe(ledger)
+
+
+def test_a_recipe_file_that_was_changed_is_not_exported(ledger: Ledger) -> None:
+    path = ledger.trial_folder(1) / "recipe.yaml"
+    path.write_text(path.read_text().replace("ctc_weight: 0.4", "ctc_weight: 0.1"))
+    with pytest.raises(UserError, match=r"but trial 1 ran [0-9a-f]{16}; the file was changed after the trial"):
+        export_recipe(ledger)
