@@ -14,6 +14,7 @@ from rich.console import Console
 
 from model.data.corpus import Corpus
 from study.config.study_file import read_study, study_folder
+from study.ledger.events import TrialEpoch, TrialStarted
 from study.ledger.ledger import Ledger
 from study.runner import Work, run_study
 
@@ -47,9 +48,9 @@ def test_overhead_of_a_trial(
     }
     path.write_text(yaml.safe_dump(study))
     assert run_study(path, console=Console(file=io.StringIO()), work=stub) == 0
-    events = Ledger.open(study_folder(read_study(path))).events()
-    began = [event["time"] for event in events if event["kind"] == "trial_started"]
-    first_report = next(event["time"] for event in events if event["kind"] == "trial_epoch")
+    events = Ledger.open(study_folder(read_study(path))).log.read()
+    began = [event.time for event in events if isinstance(event, TrialStarted)]
+    first_report = next(event.time for event in events if isinstance(event, TrialEpoch))
     seconds = [after - before for before, after in itertools.pairwise(began[1:])]
     assert len(seconds) == TRIALS - 2
     row = (

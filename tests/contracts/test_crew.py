@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,11 @@ import stub_training
 
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
-from study.workers.crew import Crew, Done, Report
-from study.workers.failure import Failure, Kind
+from study.workers.crew import Crew
+from study.workers.driver import open_crew
+from study.workers.failure import Failure, FailureKind
 from study.workers.in_process import InProcess
+from study.workers.messages import CrewConfig, Done, Report, Task, ToWorker
 
 START_SECONDS = 90.0  # of a group, on a busy machine
 CREWS = {"in process": 1, "group of two": 2}
@@ -26,19 +29,15 @@ def recipe(seed: int = stub_training.WELL, **more: Any) -> Recipe:
 
 @pytest.fixture(scope="module", params=CREWS)
 def crews(request: pytest.FixtureRequest, ray_here: None, tmp_path_factory: Any) -> Iterator[Callable[[], Crew]]:
-    """A crew that is used from test to test, as from trial to trial, and made anew when it is of no more use."""
+    """A crew that is used from test to test, as from trial to trial, and made again when it is of no more use."""
     count, made = CREWS[request.param], []
-    constants = {
-        "train": "stub_training:train",
-        "workers": {"count": count, "cpus": 1, "gpus": 0},
-        "train_storage": str(tmp_path_factory.mktemp("train")),
-    }
+    config = CrewConfig("stub_training:train", str(tmp_path_factory.mktemp("train")), count)
 
     def crew() -> Crew:
         if not made or not made[-1].usable:
             if made:
                 made[-1].close()
-            made.append(_Driver(constants) if count > 1 else InProcess("stub_training:train", 1))
+            made.append(_Driver(config) if count > 1 else InProcess("stub_training:train", 1))
         return made[-1]
 
     yield crew
@@ -46,10 +45,10 @@ def crews(request: pytest.FixtureRequest, ray_here: None, tmp_path_factory: Any)
 
 
 class _Driver:
-    """A group in an actor, as Tune's driver is one; it is spoken to as if it were here."""
+    """A group in an actor, as Tune's driver is one, used as if it were here."""
 
-    def __init__(self, constants: dict[str, Any]) -> None:
-        self._actor = ray.remote(num_cpus=0)(_Holder).remote(constants)
+    def __init__(self, config: CrewConfig) -> None:
+        self._actor = ray.remote(num_cpus=0)(_Holder).remote(config)
 
     def __getattr__(self, name: str) -> Any:
         if name in ("usable", "count", "placement_group"):
@@ -60,10 +59,8 @@ class _Driver:
 
 
 class _Holder:
-    def __init__(self, constants: dict[str, Any]) -> None:
-        from study.workers.driver import crew_of
-
-        self._crew = crew_of(constants)
+    def __init__(self, config: CrewConfig) -> None:
+        self._crew = open_crew(config)
 
     def read(self, name: str) -> Any:
         return getattr(self._crew, name)
@@ -76,10 +73,11 @@ class _Holder:
         """One of the workers gets another recipe, as if its version of the code read another one."""
         send = crew._send
 
-        def altered(to: int, message: dict[str, Any]) -> None:
-            send(to, message | {"recipe": recipe} if to == rank and message["kind"] == "task" else message)
+        def send_altered(to: int, message: ToWorker) -> None:
+            altered = to == rank and isinstance(message, Task)
+            send(to, replace(message, recipe=recipe) if altered else message)  # type: ignore[arg-type]
 
-        crew._send = altered  # type: ignore[method-assign]
+        crew._send = send_altered  # type: ignore[method-assign]
 
     def call(self, name: str, given: tuple[Any, ...], named: dict[str, Any]) -> Any:
         return getattr(self._crew, name)(*given, **named)
@@ -87,33 +85,33 @@ class _Holder:
 
 def begin(crew: Crew, folder: Path, of: Recipe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    crew.begin({"recipe": of.model_dump_json(), "recipe_hash": of.hash, "folder": str(folder)})
+    crew.begin(Task(of.model_dump_json(), of.hash, str(folder)))
 
 
 def rest(crew: Crew) -> list[Any]:
     """Everything until the recipe's end, every report answered."""
-    told: list[Any] = []
-    while not told or isinstance(told[-1], Report):
-        if told:
-            crew.answer(go_on=True)
+    messages: list[Any] = []
+    while not messages or isinstance(messages[-1], Report):
+        if messages:
+            crew.answer(proceed=True)
         happened = crew.next(START_SECONDS)
-        assert happened is not None, f"nothing came after {told}"
-        told.append(happened)
-    return told
+        assert happened is not None, f"nothing came after {messages}"
+        messages.append(happened)
+    return messages
 
 
-def epochs(told: list[Any]) -> list[float]:
-    return [one.metrics["epoch"] for one in told if isinstance(one, Report)]
+def epochs(messages: list[Any]) -> list[float]:
+    return [message.metrics["epoch"] for message in messages if isinstance(message, Report)]
 
 
 def test_recipe_after_recipe_is_trained_by_the_same_workers(crews: Callable[[], Crew], tmp_path: Path) -> None:
     for name in ("first", "second"):
         crew = crews()
         begin(crew, tmp_path / name, recipe())
-        told = rest(crew)
-        assert epochs(told) == [1, 2, 3]
-        assert isinstance(told[-1], Done)
-        assert told[0].metrics["ranks"] == crew.count
+        messages = rest(crew)
+        assert epochs(messages) == [1, 2, 3]
+        assert isinstance(messages[-1], Done)
+        assert messages[0].metrics["ranks"] == crew.count
         assert crew.usable
 
 
@@ -134,7 +132,7 @@ def test_a_loss_that_is_no_number_fails_the_trial_and_keeps_the_workers(
 ) -> None:
     crew = crews()
     begin(crew, tmp_path, recipe(stub_training.NON_FINITE))
-    assert rest(crew)[-1] == Failure(Kind.NON_FINITE, "NonFiniteLossError: loss is nan at step 7")
+    assert rest(crew)[-1] == Failure(FailureKind.NON_FINITE, "NonFiniteLossError: loss is nan at step 7")
     assert crew.usable
     assert "loss is nan at step 7" in (tmp_path / "error-0.txt").read_text()
 
@@ -142,11 +140,11 @@ def test_a_loss_that_is_no_number_fails_the_trial_and_keeps_the_workers(
 @pytest.mark.parametrize(
     ("seed", "failure"),
     [
-        (stub_training.RAISES, Failure(Kind.ERROR, "ValueError: of two lines")),
-        (stub_training.DISK_FULL, Failure(Kind.DISK_FULL, "OSError: [Errno 28] No space left on device")),
+        (stub_training.RAISES, Failure(FailureKind.ERROR, "ValueError: of two lines")),
+        (stub_training.DISK_FULL, Failure(FailureKind.DISK_FULL, "OSError: [Errno 28] No space left on device")),
     ],
 )
-def test_an_error_in_training_is_told_in_one_line(
+def test_an_error_in_training_is_reported_in_one_line(
     seed: int, failure: Failure, crews: Callable[[], Crew], tmp_path: Path
 ) -> None:
     crew = crews()
@@ -155,7 +153,7 @@ def test_an_error_in_training_is_told_in_one_line(
     assert not crew.usable
 
 
-def test_a_worker_of_any_rank_that_has_another_recipe_than_was_sampled_is_found_out(
+def test_a_worker_of_any_rank_that_has_another_recipe_than_was_proposed_is_found_out(
     crews: Callable[[], Crew], tmp_path: Path
 ) -> None:
     crew, other = crews(), recipe(**{"optimiser.learning_rate": 0.5})
@@ -166,8 +164,8 @@ def test_a_worker_of_any_rank_that_has_another_recipe_than_was_sampled_is_found_
         _Holder.send_other_in(crew, rank, other.model_dump_json())
     begin(crew, tmp_path, recipe())
     failure = rest(crew)[-1]
-    assert failure.kind is Kind.ERROR
-    assert f"worker {rank} has recipe {other.hash}, but {recipe().hash} was sampled" in failure.reason
+    assert failure.kind is FailureKind.ERROR
+    assert f"worker {rank} has recipe {other.hash}, but {recipe().hash} was proposed" in failure.reason
     assert not crew.usable
 
 
@@ -179,7 +177,7 @@ def test_a_worker_that_is_killed_is_lost_and_its_trial_goes_on_with_others(
     crew = crews()
     begin(crew, tmp_path, recipe(stub_training.DIES_ONCE))
     failure = rest(crew)[-1]
-    assert failure.kind is Kind.LOST
+    assert failure.kind is FailureKind.LOST
     assert "worker 0 of 2 was lost" in failure.reason
     crew = crews()
     begin(crew, tmp_path, recipe(stub_training.DIES_ONCE))

@@ -38,13 +38,13 @@ def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
     process = _start(mark, seconds="1")
     _read_until(process, "epoch 2/6")
     asked = time.monotonic()
-    for each in {process.pid, *_marked(mark)}:  # as Ctrl-C, timeout and Slurm do: every process gets it
+    for number in {process.pid, *_marked(mark)}:  # as Ctrl-C, timeout and Slurm do: every process gets it
         with contextlib.suppress(ProcessLookupError):
-            os.kill(each, sent)
+            os.kill(number, sent)
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 130, out
     assert time.monotonic() - asked < STOPS_WITHIN
-    assert "Go on with: decred-study run study.yaml" in out
+    assert "Continue with: decred-study run study.yaml" in out
     assert "Traceback" not in out
     assert _alive(mark) == []
     ledger = Ledger.open(Path("studies/probe"))
@@ -52,13 +52,13 @@ def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
 
     console = Console(file=io.StringIO(), width=200)
     assert run_study(path, console=console, work=stub) == 0
-    said = console.file.getvalue()  # type: ignore[attr-defined]
-    assert "trial 0000 goes on" in said
-    assert "epoch 1/6" not in said, "it began again instead of going on"
-    trials = ledger.trials
+    printed = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "trial 0000 continues" in printed
+    assert "epoch 1/6" not in printed, "it began again instead of going on"
+    trials = Ledger.open(ledger.folder).trials
     assert list(trials) == [0]
     assert trials[0].state is TrialState.COMPLETE
-    assert [epoch["epoch"] for epoch in trials[0].epochs] == [1, 2, 3, 4, 5, 6]
+    assert [report.epoch for report in trials[0].epochs] == [1, 2, 3, 4, 5, 6]
 
 
 def _start(mark: str, seconds: str) -> subprocess.Popen[str]:

@@ -1,4 +1,4 @@
-"""A study under `asha-promote`: everybody waits at the rungs, the best go on, and one comes to its end."""
+"""A study under `asha-promote`: every trial pauses at the rungs, the best go on, and one comes to its end."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 import stub_training
 from rich.console import Console
 
+from study.ledger.events import TrialEpoch, TrialPaused, TrialStarted
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.runner import Work, run_study
@@ -28,21 +29,21 @@ def test_the_best_of_a_rung_go_on_from_where_they_waited_and_the_rest_is_pruned(
     console = Console(file=io.StringIO(), width=200)
     assert run_study(path, console=console, work=stub) == 0
     ledger = Ledger.open(Path("studies/probe"))
-    trials, events = ledger.trials, ledger.events()
+    trials, events = ledger.trials, ledger.log.read()
     by_value = sorted(trials, key=lambda number: trials[number].values["ctc_weight"])
     reached = {number: len(trials[number].epochs) for number in trials}
     assert len(trials) == 6
     assert trials[by_value[0]].state is TrialState.COMPLETE
     assert reached[by_value[0]] == 4
-    assert [epoch["epoch"] for epoch in trials[by_value[0]].epochs] == [1, 2, 3, 4]
+    assert [report.epoch for report in trials[by_value[0]].epochs] == [1, 2, 3, 4]
     assert trials[by_value[-1]].state is TrialState.PRUNED
     assert trials[by_value[-1]].reason == "others of its rung were better"
     assert all(epochs >= 1 for epochs in reached.values())
-    waited = Counter(event["number"] for event in events if event["kind"] == "trial_paused")
-    assert waited, "nobody waited"
+    waited = Counter(event.number for event in events if isinstance(event, TrialPaused))
+    assert waited, "no trial waited"
     resumed = [number for number in waited if reached[number] > 1]
-    assert resumed, "nobody that had waited was promoted"
-    started = Counter(event["number"] for event in events if event["kind"] == "trial_started")
+    assert resumed, "no trial that had waited was promoted"
+    started = Counter(event.number for event in events if isinstance(event, TrialStarted))
     assert all(started[number] == 1 + waited[number] - (trials[number].state is TrialState.PRUNED) for number in trials)
-    epochs = Counter((event["number"], event["epoch"]) for event in events if event["kind"] == "trial_epoch")
+    epochs = Counter((event.number, event.epoch) for event in events if isinstance(event, TrialEpoch))
     assert set(epochs.values()) == {1}, "an epoch was trained twice"

@@ -50,17 +50,6 @@ def test_a_tracking_server_that_does_not_answer_is_refused_before_anything_start
     assert not (tmp_path / "studies").exists()
 
 
-def test_a_database_that_does_not_answer_is_refused_before_anything_starts_by_validate_too(
-    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = study_file(tmp_path, corpus=str(corpus.folder), database="postgresql://me:secret@127.0.0.1:9/db")
-    for refuses in (run_study, validate):
-        with pytest.raises(UserError, match=r"database postgresql://me:\*\*\*@127.0.0.1:9/db does not answer"):
-            refuses(path)
-    assert not (tmp_path / "studies").exists()
-
-
 def test_a_missing_corpus_is_refused_and_no_study_is_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="corpus"):

@@ -1,0 +1,48 @@
+"""Messages survive their way over a socket."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from study.workers.failure import FailureKind
+from study.workers.messages import (
+    Answer,
+    Broken,
+    Close,
+    Done,
+    Report,
+    Running,
+    Task,
+    ToDriver,
+    ToWorker,
+    decode,
+    encode,
+)
+
+EXAMPLES = [
+    Task('{"name": "é"}', "abc", "/folder"),
+    Answer(proceed=False),
+    Close(),
+    Running("abc", "node-1", "cpu"),
+    Report({"epoch": 3, "dev/wer": 12.5}, waited=0.25, node="node-1", device="cpu"),
+    Report(),
+    Done(),
+    Broken(FailureKind.OUT_OF_MEMORY, "one utterance does not fit", reusable=True),
+]
+
+
+def test_every_message_has_an_example_here() -> None:
+    assert {type(message) for message in EXAMPLES} == {*get_args(ToWorker), *get_args(ToDriver)}
+
+
+@pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
+def test_a_message_is_decoded_as_it_was_encoded(message: Any) -> None:
+    again = decode(encode(message))
+    assert again == message
+    assert type(again) is type(message)
+
+
+def test_the_kind_of_a_failure_is_one_again() -> None:
+    assert decode(encode(Broken(FailureKind.LOST, "gone", reusable=False))).failure is FailureKind.LOST
