@@ -77,7 +77,7 @@ def beam_search(
         total = (scores[..., None] + gain).flatten(1)  # (B, K * V)
         # At most K of the best 2 K end in eos, so at least K hypotheses go on.
         best, indices = total.topk(min(2 * beam, total.shape[1]), dim=1)
-        kept = _split(best.tolist(), indices.tolist(), tokens, gain.shape[-1], results, length, special)
+        kept = _split_candidates(best.tolist(), indices.tolist(), tokens, gain.shape[-1], results, length, special)
         rows, next_tokens = (torch.tensor(ids, device=device) for ids in (kept.rows, kept.tokens))
         scores = torch.tensor(kept.scores, device=device).view(B, beam)
         tokens = torch.cat((tokens[rows], next_tokens[:, None]), dim=1)
@@ -88,42 +88,42 @@ def beam_search(
                 cache.select(rows)
         if ctc:
             ctc.extend(rows, next_tokens)
-    return [result.hypotheses for result in results]
+    return [result.hypotheses() for result in results]
 
 
 @dataclass
 class _NBest:
     """The best finished hypotheses of one utterance, at most `size`, best first.
 
-    Once closed it takes no more. At `limit` tokens the hypotheses that are still running are taken as they are. An
-    impossible hypothesis is taken only while there is no other.
+    Once closed it takes no more. At `limit` tokens the hypotheses that are still running are taken as they are.
     """
 
     size: int
     limit: int
     length_penalty: float
     closed: bool = False
-    possible: bool = False
-    hypotheses: list[Hypothesis] = field(default_factory=list)
+    finished: list[Hypothesis] = field(default_factory=list)
+    impossible: list[Hypothesis] = field(default_factory=list)
 
     def add(self, tokens: list[int], total: float) -> None:
         """Take a finished hypothesis whose gains sum to `total`."""
-        possible = total > IMPOSSIBLE / 2
-        if not possible and self.hypotheses:
-            return
-        others = self.hypotheses if self.possible else []
-        scored = Hypothesis(tokens, total / len(tokens) ** self.length_penalty)
-        self.possible = possible
-        self.hypotheses = sorted([*others, scored], key=lambda hypothesis: -hypothesis.score)[: self.size]
+        hypothesis = Hypothesis(tokens, total / len(tokens) ** self.length_penalty)
+        if total > IMPOSSIBLE / 2:
+            self.finished = sorted([*self.finished, hypothesis], key=lambda other: -other.score)[: self.size]
+        else:
+            self.impossible.append(hypothesis)
 
     def close_if_settled(self, best_running: float, length: int) -> None:
-        """Close it when it is full and no running hypothesis, at its present length, is better than the worst.
+        """Close it when it is full and no hypothesis of this length, with a sum of at most `best_running`, is better.
 
-        With a size of 1, greedy search, it closes with its first hypothesis.
+        With a size of 1, greedy search, that is when the first one ends in eos.
         """
-        if len(self.hypotheses) < self.size:
-            return
-        self.closed = self.size == 1 or self.hypotheses[-1].score >= best_running / length**self.length_penalty
+        if len(self.finished) == self.size:
+            self.closed = self.finished[-1].score >= best_running / length**self.length_penalty
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """The n-best list; an impossible hypothesis is in it only where the search found no other."""
+        return self.finished or self.impossible[:1]
 
 
 @dataclass
@@ -135,7 +135,7 @@ class _Kept:
     scores: list[float] = field(default_factory=list)
 
 
-def _split(
+def _split_candidates(
     best: list[list[float]],
     indices: list[list[int]],
     tokens: Tensor,

@@ -57,8 +57,9 @@ def save_checkpoint(
 ) -> Path:
     """Write the checkpoint of `position.epoch` under `folder`; returns its folder, which then survives a power failure.
 
-    The newest earlier checkpoint stays, those before it are removed first. Where the new one cannot be written, as on
-    a full disk, an OSError or SafetensorError is raised and the newest earlier one is still there.
+    The newest whole checkpoint before it stays. All others are removed first, so that the disk never holds more than
+    two. Where the new one cannot be written, as on a full disk, an OSError or SafetensorError is raised, and the one
+    before it is still there.
     """
     make_folders(folder)
     path, draft = folder / f"epoch-{position.epoch:04d}", folder / f".draft-{os.getpid()}"
@@ -71,7 +72,7 @@ def save_checkpoint(
         for name in (WEIGHTS, OPTIMISER, POSITION):
             sync_to_disk(draft / name)
         sync_to_disk(draft)
-        shutil.rmtree(path, ignore_errors=True)  # a torn one of the same epoch
+        shutil.rmtree(path, ignore_errors=True)  # of the same epoch: a folder can be moved only onto an empty one
         os.replace(draft, path)
         sync_to_disk(folder)
     except BaseException:
@@ -81,20 +82,21 @@ def save_checkpoint(
 
 
 def _remove_outdated(folder: Path, path: Path) -> None:
-    """Remove drafts that killed processes left, and all checkpoints but `path` and the newest whole one before it."""
-    earlier = [known for known in _newest_first(folder) if _epoch(known) < _epoch(path)]
-    kept = [path, *(known for known in earlier if is_whole(known))][:2]
+    """Remove drafts that killed processes left, and checkpoints: all but `path` and the newest before it, if whole."""
+    whole = [known for known in _newest_first(folder) if is_whole(known)]
+    kept = [known for known in whole if known == path]
+    kept += [known for known in whole if _epoch(known) < _epoch(path)][:1]
     for outdated in (*folder.glob(".draft-*"), *_newest_first(folder)):
         if outdated not in kept:
             shutil.rmtree(outdated, ignore_errors=True)
 
 
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest whole checkpoint under `folder`, None where there is none; torn ones are logged and passed over."""
+    """The newest whole checkpoint under `folder`, or None; a torn one is passed over with a warning."""
     for path in _newest_first(folder):
         if is_whole(path):
             return path
-        logging.getLogger(__name__).warning("%s: this checkpoint is torn; the one before it is used", path)
+        logging.getLogger(__name__).warning("%s: this checkpoint is torn and is passed over", path)
     return None
 
 

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
 from model.decoding.beam_search import decode
-from model.network.recogniser import Recogniser
+from model.network.losses import IGNORED
+from model.network.recogniser import Recogniser, shift_right
 
 
 @pytest.fixture
@@ -61,6 +64,19 @@ def test_scores_are_finite_sorted_and_distinct_even_for_one_frame(model: Recogni
         assert scores == sorted(scores, reverse=True)
         hypotheses = [tuple(ids) for ids, score in nbest if score > -1e6]
         assert len(set(hypotheses)) == len(hypotheses)
+
+
+@torch.inference_mode()
+def test_every_hypothesis_has_the_score_that_the_decoder_gives_its_tokens_together(model: Recogniser) -> None:
+    nbest = decode(model, FEATURES, LENGTHS, beam=4, max_length=20)
+    encoded = model.encode(FEATURES, LENGTHS)
+    for rank in range(4):
+        tokens = [hypotheses[rank].tokens for hypotheses in nbest]
+        labels = pad_sequence([torch.tensor(ids) for ids in tokens], batch_first=True, padding_value=IGNORED)
+        logits = model.classify(encoded, shift_right(labels, model.special))[-1]
+        nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(dim=1)
+        scores = [-float(total) / len(ids) for total, ids in zip(nll, tokens, strict=True)]
+        assert [hypotheses[rank].score for hypotheses in nbest] == pytest.approx(scores, abs=1e-4)
 
 
 def test_a_wider_beam_never_finds_a_worse_hypothesis_here(model: Recogniser) -> None:

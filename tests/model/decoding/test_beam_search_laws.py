@@ -81,6 +81,42 @@ def test_every_hypothesis_of_a_narrow_beam_has_the_documented_score(case: Case, 
             assert len(nbest) == 1, "an impossible hypothesis is given only where the search met no other"
 
 
+def plain_beam_search(case: Case, scores: Scores, beam: int) -> list[float]:
+    """The scores of a beam search without batches, caches or tensors; possible hypotheses alone."""
+    running: list[tuple[tuple[int, ...], float]] = [((), 0.0)]
+    finished: list[float] = []
+    for length in range(1, case.longest + 1):
+        candidates = [
+            ((*tokens, token), total + scores.gain((*tokens, token)))
+            for tokens, total in running
+            for token in scores.allowed
+        ]
+        candidates = sorted((pair for pair in candidates if pair[1] > -math.inf), key=lambda pair: -pair[1])
+        if not candidates:
+            break
+        running = [(tokens, total) for tokens, total in candidates if tokens[-1] != SPECIAL.eos][:beam]
+        ended = [total for tokens, total in candidates[:beam] if tokens[-1] == SPECIAL.eos]
+        if length == case.longest:
+            ended += [total for _, total in running]
+        normaliser = length**case.length_penalty
+        finished = sorted([*finished, *(total / normaliser for total in ended)], reverse=True)[:beam]
+        if len(finished) == beam and (beam == 1 or finished[-1] >= candidates[0][1] / normaliser):
+            break
+    return finished
+
+
+@settings(max_examples=60, deadline=None)
+@given(cases, st.integers(1, 6))
+def test_a_narrow_beam_finds_what_a_plain_beam_search_finds(case: Case, beam: int) -> None:
+    model = case.model
+    expected = plain_beam_search(case, Scores(model, case.ctc_weight, case.length_penalty), beam)
+    nbest = case.search(model, beam)
+    if expected:
+        assert [hypothesis.score for hypothesis in nbest] == pytest.approx(expected, abs=1e-4)
+    else:
+        assert len(nbest) == 1, "an impossible hypothesis"
+
+
 @settings(max_examples=60, deadline=None)
 @given(cases)
 def test_a_beam_of_one_takes_the_best_token_at_every_step_until_eos_or_the_limit(case: Case) -> None:

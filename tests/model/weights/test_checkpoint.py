@@ -71,8 +71,11 @@ def test_on_a_full_disk_the_previous_checkpoint_stays_whole_and_no_draft_is_left
 def test_room_for_two_checkpoints_is_enough_for_any_number_of_epochs(small_disk: Path) -> None:
     model, optimiser = trained(95)  # 109 KiB a checkpoint: there is room for two
     for epoch in range(1, 5):
-        save_checkpoint(small_disk, model, optimiser, position(epoch))
+        path = save_checkpoint(small_disk, model, optimiser, position(epoch))
     assert names(small_disk) == ["epoch-0003", "epoch-0004"]
+    (path / "state.json").write_text("")
+    save_checkpoint(small_disk, model, optimiser, position(4))
+    assert names(small_disk) == ["epoch-0003", "epoch-0004"], "nor does a torn one take the room of a third"
 
 
 def test_a_draft_that_a_killed_process_left_is_removed(tmp_path: Path) -> None:
@@ -181,7 +184,7 @@ def test_a_torn_checkpoint_is_logged_is_not_reported_and_is_replaced(
         mark_reported(tmp_path)
     (path / "state.json").write_text("{")
     assert latest_checkpoint(tmp_path) == tmp_path / "epoch-0001"
-    assert f"{path}: this checkpoint is torn; the one before it is used" in caplog.text
+    assert f"{path}: this checkpoint is torn and is passed over" in caplog.text
     assert is_reported(tmp_path), "the first was"
     save_checkpoint(tmp_path, *trained(4), position(2))
     assert names(tmp_path) == ["epoch-0001", "epoch-0002"]
