@@ -26,7 +26,7 @@ from torch import Tensor, nn
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
-from model.strict import make_folders, sync_to_disk
+from model.strict import make_folders, sync_file, sync_folder
 
 CHECKPOINTS = "checkpoints"  # the folder in a run's folder that holds them
 WEIGHTS, OPTIMISER, POSITION, REPORTED = "model.safetensors", "optimiser.safetensors", "state.json", "reported"
@@ -55,7 +55,7 @@ def initial_position(recipe: Recipe) -> TrainingPosition:
 def save_checkpoint(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, position: TrainingPosition
 ) -> Path:
-    """Write the checkpoint of `position.epoch` under `folder`; returns its folder, which then survives a power failure.
+    """Write the checkpoint of `position.epoch` under `folder`; returns its folder, which then survives a power cut.
 
     The newest whole checkpoint before it stays. All others are removed first, so that the disk never holds more than
     two. Where the new one cannot be written, as on a full disk, an OSError or SafetensorError is raised, and the one
@@ -70,11 +70,11 @@ def save_checkpoint(
         save_file(_moments(model, optimiser), draft / OPTIMISER)
         (draft / POSITION).write_text(json.dumps(asdict(position)))
         for name in (WEIGHTS, OPTIMISER, POSITION):
-            sync_to_disk(draft / name)
-        sync_to_disk(draft)
+            sync_file(draft / name)
+        sync_folder(draft)
         shutil.rmtree(path, ignore_errors=True)  # of the same epoch: a folder can be moved only onto an empty one
         os.replace(draft, path)
-        sync_to_disk(folder)
+        sync_folder(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
@@ -125,7 +125,7 @@ def mark_reported(folder: Path) -> None:
     latest = _latest_whole(folder)
     assert latest is not None
     (latest / REPORTED).touch()
-    sync_to_disk(latest)
+    sync_folder(latest)
 
 
 def is_reported(folder: Path) -> bool:

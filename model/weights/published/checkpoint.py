@@ -18,7 +18,7 @@ from torch import Tensor
 
 from model.errors import UserError
 from model.network.recogniser import PublishedOrigin, Recogniser
-from model.strict import make_folders, sync_to_disk, write_atomically
+from model.strict import make_folders, sync_file, write_atomically
 from model.weights.published.config_keys import Config
 from model.weights.published.config_to_recipe import config_to_recipe
 from model.weights.published.recipe_to_config import recipe_to_config, recipe_to_generation_config
@@ -67,7 +67,7 @@ def save_pretrained(model: Recogniser, folder: str | Path) -> None:
     draft = folder / f".{WEIGHTS}.{os.getpid()}"
     try:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, draft, {"format": "pt"})
-        sync_to_disk(draft)
+        sync_file(draft)
         os.replace(draft, folder / WEIGHTS)
     except BaseException:
         draft.unlink(missing_ok=True)

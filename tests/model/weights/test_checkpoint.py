@@ -100,11 +100,10 @@ def test_files_and_folders_are_synced_before_the_checkpoint_is_in_place_and_befo
     for epoch in (1, 2):
         save_checkpoint(tmp_path / "checkpoints", model, optimiser, position(epoch))
     events: list[tuple[str, str]] = []
-    sync, replace, rmtree = checkpoint.sync_to_disk, os.replace, shutil.rmtree
+    replace, rmtree = os.replace, shutil.rmtree
 
     def recorded_sync(path: Path) -> None:
         events.append(("sync", str(path.relative_to(tmp_path))))
-        sync(path)
 
     def recorded_replace(source: Path, target: Path) -> None:
         events.append(("place", str(target.relative_to(tmp_path))))
@@ -115,7 +114,8 @@ def test_files_and_folders_are_synced_before_the_checkpoint_is_in_place_and_befo
             events.append(("remove", str(path.relative_to(tmp_path))))
         rmtree(path, ignore_errors)
 
-    monkeypatch.setattr(checkpoint, "sync_to_disk", recorded_sync)
+    monkeypatch.setattr(checkpoint, "sync_file", recorded_sync)
+    monkeypatch.setattr(checkpoint, "sync_folder", recorded_sync)
     monkeypatch.setattr(os, "replace", recorded_replace)
     monkeypatch.setattr(shutil, "rmtree", recorded_rmtree)
     save_checkpoint(tmp_path / "checkpoints", model, optimiser, position(3))
