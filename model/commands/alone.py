@@ -9,12 +9,12 @@ from typing import Any
 
 from model.data.batches import Batch, TrainingSet
 from model.data.tokenizer import Tokenizer
-from model.decoding.mixing import learn, load_mixing, save_mixing
+from model.decoding.mixing import learn_mixing, load_mixing, save_mixing
 from model.errors import UserError
 from model.evaluation.evaluate import dev_utterances, score_set, score_tests, set_metrics, write_hypotheses
 from model.network.recogniser import Recogniser
 from model.recipe.files import read_recipe, with_values
-from model.recipe.recipe import Augmentation
+from model.recipe.recipe import AugmentationConfig
 from model.runtime.memory import keep_freed_memory
 from model.runtime.workers import current_workers
 from model.training.loop import train
@@ -93,13 +93,15 @@ def mix_checkpoint(folder: Path, per_token: bool, epochs: int, say: Callable[[st
     keep_freed_memory()
     latest, model, tokenizer = _trained(folder)
     recipe, workers = model.recipe, current_workers()
-    training = TrainingSet(corpus_of(recipe), recipe.data, Augmentation(time_masks=0, frequency_masks=0), tokenizer)
+    training = TrainingSet(
+        corpus_of(recipe), recipe.data, AugmentationConfig(time_masks=0, frequency_masks=0), tokenizer
+    )
 
     def batches(epoch: int) -> Iterator[Batch]:
         for batch in training.plan(epoch):
             yield from training.share(batch, 0, 1, recipe.optimiser.accumulate, recipe.data.seed)
 
-    weights = learn(model.to(workers.device), batches, per_token, epochs)
+    weights = learn_mixing(model.to(workers.device), batches, per_token, epochs)
     placement = [*(f"layer {layer}" for layer in model.decoder.placement), "final"]
     means = weights if weights.dim() == 1 else weights.mean(dim=1)
     said = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(placement, means.tolist(), strict=True))

@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torchaudio.functional import mask_along_axis
 
-from model.recipe.recipe import Augmentation
+from model.recipe.recipe import AugmentationConfig
 
 TIME, FREQUENCY = 1, 2  # axes of (1, T, F)
 
 
-def spec_augment(features: Tensor, sizes: Augmentation, key: str) -> Tensor:
+def spec_augment(features: Tensor, sizes: AugmentationConfig, key: str) -> Tensor:
     """Features (T, 80) with masks of zeros, the mean; `key` alone decides where, so no worker count changes it."""
     if not sizes.time_masks and not sizes.frequency_masks:
         return features

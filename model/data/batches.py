@@ -25,8 +25,8 @@ from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import Tokenizer
 from model.errors import UserError
 from model.network.losses import IGNORED, Counts
-from model.network.subsampling import subsampled
-from model.recipe.recipe import Augmentation, Data
+from model.network.subsampling import subsampled_length
+from model.recipe.recipe import AugmentationConfig, DataConfig
 
 
 @dataclass(frozen=True)
@@ -86,13 +86,15 @@ def fits(utterances: Utterances, utterance: str) -> bool:
     """Whether CTC can align the labels: a frame for each, and one for a blank between equal neighbours."""
     labels = utterances.labels[utterance]
     repeats = sum(a == b for a, b in itertools.pairwise(labels))
-    return int(subsampled(utterances.length(utterance))) >= len(labels) + repeats
+    return int(subsampled_length(utterances.length(utterance))) >= len(labels) + repeats
 
 
 class TrainingSet:
     """The training utterances of a corpus at every speed; those left out are counted in `left_out`."""
 
-    def __init__(self, corpus: Corpus, data: Data, augmentation: Augmentation, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, corpus: Corpus, data: DataConfig, augmentation: AugmentationConfig, tokenizer: Tokenizer
+    ) -> None:
         self.data, self.augmentation = data, augmentation
         self.left_out = {"longer than data.longest_seconds": 0, "too short for their labels": 0}
         cuts, parts = [], []

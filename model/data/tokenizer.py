@@ -9,8 +9,7 @@ from pathlib import Path
 import sentencepiece
 
 from model.errors import UserError
-from model.recipe.architecture import SpecialTokens
-from model.recipe.architecture import Tokenizer as Wanted
+from model.recipe.architecture import SpecialTokens, TokenizerConfig
 from model.strict import write_atomically
 
 
@@ -29,7 +28,7 @@ class Tokenizer:
     def vocabulary(self) -> int:
         return self._pieces.vocab_size()
 
-    def check(self, wanted: Wanted) -> None:
+    def check(self, wanted: TokenizerConfig) -> None:
         """A UserError unless the pieces are as many, and the special ones where, the recipe has them."""
         pieces, special = self._pieces, wanted.special
         ids = {"bos": pieces.bos_id(), "eos": pieces.eos_id(), "unk": pieces.unk_id(), "pad": pieces.pad_id()}

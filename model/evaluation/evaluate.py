@@ -21,19 +21,19 @@ from torch import Tensor
 from model.data.batches import Batch, Utterances, scoring_batches, utterances_of
 from model.data.corpus import Corpus
 from model.data.tokenizer import Tokenizer
-from model.decoding.search import search
+from model.decoding.beam_search import beam_search
 from model.evaluation.error_rates import Scored, character_edits, error_rate, perplexity, word_edits
 from model.evaluation.internal_lm import token_nll
 from model.network.losses import IGNORED
-from model.network.recogniser import Encoded, Recogniser, shifted
-from model.recipe.recipe import Decoding
+from model.network.recogniser import EncoderOutput, Recogniser, shift_right
+from model.recipe.recipe import DecodingConfig
 from model.runtime.memory import naming_memory_failure
 from model.runtime.workers import Workers
 from model.strict import write_atomically
 
 
 def score_set(
-    model: Recogniser, utterances: Utterances, decoding: Decoding, tokenizer: Tokenizer, workers: Workers
+    model: Recogniser, utterances: Utterances, decoding: DecodingConfig, tokenizer: Tokenizer, workers: Workers
 ) -> list[Scored]:
     """Every utterance of a set, scored; the list is the same on all workers, in the order of ids.
 
@@ -52,10 +52,10 @@ def score_set(
 
 
 def _score_batch(
-    model: Recogniser, batch: Batch, utterances: Utterances, decoding: Decoding, tokenizer: Tokenizer
+    model: Recogniser, batch: Batch, utterances: Utterances, decoding: DecodingConfig, tokenizer: Tokenizer
 ) -> list[Scored]:
     encoded = model.encode(batch.features, batch.lengths)
-    nbest = search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty)
+    nbest = beam_search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty)
     labels = batch.labels.to(encoded.states.device)
     nll, ilm_nll = _nll(model, encoded, labels), _ilm_nll(model, labels)
     scored = []
@@ -67,9 +67,9 @@ def _score_batch(
     return scored
 
 
-def _nll(model: Recogniser, encoded: Encoded, labels: Tensor) -> list[float]:
+def _nll(model: Recogniser, encoded: EncoderOutput, labels: Tensor) -> list[float]:
     """-log p of each utterance's labels given the audio, summed over its tokens: (B, U) -> B."""
-    logits = model.decoder.final_logits(shifted(labels, model.special), model.listen(encoded))
+    logits = model.decoder.final_logits(shift_right(labels, model.special), model.prepare_memory(encoded))
     nll = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     return nll.sum(dim=1).tolist()
 
@@ -121,7 +121,12 @@ def dev_utterances(corpus: Corpus, tokenizer: Tokenizer) -> Utterances:
 
 
 def score_tests(
-    model: Recogniser, corpus: Corpus, decoding: Decoding, tokenizer: Tokenizer, workers: Workers, hypotheses: Path
+    model: Recogniser,
+    corpus: Corpus,
+    decoding: DecodingConfig,
+    tokenizer: Tokenizer,
+    workers: Workers,
+    hypotheses: Path,
 ) -> dict[str, float]:
     """Metrics of every test set and of both domains; worker 0 writes the scored utterances under `hypotheses`."""
     metrics: dict[str, float] = {}

@@ -28,7 +28,7 @@ from model.training.memory_probe import parts_that_fit
 from model.training.optimiser import freeze, learning_rate, make_optimiser, train_step
 from model.training.prepare import corpus_of, tokenizer_of
 from model.weights import checkpoint
-from model.weights.initial import start_from
+from model.weights.initial import load_initial_weights
 
 Report = Callable[[dict[str, float]], bool | None]  # False: do not go on
 
@@ -50,7 +50,7 @@ class Run:
     optimiser: torch.optim.Optimizer
     training: TrainingSet
     dev: Utterances
-    state: checkpoint.State
+    state: checkpoint.TrainingPosition
     accumulate: int
 
     @property
@@ -112,14 +112,14 @@ def start(recipe: Recipe, folder: Path, workers: Workers) -> Run:
     model = Recogniser(recipe).to(workers.device)
     freeze(model, recipe.training.freeze)
     optimiser = make_optimiser(model, recipe.optimiser)
-    state = checkpoint.start_state(recipe)
+    state = checkpoint.initial_position(recipe)
     latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
     if latest:
-        state = checkpoint.load_state(latest, recipe)
+        state = checkpoint.load_position(latest, recipe)
         checkpoint.load_weights(latest, model)
         checkpoint.load_optimiser(latest, model, optimiser)
     else:
-        start_from(model)
+        load_initial_weights(model)
         if workers.rank == 0:
             write_atomically(folder / "recipe.yaml", to_yaml(recipe))
     if recipe.training.compile:
@@ -192,7 +192,7 @@ def check(keeper: Keeper, attempt: Attempt) -> None:
         attempt.taken.check(f" {attempt.place}")
 
 
-def _epoch_seed(state: checkpoint.State, rank: int) -> int:
+def _epoch_seed(state: checkpoint.TrainingPosition, rank: int) -> int:
     """Every epoch draws from a seed of its own: an epoch after a resume draws what it would have drawn anyway."""
     return (state.seed * 1_000_003 + state.epoch) * 1_009 + rank
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from model.data.batches import TrainingSet
 from model.errors import OutOfMemoryError
 from model.network.recogniser import Recogniser
-from model.network.subsampling import subsampled
+from model.network.subsampling import subsampled_length
 from model.recipe.recipe import Recipe
 from model.runtime.memory import first_words, give_back_memory, is_memory_failure
 from model.runtime.workers import Workers
@@ -81,7 +81,7 @@ def cost(recipe: Recipe, utterances: int, frames: int, labels: int) -> float:
     Not to be read as bytes: it ranks parts by what memory grows with, which is not length alone.
     """
     encoder, decoder = recipe.encoder, recipe.decoder
-    states, classes = int(subsampled(frames)), recipe.tokenizer.vocabulary
+    states, classes = int(subsampled_length(frames)), recipe.tokenizer.vocabulary
     maps = encoder.channels * (frames // 2 * 39 + states * 19)
     inner = 12 * encoder.width + 4 * encoder.feed_forward + 2 * encoder.cgmlp
     encoded = encoder.layers * (states * inner + 4 * encoder.heads * states**2)

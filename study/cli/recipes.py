@@ -23,7 +23,7 @@ def import_(
     ] = None,
 ) -> None:
     """Bring a published checkpoint in, as a recipe that starts from its weights."""
-    from model.weights.exchange import import_published
+    from model.weights.import_export import import_published
 
     recipe = import_published(folder, corpus, out, tokenizer)
     typer.echo(f"{out} starts from {recipe.init_from}; name it as a study's recipe.base, or train it")

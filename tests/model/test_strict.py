@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from model.strict import read_yaml, write_atomically
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"a: 1\nb: 2\na: 3\n", "is not valid YAML .*key 'a' is given twice"),
         (b"a: [1, 2\n", "is not valid YAML"),
@@ -19,9 +20,9 @@ from model.strict import read_yaml, write_atomically
         (b"\xff\xfe\x00", r"cannot be read \(it is not UTF-8 text\)"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "file.yaml").write_bytes(content)
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_yaml(tmp_path / "file.yaml")
     assert "\n" not in str(caught.value)
 
@@ -44,9 +45,31 @@ def test_a_full_disk_is_the_cause_of_the_error_and_keeps_the_old_file_and_no_dra
         write_atomically(path, b"y" * 400_000)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC
-    assert [each.name for each in small_disk.iterdir()] == ["file"]
+    assert [path.name for path in small_disk.iterdir()] == ["file"]
     assert path.read_bytes() == b"as it was" * 1000
     write_atomically(path, b"z" * 100_000)
+
+
+def test_a_file_and_its_folders_are_synced_in_the_order_in_which_they_become_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        events.append(f"sync {os.path.relpath(os.readlink(f'/proc/self/fd/{descriptor}'), tmp_path)}")
+        fsync(descriptor)
+
+    def recorded_replace(source: Path, target: Path) -> None:
+        events.append(f"move to {target.relative_to(tmp_path)}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    write_atomically(tmp_path / "new" / "folder" / "file", "text")
+    draft = f"sync new/folder/.file.{os.getpid()}"
+    assert events == ["sync new", "sync .", draft, "move to new/folder/file", "sync new/folder"]
+    assert (tmp_path / "new" / "folder" / "file").read_text() == "text"
 
 
 def test_a_mapping_changes_only_the_keys_that_it_names() -> None:

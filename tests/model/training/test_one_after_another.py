@@ -42,7 +42,7 @@ def without_clock(reports: Reports) -> Reports:
 
 
 def hash_of_weights(folder: Path) -> str:
-    (latest,) = (folder / "checkpoints").iterdir()
+    latest = max((folder / "checkpoints").iterdir())
     both = load_file(latest / "model.safetensors") | load_file(latest / "optimiser.safetensors")
     return hashlib.sha256(b"".join(both[name].numpy().tobytes() for name in sorted(both))).hexdigest()
 

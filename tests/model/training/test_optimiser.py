@@ -10,10 +10,10 @@ from model.data.batches import Batch
 from model.errors import NonFiniteLossError
 from model.network.losses import Counts
 from model.network.recogniser import Recogniser
-from model.recipe.recipe import Optimiser
+from model.recipe.recipe import OptimiserConfig
 from model.training.optimiser import learning_rate, make_optimiser, train_step
 
-SETTINGS = Optimiser(learning_rate=1e-2, warmup_steps=10, decay="linear")
+SETTINGS = OptimiserConfig(learning_rate=1e-2, warmup_steps=10, decay="linear")
 
 
 def batch_of(features: torch.Tensor) -> Batch:
@@ -23,7 +23,7 @@ def batch_of(features: torch.Tensor) -> Batch:
 
 @given(st.sampled_from(["linear", "cosine", "none"]), st.integers(0, 500), st.floats(0, 1))
 def test_the_rate_never_exceeds_the_recipe_nor_falls_below_zero(decay: str, step: int, progress: float) -> None:
-    settings = Optimiser(learning_rate=1e-2, warmup_steps=10, decay=decay)
+    settings = OptimiserConfig(learning_rate=1e-2, warmup_steps=10, decay=decay)
     assert 0 <= learning_rate(settings, step, progress) <= 1e-2
 
 
@@ -56,7 +56,7 @@ def test_a_batch_in_parts_takes_the_step_of_the_whole(make_recipe) -> None:
     for batches in ([whole], parts):
         torch.manual_seed(0)
         model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
-        optimiser = make_optimiser(model, Optimiser(learning_rate=1e-2))
+        optimiser = make_optimiser(model, OptimiserConfig(learning_rate=1e-2))
         losses = train_step(model, batches, optimiser, 1e-3, 5.0, "fp32").losses
         results.append((sum(float(one.total.detach()) for one in losses), model.state_dict()))
     assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
