@@ -20,6 +20,7 @@ from model.strict import to_yaml, write_atomically
 from study.config.study_file import StudyFile, read_study, study_folder, with_trials
 from study.display.board import Board, on_screen, screen
 from study.display.table import best, export_recipe, table
+from study.early_stopping.rules import build_rule
 from study.evidence.rank_correlation import rung_lines
 from study.execution.agenda import Agenda
 from study.execution.checks import Checked, admitted, check
@@ -132,7 +133,6 @@ def _open(
 
 def _run_trials(opened: _Opened, at_once: int, console: Console, work: Work) -> str | None:
     """Run what is to do; why the study had to stop before that, if it had to."""
-    from study.early_stopping import rules as stopping
     from study.execution import tune as tune_adapter  # Ray's Tune takes a second to import
 
     study, ledger = opened.study, opened.ledger
@@ -142,9 +142,8 @@ def _run_trials(opened: _Opened, at_once: int, console: Console, work: Work) -> 
     records = ledger.trials()
     for record in records.values():
         board.seen(record, int(record.values.get("training.epochs", ledger.base_recipe.training.epochs)))
-    rule = stopping.rule_of(study.early_stopping, study.objective.metric, records)
-    rungs = rule.promotion if isinstance(rule, stopping.Promote) else None
-    session = Session(Agenda(opened.proposer, rungs, study.failures, records), recorder, ledger.folder)
+    rule = build_rule(study.early_stopping, study.objective.metric, records)
+    session = Session(Agenda(opened.proposer, rule, study.failures, records), recorder, ledger.folder)
     constants = {
         "train": work.train,
         "workers": study.workers.model_dump(include={"count", "cpus", "gpus"}),

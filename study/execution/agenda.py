@@ -23,10 +23,10 @@ class Proposals(Protocol):
 
 
 class Rungs(Protocol):
-    """Which of the paused trials goes on."""
+    """Which of the paused trials continues: part of `study.early_stopping.verdict.Rule`."""
 
-    def next(self, closed: bool) -> int | None: ...
-    def gone(self, number: int, failed: bool = False) -> None: ...
+    def promote_next(self, closed: bool = False) -> int | None: ...
+    def remove(self, number: int) -> None: ...
 
 
 class Agenda:
@@ -88,15 +88,15 @@ class Agenda:
             due = self._clock() + min(2.0 ** (decision.count - 1), LONGEST_DELAY)
             self._again.append((due, self._running.pop(number)))
             return decision
-        self._leave(number, failed=True)
+        self._leave(number, failed=decision.state.final)
         if decision.state.final:
             self._errors = [*alike, failure.reason]
         return decision
 
     def _leave(self, number: int, failed: bool = False) -> None:
         self._running.pop(number, None)
-        if self._rungs is not None:
-            self._rungs.gone(number, failed)
+        if failed and self._rungs is not None:
+            self._rungs.remove(number)
 
     def _due(self) -> Proposal | None:
         now = self._clock()
@@ -107,7 +107,7 @@ class Agenda:
         return None
 
     def _promoted(self, closed: bool) -> Proposal | None:
-        number = self._rungs.next(closed) if self._rungs is not None else None
+        number = self._rungs.promote_next(closed) if self._rungs is not None else None
         return None if number is None else self._paused.pop(number)
 
     def _idle(self) -> bool:

@@ -21,7 +21,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.groups import remove_placement_group
-from study.early_stopping.rules import Rule, Verdict
+from study.early_stopping.verdict import Rule, Verdict
 from study.execution.tune_guard import Guard, NotKept
 from study.workers.driver import BROKE, PLACE, REPORT, TrialDriver
 from study.workers.failure import Failure, Kind
@@ -116,9 +116,9 @@ class Scheduler(NotKept, FIFOScheduler):
         if not math.isfinite(value):
             self.decided[number] = (Kind.NON_FINITE, f"{self._objective} is {value} at epoch {epoch}")
             return TrialScheduler.STOP
-        spared, last = bool(trial.config["baseline"]), bool(result.get("finished"))
-        verdict = self._rule.verdict(number, epoch, value, spared=spared, last=last)
-        if verdict is Verdict.GO_ON:
+        baseline, last = bool(trial.config["baseline"]), bool(result.get("finished"))
+        verdict = self._rule.decide(number, epoch, value, baseline=baseline, last=last)
+        if verdict is Verdict.CONTINUE:
             return TrialScheduler.CONTINUE
         why = f"{at} is behind its rung" if verdict is Verdict.PRUNE else f"{at} waits at its rung"
         self.decided[number] = (verdict, why)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Collection
 from model.recipe.files import named_recipe
 from study.config.study_file import Failures
 from study.early_stopping.promotion import Promotion
+from study.early_stopping.verdict import Verdict
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action
 from study.ledger.records import TrialRecord, TrialState
@@ -46,6 +47,10 @@ def agenda(planned: Planned, rungs: Promotion | None = None, **given: object) ->
     records = given.get("records", {})
     settings = given.get("settings", Failures())
     return Agenda(planned, rungs, settings, records, clock), clock  # type: ignore[arg-type]
+
+
+def continues(rungs: Promotion, number: int, value: float) -> bool:
+    return rungs.decide(number, 1, value, baseline=False, last=False) is Verdict.CONTINUE
 
 
 def numbers(made: Agenda, count: int) -> list[int | None]:
@@ -109,14 +114,14 @@ def test_paused_trials_are_promoted_before_new_ones_and_the_rest_is_left_behind(
     made, _ = agenda(Planned(4), rungs)
     for number, value in enumerate([20.0, 10.0]):
         assert numbers(made, 1) == [number]
-        if rungs.reached(number, 1, value):
+        if continues(rungs, number, value):
             assert number == 1, "the best of two goes on at once"
         else:
             made.paused(number)
     made.ended(1)
     for number, value in [(2, 30.0), (3, 5.0)]:
         assert numbers(made, 1) == [number]
-        if not rungs.reached(number, 1, value):
+        if not continues(rungs, number, value):
             made.paused(number)
     made.ended(3)
     assert numbers(made, 1) == [None]
@@ -126,10 +131,10 @@ def test_paused_trials_are_promoted_before_new_ones_and_the_rest_is_left_behind(
 
 def test_a_trial_that_waited_when_the_study_stopped_waits_again() -> None:
     records = {0: TrialRecord(0, TrialState.WAITING), 1: TrialRecord(1, TrialState.INTERRUPTED)}
-    rungs = Promotion.seen(1, 2, {0: {1: 9.0}}, waiting=[0])
+    rungs = Promotion.rebuild(1, 2, {0: {1: 9.0}}, waiting=[0])
     made, _ = agenda(Planned(2, left=(0, 1)), rungs, records=records)
     assert numbers(made, 1) == [1]
-    assert not rungs.reached(1, 1, 10.0)
+    assert not continues(rungs, 1, 10.0)
     made.paused(1)
     assert numbers(made, 1) == [0], "the best of the rung goes on when nothing else is left"
     made.ended(0)

@@ -13,7 +13,8 @@ from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 from ray.tune.utils.util import flatten_dict
 
-from study.early_stopping.rules import Never, Verdict
+from study.early_stopping.rules import Never
+from study.early_stopping.verdict import Verdict
 from study.execution.tune import Scheduler, _Searcher, _Stop, _Teller
 from study.execution.tune_guard import Guard
 from study.workers.driver import BROKE, REPORT
@@ -44,7 +45,7 @@ class Fixed:
     def __init__(self, verdict: Verdict) -> None:
         self._verdict = verdict
 
-    def verdict(self, number: int, epoch: int, value: float, *, spared: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
         return self._verdict
 
 
