@@ -17,7 +17,8 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
 from model.strict import to_yaml, write_atomically
-from study.config.study_file import StudyFile, read_study, study_folder, with_trials
+from study.config.places import study_folder
+from study.config.study_file import StudyFile, read_study, with_trials
 from study.display.board import Board, on_screen, screen
 from study.display.table import best, export_recipe, table
 from study.early_stopping.rules import build_rule

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from study.config.study_file import EarlyStopping
+from model.errors import UserError
+from model.recipe.recipe import Recipe
+from study.config.study_file import EarlyStoppingSettings, StudyFile
 from study.early_stopping.asha import Asha
 from study.early_stopping.median import Median
 from study.early_stopping.promotion import Promotion
@@ -27,7 +29,7 @@ class Never:
         return None
 
 
-def build_rule(settings: EarlyStopping, metric: str, records: Mapping[int, TrialRecord]) -> Rule:
+def build_rule(settings: EarlyStoppingSettings, metric: str, records: Mapping[int, TrialRecord]) -> Rule:
     """The rule of a study, with all trials in its records that others are to be compared with."""
     values = values_by_epoch(records, metric)
     if settings.rule == "asha-promote":
@@ -48,6 +50,19 @@ def build_rule(settings: EarlyStopping, metric: str, records: Mapping[int, Trial
         for epoch, value in sorted(epochs.items()):
             rule.decide(number, epoch, value, baseline=True, last=False)
     return rule
+
+
+def check_grace_epochs(study: StudyFile, base: Recipe) -> None:
+    """A UserError where every trial ends before the first rung, so that the rule would never stop one."""
+    settings, searched = study.early_stopping, study.search.recipe.get("training.epochs")
+    longest = base.training.epochs
+    if searched is not None:
+        longest = max(longest, *map(int, searched.choice or searched.range))
+    if settings.rule != "none" and settings.grace_epochs > longest:
+        raise UserError(
+            f"early_stopping.grace_epochs is {settings.grace_epochs}, but trials end after {longest} epochs, so "
+            f"{settings.rule} would stop none; set it below {longest}, or early_stopping.rule to none"
+        )
 
 
 def values_by_epoch(records: Mapping[int, TrialRecord], metric: str) -> dict[int, dict[int, float]]:

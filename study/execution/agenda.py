@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Collection, Mapping
 from typing import Protocol
 
-from study.config.study_file import Failures
+from study.config.study_file import FailureSettings
 from study.execution.decisions import Action, Decision, decide, same_error
 from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal, Refused
@@ -36,7 +36,7 @@ class Agenda:
         self,
         proposals: Proposals,
         rungs: Rungs | None,
-        settings: Failures,
+        settings: FailureSettings,
         records: Mapping[int, TrialRecord],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:

@@ -13,10 +13,11 @@ from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training.prepare import corpus_of
-from study.config.study_file import StudyFile, base_recipe, study_folder
+from study.config.places import study_folder
+from study.config.study_file import StudyFile, base_recipe
+from study.early_stopping.rules import check_grace_epochs
 from study.ledger.lease import refuse_if_running, unwritable
 from study.ledger.ledger import STUDY, Ledger
-from study.search.optuna_store import check_database
 from study.search.proposer import Proposer
 from study.tracking.mlflow_store import check_form, check_uri
 
@@ -44,8 +45,6 @@ def check(study: StudyFile, address: str | None = None) -> Checked:
     if study.tracking is not None:
         # A new study's server has to answer, because its address may be mistyped; a resumed one goes on without it.
         (check_form if (study_folder(study) / STUDY).exists() else check_uri)(study.tracking)
-    if study.database is not None:
-        check_database(study.database)  # always: nothing can be proposed without it
     if address is not None:
         try:
             probe(address)
@@ -57,7 +56,9 @@ def check(study: StudyFile, address: str | None = None) -> Checked:
 def check_space(study: StudyFile) -> Checked:
     """The part of the checks that needs the study file alone: base recipe, search space, baselines."""
     base = base_recipe(study)
-    return Checked(base, Proposer(study, base, IN_MEMORY).remaining(), None)
+    proposals = Proposer(study, base, IN_MEMORY).remaining()
+    check_grace_epochs(study, base)
+    return Checked(base, proposals, None)
 
 
 def need_of(study: StudyFile) -> Need:

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 from model.errors import UserError
 from model.recipe.recipe import Recipe
 from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
-from study.config.study_file import StudyFile
+from study.config.study_file import StudyFile, drop_unused_keys
 from study.ledger import event_file
 from study.ledger.lease import unwritable
 from study.ledger.records import DamagedEventError, TrialRecord, TrialState, folded
@@ -227,7 +227,8 @@ def _manifest_in(folder: Path) -> dict[str, Any]:
 def _as_written(kind: type[T], path: Path, manifest: dict[str, Any]) -> T:
     """A file of ours; what an older version left out has its default, what it had and is no more is a UserError."""
     try:
-        return validate(kind, read_yaml(path), str(path))
+        content = read_yaml(path)
+        return validate(kind, drop_unused_keys(content) if kind is StudyFile else content, str(path))
     except UserError as error:
         version = manifest.get("packages", {}).get("decred-study", "of another version")
         commit = (manifest.get("git") or {}).get("commit")

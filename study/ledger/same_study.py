@@ -14,7 +14,8 @@ from model.errors import UserError
 from model.recipe.files import read_recipe
 from model.recipe.recipe import Recipe, content_hash
 from model.strict import read_yaml
-from study.config.study_file import Search, StudyFile
+from study.config.search_settings import SearchSettings
+from study.config.study_file import StudyFile
 
 # How points are found, not which there are.
 _NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points", "repeat_seed"}
@@ -63,7 +64,7 @@ def tried_recipe(path: Path, number: int, recorded: str) -> Recipe:
     return recipe
 
 
-def _space(search: Search) -> dict[str, Any]:
+def _space(search: SearchSettings) -> dict[str, Any]:
     return search.model_dump(mode="json", exclude=_NOT_THE_SPACE)
 
 

@@ -33,8 +33,8 @@ Result = TypeVar("Result")
 
 
 def storage_url(study_file: StudyFile, folder: Path) -> str:
-    """Optuna's database: the study file's, or SQLite in the study folder."""
-    return study_file.database or f"sqlite:///{folder.resolve()}/optuna.db"
+    """Optuna's database: SQLite in the study folder."""
+    return f"sqlite:///{folder.resolve()}/optuna.db"
 
 
 def check_database(url: str) -> None:

@@ -18,7 +18,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial, TrialState
 
-from study.config.study_file import Search
+from study.config.search_settings import SearchSettings
 from study.search.space import Point, Space
 
 # TPE notes here all that it drew for a trial, and takes it for what a running trial tries, even the parameters that the
@@ -69,7 +69,7 @@ def distributions(space: Space, point: Point) -> dict[str, BaseDistribution]:
     return source.distributions
 
 
-def sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
+def sampler(search: SearchSettings, number: int) -> optuna.samplers.BaseSampler:
     """A sampler for one trial, seeded by its number: a study that was interrupted proposes what it would have."""
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     if search.sampler == "tpe":
@@ -84,7 +84,7 @@ def sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
     return optuna.samplers.RandomSampler(seed=seed)
 
 
-def shuffled_grid(space: Space, search: Search) -> list[Point] | None:
+def shuffled_grid(space: Space, search: SearchSettings) -> list[Point] | None:
     """The grid in an order that covers it early; None for the other samplers."""
     if search.sampler != "grid":
         return None
@@ -93,7 +93,9 @@ def shuffled_grid(space: Space, search: Search) -> list[Point] | None:
     return grid
 
 
-def learned_from(trials: Sequence[FrozenTrial], paused: Collection[int], search: Search, space: Space) -> Point | None:
+def learned_from(
+    trials: Sequence[FrozenTrial], paused: Collection[int], search: SearchSettings, space: Space
+) -> Point | None:
     """The point that the sampler draws when it may learn from paused trials; None where it would not differ.
 
     To Optuna a paused trial is a running one, and TPE takes those for bad ones. What a paused trial has shown at its

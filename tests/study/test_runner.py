@@ -16,8 +16,8 @@ from cluster.resources import Node
 from model.data.corpus import Corpus
 from model.errors import UserError
 from model.recipe.files import with_values
-from study.cli.main import validate
-from study.config.study_file import StudyFile, base_recipe, read_study, study_folder, with_trials
+from study.config.places import study_folder
+from study.config.study_file import StudyFile, base_recipe, read_study, with_trials
 from study.execution.checks import admitted
 from study.ledger.lease import held
 from study.ledger.ledger import Ledger
@@ -47,17 +47,6 @@ def test_a_tracking_server_that_does_not_answer_is_refused_before_anything_start
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match=r"tracking http://127.0.0.1:9 does not answer"):
         run_study(study_file(tmp_path, corpus=str(corpus.folder), tracking="http://127.0.0.1:9"))
-    assert not (tmp_path / "studies").exists()
-
-
-def test_a_database_that_does_not_answer_is_refused_before_anything_starts_by_validate_too(
-    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    path = study_file(tmp_path, corpus=str(corpus.folder), database="postgresql://me:secret@127.0.0.1:9/db")
-    for refuses in (run_study, validate):
-        with pytest.raises(UserError, match=r"database postgresql://me:\*\*\*@127.0.0.1:9/db does not answer"):
-            refuses(path)
     assert not (tmp_path / "studies").exists()
 
 

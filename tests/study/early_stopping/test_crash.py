@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.recipe.files import named_recipe
-from study.config.study_file import EarlyStopping, Failures
+from study.config.study_file import EarlyStoppingSettings, FailureSettings
 from study.early_stopping.promotion import Promotion
 from study.early_stopping.rules import build_rule
 from study.early_stopping.verdict import Rule, Verdict
@@ -33,7 +33,7 @@ class Driven:
 
     values: list[list[float]]  # of each trial, after each epoch
     baselines: int
-    rule: EarlyStopping
+    rule: EarlyStoppingSettings
     crashes: Collection[int] = ()
     events: list[dict[str, Any]] = field(default_factory=list)
     answered: dict[int, int] = field(default_factory=dict)  # what the workers' folders say: the last epoch answered
@@ -51,7 +51,7 @@ class Driven:
         self.events.append({"kind": "study_started", "time": 0.0})
         records = folded(self.events)
         rule = build_rule(self.rule, METRIC, records)
-        agenda = Agenda(self, rule, Failures(), records, clock=lambda: 0.0)
+        agenda = Agenda(self, rule, FailureSettings(), records, clock=lambda: 0.0)
         while (proposal := agenda.next(lambda refused: None)) is not None:
             self._train(proposal, rule, agenda)
         for number in agenda.left_behind():
@@ -124,7 +124,7 @@ VALUES = st.lists(st.integers(0, 4).map(float), min_size=LAST_EPOCH, max_size=LA
 def test_a_study_that_crashed_after_any_step_stops_and_promotes_as_one_that_never_did(
     name: str, values: list[list[float]], baselines: int, grace: int, reduction: int, crashes: frozenset[int]
 ) -> None:
-    rule = EarlyStopping.model_validate({"rule": name, "grace_epochs": grace, "reduction": reduction})
+    rule = EarlyStoppingSettings.model_validate({"rule": name, "grace_epochs": grace, "reduction": reduction})
     whole = Driven(values, baselines, rule).run()
     cut = Driven(values, baselines, rule, crashes).run()
     assert cut.trained() == whole.trained()

@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from stopping_history import METRIC, Failure, Report, Step, histories, record
 
-from study.config.study_file import EarlyStopping
+from study.config.study_file import EarlyStoppingSettings
 from study.early_stopping.asha import Asha
 from study.early_stopping.median import Median
 from study.early_stopping.promotion import Promotion
@@ -31,7 +31,9 @@ def decide(rule: Rule, number: int, epoch: int, value: float, baseline: bool = F
 
 
 def build(rule: str, records: dict[int, TrialRecord] | None = None, grace_epochs: int = 1, reduction: int = 2) -> Rule:
-    given_settings = EarlyStopping.model_validate({"rule": rule, "grace_epochs": grace_epochs, "reduction": reduction})
+    given_settings = EarlyStoppingSettings.model_validate(
+        {"rule": rule, "grace_epochs": grace_epochs, "reduction": reduction}
+    )
     return build_rule(given_settings, METRIC, records or {})
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection
 
 from model.recipe.files import named_recipe
-from study.config.study_file import Failures
+from study.config.study_file import FailureSettings
 from study.early_stopping.promotion import Promotion
 from study.early_stopping.verdict import Verdict
 from study.execution.agenda import Agenda
@@ -45,7 +45,7 @@ class Clock:
 def agenda(planned: Planned, rungs: Promotion | None = None, **given: object) -> tuple[Agenda, Clock]:
     clock = Clock()
     records = given.get("records", {})
-    settings = given.get("settings", Failures())
+    settings = given.get("settings", FailureSettings())
     return Agenda(planned, rungs, settings, records, clock), clock  # type: ignore[arg-type]
 
 
@@ -75,7 +75,7 @@ def test_trials_of_an_earlier_session_go_on_first() -> None:
 
 
 def test_a_trial_that_lost_its_workers_comes_again_later_each_time() -> None:
-    made, clock = agenda(Planned(1), settings=Failures(retries=2))
+    made, clock = agenda(Planned(1), settings=FailureSettings(retries=2))
     assert numbers(made, 1) == [0]
     assert made.broke(0, LOST).action is Action.RETRY
     assert numbers(made, 1) == [None]
@@ -93,13 +93,13 @@ def test_a_trial_that_lost_its_workers_comes_again_later_each_time() -> None:
 
 
 def test_retries_of_an_earlier_session_count() -> None:
-    made, _ = agenda(Planned(1, left=(0,)), settings=Failures(retries=2), records={0: TrialRecord(0, retries=2)})
+    made, _ = agenda(Planned(1, left=(0,)), settings=FailureSettings(retries=2), records={0: TrialRecord(0, retries=2)})
     assert numbers(made, 1) == [0]
     assert made.broke(0, LOST).state is TrialState.FAILED
 
 
 def test_the_same_error_in_a_row_stops_and_one_good_trial_between_starts_the_count_again() -> None:
-    made, _ = agenda(Planned(9), settings=Failures(same_error_stops=2))
+    made, _ = agenda(Planned(9), settings=FailureSettings(same_error_stops=2))
     numbers(made, 5)
     assert made.broke(0, Failure(Kind.ERROR, "KeyError: 3")).action is Action.END
     made.ended(1)

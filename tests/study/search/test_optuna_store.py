@@ -154,7 +154,5 @@ def test_two_folders_cannot_share_a_study_of_one_name(database: Path) -> None:
         Proposer(STUDY, TINY, url, "folder two")
 
 
-def test_the_database_is_the_study_files_or_in_the_study_folder(tmp_path: Path) -> None:
+def test_the_database_lies_in_the_study_folder(tmp_path: Path) -> None:
     assert storage_url(STUDY, tmp_path) == f"sqlite:///{tmp_path}/optuna.db"
-    shared = STUDY.model_copy(update={"database": "postgresql://host/db"})
-    assert storage_url(shared, tmp_path) == "postgresql://host/db"
