@@ -17,9 +17,11 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
 from model.strict import to_yaml, write_atomically
-from study.config.study_file import StudyFile, read_study, study_folder, with_trials
+from study.config.places import study_folder
+from study.config.study_file import StudyFile, read_study, with_trials
 from study.display.board import Board, make_console, show_live
 from study.display.table import make_table
+from study.early_stopping.rules import build_rule
 from study.evidence.rank_correlation import rung_lines
 from study.execution.agenda import Agenda
 from study.execution.checks import Checked, admitted, check
@@ -135,7 +137,6 @@ def _open(
 
 def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> str | None:
     """Run what is to do; why the study had to stop before that, if it had to."""
-    from study.early_stopping import rules
     from study.execution import tune  # Ray's Tune takes a second to import
 
     study, ledger, objective = run.study, run.ledger, run.study.objective.metric
@@ -143,13 +144,12 @@ def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> st
     ledger.start_session(trials_to_run, concurrency, run.changes)
     trials = ledger.trials
     board = Board(console, study.name, trials, trials_to_run, concurrency)
-    rule = rules.build_rule(study.early_stopping, objective, trials)
-    rungs = rule.promotion if isinstance(rule, rules.Promote) else None
+    rule = build_rule(study.early_stopping, objective, trials)
 
     def restore(record: TrialRecord) -> Proposal:
         return run.proposer.restore(record, ledger.read_recipe(record))
 
-    agenda = Agenda(trials, run.proposer, restore, study.failures, rungs)
+    agenda = Agenda(trials, run.proposer, restore, rule, study.failures)
     session = Session(ledger, agenda, rule, [board, run.tracking])
     workers = study.workers
     crew = CrewConfig(work.train, str(ledger.folder / "train"), workers.count, workers.cpus, workers.gpus)

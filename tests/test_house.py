@@ -74,7 +74,7 @@ ONE_ROOM = {
     "ray.tune": ("study", "execution"),
     "ray.train": ("study", "workers"),
 }
-ALSO_ALLOWED = {"study/workers/driver.py": "ray.tune", "study/early_stopping/rules.py": "ray.tune"}
+ALSO_ALLOWED = {"study/workers/driver.py": "ray.tune"}
 
 
 def sources(package: str) -> list[Path]:

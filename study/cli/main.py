@@ -225,7 +225,8 @@ def _error(error: Exception, code: int) -> int:
 
 def _ledger(study: Path) -> Ledger:
     """The ledger of a study file, or in a folder. A file says where the runs are told, which may have changed."""
-    from study.config.study_file import read_study, study_folder
+    from study.config.places import study_folder
+    from study.config.study_file import read_study
     from study.ledger.ledger import Ledger
 
     if study.is_dir():

@@ -1,4 +1,15 @@
-"""Baselines: named recipes that every study tries before it samples, so that a gain is a gain over something."""
+"""Baselines: named recipes that every study tries before it samples, so that a gain is a gain over something.
+
+| name               | auxiliary classifier                            | final weight | CTC weight |
+|--------------------|-------------------------------------------------|--------------|------------|
+| `ed`               | none                                            | 1            | the base's |
+| `decred-paper`     | decoder layer D - 2, weight 0.4                 | 0.6          | 0.3        |
+| `decred-published` | decoder layer floor(5 D / 8), weight 0.6        | 0.4          | 0.3        |
+| `decred-recipe`    | decoder layer D - 2, weight 0.3                 | 0.7          | 0.3        |
+| `interctc`         | none; CTC on encoder layer floor(L / 2) as well | 1            | 0.3        |
+
+D decoder layers and L encoder layers are the base recipe's.
+"""
 
 from __future__ import annotations
 
@@ -11,10 +22,10 @@ from model.strict import unknown_name
 
 
 def baseline(name: str, base: Recipe) -> Recipe:
-    """The baseline's recipe: `base` with the loss the baseline stands for."""
-    if name not in _BASELINES:
-        raise UserError(f"baseline '{name}' is unknown; {unknown_name(name, _BASELINES)}")
-    return _BASELINES[name](base)
+    """The baseline's recipe: `base` with the loss of the baseline; a UserError where `base` is too shallow for it."""
+    if name not in BASELINES:
+        raise UserError(f"baseline '{name}' is unknown; {unknown_name(name, BASELINES)}")
+    return BASELINES[name](base)
 
 
 def check_baselines(names: Iterable[str], base: Recipe) -> dict[str, Recipe]:
@@ -23,40 +34,72 @@ def check_baselines(names: Iterable[str], base: Recipe) -> dict[str, Recipe]:
 
 
 def _ed(base: Recipe) -> Recipe:
-    """Plain encoder-decoder: the final classifier alone."""
+    """Encoder-decoder with its final classifier alone."""
     return with_values(base, {"loss.auxiliary.placement": [], "loss.auxiliary.weights": []}, "baseline 'ed'")
 
 
 def _decred_paper(base: Recipe) -> Recipe:
-    """The released DeCRED base model: of 8 layers the 5th carries weight 0.6, the final classifier 0.4, CTC 0.3."""
+    """The default of the paper (arXiv 2508.08938v2, Table VII): decoder layer D - 2 with weight 0.4."""
+    return _decred(base, "decred-paper", 0.4)
+
+
+def _decred_published(base: Recipe) -> Recipe:
+    """The loss of the published base checkpoint: the 5th of 8 decoder layers with weight 0.6.
+
+    No other size is published with this loss. Other depths keep the relative depth, floor(5 D / 8), so that the
+    classifier has the same share of the decoder below it; counted from the end, D - 3, it would be on layer 1 of 4.
+    """
     layer = 5 * base.decoder.layers // 8
     if layer < 1:
-        raise UserError(
-            f"baseline 'decred-paper' needs an intermediate decoder layer, but the decoder has {base.decoder.layers} "
-            "layers; raise decoder.layers to 2 or more, or leave the baseline out"
-        )
-    values = {"loss.ctc_weight": 0.3, "loss.auxiliary.placement": [layer], "loss.auxiliary.weights": [0.6]}
-    return with_values(base, values, "baseline 'decred-paper'")
+        raise _too_shallow("decred-published", "decoder layer floor(5 D / 8)", "decoder", base.decoder.layers, 2)
+    return _with_classifier(base, "decred-published", layer, 0.6)
+
+
+def _decred_recipe(base: Recipe) -> Recipe:
+    """The loss of the published recipes: the 6th of 8 decoder layers (base) and the 4th of 6 (small), weight 0.3.
+
+    Both are layer D - 2, as in the paper, so other depths have that layer too.
+    """
+    return _decred(base, "decred-recipe", 0.3)
+
+
+def _decred(base: Recipe, name: str, weight: float) -> Recipe:
+    """The auxiliary classifier on decoder layer D - 2."""
+    if base.decoder.layers < 3:
+        raise _too_shallow(name, "decoder layer D - 2", "decoder", base.decoder.layers, 3)
+    return _with_classifier(base, name, base.decoder.layers - 2, weight)
+
+
+def _with_classifier(base: Recipe, name: str, layer: int, weight: float) -> Recipe:
+    """One auxiliary classifier on a decoder layer; the final classifier has the rest of the weight."""
+    values = {"loss.ctc_weight": 0.3, "loss.auxiliary.placement": [layer], "loss.auxiliary.weights": [weight]}
+    return with_values(base, values, f"baseline '{name}'")
 
 
 def _interctc(base: Recipe) -> Recipe:
-    """Plain encoder-decoder, its encoder regularised by InterCTC (arXiv 2102.03216), the rival of DeCRED.
+    """Encoder-decoder whose encoder is regularised by InterCTC (arXiv 2102.03216), a competitor of DeCRED.
 
-    As there, the one intermediate loss is on the middle layer, floor(L / 2), through the same CTC head. CTC has the
-    share of `decred-paper`, 0.3, of which both CTC losses get half.
+    As there, the one intermediate loss is on layer floor(L / 2), through the same norm and CTC head, with weight 0.3:
+    0.7 L_CTC + 0.3 L_inter. Both together have the CTC weight of `decred-paper`, 0.3.
     """
     layer = base.encoder.layers // 2
     if layer < 1:
-        raise UserError(
-            f"baseline 'interctc' needs an intermediate encoder layer, but the encoder has {base.encoder.layers}; "
-            "raise encoder.layers to 2 or more, or leave the baseline out"
-        )
+        raise _too_shallow("interctc", "encoder layer floor(L / 2)", "encoder", base.encoder.layers, 2)
     values = {"loss.ctc_weight": 0.3, "loss.auxiliary.placement": [], "loss.auxiliary.weights": []}
-    return with_values(base, values | {"loss.inter_ctc": {"layers": [layer], "weight": 0.5}}, "baseline 'interctc'")
+    return with_values(base, values | {"loss.inter_ctc": {"layers": [layer], "weight": 0.3}}, "baseline 'interctc'")
 
 
-_BASELINES: dict[str, Callable[[Recipe], Recipe]] = {
+def _too_shallow(name: str, layer: str, part: str, layers: int, fewest: int) -> UserError:
+    return UserError(
+        f"baseline '{name}' has a loss on {layer}, but the {part} has {layers} layer{'s' if layers > 1 else ''}; "
+        f"raise {part}.layers to {fewest} or more, or leave the baseline out"
+    )
+
+
+BASELINES: dict[str, Callable[[Recipe], Recipe]] = {
     "ed": _ed,
     "decred-paper": _decred_paper,
+    "decred-published": _decred_published,
+    "decred-recipe": _decred_recipe,
     "interctc": _interctc,
 }

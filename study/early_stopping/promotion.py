@@ -1,62 +1,69 @@
-"""The rule `asha-promote`: every trial pauses at each rung, and only the best of a rung go on. Pure: no Ray, no Optuna.
+"""`asha-promote`: every trial pauses at each rung, and only the best of a rung continue.
 
-Asynchronous successive halving with promotion (Li et al., arXiv 1810.05934, algorithm 2): nobody waits for a rung to
-fill. Whoever is free takes the best trial that may go on, from the highest rung down, and only then a new proposal.
+Asynchronous successive halving with promotion (Li et al., arXiv 1810.05934, algorithm 2): no worker waits for a rung to
+fill. A free one takes the best paused trial that may continue, from the highest rung down, and only then a new one.
 """
 
 from __future__ import annotations
 
+import bisect
 import math
 from collections import defaultdict
 from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
 
-BELOW = 0  # the place of a trial that waits though it has reached no rung, because the rungs were moved
+from study.early_stopping.verdict import Verdict
+
+BELOW = 0  # the rung of a trial that waits though it has reached none, because the rungs were moved
+
+Place = tuple[float, int]  # value and number: of equal values the lower number is better
+
+
+@dataclass
+class _Rung:
+    """The trials that have reached a rung with a finite value, and those of them that wait there; best first."""
+
+    ranked: list[Place] = field(default_factory=list)
+    waiting: list[Place] = field(default_factory=list)
 
 
 class Promotion:
-    """What each rung has seen, and who waits there. Values are better the smaller they are.
+    """What each rung has seen, and which trials wait there.
 
     Rungs are the epochs grace_epochs * reduction ** k. Of the n values that a rung has seen, those of baselines among
-    them, the best n // reduction may go on. A trial is known by the study's number; of equal values the lower goes on.
+    them, the best n // reduction may continue. A value that is not finite has no place among them.
     """
 
     def __init__(self, grace_epochs: int, reduction: int) -> None:
-        self._grace_epochs = grace_epochs
-        self._reduction = reduction
-        self._values: dict[int, dict[int, float]] = defaultdict(dict)  # rung -> number -> value
+        self._grace_epochs, self._reduction = grace_epochs, reduction
+        self._rungs: dict[int, _Rung] = defaultdict(_Rung)
+        self._values: dict[int, dict[int, float]] = defaultdict(dict)  # number -> rung -> value, rungs ascending
         self._waiting: dict[int, int] = {}  # number -> rung
+        self._waited: dict[int, int] = {}  # number -> the epoch after which it paused last
         self._baselines: set[int] = set()
-        self._undecided: dict[int, int] = {}  # number -> rung that it came to when a crash came, and nobody was told
 
     @classmethod
-    def seen(
+    def rebuild(
         cls,
         grace_epochs: int,
         reduction: int,
         values: Mapping[int, Mapping[int, float]],
         waiting: Collection[int] = (),
+        waited: Mapping[int, int] | None = None,
         baselines: Collection[int] = (),
-        unsure: Collection[int] = (),
     ) -> Promotion:
-        """The rule as earlier sessions left it: `values` is number -> epoch -> value, of all trials but failed ones.
+        """The rule as earlier sessions left it.
 
-        A trial that does not wait has gone on from every rung that it has a value of. Only of those that are `unsure`,
-        because a crash may have come before its last rung could say so, that is not known: if its worker reports this
-        epoch again, nobody was told, and the rung decides then; if it reports a later one, the trial has gone on.
+        `values` is number -> epoch -> value, of all trials that did not fail; `waited` is the epoch after which a trial
+        paused last, whether it still waits or was promoted since.
         """
         promotion = cls(grace_epochs, reduction)
-        promotion._baselines = set(baselines)
+        promotion._baselines, promotion._waited = set(baselines), dict(waited or {})
         for number, epochs in values.items():
-            for epoch, value in epochs.items():
-                if promotion.is_rung(epoch):
-                    promotion._values[epoch][number] = value
+            for epoch in filter(promotion.is_rung, sorted(epochs)):
+                promotion._add(number, epoch, epochs[epoch])
         for number in waiting:
-            promotion._waiting[number] = max(filter(promotion.is_rung, values.get(number, ())), default=BELOW)
-        for number in unsure:
-            last = max(values.get(number, ()), default=BELOW)
-            # Who was among the best at the crash went on, even if better ones come before it is heard again.
-            if promotion.is_rung(last) and number not in promotion._chosen(last, closed=False):
-                promotion._undecided[number] = last
+            promotion._wait(number, max(promotion._values[number], default=BELOW))
         return promotion
 
     def is_rung(self, epoch: int) -> bool:
@@ -66,73 +73,82 @@ class Promotion:
             rung *= self._reduction
         return rung == epoch
 
-    def reached(self, number: int, epoch: int, value: float, *, baseline: bool = False, last: bool = False) -> bool:
-        """Whether the trial goes on now; False: pause it, until `next` names it.
-
-        A baseline never pauses, and the `last` epoch of a recipe is no rung of its trial; others are still compared
-        with both. A rung decides once: a trial that comes to it again goes on where it went on before.
-        """
-        undecided = self._undecided.get(number, BELOW)
-        if epoch >= undecided:
-            self._undecided.pop(number, None)
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
+        """See `Rule`. A trial that was promoted from this rung before, and comes to it again, continues."""
+        promoted = self._waited.get(number) == epoch and number not in self._waiting
+        self._discard_from(number, epoch)
         if not self.is_rung(epoch):
-            return True
-        known = number in self._values[epoch] and epoch != undecided
-        self._values[epoch][number] = value
+            return Verdict.CONTINUE
+        self._add(number, epoch, value)
         if baseline:
             self._baselines.add(number)
-        if known or baseline or last:
-            return number not in self._waiting
-        self._waiting[number] = epoch
-        if number not in self._promotable(epoch, closed=False):
-            return False
-        del self._waiting[number]
-        return True
+        if baseline or last or promoted or self._is_among_best(number, epoch):
+            return Verdict.CONTINUE
+        self._waited[number] = epoch
+        self._wait(number, epoch)
+        return Verdict.PAUSE
 
-    def promotable(self, closed: bool = False) -> int | None:
-        """Whom `next` would name."""
-        for rung in sorted(set(self._waiting.values()), reverse=True):
-            if best := self._promotable(rung, closed):
-                return best[0]
-        return None
+    def remove(self, number: int) -> None:
+        self._discard_from(number, 0)
+        self._waited.pop(number, None)
 
     def promote_next(self, closed: bool = False) -> int | None:
-        """The paused trial that goes on now; None when none may. It no longer waits.
+        """See `Rule`. The trial no longer waits.
 
-        `closed`: no proposal is to come and nothing runs. Then the best sampled trial of each rung goes on even where
-        the rung has seen too few, so that a small study brings one to its end. None says that the rest are pruned.
+        Where the study is `closed`, the best sampled trial of each rung continues even where the rung has seen too few,
+        so that a small study brings one to its end. None then means that those that still wait are to be pruned.
         """
-        number = self.promotable(closed)
-        if number is not None:
-            del self._waiting[number]
-        return number
+        for rung in sorted(self._rungs, reverse=True):
+            waiting = self._rungs[rung].waiting
+            if waiting and self._may_continue(rung, waiting[0], closed):
+                number = waiting[0][1]
+                self._stop_waiting(number)
+                return number
+        return None
 
     def paused(self) -> dict[int, int]:
-        """The trials that wait, and after which epoch they are compared; 0 where that is no rung any more."""
+        """The trials that wait, and the rung where they are compared; `BELOW` where that is none any more."""
         return dict(sorted(self._waiting.items()))
 
-    def gone(self, number: int, failed: bool = False) -> None:
-        """The trial has ended. Its values stay what others are compared with, unless it failed."""
-        self._waiting.pop(number, None)
-        self._undecided.pop(number, None)
-        if failed:
-            for values in self._values.values():
-                values.pop(number, None)
+    def _may_continue(self, rung: int, place: Place, closed: bool) -> bool:
+        """Whether the best of those that wait at a rung may continue."""
+        if rung == BELOW or self._is_among_best(place[1], rung):
+            return True
+        sampled = (each for each in self._rungs[rung].ranked if each[1] not in self._baselines)
+        return closed and next(sampled, None) == place
 
-    def _promotable(self, rung: int, closed: bool) -> list[int]:
-        """Those that wait at the rung and may go on, best first."""
-        chosen = sorted(self._waiting) if rung == BELOW else self._chosen(rung, closed)
-        return [number for number in chosen if self._waiting.get(number) == rung]
+    def _is_among_best(self, number: int, rung: int) -> bool:
+        ranked, value = self._rungs[rung].ranked, self._values[number][rung]
+        if not math.isfinite(value):
+            return False
+        return bisect.bisect_left(ranked, (value, number)) < len(ranked) // self._reduction
 
-    def _chosen(self, rung: int, closed: bool) -> list[int]:
-        """Those that go on from the rung, or have gone on, best first."""
-        ranked = self._ranked(rung)
-        chosen = set(ranked[: len(ranked) // self._reduction])
-        if closed:
-            chosen.update([number for number in ranked if number not in self._baselines][:1])
-        return [number for number in ranked if number in chosen]
+    def _add(self, number: int, rung: int, value: float) -> None:
+        self._values[number][rung] = value
+        if math.isfinite(value):
+            bisect.insort(self._rungs[rung].ranked, (value, number))
 
-    def _ranked(self, rung: int) -> list[int]:
-        """The trials that the rung has seen, best first; a value that is no number has no place."""
-        values = self._values[rung]
-        return sorted((number for number in values if math.isfinite(values[number])), key=lambda n: (values[n], n))
+    def _wait(self, number: int, rung: int) -> None:
+        self._waiting[number] = rung
+        value = self._values[number].get(rung, 0.0)  # below all rungs only the number counts
+        if math.isfinite(value):
+            bisect.insort(self._rungs[rung].waiting, (value, number))
+
+    def _stop_waiting(self, number: int) -> None:
+        rung = self._waiting.pop(number, None)
+        if rung is not None:
+            _discard(self._rungs[rung].waiting, (self._values[number].get(rung, 0.0), number))
+
+    def _discard_from(self, number: int, epoch: int) -> None:
+        """Drop what the trial has reported at `epoch` and after it; a trial that reports does not wait."""
+        self._stop_waiting(number)
+        values = self._values[number]
+        while values and next(reversed(values)) >= epoch:
+            rung, value = values.popitem()
+            _discard(self._rungs[rung].ranked, (value, number))
+
+
+def _discard(places: list[Place], place: Place) -> None:
+    """Take the place out of a sorted list, where it is there; values that are not finite never are."""
+    if math.isfinite(place[0]):
+        del places[bisect.bisect_left(places, place)]

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from study.config.study_file import Failures
+from study.config.study_file import FailureSettings
 from study.execution.decisions import Action, Decision, decide, is_same_error
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
@@ -28,9 +28,9 @@ class Proposals(Protocol):
 
 
 class Rungs(Protocol):
-    """Which of the paused trials goes on."""
+    """Which of the paused trials goes on: part of `study.early_stopping.verdict.Rule`."""
 
-    def promote_next(self, closed: bool) -> int | None: ...
+    def promote_next(self, closed: bool = False) -> int | None: ...
 
 
 class Agenda:
@@ -41,8 +41,8 @@ class Agenda:
         trials: Trials,
         proposals: Proposals,
         restore: Callable[[TrialRecord], Proposal],
-        settings: Failures,
-        rungs: Rungs | None = None,
+        rungs: Rungs,
+        settings: FailureSettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`restore` makes the proposal of a trial that goes on."""
@@ -97,4 +97,4 @@ class Agenda:
         return due if due is not None and self._due.get(due, 0.0) <= self._clock() else None
 
     def _promote(self, closed: bool) -> int | None:
-        return self._rungs.promote_next(closed) if self._rungs is not None else None
+        return self._rungs.promote_next(closed)

@@ -13,7 +13,9 @@ from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training.prepare import corpus_of
-from study.config.study_file import StudyFile, base_recipe, study_folder
+from study.config.places import study_folder
+from study.config.study_file import StudyFile, base_recipe
+from study.early_stopping.rules import check_grace_epochs
 from study.ledger.lease import refuse_if_running, unwritable
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.trials import Trials
@@ -53,7 +55,9 @@ def check(study: StudyFile, address: str | None = None) -> Checked:
 def check_space(study: StudyFile) -> Checked:
     """The part of the checks that needs the study file alone: base recipe, search space, baselines."""
     base = base_recipe(study)
-    return Checked(base, Proposer(study, base).remaining(Trials()), None)
+    proposals = Proposer(study, base).remaining(Trials())
+    check_grace_epochs(study, base)
+    return Checked(base, proposals, None)
 
 
 def need_of(study: StudyFile) -> Need:

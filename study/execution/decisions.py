@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from study.config.study_file import Failures
+from study.config.study_file import FailureSettings
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind
 
@@ -32,7 +32,7 @@ class Decision:
     setting: str = ""
 
 
-def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failures) -> Decision:
+def decide(failure: Failure, retries: int, same_in_a_row: int, settings: FailureSettings) -> Decision:
     """What follows from a failure of a trial that was retried `retries` times before, when the `same_in_a_row` trials
     that ended last failed with the same error.
 
@@ -57,7 +57,7 @@ def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failure
 
 
 def _ended(
-    reason: str, same_in_a_row: int, settings: Failures, count: int = 1, state: TrialState = TrialState.FAILED
+    reason: str, same_in_a_row: int, settings: FailureSettings, count: int = 1, state: TrialState = TrialState.FAILED
 ) -> Decision:
     if same_in_a_row + 1 < settings.same_error_stops:
         return Decision(Action.END, state, reason, count)

@@ -20,7 +20,8 @@ from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import to_yaml, write_atomically
 from model.training.prepare import prepare as prepare_corpus
-from study.config.study_file import read_study, study_folder
+from study.config.places import study_folder
+from study.config.study_file import read_study
 from study.execution.checks import check
 from study.ledger import lease
 from study.ledger.events import EpochReport, TrialImported

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from study.early_stopping.rules import Rule
+from study.early_stopping.verdict import Rule
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action, Decision
 from study.ledger.events import AnyEvent, Seconds, TrialEnded, TrialEpoch, TrialPaused, TrialRetried, TrialState

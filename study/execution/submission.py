@@ -14,7 +14,7 @@ from cluster.errors import ClusterError
 from cluster.jobs import pack, submit
 from model.errors import UserError
 from model.strict import to_yaml, write_atomically
-from study.config.storage import storage_folder
+from study.config.places import storage_folder
 from study.config.study_file import StudyFile, read_study, with_trials
 from study.execution.checks import check_space
 

@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.groups import remove_placement_group
-from study.early_stopping.rules import Rule, Verdict
+from study.early_stopping.verdict import Rule, Verdict
 from study.execution.tune_guard import FirstError, NotPickled
 from study.workers.driver import MESSAGE, PLACE, TRIAL
 from study.workers.failure import Failure, FailureKind

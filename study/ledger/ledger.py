@@ -20,7 +20,7 @@ from model.errors import UserError
 from model.recipe.files import read_recipe
 from model.recipe.recipe import Recipe, content_hash
 from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
-from study.config.study_file import StudyFile
+from study.config.study_file import StudyFile, drop_unused_keys
 from study.ledger.event_log import EventLog
 from study.ledger.events import AnyEvent, SessionStarted, TrialStarted, Values
 from study.ledger.lease import unwritable
@@ -176,7 +176,8 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
 def _read_own_file(kind: type[T], path: Path, manifest: dict[str, Any]) -> T:
     """A file that a study wrote: a key that it lacks gets its default, one that is gone is a UserError."""
     try:
-        return validate(kind, read_yaml(path), str(path))
+        content = read_yaml(path)
+        return validate(kind, drop_unused_keys(content) if kind is StudyFile else content, str(path))
     except UserError as error:
         begun_with = manifest.get("packages", {}).get("decred-study", "of another version")
         commit = (manifest.get("git") or {}).get("commit")

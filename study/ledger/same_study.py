@@ -12,7 +12,8 @@ from typing import Any
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
-from study.config.study_file import Search, StudyFile
+from study.config.search_settings import SearchSettings
+from study.config.study_file import StudyFile
 
 # How points are found, not which there are.
 _NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points", "repeat_seed"}
@@ -47,7 +48,7 @@ def refuse_other_files(folder: Path, name: str, was: dict[str, Any], now: dict[s
             )
 
 
-def _space(search: Search) -> dict[str, Any]:
+def _space(search: SearchSettings) -> dict[str, Any]:
     return search.model_dump(mode="json", exclude=_NOT_THE_SPACE)
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
-from study.config.study_file import AuxiliarySearch
+from study.config.search_settings import AuxiliarySettings
 from study.search.quantity import OutsideError, Point, Source, Value, inside, rounded
 
 MOST_PLACEMENTS = 500  # subsets of one size; a sampler learns nothing about a category that it meets once
@@ -22,7 +22,7 @@ PLACEMENT_KEY, WEIGHTS_KEY = "loss.auxiliary.placement", "loss.auxiliary.weights
 class Classifiers:
     """What `search.auxiliary` allows, on the decoder of the base recipe."""
 
-    def __init__(self, search: AuxiliarySearch, base: Recipe) -> None:
+    def __init__(self, search: AuxiliarySettings, base: Recipe) -> None:
         self._search = search
         self._placements = _placements(search, base)
 
@@ -97,7 +97,7 @@ def shares_of(weights: Sequence[float]) -> list[float]:
     return shares
 
 
-def _placements(auxiliary: AuxiliarySearch, base: Recipe) -> dict[int, list[str]]:
+def _placements(auxiliary: AuxiliarySettings, base: Recipe) -> dict[int, list[str]]:
     """For each count of auxiliary classifiers, the subsets of the allowed layers as text."""
     depth = base.decoder.layers
     layers = tuple(range(1, depth)) if auxiliary.layers is None else auxiliary.layers

@@ -13,7 +13,7 @@ from model.errors import UserError
 from model.recipe.files import dotted_keys, value_at, with_values
 from model.recipe.recipe import Recipe
 from model.strict import unknown_name
-from study.config.study_file import Dimension
+from study.config.search_settings import Dimension
 
 Value = str | float | int
 Point = dict[str, Value]

@@ -21,7 +21,7 @@ from optuna.distributions import (
 )
 from optuna.trial import FrozenTrial
 
-from study.config.study_file import Search
+from study.config.search_settings import SearchSettings
 from study.search.quantity import Point
 from study.search.space import Space
 
@@ -86,7 +86,7 @@ class _GivenTrials(optuna.storages.InMemoryStorage):
         return [*given, *super().get_all_trials(study_id, deepcopy, states)]
 
 
-def draw_point(space: Space, search: Search, number: int, trials: list[FrozenTrial]) -> Point:
+def draw_point(space: Space, search: SearchSettings, number: int, trials: list[FrozenTrial]) -> Point:
     """The point that the study's sampler proposes for trial `number` after `trials`.
 
     The trial that is asked for has Optuna's number 0, so the given ones must be numbered from 1.
@@ -96,7 +96,7 @@ def draw_point(space: Space, search: Search, number: int, trials: list[FrozenTri
         return space.suggest(TrialSource(study.ask()))
 
 
-def make_sampler(search: Search, number: int) -> optuna.samplers.BaseSampler:
+def make_sampler(search: SearchSettings, number: int) -> optuna.samplers.BaseSampler:
     """The study's sampler, seeded for one trial."""
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])
     if search.sampler == "tpe":

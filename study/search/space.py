@@ -8,7 +8,7 @@ from typing import Any
 from model.errors import UserError
 from model.recipe.files import dotted_keys, value_at, with_values
 from model.recipe.recipe import Recipe
-from study.config.study_file import Search
+from study.config.search_settings import SearchSettings
 from study.search.classifiers import PLACEMENT_KEY, WEIGHTS_KEY, Classifiers
 from study.search.grid import GridSource
 from study.search.quantity import OutsideError, Point, Quantity, Source, Value, check_together, quantity, rounded
@@ -20,7 +20,7 @@ SEED = "training.seed"
 class Space:
     """What a study searches, around its base recipe."""
 
-    def __init__(self, search: Search, base: Recipe) -> None:
+    def __init__(self, search: SearchSettings, base: Recipe) -> None:
         self.base = base
         self._quantities = _quantities(search, base)
         self._classifiers = Classifiers(search.auxiliary, base) if search.auxiliary else None
@@ -106,7 +106,7 @@ class Space:
         return values | (self._classifiers.values(content) if self._classifiers else {})
 
 
-def _quantities(search: Search, base: Recipe) -> list[Quantity]:
+def _quantities(search: SearchSettings, base: Recipe) -> list[Quantity]:
     quantities = [quantity(key, key, dimension, base) for key, dimension in search.recipe.items()]
     if search.ctc_weight is not None:
         quantities.insert(0, quantity("ctc_weight", "loss.ctc_weight", search.ctc_weight, base))

@@ -13,7 +13,8 @@ import yaml
 from rich.console import Console
 
 from model.data.corpus import Corpus
-from study.config.study_file import read_study, study_folder
+from study.config.places import study_folder
+from study.config.study_file import read_study
 from study.ledger.events import TrialEpoch, TrialStarted
 from study.ledger.ledger import Ledger
 from study.runner import Work, run_study

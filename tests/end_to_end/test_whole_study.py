@@ -21,7 +21,7 @@ SMALL = {
     "encoder.feed_forward": 32,
     "encoder.cgmlp": 32,
     "encoder.channels": 8,
-    "decoder.layers": 2,
+    "decoder.layers": 3,
     "decoder.width": 32,
     "decoder.heads": 2,
     "decoder.feed_forward": 32,

@@ -15,7 +15,8 @@ from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training.prepare import prepare
 from study.config.baselines import baseline
-from study.config.study_file import base_recipe, read_study, study_folder
+from study.config.places import study_folder
+from study.config.study_file import base_recipe, read_study
 from study.ledger.ledger import Ledger
 from study.ledger.manifest import manifest
 from study.ledger.records import TrialState

@@ -16,8 +16,8 @@ from cluster.resources import Node
 from model.data.corpus import Corpus
 from model.errors import UserError
 from model.recipe.files import with_values
-from study.cli.main import validate
-from study.config.study_file import StudyFile, base_recipe, read_study, study_folder, with_trials
+from study.config.places import study_folder
+from study.config.study_file import StudyFile, base_recipe, read_study, with_trials
 from study.execution.checks import admitted
 from study.ledger.lease import held
 from study.ledger.ledger import Ledger

@@ -1,15 +1,22 @@
-"""Baselines are what the paper calls them, at every depth of decoder."""
+"""Baselines are what the paper, its published files and InterCTC's paper say, at every depth."""
 
 from __future__ import annotations
+
+from typing import get_args
 
 import pytest
 
 from model.errors import UserError
 from model.recipe.architecture import AuxiliaryConfig
 from model.recipe.files import named_recipe, with_values
-from study.config.baselines import baseline, check_baselines
+from study.config.baselines import BASELINES, baseline, check_baselines
+from study.config.study_file import Baseline
 
 TINY = named_recipe("tiny", "speech")
+
+
+def test_the_study_file_allows_every_baseline_and_no_other_name() -> None:
+    assert set(get_args(Baseline)) == BASELINES.keys()
 
 
 def test_ed_has_no_auxiliary_classifier_and_leaves_the_rest() -> None:
@@ -19,22 +26,61 @@ def test_ed_has_no_auxiliary_classifier_and_leaves_the_rest() -> None:
     assert recipe.loss.ctc_weight == 0.5
 
 
-def test_decred_paper_is_the_released_base_models_loss() -> None:
-    loss = baseline("decred-paper", named_recipe("base", "speech")).loss
-    assert (loss.ctc_weight, loss.auxiliary.placement, loss.auxiliary.weights) == (0.3, (5,), (0.6,))
-    assert loss.auxiliary.final_weight == pytest.approx(0.4)
+@pytest.mark.parametrize(
+    ("name", "recipe", "layer", "weight"),
+    [
+        ("decred-paper", "base", 6, 0.4),
+        ("decred-paper", "small", 4, 0.4),
+        ("decred-published", "base", 5, 0.6),
+        ("decred-recipe", "base", 6, 0.3),
+        ("decred-recipe", "small", 4, 0.3),
+    ],
+)
+def test_decred_baselines_have_the_loss_of_the_paper_the_checkpoint_and_the_recipes(
+    name: str, recipe: str, layer: int, weight: float
+) -> None:
+    loss = baseline(name, with_values(named_recipe(recipe, "speech"), {"loss.ctc_weight": 0.5})).loss
+    assert (loss.ctc_weight, loss.auxiliary.placement, loss.auxiliary.weights) == (0.3, (layer,), (weight,))
+    assert loss.auxiliary.final_weight == pytest.approx(1 - weight)
+    assert loss.inter_ctc.layers == ()
 
 
-@pytest.mark.parametrize(("layers", "layer"), [(2, 1), (4, 2), (6, 3), (8, 5), (12, 7)])
-def test_decred_paper_keeps_its_relative_depth(layers: int, layer: int) -> None:
+@pytest.mark.parametrize(
+    ("name", "layers", "layer"),
+    [
+        *(("decred-paper", layers, layers - 2) for layers in (3, 4, 5, 12)),
+        *(("decred-recipe", layers, layers - 2) for layers in (3, 4, 5, 12)),
+        *(("decred-published", layers, layer) for layers, layer in ((2, 1), (4, 2), (6, 3), (12, 7))),
+    ],
+)
+def test_other_depths_have_the_classifier_on_the_corresponding_layer(name: str, layers: int, layer: int) -> None:
+    assert baseline(name, with_values(TINY, {"decoder.layers": layers})).loss.auxiliary.placement == (layer,)
+
+
+@pytest.mark.parametrize(
+    ("name", "layers", "words"),
+    [
+        (
+            "decred-paper",
+            2,
+            "on decoder layer D - 2, but the decoder has 2 layers; raise decoder.layers to 3 or more, or",
+        ),
+        (
+            "decred-recipe",
+            1,
+            "on decoder layer D - 2, but the decoder has 1 layer; raise decoder.layers to 3 or more, or",
+        ),
+        (
+            "decred-published",
+            1,
+            r"on decoder layer floor\(5 D / 8\), but the decoder has 1 layer; raise decoder.layers to 2",
+        ),
+    ],
+)
+def test_a_decoder_that_is_too_shallow_is_refused_in_one_line(name: str, layers: int, words: str) -> None:
     base = with_values(TINY, {"decoder.layers": layers})
-    assert baseline("decred-paper", base).loss.auxiliary.placement == (layer,)
-
-
-def test_decred_paper_needs_an_intermediate_layer() -> None:
-    base = with_values(TINY, {"decoder.layers": 1})
-    with pytest.raises(UserError, match="'decred-paper' needs an intermediate decoder layer, but the decoder has 1"):
-        check_baselines(["ed", "decred-paper"], base)
+    with pytest.raises(UserError, match=f"^baseline '{name}' has a loss {words}.* leave the baseline out$"):
+        check_baselines(["ed", name], base)
 
 
 @pytest.mark.parametrize(("layers", "layer"), [(2, 1), (5, 2), (12, 6)])
@@ -43,11 +89,13 @@ def test_interctc_regularises_the_middle_encoder_layer_and_no_decoder_layer(laye
     base = with_values(TINY, {"encoder.layers": layers, "loss.auxiliary": auxiliary, "loss.ctc_weight": 0.5})
     loss = baseline("interctc", base).loss
     assert loss.auxiliary == AuxiliaryConfig()
-    assert (loss.ctc_weight, loss.inter_ctc.layers, loss.inter_ctc.weight) == (0.3, (layer,), 0.5)
+    assert (loss.ctc_weight, loss.inter_ctc.layers, loss.inter_ctc.weight) == (0.3, (layer,), 0.3)
 
 
 def test_interctc_needs_an_intermediate_encoder_layer() -> None:
-    words = "baseline 'interctc' needs an intermediate encoder layer, but the encoder has 1; raise encoder.layers to 2"
+    words = (
+        r"'interctc' has a loss on encoder layer floor\(L / 2\), but the encoder has 1 layer; raise encoder.layers to 2"
+    )
     with pytest.raises(UserError, match=words):
         check_baselines(["ed", "interctc"], with_values(TINY, {"encoder.layers": 1}))
 

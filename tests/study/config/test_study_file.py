@@ -10,9 +10,18 @@ import pytest
 import yaml
 
 from model.errors import UserError
-from study.config.study_file import Dimension, base_recipe, json_schema, read_study, study_folder
+from study.config.places import study_folder
+from study.config.search_settings import Dimension
+from study.config.study_file import base_recipe, json_schema, read_study
 
 SEARCH = {"ctc_weight": {"uniform": [0.1, 0.6]}}
+
+
+DATABASE_LINE = (
+    "study.yaml: unknown key 'database': Optuna's study is built in memory from the ledger since this version and "
+    "needs no database; remove the key, and write a database for Optuna's own tools with `decred-study export STUDY "
+    "--format optuna FILE.db`"
+)
 
 
 def write(folder: Path, **content: Any) -> Path:
@@ -73,7 +82,7 @@ def test_numbers_in_yamls_exponent_form_are_numbers() -> None:
 def test_the_json_schema_names_every_key_with_its_description() -> None:
     schema = json.loads(json_schema())
     assert {"name", "corpus", "recipe", "search", "baselines", "workers", "tracking"} <= schema["properties"].keys()
-    assert schema["$defs"]["AuxiliarySearch"]["properties"]["final_weight"]["description"].startswith("[low, high]")
+    assert schema["$defs"]["AuxiliarySettings"]["properties"]["final_weight"]["description"].startswith("[low, high]")
 
 
 @pytest.mark.parametrize(
@@ -90,7 +99,7 @@ def test_the_json_schema_names_every_key_with_its_description() -> None:
         ),
         ({"workers": {"count": 0}}, "'workers.count' is 0; input should be greater than or equal to 1"),
         ({"objective": {"metric": "test/test-in/wer"}}, "'objective.metric' is 'test/test-in/wer'"),
-        ({"baselines": ["edd"]}, "'baselines.0' is 'edd'; input should be 'ed', 'decred-paper' or 'interctc'"),
+        ({"baselines": ["edd"]}, "'baselines.0' is 'edd'; input should be 'ed', 'decred-paper', 'decred-published',"),
         ({"baselines": ["ed", "ed"]}, "must name each one once"),
         ({"search": {}}, "trials is 20, but search names nothing to vary"),
         ({"search": {}, "trials": 0, "baselines": []}, "there is nothing to try"),
@@ -102,6 +111,8 @@ def test_the_json_schema_names_every_key_with_its_description() -> None:
         ),
         ({"recipe": {"set": {"data.corpus": "x"}}}, "name the corpus under 'corpus' instead"),
         ({"recipe": {"base": "gone.yaml"}}, "gone.yaml: cannot be read (No such file or directory)"),
+        ({"database": None}, DATABASE_LINE),
+        ({"database": "postgresql://host/db"}, DATABASE_LINE),
     ],
 )
 def test_a_wrong_key_or_value_is_named_with_what_is_allowed(

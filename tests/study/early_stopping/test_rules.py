@@ -1,76 +1,237 @@
-"""What each rule says after an epoch."""
+"""What each rule decides, that one built from records decides as one that never ended, and what a decision costs."""
 
 from __future__ import annotations
 
+import functools
 import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from stopping_history import METRIC, Failure, Report, Step, histories, record
 
-from study.config.study_file import EarlyStopping
-from study.early_stopping.rules import Asha, Median, Never, Promote, Rule, Verdict, rule_of
+from study.config.study_file import EarlyStoppingSettings
+from study.early_stopping.asha import Asha
+from study.early_stopping.median import Median
+from study.early_stopping.promotion import Promotion
+from study.early_stopping.rules import build_rule, values_by_epoch
+from study.early_stopping.verdict import Rule, Verdict
+from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
 
-GO_ON, PRUNE, PAUSE = Verdict.GO_ON, Verdict.PRUNE, Verdict.PAUSE
+CONTINUE, PRUNE, PAUSE = Verdict.CONTINUE, Verdict.PRUNE, Verdict.PAUSE
+RULES = ("asha", "asha-promote", "median", "none")
 
 
-def say(rule: Rule, number: int, epoch: int, value: float, spared: bool = False, last: bool = False) -> Verdict:
-    return rule.verdict(number, epoch, value, spared=spared, last=last)
+def decide(rule: Rule, number: int, epoch: int, value: float, baseline: bool = False, last: bool = False) -> Verdict:
+    return rule.decide(number, epoch, value, baseline=baseline, last=last)
 
 
-def record(number: int, *values: float, state: TrialState = TrialState.COMPLETE) -> TrialRecord:
-    epochs = tuple({"epoch": epoch, "dev/wer": value} for epoch, value in enumerate(values, 1))
-    return TrialRecord(number, state, epochs=epochs)
+def build(rule: str, records: dict[int, TrialRecord] | None = None, grace_epochs: int = 1, reduction: int = 2) -> Rule:
+    given_settings = EarlyStoppingSettings.model_validate(
+        {"rule": rule, "grace_epochs": grace_epochs, "reduction": reduction}
+    )
+    return build_rule(given_settings, METRIC, records or {})
 
 
 def test_asha_stops_what_is_behind_its_rung() -> None:
     asha = Asha(1, 2)
-    assert say(asha, 0, 1, 20.0) is GO_ON
-    assert say(asha, 1, 1, 80.0) is PRUNE
+    assert decide(asha, 0, 1, 20.0) is CONTINUE
+    assert decide(asha, 1, 1, 80.0) is PRUNE
 
 
-@pytest.mark.parametrize("spared", [True, False])
-def test_a_baseline_and_a_last_epoch_stop_nothing_but_are_compared_with(spared: bool) -> None:
+@pytest.mark.parametrize("baseline", [True, False])
+def test_a_baseline_and_a_last_epoch_stop_nothing_but_are_compared_with(baseline: bool) -> None:
     asha = Asha(1, 2)
-    assert say(asha, 0, 1, 20.0) is GO_ON
-    assert say(asha, 1, 1, 90.0, spared=spared, last=not spared) is GO_ON
-    assert say(asha, 2, 1, 80.0) is PRUNE
+    assert decide(asha, 0, 1, 20.0) is CONTINUE
+    assert decide(asha, 1, 1, 90.0, baseline=baseline, last=not baseline) is CONTINUE
+    assert decide(asha, 2, 1, 80.0) is PRUNE
+
+
+def test_asha_compares_a_trial_once_at_each_rung_and_never_between_them() -> None:
+    asha = Asha(2, 3)  # rungs after epochs 2 and 6
+    verdicts = {epoch: [decide(asha, number, epoch, 10.0 * number) for number in (1, 2)] for epoch in range(1, 9)}
+    assert [epoch for epoch, (_, worse) in verdicts.items() if worse is PRUNE] == [2, 6]
+    assert {better for better, _ in verdicts.values()} == {CONTINUE}
 
 
 def test_the_median_rule_stops_what_is_behind_the_median_of_three() -> None:
     median = Median(1)
     for number, value in enumerate([10.0, 20.0, 30.0]):
         for epoch in (1, 2):
-            assert say(median, number, epoch, value) is GO_ON
-    assert say(median, 3, 1, 19.0) is GO_ON
-    assert say(median, 4, 1, 21.0) is PRUNE
-    assert say(median, 5, 1, 99.0, spared=True) is GO_ON
-    assert say(median, 5, 2, 98.0, spared=True) is GO_ON, "a baseline is never stopped, however often the rule says so"
+            assert decide(median, number, epoch, value) is CONTINUE
+    assert decide(median, 3, 1, 19.0) is CONTINUE
+    assert decide(median, 4, 1, 21.0) is PRUNE
+    assert decide(median, 5, 1, 99.0, baseline=True) is CONTINUE
+    assert decide(median, 5, 2, 98.0, baseline=True) is CONTINUE, "a baseline is never stopped, however often it lags"
 
 
 def test_promotion_pauses_at_a_rung_what_is_not_among_the_best() -> None:
-    rule = rule_of(EarlyStopping(rule="asha-promote", grace_epochs=1, reduction=2), "dev/wer", {})
-    assert isinstance(rule, Promote)
-    assert say(rule, 0, 1, 20.0) is PAUSE, "one of one is not the better half"
-    assert say(rule, 1, 1, 10.0) is GO_ON
-    assert say(rule, 2, 1, 30.0, spared=True) is GO_ON
-    assert rule.promotion.paused() == {0: 1}
+    rule = build("asha-promote")
+    assert isinstance(rule, Promotion)
+    assert decide(rule, 0, 1, 20.0) is PAUSE, "one of one is not the better half"
+    assert decide(rule, 1, 1, 10.0) is CONTINUE
+    assert decide(rule, 2, 1, 30.0, baseline=True) is CONTINUE
+    assert rule.paused() == {0: 1}
 
 
 def test_none_stops_nothing() -> None:
-    rule = rule_of(EarlyStopping(rule="none"), "dev/wer", {})
-    assert isinstance(rule, Never)
-    assert all(say(rule, number, 3, 9.0 * number) is GO_ON for number in range(9))
+    rule = build("none")
+    assert all(decide(rule, number, 3, 9.0 * number) is CONTINUE for number in range(9))
 
 
-def test_a_value_that_is_no_number_is_left_to_others() -> None:
-    for rule in (Asha(1, 2), Median(1)):
-        assert say(rule, 0, 1, math.nan) is GO_ON
-        assert say(rule, 1, 1, 5.0) is GO_ON
+@pytest.mark.parametrize("rule", ["asha", "median", "none"])
+def test_only_promotion_has_trials_to_promote(rule: str) -> None:
+    built = build(rule, {number: record(number, {1: 9.0 * number}) for number in range(9)})
+    assert built.promote_next() is None
+    assert built.promote_next(closed=True) is None
+
+
+@pytest.mark.parametrize("rule", [Asha(1, 2), Median(1)])
+def test_a_value_that_is_no_number_is_compared_with_nothing(rule: Rule) -> None:
+    assert decide(rule, 0, 1, math.nan) is CONTINUE
+    for number in range(1, 4):
+        assert decide(rule, number, 1, 5.0) is CONTINUE
+    assert decide(rule, 4, 1, math.nan) is CONTINUE
+    assert decide(rule, 5, 1, 6.0) is PRUNE
 
 
 def test_rungs_remember_earlier_sessions_but_not_failed_trials() -> None:
-    records = {0: record(0, 20.0, 15.0), 1: record(1, 30.0), 2: record(2, 1.0, state=TrialState.FAILED)}
-    rule = rule_of(EarlyStopping(rule="asha", grace_epochs=1, reduction=2), "dev/wer", records)
-    assert say(rule, 3, 1, 80.0) is PRUNE
-    assert say(rule, 4, 1, 19.0) is GO_ON, "it was compared with a failed trial"
-    assert say(rule, 0, 3, 99.0) is GO_ON, "a trial that goes on met its rungs before"
+    failed = {
+        state: record(2 + index, {1: 1.0}, state)
+        for index, state in enumerate((TrialState.FAILED, TrialState.INFEASIBLE))
+    }
+    records = {0: record(0, {1: 20.0, 2: 15.0}, TrialState.COMPLETE), 1: record(1, {1: 30.0}, TrialState.COMPLETE)}
+    records |= {each.number: each for each in failed.values()}
+    rule = build("asha", records)
+    assert decide(rule, 4, 1, 80.0) is PRUNE
+    assert decide(rule, 5, 1, 19.0) is CONTINUE, "it was compared with a failed trial"
+    assert decide(rule, 0, 3, 99.0) is CONTINUE, "a trial that goes on has passed its rungs before"
+
+
+def test_the_values_of_trials_are_those_of_the_metric_where_it_was_reported() -> None:
+    complete = TrialRecord(
+        3,
+        TrialState.COMPLETE,
+        epochs=(EpochReport(epoch=1, metrics={"other": 5.0}), EpochReport(epoch=2, metrics={METRIC: 4.0})),
+    )
+    assert values_by_epoch({3: complete, 1: record(1, {1: 2.0})}, METRIC) == {1: {1: 2.0}, 3: {2: 4.0}}
+
+
+class Recorded:
+    """A study's trials as the records have them, while one rule decides from the beginning to the end."""
+
+    def __init__(self, make: Callable[[dict[int, TrialRecord]], Rule]) -> None:
+        self.make, self.rule = make, make({})
+        self.values: dict[int, dict[int, float]] = {}
+        self.states: dict[int, TrialState] = {}
+        self.waited: dict[int, int] = {}
+
+    def rebuilt(self) -> Rule:
+        records = {}
+        for number, values in self.values.items():
+            known: dict[str, Any] = {"baseline": number == 0, "paused_at": self.waited.get(number)}
+            records[number] = record(number, values, self.states[number], **known)
+        return self.make(records)
+
+    def step(self, step: Step) -> None:
+        state = self.states.get(step.number, TrialState.RUNNING)
+        if state.final:
+            return
+        if isinstance(step, Failure):
+            self.rule.remove(step.number)
+            self.states[step.number] = TrialState.INFEASIBLE if step.number % 2 else TrialState.FAILED
+        elif state is TrialState.WAITING:
+            self.promote(closed=step.epoch % 2 == 0)
+        else:
+            self.report(step)
+
+    def report(self, report: Report) -> None:
+        before = self.rebuilt()
+        verdict = report.ask(self.rule)
+        assert report.ask(before) is verdict
+        kept = {epoch: value for epoch, value in self.values.get(report.number, {}).items() if epoch < report.epoch}
+        self.values[report.number] = kept | {report.epoch: report.value}
+        self.states[report.number] = TrialState.RUNNING
+        assert report.ask(self.rebuilt()) is verdict, "the epoch was written, but a crash came before its verdict"
+        if verdict is PRUNE:
+            self.states[report.number] = TrialState.PRUNED
+        elif verdict is PAUSE:
+            self.states[report.number], self.waited[report.number] = TrialState.WAITING, report.epoch
+
+    def promote(self, closed: bool) -> None:
+        before = self.rebuilt()
+        number = self.rule.promote_next(closed)
+        assert before.promote_next(closed) == number
+        if number is not None:
+            self.states[number] = TrialState.RUNNING
+
+
+@pytest.mark.parametrize("rule", RULES)
+@settings(max_examples=60, deadline=None)
+@given(history=histories(), grace_epochs=st.integers(1, 3), reduction=st.integers(2, 4))
+def test_a_rule_built_from_the_records_at_any_moment_decides_as_the_one_that_was_there_all_along(
+    rule: str, history: list[Step], grace_epochs: int, reduction: int
+) -> None:
+    study = Recorded(lambda records: build(rule, records, grace_epochs, reduction))
+    for step in history:
+        study.step(step)
+    for _ in study.states:
+        study.promote(closed=True)
+
+
+def lines_run(action: Callable[[], object]) -> int:
+    """How many lines of Python an action runs, those of comprehensions once for each element."""
+    count = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def study_of(trials: int) -> dict[int, TrialRecord]:
+    """Every fourth trial came to epoch 9, the others wait or were stopped after epoch 1."""
+    records = {}
+    for number in range(trials):
+        long = number % 4 == 0
+        values = {epoch: 100.0 * number % 997 / epoch for epoch in range(1, 10 if long else 2)}
+        state = TrialState.COMPLETE if long else TrialState.WAITING
+        records[number] = record(number, values, state, paused_at=None if long else 1)
+    return records
+
+
+def one_trial(rule: Rule, number: int, value: float) -> None:
+    """All that a rule is asked about one trial."""
+    for epoch in (1, 2, 3):
+        decide(rule, number, epoch, value / epoch)
+    rule.promote_next()
+    rule.promote_next(closed=True)
+    rule.remove(number)
+
+
+@pytest.mark.parametrize("rule", RULES)
+def test_a_decision_costs_the_same_after_two_thousand_trials(rule: str) -> None:
+    lines, seconds = {}, math.inf
+    for trials in (100, 2000):
+        built = build(rule, study_of(trials), reduction=3)
+        for value in (0.0, 200.0, 400.0, 900.0):  # among the best, and not
+            trial = functools.partial(one_trial, built, trials, value)
+            lines[trials] = max(lines.get(trials, 0), lines_run(trial))
+            began = time.perf_counter()
+            trial()
+            seconds = min(seconds, time.perf_counter() - began)
+    assert 0 < lines[2000] <= 1.5 * lines[100] < 500
+    assert seconds < 0.005

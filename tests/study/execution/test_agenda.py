@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.recipe.files import named_recipe
-from study.config.study_file import Failures
+from study.config.study_file import FailureSettings
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action, Decision
 from study.ledger.events import (
@@ -64,21 +64,20 @@ class World:
     """An agenda over a fold, with the clock in hand."""
 
     count: int = 4
-    settings: Failures = field(default_factory=Failures)
+    settings: FailureSettings = field(default_factory=FailureSettings)
     infeasible: frozenset[int] = frozenset()
-    pausing: bool = False
     now: float = 0.0
 
     def __post_init__(self) -> None:
         self.trials = Trials()
-        self.rungs = Rungs(self.trials) if self.pausing else None
+        self.rungs = Rungs(self.trials)
         self.open()
 
     def open(self) -> None:
         """A session starts."""
         self.trials.apply(SessionStarted())
         planned = Planned(self.count, self.infeasible)
-        self.agenda = Agenda(self.trials, planned, self._restore, self.settings, self.rungs, lambda: self.now)
+        self.agenda = Agenda(self.trials, planned, self._restore, self.rungs, self.settings, lambda: self.now)
 
     def start(self) -> int | None:
         """Start the next trial; its number."""
@@ -121,7 +120,7 @@ def test_trials_of_an_earlier_session_go_on_first() -> None:
 
 
 def test_a_trial_that_lost_its_workers_comes_again_later_each_time() -> None:
-    world = World(1, Failures(retries=2))
+    world = World(1, FailureSettings(retries=2))
     assert world.start() == 0
     assert world.fail(0, LOST).action is Action.RETRY
     assert world.start() is None
@@ -139,7 +138,7 @@ def test_a_trial_that_lost_its_workers_comes_again_later_each_time() -> None:
 
 
 def test_retries_of_an_earlier_session_count() -> None:
-    world = World(1, Failures(retries=1))
+    world = World(1, FailureSettings(retries=1))
     world.start()
     world.fail(0, LOST)
     world.open()
@@ -148,7 +147,7 @@ def test_retries_of_an_earlier_session_count() -> None:
 
 
 def test_the_same_error_in_a_row_stops_and_one_good_trial_between_starts_the_count_again() -> None:
-    world = World(9, Failures(same_error_stops=2))
+    world = World(9, FailureSettings(same_error_stops=2))
     assert [world.start() for _ in range(5)] == [0, 1, 2, 3, 4]
     assert world.fail(0, Failure(FailureKind.ERROR, "KeyError: 3")).action is Action.END
     world.succeed(1)
@@ -159,8 +158,7 @@ def test_the_same_error_in_a_row_stops_and_one_good_trial_between_starts_the_cou
 
 
 def test_promoted_trials_come_before_new_ones_and_the_rest_is_never_promoted() -> None:
-    world = World(3, pausing=True)
-    assert world.rungs is not None
+    world = World(3)
     assert world.start() == 0
     world.trials.apply(TrialPaused(number=0, epoch=1))
     world.rungs.promotable = [0]
@@ -194,7 +192,7 @@ def test_under_any_interleaving_every_trial_ends_once_and_none_runs_twice(
 ) -> None:
     """Trials start, report, pause, fail, end and are cut off by a new session in any order."""
     chance = random.Random(seed)
-    world = World(12, Failures(retries=2, same_error_stops=99), frozenset({chance.randrange(12)}), pausing=pausing)
+    world = World(12, FailureSettings(retries=2, same_error_stops=99), frozenset({chance.randrange(12)}))
     ends: list[int] = []
     for _ in range(2000):
         running = world.trials.running
@@ -213,7 +211,7 @@ def test_under_any_interleaving_every_trial_ends_once_and_none_runs_twice(
         match chance.choice(["report", "report", "pause", "lost", "error", "end", "end", "session"]):
             case "report":
                 world.trials.apply(TrialEpoch(number=number, epoch=world.trials[number].epoch + 1))
-            case "pause" if world.rungs is not None:
+            case "pause" if pausing:
                 world.trials.apply(TrialPaused(number=number, epoch=1))
                 world.rungs.promotable = chance.sample(range(12), 3)
             case "lost":

@@ -9,13 +9,13 @@ import pytest
 
 from model.errors import UserError
 from model.strict import write_atomically
-from study.config.study_file import Failures
+from study.config.study_file import FailureSettings
 from study.execution.decisions import Action, Decision, decide, is_same_error
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind, is_disk_full
 from study.workers.worker import kind_of
 
-SETTINGS = Failures(retries=2, same_error_stops=3)
+SETTINGS = FailureSettings(retries=2, same_error_stops=3)
 RETRIES, SAME = "failures.retries 2", "failures.same_error_stops 3"
 
 # kind, retries before, same errors in a row before -> action, state, count, setting
@@ -51,7 +51,7 @@ def test_the_table_has_every_kind() -> None:
 
 
 def test_without_retries_a_lost_trial_fails_and_says_which_setting_governs() -> None:
-    settings = Failures(retries=0)
+    settings = FailureSettings(retries=0)
     assert decide(Failure(FailureKind.LOST, "worker 1 died"), 0, 0, settings) == Decision(
         Action.END, TrialState.FAILED, "worker 1 died; tried 1 times, as failures.retries 0 allows"
     )

@@ -52,6 +52,9 @@ class Rule:
     def remove(self, number: int) -> None:
         self.removed.append(number)
 
+    def promote_next(self, closed: bool = False) -> int | None:
+        return None
+
     def decide(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("the session does not ask the rule")
 
@@ -68,7 +71,7 @@ class Opened:
         def restore(record: TrialRecord) -> Proposal:
             return proposer.restore(record, self.ledger.read_recipe(record))
 
-        self.agenda = Agenda(self.ledger.trials, proposer, restore, STUDY.failures, clock=lambda: self.now)
+        self.agenda = Agenda(self.ledger.trials, proposer, restore, self.rule, STUDY.failures, clock=lambda: self.now)
         self.session = Session(self.ledger, self.agenda, self.rule, [self.followed], clock=lambda: self.now)
 
 

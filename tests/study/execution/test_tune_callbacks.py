@@ -12,7 +12,8 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
-from study.early_stopping.rules import Never, Verdict
+from study.early_stopping.rules import Never
+from study.early_stopping.verdict import Verdict
 from study.execution.tune_callbacks import EndCallback, RuleScheduler, StopAll, TrialSearcher
 from study.execution.tune_guard import FirstError
 from study.workers.driver import MESSAGE, TRIAL
@@ -50,6 +51,9 @@ class Fixed:
         return self._verdict
 
     def remove(self, number: int) -> None: ...
+
+    def promote_next(self, closed: bool = False) -> int | None:
+        return None
 
 
 def config(number: int, is_baseline: bool = False) -> TrialConfig:

@@ -163,9 +163,21 @@ def test_a_recipes_file_has_the_recipes_hash(tmp_path: Path, values: dict[str, A
 def test_a_study_of_an_older_version_opens_with_the_defaults_of_newer_keys(tmp_path: Path, ledger: Ledger) -> None:
     base, file = (read_yaml(ledger.folder / name) for name in ("base_recipe.yaml", "study.yaml"))
     del base["loss"]["inter_ctc"], base["training"]["freeze"], file["failures"], file["search"]["repeat_seed"]
+    file["database"] = None  # a key that newer versions do not know
     (ledger.folder / "base_recipe.yaml").write_text(yaml.safe_dump(base))
     (ledger.folder / "study.yaml").write_text(yaml.safe_dump(file))
     assert (open_ledger(tmp_path / "s").study, open_ledger(tmp_path / "s").base_recipe) == (study(), TINY)
+
+
+def test_a_study_that_had_its_optuna_database_on_a_server_is_refused_with_what_to_do(
+    tmp_path: Path, ledger: Ledger
+) -> None:
+    content = read_yaml(ledger.folder / "study.yaml")
+    (ledger.folder / "study.yaml").write_text(yaml.safe_dump(content | {"database": "postgresql://host/db"}))
+    with pytest.raises(
+        UserError, match=r"study.yaml: unknown key 'database': .* remove the key, .*; the study was begun"
+    ):
+        Ledger.open(tmp_path / "s")
 
 
 def test_a_key_that_is_no_more_names_the_version_that_knew_it(tmp_path: Path, ledger: Ledger) -> None:

@@ -27,7 +27,6 @@ MAY_CHANGE: dict[str, Any] = {
     "baselines": ["ed", "decred-paper", "interctc"],
     "workers": {"count": 4, "cpus": 2, "gpus": 1, "concurrent_trials": 2},
     "tracking": "http://elsewhere",
-    "database": "postgresql://elsewhere/optuna",
     "storage": "elsewhere",
     "corpus": "/moved",
     "recipe": {"base": "small"},  # how the recipe is named; what it then is, is compared

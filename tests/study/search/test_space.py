@@ -15,7 +15,7 @@ from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import baseline
-from study.config.study_file import Search
+from study.config.search_settings import SearchSettings
 from study.search.classifiers import shares_of, weights_of
 from study.search.space import Point, Space
 
@@ -66,7 +66,7 @@ class Dice:
 
 
 def space(base: Recipe = TINY, **search: Any) -> Space:
-    return Space(Search.model_validate(search), base)
+    return Space(SearchSettings.model_validate(search), base)
 
 
 def refused(base: Recipe = TINY, **search: Any) -> str:
@@ -168,7 +168,7 @@ def test_a_recipe_of_another_name_is_the_same_point() -> None:
 def test_both_baselines_are_points_of_the_usual_space() -> None:
     usual = space(BASE, ctc_weight={"uniform": [0.1, 0.6]}, auxiliary={"count": [0, 2]})
     assert usual.point(baseline("ed", BASE)) == {"ctc_weight": 0.3, "auxiliary.count": 0}
-    paper = {"auxiliary.count": 1, "auxiliary.placement.1": "5", "auxiliary.final_weight": 0.4}
+    paper = {"auxiliary.count": 1, "auxiliary.placement.1": "6", "auxiliary.final_weight": 0.6}
     assert_same(usual.point(baseline("decred-paper", BASE)), {"ctc_weight": 0.3} | paper)
 
 

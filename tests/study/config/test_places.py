@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from model.errors import UserError
-from study.config.storage import storage_folder
-from study.config.study_file import StudyFile, study_folder
+from study.config.places import storage_folder, study_folder
+from study.config.study_file import StudyFile
 
 
 @pytest.mark.parametrize(
@@ -34,6 +34,6 @@ def test_an_object_store_is_refused_with_what_is_allowed(storage: str) -> None:
     with pytest.raises(
         UserError,
         match=rf"storage is '{storage}', but must be a local or mounted path, such as /mnt/shared/studies or "
-        r"file:///mnt/shared/studies: the SQLite and the append-only file of a study need a file system; mount it",
+        r"file:///mnt/shared/studies: the append-only files of a study need a file system; mount it",
     ):
         study_folder(StudyFile(name="s", corpus="c", trials=0, storage=storage))

@@ -1,4 +1,4 @@
-"""The folder that study folders lie in, as `storage` names it: a path, local or mounted, also as a file:// URI."""
+"""Where study folders lie: below the `storage` of the study file, a local or mounted path, also as a file:// URI."""
 
 from __future__ import annotations
 
@@ -6,12 +6,18 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 from model.errors import UserError
+from study.config.study_file import StudyFile
 
 _HERE = ("", "localhost")
 
 
+def study_folder(study: StudyFile) -> Path:
+    """The study's own folder, which holds its ledger."""
+    return storage_folder(study.storage) / study.name
+
+
 def storage_folder(storage: str) -> Path:
-    """Absolute; object stores and other machines' folders are a UserError."""
+    """The absolute path of a `storage`; an object store or a folder of another machine is a UserError."""
     if "://" not in storage:
         return Path(storage).resolve()
     parts = urlsplit(storage)
@@ -19,5 +25,5 @@ def storage_folder(storage: str) -> Path:
         return Path(unquote(parts.path)).resolve()
     raise UserError(
         f"storage is '{storage}', but must be a local or mounted path, such as /mnt/shared/studies or "
-        "file:///mnt/shared/studies: the SQLite and the append-only file of a study need a file system; mount it"
+        "file:///mnt/shared/studies: the append-only files of a study need a file system; mount it"
     )

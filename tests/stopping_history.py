@@ -1,0 +1,73 @@
+"""Random histories of a study's trials, and the records that they leave, for the tests of the stopping rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from hypothesis import strategies as st
+
+from study.early_stopping.verdict import Rule, Verdict
+from study.ledger.events import EpochReport
+from study.ledger.records import TrialRecord, TrialState
+
+METRIC, LAST_EPOCH = "dev/wer", 12
+
+
+@dataclass(frozen=True)
+class Report:
+    """A trial reports its objective after an epoch; one that it has reported before replaces what followed."""
+
+    number: int
+    epoch: int
+    value: float
+    baseline: bool = False
+
+    def ask(self, rule: Rule) -> Verdict:
+        last = self.epoch == LAST_EPOCH
+        return rule.decide(self.number, self.epoch, self.value, baseline=self.baseline, last=last)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A trial fails: it reports no more, and nothing is compared with it."""
+
+    number: int
+
+
+Step = Report | Failure
+
+# Few values, so that many are equal, and any; those that are no number are rare.
+VALUES = st.integers(0, 4).map(float) | st.floats(0, 100) | st.sampled_from([math.nan, math.inf, *map(float, range(9))])
+JUMPS = st.sampled_from([1, 1, 1, 1, 1, 2, 4, 0, -2])  # epochs; a resumed trial repeats some, a gap is rare
+
+
+@st.composite
+def histories(draw: st.DrawFn, trials: int = 6) -> list[Step]:
+    """Trials that report and fail in any order; 0 is a baseline. Short histories decide nothing, so there are none."""
+    steps: list[Step] = []
+    reached, failed = dict.fromkeys(range(trials), 0), set()
+    drawn = st.tuples(st.integers(0, trials - 1), JUMPS, VALUES, st.integers(0, 40))
+    for number, jump, value, fails in draw(st.lists(drawn, min_size=30, max_size=60)):
+        if number in failed:
+            continue
+        if fails == 0:
+            failed.add(number)
+            steps.append(Failure(number))
+            continue
+        reached[number] = min(max(reached[number] + jump, 1), LAST_EPOCH)
+        steps.append(Report(number, reached[number], value, baseline=number == 0))
+    return steps
+
+
+def record(
+    number: int,
+    values: Mapping[int, float],
+    state: TrialState = TrialState.RUNNING,
+    baseline: bool = False,
+    paused_at: int | None = None,
+) -> TrialRecord:
+    """The record of a trial that reported these values, epoch -> value."""
+    epochs = tuple(EpochReport(epoch=epoch, metrics={METRIC: value}) for epoch, value in sorted(values.items()))
+    return TrialRecord(number, state, baseline="ed" if baseline else None, epochs=epochs, paused_at=paused_at)
