@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.connect import connected
+from cluster.connect import connect
 from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
@@ -25,6 +25,7 @@ from study.early_stopping.rules import build_rule
 from study.evidence.rank_correlation import rung_lines
 from study.execution.agenda import Agenda
 from study.execution.checks import Checked, admitted, check
+from study.execution.private_names import check_private_names
 from study.execution.session import Session
 from study.execution.signals import forward_sigterm, stop_signals
 from study.ledger import lease
@@ -66,6 +67,7 @@ def run_study(
     folder = study_folder(study)
     command = f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
     checked = check(study, address)
+    check_private_names()
     with contextlib.ExitStack() as stack, stop_signals():
         try:
             # A cluster is asked before the folder is made; a Ray of our own starts last.
@@ -111,7 +113,7 @@ class _Run:
 @contextlib.contextmanager
 def _connect(address: str | None) -> Iterator[list[Node]]:
     try:
-        with connected(address) as nodes:
+        with connect(address) as nodes:
             forward_sigterm()  # again: Ray has put a handler of its own in its place
             yield nodes
     except ClusterError as error:

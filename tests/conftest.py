@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,9 +14,10 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from free_ports import choose_port
 from small_disk import mounted
 
-from cluster.connect import connected
+from cluster.connect import connect
 from model.data.corpus import Corpus
 from model.data.demo.build import make_demo
 from model.recipe.files import named_recipe, with_values
@@ -25,7 +25,11 @@ from model.recipe.recipe import Recipe
 from model.training.prepare import prepare
 from study.runner import Work
 
+pytest_plugins = ["skips"]
+
 HERE = Path(__file__).parent
+# Seconds for a test with this marker or in this folder, where it names no timeout itself.
+LONG = {"end_to_end": 400, "contracts": 400, "slow": 600, "chaos": 600, "speed": 600}
 STUB = Work("stub_training:train", "stub_training:prepare")
 MINIATURE = {
     "data.batch_seconds": 12.0,
@@ -44,6 +48,15 @@ MINIATURE = {
     "training.epochs": 2,
     "optimiser.warmup_steps": 2,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests that take long by design more time than pyproject.toml gives to all."""
+    for item in items:
+        names = {mark.name for mark in item.iter_markers()} | set(item.path.relative_to(HERE).parts)
+        limits = [LONG[name] for name in names & LONG.keys()]
+        if limits and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(max(limits)))
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -93,7 +106,7 @@ def stub() -> Work:
 @pytest.fixture(scope="session")
 def ray_here(stub: Work) -> Iterator[None]:
     """An embedded Ray that lives as long as the tests."""
-    with connected(cpus=2):
+    with connect(cpus=2):
         yield
 
 
@@ -127,8 +140,7 @@ def new_database() -> Iterator[Callable[[], str]]:
     initdb = next((Path(place).resolve() for place in found if place), None)
     if initdb is None:
         pytest.skip("NOT TESTED: no PostgreSQL here; install Debian's package `postgresql`")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = choose_port()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # pytest's own folders are closed to other users
     # PostgreSQL refuses to run as root.
     user = None if os.geteuid() else _some_user(("postgres", "nobody"))

@@ -1,0 +1,39 @@
+"""What `export` writes: the recipe of a trial, its trained model in the published layout, or all trials for Optuna."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from model.strict import to_yaml, write_atomically
+from model.weights.import_export import export_published
+from study.ledger.best import choose_trial, export_recipe
+from study.ledger.ledger import Ledger
+from study.search.optuna_trials import export_database
+
+
+def write_recipe(ledger: Ledger, trial: int | None, out: Path) -> str:
+    """Write the recipe of a trial, of the best one by default; the line that reports it."""
+    recipe, number = export_recipe(ledger, trial)
+    write_atomically(out, to_yaml(recipe))
+    return f"trial {number:04d}, recipe {recipe.hash}, written to {out}"
+
+
+def write_model(ledger: Ledger, trial: int | None, out: Path) -> str:
+    """Write the trained model of a trial, of the best one by default; the line that reports it."""
+    return write_run_model(ledger.trial_folder(choose_trial(ledger, trial).number), out)
+
+
+def write_run_model(run: Path, out: Path) -> str:
+    """Write the trained model of a run's folder; the line that reports it."""
+    return f"{run}, recipe {export_published(run, out).hash}, written to {out} in the published layout"
+
+
+def write_optuna_study(ledger: Ledger, out: Path) -> str:
+    """Write the trials as an Optuna study into an SQLite file; the line that reports it."""
+    count = export_database(ledger, out)
+    return f"{count} trials written to {out} as Optuna study '{ledger.study.name}'"
+
+
+def is_run(folder: Path) -> bool:
+    """Whether a folder is that of a single run, and not of a study."""
+    return (folder / "checkpoints").is_dir()
