@@ -19,7 +19,7 @@ from model.errors import UserError
 
 
 class Strict(BaseModel):
-    """A frozen value; unknown keys are errors, and validation changes no value."""
+    """A frozen value; unknown keys and numbers that are not finite are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 

@@ -44,7 +44,7 @@ class TokenizerConfig(Strict):
     special: SpecialTokens = SpecialTokens()
 
     @model_validator(mode="after")
-    def _consistent(self) -> TokenizerConfig:
+    def _check_consistency(self) -> TokenizerConfig:
         for name, token in self.special:
             if token is not None and token >= self.vocabulary:
                 raise ValueError(
@@ -77,7 +77,7 @@ class EncoderConfig(Strict):
     dropout: Share = 0.1
 
     @model_validator(mode="after")
-    def _consistent(self) -> EncoderConfig:
+    def _check_consistency(self) -> EncoderConfig:
         if self.convolution_padding and self.padding == "invariant":
             raise ValueError(
                 "encoder.convolution_padding is 1, which lets padding in; set encoder.padding to published, "
@@ -103,7 +103,7 @@ class DecoderConfig(Strict):
     dropout: Share = 0.1
 
     @model_validator(mode="after")
-    def _consistent(self) -> DecoderConfig:
+    def _check_consistency(self) -> DecoderConfig:
         _heads_divide("decoder", self.width, self.heads)
         return self
 
@@ -118,7 +118,7 @@ class AuxiliaryConfig(Strict):
     weights: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = ()
 
     @model_validator(mode="after")
-    def _consistent(self) -> AuxiliaryConfig:
+    def _check_consistency(self) -> AuxiliaryConfig:
         if len(self.placement) != len(self.weights):
             raise ValueError(
                 f"placement has {len(self.placement)} layers and weights has {len(self.weights)} values; "
@@ -147,7 +147,7 @@ class InterCtcConfig(Strict):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> InterCtcConfig:
+    def _check_consistency(self) -> InterCtcConfig:
         if list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers is {list(self.layers)}, but must be in ascending order, each layer once")
         return self

@@ -38,7 +38,7 @@ def value_at(recipe: Recipe, key: str) -> Any:
 
 def dotted_keys(recipe: Recipe) -> list[str]:
     """Every key of the recipe that holds a value (no section), dotted."""
-    return _dotted(recipe.model_dump(mode="json"))
+    return _list_keys(recipe.model_dump(mode="json"))
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -61,7 +61,7 @@ def named_recipe(name: str, corpus: str) -> Recipe:
 
 
 def _set_dotted(content: dict[str, Any], key: str, value: Any, source: str) -> None:
-    known = _dotted(content)
+    known = _list_keys(content)
     *parents, last = key.split(".")
     for part in parents:
         content = content.get(part, {}) if isinstance(content, dict) else {}
@@ -77,9 +77,9 @@ def _merge(old: Any, new: Any) -> Any:
     return {**old, **{key: _merge(old.get(key), value) for key, value in new.items()}}
 
 
-def _dotted(content: dict[str, Any], prefix: str = "") -> list[str]:
+def _list_keys(content: dict[str, Any], prefix: str = "") -> list[str]:
     return [
         name
         for key, value in content.items()
-        for name in (_dotted(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
+        for name in (_list_keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"])
     ]

@@ -71,7 +71,7 @@ class TrainingConfig(Strict):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> TrainingConfig:
+    def _check_consistency(self) -> TrainingConfig:
         if len(set(self.freeze)) < len(self.freeze):
             raise ValueError(f"freeze is {list(self.freeze)}, but must name each part once")
         if len(self.freeze) == 4:
@@ -115,7 +115,7 @@ class Recipe(Strict):
     init_fingerprint: str | None = Field(None, description="content hash of these weights; others are refused")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
+    def _check_consistency(self) -> Recipe:
         beyond = [layer for layer in self.loss.auxiliary.placement if layer >= self.decoder.layers]
         if beyond:
             raise ValueError(

@@ -103,7 +103,7 @@ def to_published_tensors(model: Recogniser, config: Config) -> dict[str, Tensor]
         if extra_blank and ours.startswith("ctc.1."):
             tensors[name], tensors[name.replace("encoder.lm_head", BLANK)] = value[:-1], value[-1:]
         else:
-            tensors[name] = value.T if _transposed(name) else value
+            tensors[name] = value.T if _is_transposed(name) else value
     return tensors
 
 
@@ -116,7 +116,7 @@ def from_published_tensors(tensors: Mapping[str, Tensor], model: Recogniser, con
         value = tensors[name]
         if extra_blank and ours.startswith("ctc.1."):
             value = torch.cat((value, tensors[name.replace("encoder.lm_head", BLANK)]))
-        state[ours] = (value.T if _transposed(name) else value).float()
+        state[ours] = (value.T if _is_transposed(name) else value).float()
     return state
 
 
@@ -133,5 +133,5 @@ def position_rates(width: int) -> Tensor:
     return 1.0 / 10000.0 ** (torch.arange(0.0, width, 2.0) / width)
 
 
-def _transposed(name: str) -> bool:
+def _is_transposed(name: str) -> bool:
     return re.fullmatch(r"decoder\.transformer\.h\.\d+\.(attn|crossattention|mlp)\..+\.weight", name) is not None
