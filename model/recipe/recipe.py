@@ -6,14 +6,13 @@ the same run on one worker or on many. The part that defines the model and its l
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from model.recipe.architecture import MEL_BINS, Count, DecoderConfig, EncoderConfig, LossConfig, Share, TokenizerConfig
+from model.recipe.hashing import content_hash
 from model.strict import Strict
 
 
@@ -152,21 +151,3 @@ class Recipe(Strict):
     def hash(self) -> str:
         """`content_hash` of the recipe."""
         return content_hash(self.model_dump(mode="json"))
-
-
-def content_hash(content: Mapping[str, Any]) -> str:
-    """First 16 hex digits of SHA-256 over the canonical JSON of a recipe, without its name and the corpus folder.
-
-    A path is no content: the same corpus in another folder trains the same model, and `data.fingerprint` identifies
-    it. The paths of initial weights and tokenizer are left out once their fingerprints are known. Only keys that are
-    in `content` count, so that a recipe file of an older version keeps its hash.
-    """
-    kept = {key: dict(part) if isinstance(part, Mapping) else part for key, part in content.items()}
-    kept.pop("name", None)
-    kept["data"].pop("corpus", None)
-    if kept.get("init_fingerprint") is not None:
-        kept.pop("init_from", None)
-    if kept.get("tokenizer", {}).get("fingerprint") is not None:
-        kept["tokenizer"].pop("file", None)
-    text = json.dumps(kept, sort_keys=True, separators=(",", ":"))
-    return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -18,7 +18,8 @@ from typing import Any, TypeVar
 
 from model.errors import UserError
 from model.recipe.files import read_recipe
-from model.recipe.recipe import Recipe, content_hash
+from model.recipe.hashing import content_hash
+from model.recipe.recipe import Recipe
 from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
 from study.config.study_file import StudyFile, drop_unused_keys
 from study.ledger.event_log import EventLog

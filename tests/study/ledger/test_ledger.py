@@ -19,7 +19,8 @@ from ledger_events import end_trial, kinds, report_epoch
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, read_recipe, with_values
-from model.recipe.recipe import Recipe, content_hash
+from model.recipe.hashing import content_hash
+from model.recipe.recipe import Recipe
 from model.strict import read_yaml, to_yaml
 from study.config.study_file import StudyFile
 from study.ledger.events import TrialEnded
