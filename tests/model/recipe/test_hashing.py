@@ -16,7 +16,8 @@ KEYS_OF_0_1 = {
     "data": "batch_seconds buckets corpus fingerprint longest_seconds seed speeds",
     "decoder": "dropout feed_forward heads layers project_encoder width",
     "decoding": "batch_seconds beam ctc_weight length_penalty mixing",
-    "encoder": "cgmlp cgmlp_kernel channels convolution_padding dropout feed_forward heads layers merge_kernel padding width",
+    "encoder": "cgmlp cgmlp_kernel channels convolution_padding dropout feed_forward heads layers merge_kernel padding "
+    "width",
     "": "init_fingerprint init_from name",
     "loss.auxiliary": "placement weights",
     "loss": "ctc_reduction ctc_weight label_smoothing",
