@@ -1,7 +1,7 @@
-"""A torch process group over Ray Train's workers, made without torch in the processes that only look on.
+"""A torch process group over Ray Train's workers that imports torch in the workers alone.
 
-Ray's own TorchConfig imports torch in the trial's driver and in Ray Train's controller too, seconds of CPU time
-for each trial on a small machine.
+Ray's own TorchConfig imports torch in the trial's driver and in Ray Train's controller too, which costs seconds of CPU
+time a trial on a small machine.
 """
 
 from __future__ import annotations
@@ -15,9 +15,10 @@ from typing import Any
 import ray
 from ray.train.backend import Backend, BackendConfig
 
-# A rank that decodes long utterances may keep the others waiting; one that died is noticed by Ray within seconds.
-LONGEST_WAIT_SECONDS = 1800.0
-STOP_SECONDS = 5.0
+# How long a collective operation may take: a rank may decode long utterances while the others wait. Ray notices a
+# rank that died within seconds.
+COLLECTIVE_SECONDS = 1800.0
+SHUTDOWN_SECONDS = 5.0
 
 
 @dataclass
@@ -28,15 +29,15 @@ class ProcessGroup(BackendConfig):
 
     @property
     def backend_cls(self) -> type[Backend]:
-        return _Group
+        return _ProcessGroupBackend
 
 
-class _Group(Backend):
+class _ProcessGroupBackend(Backend):
     share_cuda_visible_devices = True
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, ProcessGroup)
-        host, port = worker_group.execute_single(0, _free_address)
+        host, port = worker_group.execute_single(0, _choose_address)
         ray.get(
             [
                 worker_group.execute_single_async(
@@ -47,10 +48,11 @@ class _Group(Backend):
         )
 
     def on_shutdown(self, worker_group: Any, backend_config: BackendConfig) -> None:
-        ray.wait(worker_group.execute_async(_leave), num_returns=len(worker_group), timeout=STOP_SECONDS)
+        ray.wait(worker_group.execute_async(_leave), num_returns=len(worker_group), timeout=SHUTDOWN_SECONDS)
 
 
-def _free_address() -> tuple[str, int]:
+def _choose_address() -> tuple[str, int]:
+    """This node's address and a port that is free now."""
     host = ray.util.get_node_ip_address()
     with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
         free.bind(("", 0))
@@ -73,17 +75,17 @@ def _join(backend: str, host: str, port: int, rank: int, size: int) -> None:
         "NODE_RANK": str(context.get_node_rank()),
     }
     if backend == "nccl":
-        torch.cuda.set_device(_own_gpu())
+        torch.cuda.set_device(_gpu_index())
     torch.distributed.init_process_group(
-        backend, init_method="env://", rank=rank, world_size=size, timeout=timedelta(seconds=LONGEST_WAIT_SECONDS)
+        backend, init_method="env://", rank=rank, world_size=size, timeout=timedelta(seconds=COLLECTIVE_SECONDS)
     )
 
 
-def _own_gpu() -> int:
-    """The index of this worker's GPU among those that it sees: all of its node's workers' GPUs are visible."""
-    mine = str(ray.get_gpu_ids()[0])
+def _gpu_index() -> int:
+    """The index of this worker's GPU among the visible ones, which are those of all workers on its node."""
+    gpu = str(ray.get_gpu_ids()[0])
     visible = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
-    return visible.index(mine) if mine in visible else 0
+    return visible.index(gpu) if gpu in visible else 0
 
 
 def _leave() -> None:

@@ -1,6 +1,6 @@
 """Admission: whether the trials fit where they are to run, decided from numbers before anything starts.
 
-Trials that cannot be placed do not fail in Ray, they wait in silence; so this is asked first.
+Ray does not report trials that cannot be placed: they wait, and no error comes. So this is checked first.
 """
 
 from __future__ import annotations
@@ -11,20 +11,20 @@ from dataclasses import dataclass
 
 from cluster.errors import ClusterError
 
-HAIR = 1e-6  # three times a tenth of a CPU is a hair more than 0.3
+TOLERANCE = 1e-6  # 3 x 0.1 CPUs are, in floating point, more than 0.3
 
 
 @dataclass(frozen=True)
 class Node:
-    """What one machine of the cluster has in all."""
+    """All that one machine of the cluster has."""
 
     cpus: float
     gpus: float = 0.0
 
 
 @dataclass(frozen=True)
-class Need:
-    """What one trial asks for: `count` workers, each with so much."""
+class TrialResources:
+    """What one trial needs: `count` workers, with so many CPUs and GPUs per worker."""
 
     count: int
     cpus: float
@@ -32,48 +32,55 @@ class Need:
 
 
 def this_machine() -> Node:
-    """The CPUs this process may use (affinity heeded) and the GPUs that it may see."""
-    return Node(cpus=len(os.sched_getaffinity(0)), gpus=_visible_gpus())
+    """The CPUs that this process may use (its affinity) and the GPUs that it sees."""
+    return Node(cpus=len(os.sched_getaffinity(0)), gpus=_count_visible_gpus())
 
 
-def concurrency(nodes: Sequence[Node], need: Need, asked: int | None = None) -> int:
-    """How many trials run at once: as many as fit, or `asked` if they fit; else a ClusterError.
+def count_concurrent_trials(nodes: Sequence[Node], trial: TrialResources, requested: int | None = None) -> int:
+    """How many trials run at the same time: as many as fit, or `requested` if they fit; else a ClusterError.
 
     The trial drivers are not counted: they take a share of the head node's own resource and no CPU.
     """
-    where = "this machine has" if len(nodes) == 1 else f"the cluster of {len(nodes)} nodes has"
-    for name, each, have in (
-        ("cpus", need.cpus, sum(node.cpus for node in nodes)),
-        ("gpus", need.gpus, sum(node.gpus for node in nodes)),
-    ):
-        if need.count * each > have + HAIR:
-            unit = name.upper().rstrip("S")
-            raise ClusterError(
-                f"workers.count {need.count} x workers.{name} {each:g} needs {_amount(need.count * each, unit)}, "
-                f"{where} {_amount(have, unit)}; lower workers.count or workers.{name}"
-            )
-    fits = sum(_workers_on(node, need) for node in nodes) // need.count
-    if fits == 0:
+    _check_totals(nodes, trial)
+    fitting = sum(_count_fitting_workers(node, trial) for node in nodes) // trial.count
+    if fitting == 0:
         largest = max(nodes, key=lambda node: (node.gpus, node.cpus))
         raise ClusterError(
-            f"workers.count {need.count} with {_demand(need)} each do not fit on the nodes one by one "
+            f"workers.count {trial.count} with {_worker_resources(trial)} each do not fit on the nodes one by one "
             f"(the largest has {_amount(largest.cpus, 'CPU')} and {_amount(largest.gpus, 'GPU')}); "
             "lower workers.cpus or workers.gpus"
         )
-    if asked is not None and asked > fits:
+    if requested is not None and requested > fitting:
         raise ClusterError(
-            f"workers.concurrent_trials is {asked}, but {where} room for {_amount(fits, 'trial')} of {need.count} "
-            f"workers with {_demand(need)} each; give {fits} or less, or null for as many as fit"
+            f"workers.concurrent_trials is {requested}, but {_place(nodes)} room for {_amount(fitting, 'trial')} "
+            f"of {trial.count} workers with {_worker_resources(trial)} each; "
+            f"give {fitting} or less, or null for as many as fit"
         )
-    return asked or fits
+    return requested or fitting
 
 
-def _workers_on(node: Node, need: Need) -> int:
-    rooms = [have / each for have, each in ((node.cpus, need.cpus), (node.gpus, need.gpus)) if each > 0]
-    return int(min(rooms) + HAIR) if rooms else need.count
+def _check_totals(nodes: Sequence[Node], trial: TrialResources) -> None:
+    """Raise a ClusterError where all nodes together have too few CPUs or GPUs for one trial."""
+    for name, per_worker, available in (
+        ("cpus", trial.cpus, sum(node.cpus for node in nodes)),
+        ("gpus", trial.gpus, sum(node.gpus for node in nodes)),
+    ):
+        if trial.count * per_worker > available + TOLERANCE:
+            unit = name.upper().rstrip("S")
+            raise ClusterError(
+                f"workers.count {trial.count} x workers.{name} {per_worker:g} needs "
+                f"{_amount(trial.count * per_worker, unit)}, {_place(nodes)} {_amount(available, unit)}; "
+                f"lower workers.count or workers.{name}"
+            )
 
 
-def _visible_gpus() -> int:
+def _count_fitting_workers(node: Node, trial: TrialResources) -> int:
+    pairs = ((node.cpus, trial.cpus), (node.gpus, trial.gpus))
+    fitting = [available / per_worker for available, per_worker in pairs if per_worker > 0]
+    return int(min(fitting) + TOLERANCE) if fitting else trial.count
+
+
+def _count_visible_gpus() -> int:
     visible = os.environ.get("CUDA_VISIBLE_DEVICES")
     if visible is not None:
         return len([device for device in visible.split(",") if device.strip() not in ("", "-1")])
@@ -83,9 +90,13 @@ def _visible_gpus() -> int:
         return 0
 
 
-def _demand(need: Need) -> str:
-    demand = _amount(need.cpus, "CPU")
-    return f"{demand} and {_amount(need.gpus, 'GPU')}" if need.gpus else demand
+def _place(nodes: Sequence[Node]) -> str:
+    return "this machine has" if len(nodes) == 1 else f"the cluster of {len(nodes)} nodes has"
+
+
+def _worker_resources(trial: TrialResources) -> str:
+    cpus = _amount(trial.cpus, "CPU")
+    return f"{cpus} and {_amount(trial.gpus, 'GPU')}" if trial.gpus else cpus
 
 
 def _amount(number: float, unit: str) -> str:

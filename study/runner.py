@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster.connect import connected
+from cluster.connect import connect
 from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
@@ -102,7 +102,7 @@ class _Opened:
 @contextlib.contextmanager
 def _connected(address: str | None) -> Iterator[list[Node]]:
     try:
-        with connected(address) as nodes:
+        with connect(address) as nodes:
             forward_sigterm()  # again: Ray has put a handler of its own in its place
             yield nodes
     except ClusterError as error:

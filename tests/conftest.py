@@ -17,7 +17,7 @@ import torch
 import yaml
 from small_disk import mounted
 
-from cluster.connect import connected
+from cluster.connect import connect
 from model.data.corpus import Corpus
 from model.data.demo.build import make_demo
 from model.recipe.files import named_recipe, with_values
@@ -93,7 +93,7 @@ def stub() -> Work:
 @pytest.fixture(scope="session")
 def ray_here(stub: Work) -> Iterator[None]:
     """An embedded Ray that lives as long as the tests."""
-    with connected(cpus=2):
+    with connect(cpus=2):
         yield
 
 

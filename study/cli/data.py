@@ -3,16 +3,25 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from study.cli.arguments import example
+
+if TYPE_CHECKING:
+    from model.data.corpus import Corpus
+
 app = typer.Typer()
-prepare_app = typer.Typer(help="Make a corpus: the spoken demo, or your own recordings.", no_args_is_help=True)
+prepare_app = typer.Typer(
+    help="Make a corpus: the spoken demo, or your own recordings.",
+    epilog=example("decred-study prepare demo"),
+    no_args_is_help=True,
+)
 DATA = "Data and files"
 
 
-@app.command(rich_help_panel=DATA)
+@app.command(rich_help_panel=DATA, epilog=example("decred-study schema -o study.schema.json"))
 def schema(
     out: Annotated[Path | None, typer.Option("-o", "--out", help="a file; without it, standard output")] = None,
 ) -> None:
@@ -27,10 +36,10 @@ def schema(
         typer.echo(f"{out} written")
 
 
-@prepare_app.command("demo")
+@prepare_app.command("demo", epilog=example("decred-study prepare demo --out corpora/demo --train-utterances 200"))
 def prepare_demo(
     out: Annotated[Path, typer.Option(help="folder of the corpus")] = Path("corpora/demo"),
-    seed: Annotated[int, typer.Option(help="equal seeds, equal bytes")] = 0,
+    seed: Annotated[int, typer.Option(help="of the random choices; equal seeds give equal bytes")] = 0,
     train_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
     dev_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
     test_utterances: Annotated[int | None, typer.Option(min=1, help="of each of the three test sets")] = None,
@@ -43,31 +52,30 @@ def prepare_demo(
         "dev_utterances": dev_utterances,
         "test_utterances": test_utterances,
     }
-    given = {name: size for name, size in sizes.items() if size is not None}
-    _say_corpus(make_demo(out, seed=seed, **given))
+    chosen = {name: size for name, size in sizes.items() if size is not None}
+    _report_corpus(make_demo(out, seed=seed, **chosen))
 
 
-@prepare_app.command("table")
+@prepare_app.command("table", epilog=example("decred-study prepare table prompts.tsv --out corpora/prompts"))
 def prepare_table(
-    table: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="columns audio, text, if wanted speaker, set")],
+    table: Annotated[Path, typer.Argument(metavar="FILE.tsv", help="columns audio and text; optional: speaker, set")],
     out: Annotated[Path, typer.Option(help="folder of the corpus to make")],
     name: Annotated[str | None, typer.Option(help="name of the corpus; by default the table's")] = None,
     normaliser: Annotated[str, typer.Option(help="how text is written: basic or none")] = "basic",
     seed: Annotated[int, typer.Option(help="of the split into train, dev and test, where the table names no sets")] = 0,
 ) -> None:
     """Make a corpus of your own recordings from a table."""
-    from model.data.table import prepare_table as make
+    from model.data import table as tables
 
-    prepared = make(table, out, name=name, normaliser=normaliser, seed=seed)
+    prepared = tables.prepare_table(table, out, name=name, normaliser=normaliser, seed=seed)
     for line in prepared.left_out.lines():
         typer.echo(line)
-    _say_corpus(prepared.corpus)
+    _report_corpus(prepared.corpus)
 
 
 app.add_typer(prepare_app, name="prepare", rich_help_panel=DATA)
 
 
-def _say_corpus(corpus: object) -> None:
-    sets = getattr(corpus, "sets", {})
-    listed = ", ".join(f"{name} {info.utterances}" for name, info in sets.items())
-    typer.echo(f"corpus in {getattr(corpus, 'folder', '')}: {listed} utterances")
+def _report_corpus(corpus: Corpus) -> None:
+    listed = ", ".join(f"{name} {info.utterances}" for name, info in corpus.sets.items())
+    typer.echo(f"corpus in {corpus.folder}: {listed} utterances")

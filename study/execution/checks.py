@@ -6,9 +6,9 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from cluster.connect import probe
+from cluster.addresses import check_head
 from cluster.errors import ClusterError
-from cluster.resources import Need, Node, concurrency, this_machine
+from cluster.resources import Node, TrialResources, count_concurrent_trials, this_machine
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
@@ -48,7 +48,7 @@ def check(study: StudyFile, address: str | None = None) -> Checked:
         check_database(study.database)  # always: nothing can be proposed without it
     if address is not None:
         try:
-            probe(address)
+            check_head(address)
         except ClusterError as error:
             raise UserError(str(error)) from None
     return Checked(base, space.proposals, at_once)
@@ -60,15 +60,15 @@ def check_space(study: StudyFile) -> Checked:
     return Checked(base, Proposer(study, base, IN_MEMORY).remaining(), None)
 
 
-def need_of(study: StudyFile) -> Need:
+def need_of(study: StudyFile) -> TrialResources:
     """What one trial asks the cluster for."""
-    return Need(study.workers.count, study.workers.cpus, study.workers.gpus)
+    return TrialResources(study.workers.count, study.workers.cpus, study.workers.gpus)
 
 
 def admitted(study: StudyFile, nodes: list[Node] | None = None) -> int:
     """Trials at the same time on this machine (or on `nodes`); a UserError when not even one fits."""
     try:
-        return concurrency(nodes or [this_machine()], need_of(study), study.workers.concurrent_trials)
+        return count_concurrent_trials(nodes or [this_machine()], need_of(study), study.workers.concurrent_trials)
     except ClusterError as error:
         raise UserError(str(error)) from None
 

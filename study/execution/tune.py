@@ -20,7 +20,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.groups import remove_placement_group
+from cluster.placement_groups import remove_placement_group
 from study.early_stopping.rules import Rule, Verdict
 from study.execution.tune_guard import Guard, NotKept
 from study.workers.driver import BROKE, PLACE, REPORT, TrialDriver

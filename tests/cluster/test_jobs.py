@@ -1,11 +1,15 @@
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
+from fake_dashboard import VERSION, Answers, serve
 
 from cluster.errors import ClusterError
-from cluster.jobs import check_size, pack, submit
+from cluster.jobs import SubmittedJob, check_size, pack, submit
+
+JOBS: Answers = {"/api/version": VERSION, "/api/packages/": (200, "")}  # a dashboard that has the upload already
 
 
 def test_an_upload_holds_packages_and_files_without_caches(tmp_path: Path) -> None:
@@ -31,7 +35,51 @@ def test_an_upload_beyond_the_limit_is_refused_by_the_names_of_its_biggest_entri
         check_size(tmp_path, limit=2 * 1024**2)
 
 
-def test_an_address_that_does_not_answer_is_one_line(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"address 'http://127.0.0.1:9' does not take jobs") as told:
-        submit("http://127.0.0.1:9", tmp_path, "true")
-    assert "\n" not in str(told.value)
+def test_an_address_that_does_not_answer_is_one_line(tmp_path: Path, closed_port: str) -> None:
+    with pytest.raises(
+        ClusterError, match=rf"address 'http://{closed_port}' does not answer as a Ray dashboard"
+    ) as raised:
+        submit(f"http://{closed_port}", tmp_path, "true")
+    assert "\n" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("answers", "expected"),
+    [
+        ({"/": (401, "Unauthorized")}, "requires a token, but there is none here; copy ~/.ray/auth_token"),
+        (JOBS | {"/api/jobs/": (403, "Forbidden")}, "requires a token, but there is none here"),
+        (
+            JOBS | {"/api/jobs/": (500, "No available agent to submit job, please try again later.")},
+            r"the cluster at '127.0.0.1:\d+' answers, but no job agent is up on its head: submit again half a minute",
+        ),
+        (
+            JOBS | {"/api/jobs/": (500, "Traceback (most recent call last):\n  File x\nKeyError: 'head'\n")},
+            r"the cluster at '127.0.0.1:\d+' does not take the job \(KeyError: 'head'\)",
+        ),
+        (JOBS | {"/api/jobs/": (413, "Too large")}, r"does not take the job \(.* status code 413: Too large\)"),
+    ],
+    ids=["no token", "token refused", "no agent", "fault of the server", "refused"],
+)
+def test_what_the_dashboard_refuses_is_reported_as_what_it_is_in_one_line(
+    answers: Answers, expected: str, tmp_path: Path, no_token: Path
+) -> None:
+    folder = upload(tmp_path)
+    with serve(answers) as place, pytest.raises(ClusterError, match=expected) as raised:
+        submit(place, folder, "true")
+    assert "\n" not in str(raised.value)
+
+
+def test_the_address_that_was_given_comes_before_rays_variables(
+    tmp_path: Path, no_token: Path, monkeypatch: pytest.MonkeyPatch, closed_port: str
+) -> None:
+    folder = upload(tmp_path)
+    monkeypatch.setenv("RAY_ADDRESS", closed_port)
+    with serve(JOBS | {"/api/jobs/": (200, '{"job_id": "a", "submission_id": "a"}')}) as place:
+        assert submit(place, folder, "true") == SubmittedJob("a", f"http://{place}")
+    assert os.environ["RAY_ADDRESS"] == closed_port
+
+
+def upload(folder: Path) -> Path:
+    (folder / "upload").mkdir()
+    (folder / "upload" / "study.yaml").write_text("name: x")
+    return folder / "upload"

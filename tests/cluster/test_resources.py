@@ -3,37 +3,37 @@ from __future__ import annotations
 import pytest
 
 from cluster.errors import ClusterError
-from cluster.resources import Need, Node, concurrency
+from cluster.resources import Node, TrialResources, count_concurrent_trials
 
 
 def test_as_many_trials_run_at_once_as_fit() -> None:
-    assert concurrency([Node(8)], Need(2, 1)) == 4
-    assert concurrency([Node(8)], Need(2, 1), asked=3) == 3
-    assert concurrency([Node(2)], Need(2, 1)) == 1
+    assert count_concurrent_trials([Node(8)], TrialResources(2, 1)) == 4
+    assert count_concurrent_trials([Node(8)], TrialResources(2, 1), requested=3) == 3
+    assert count_concurrent_trials([Node(2)], TrialResources(2, 1)) == 1
 
 
 def test_more_workers_than_cpus_are_refused_with_the_numbers() -> None:
     with pytest.raises(ClusterError, match=r"workers.count 4 x workers.cpus 1 needs 4 CPUs, this machine has 2 CPUs; "):
-        concurrency([Node(2)], Need(4, 1))
+        count_concurrent_trials([Node(2)], TrialResources(4, 1))
 
 
 def test_gpus_that_are_not_there_are_refused_with_the_numbers() -> None:
     with pytest.raises(ClusterError, match=r"workers.count 2 x workers.gpus 1 needs 2 GPUs, this machine has 0 GPUs"):
-        concurrency([Node(8)], Need(2, 1, 1))
+        count_concurrent_trials([Node(8)], TrialResources(2, 1, 1))
 
 
 def test_more_trials_at_once_than_fit_are_refused_with_what_fits() -> None:
     with pytest.raises(ClusterError, match=r"concurrent_trials is 3, but this machine has room for 2 trials .* give 2"):
-        concurrency([Node(4)], Need(2, 1), asked=3)
+        count_concurrent_trials([Node(4)], TrialResources(2, 1), requested=3)
 
 
 def test_a_worker_never_spans_two_nodes() -> None:
     nodes = [Node(3), Node(3)]
-    assert concurrency(nodes, Need(2, 2)) == 1
+    assert count_concurrent_trials(nodes, TrialResources(2, 2)) == 1
     with pytest.raises(ClusterError, match="do not fit on the nodes one by one"):
-        concurrency(nodes, Need(1, 4))
+        count_concurrent_trials(nodes, TrialResources(1, 4))
 
 
 def test_shares_of_a_cpu_or_gpu_add_up() -> None:
-    assert concurrency([Node(0.3)], Need(3, 0.1)) == 1
-    assert concurrency([Node(16, gpus=2)], Need(1, 1, 0.5)) == 4
+    assert count_concurrent_trials([Node(0.3)], TrialResources(3, 0.1)) == 1
+    assert count_concurrent_trials([Node(16, gpus=2)], TrialResources(1, 1, 0.5)) == 4

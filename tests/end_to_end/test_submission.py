@@ -2,31 +2,23 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
-import shutil
-import signal
-import socket
 import subprocess
 import sys
-import tempfile
-import time
-import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import yaml
+from ray_head import TOKEN, Head, start_head, wait_until
 
 from model.data.corpus import Corpus
 from study.config.study_file import read_study
-from study.execution.submission import lay_out
+from study.execution.submission import write_study
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 
-BIN = Path(sys.executable).parent
-TOKEN = "0123456789abcdef" * 4
 SMALL = {
     "name": "small",
     "data": {"corpus": "nowhere", "speeds": [1.0]},
@@ -37,37 +29,13 @@ SMALL = {
 }
 
 
-@pytest.fixture
-def head() -> Iterator[tuple[str, dict[str, str]]]:
-    """The dashboard's address of a head on free ports, and the environment that may talk to it."""
-    folder = Path(tempfile.mkdtemp(prefix="ray"))  # sockets lie in it, so its path has to be short
-    env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
-    env |= {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": TOKEN, "PATH": f"{BIN}:{env['PATH']}"}
-    gcs, dashboard, agent, client = (str(port) for port in _free_ports(4))
-    ports = ["--port", gcs, "--dashboard-port", dashboard, "--dashboard-agent-listen-port", agent]
-    ports += ["--ray-client-server-port", client]
-    limits = ["--num-cpus", "2", "--object-store-memory", str(100 * 1024**2), "--temp-dir", str(folder)]
-    with (folder / "head.log").open("w") as log:
-        process = subprocess.Popen(
-            [str(BIN / "ray"), "start", "--head", "--block", "--disable-usage-stats", *ports, *limits],
-            env=env,
-            stdout=log,
-            stderr=log,
-            start_new_session=True,
-        )
-    try:
-        _wait(lambda: _answers(int(dashboard)), 90, "the dashboard did not come up")
-        yield f"http://127.0.0.1:{dashboard}", env
-    finally:
-        os.killpg(process.pid, signal.SIGTERM)
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=5)
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)
-        shutil.rmtree(folder, ignore_errors=True)
+@pytest.fixture(scope="module")
+def head() -> Iterator[Head]:
+    with start_head() as head:
+        yield head
 
 
-def written(folder: Path, corpus: Corpus) -> Path:
+def write_study_file(folder: Path, corpus: Corpus) -> Path:
     """A study file in a folder of its own, whose recipe, corpus and storage are relative."""
     (folder / "files").mkdir()
     (folder / "files" / "recipe.yaml").write_text(yaml.safe_dump(SMALL))
@@ -89,7 +57,7 @@ def test_the_upload_names_nothing_relative_to_the_place_it_came_from(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "upload").mkdir()
-    lay_out(read_study(written(tmp_path, corpus)), tmp_path / "upload")
+    write_study(read_study(write_study_file(tmp_path, corpus)), tmp_path / "upload")
     uploaded = yaml.safe_load((tmp_path / "upload" / "study.yaml").read_text())
     assert uploaded["corpus"] == str(corpus.folder)
     assert uploaded["storage"] == str(tmp_path / "studies")
@@ -98,52 +66,81 @@ def test_the_upload_names_nothing_relative_to_the_place_it_came_from(
 
 
 @pytest.mark.slow
-def test_a_submitted_study_runs_to_its_end_on_the_cluster(
-    head: tuple[str, dict[str, str]], tmp_path: Path, corpus: Corpus
-) -> None:
-    address, env = head
-    path = written(tmp_path, corpus)
-    asked = subprocess.run(
-        [sys.executable, "-m", "study", "submit", str(path), "--address", address],
-        cwd=tmp_path,
-        env=env | {"PYTHONPATH": str(Path(__file__).parents[2])},
-        capture_output=True,
-        text=True,
-        check=False,
+@pytest.mark.timeout(400)
+def test_a_submitted_study_runs_to_its_end_on_the_cluster(head: Head, tmp_path: Path, corpus: Corpus) -> None:
+    path = write_study_file(tmp_path, corpus)
+    submitted = run("-m", "study", "submit", str(path), "--address", head.dashboard, cwd=tmp_path, env=head.env)
+    assert submitted.returncode == 0, submitted.stderr
+    job = submitted.stdout.split()[1].rstrip(";")
+    follow = f"RAY_AUTH_MODE=token ray job logs {job} --address {head.dashboard} --follow"
+    assert submitted.stdout == f"job {job}; follow it with: {follow}\n"
+    logs = subprocess.run(
+        ["bash", "-c", follow], env=head.env, capture_output=True, text=True, timeout=300, check=False
     )
-    assert asked.returncode == 0, asked.stderr
-    job = asked.stdout.split()[1].rstrip(";")
-    _wait(lambda: _job(address, job)["status"] not in ("PENDING", "RUNNING"), 240, "the job did not end")
-    assert _job(address, job)["status"] == "SUCCEEDED", _get(f"{address}/api/jobs/{job}/logs")
+    assert "best: trial 0000" in logs.stdout, logs.stdout + logs.stderr
+    assert wait_until(lambda: status_of(head, job) not in ("PENDING", "RUNNING"), 60), "the job did not end"
+    assert status_of(head, job) == "SUCCEEDED", head.get(f"/api/jobs/{job}/logs")
     trials = Ledger.open(tmp_path / "studies" / "sent").trials()
     assert [trial.state for trial in trials.values()] == [TrialState.COMPLETE]
 
 
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as held:
-        return [held.enter_context(socket.create_server(("127.0.0.1", 0))).getsockname()[1] for _ in range(count)]
+@pytest.mark.slow
+@pytest.mark.parametrize("command", ["submit", "run"])
+@pytest.mark.parametrize("fault", ["no token", "another token", "mode disabled"])
+def test_refused_credentials_are_one_line_within_seconds(
+    command: str, fault: str, head: Head, tmp_path: Path, corpus: Corpus
+) -> None:
+    path = write_study_file(tmp_path, corpus)
+    address = head.dashboard if command == "submit" else head.address
+    changes, expected = {
+        "no token": ({"HOME": str(tmp_path)}, "requires a token, but there is none here; copy ~/.ray/auth_token from"),
+        "another token": ({"RAY_AUTH_TOKEN": TOKEN[::-1]}, "refuses the token in RAY_AUTH_TOKEN; it has to equal"),
+        "mode disabled": ({"RAY_AUTH_MODE": "disabled"}, "requires a token, but RAY_AUTH_MODE is 'disabled' here"),
+    }[fault]
+    refused = run("-m", "study", command, str(path), "--address", address, cwd=tmp_path, env=head.env | changes)
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.startswith(f"error: the cluster at '{address}' {expected}")
+    assert refused.stderr.count("\n") == 1
+    assert not (tmp_path / "studies").exists()
 
 
-def _answers(port: int) -> bool:
-    try:
-        _get(f"http://127.0.0.1:{port}/api/version")
-    except OSError:
-        return False
-    return True
+@pytest.mark.slow
+@pytest.mark.parametrize(("command", "expected"), [("submit", "as a Ray dashboard"), ("run", "as a Ray cluster")])
+def test_the_other_port_of_a_cluster_is_refused_in_one_line(
+    command: str, expected: str, head: Head, tmp_path: Path, corpus: Corpus
+) -> None:
+    path = write_study_file(tmp_path, corpus)
+    address = head.address if command == "submit" else head.dashboard.removeprefix("http://")
+    refused = run("-m", "study", command, str(path), "--address", address, cwd=tmp_path, env=head.env)
+    assert refused.returncode == 2, refused.stderr
+    assert refused.stderr.startswith(f"error: address '{address}' does not answer {expected} (")
+    assert refused.stderr.count("\n") == 1
 
 
-def _job(address: str, job: str) -> dict[str, str]:
-    return json.loads(_get(f"{address}/api/jobs/{job}"))
+@pytest.mark.slow
+@pytest.mark.parametrize("ray_first", [True, False])
+def test_the_token_in_its_usual_file_is_sent_whether_or_not_ray_was_imported_before(
+    ray_first: bool, head: Head, tmp_path: Path
+) -> None:
+    (tmp_path / "upload").mkdir()
+    (tmp_path / "upload" / "file").write_text("x")
+    program = f"""
+{"import ray" if ray_first else ""}
+from pathlib import Path
+from cluster.addresses import check_head
+from cluster.jobs import submit
+check_head({head.address!r})
+print(submit({head.dashboard.removeprefix("http://")!r}, Path("upload"), "true").dashboard)
+"""
+    printed = run("-c", program, cwd=tmp_path, env=head.env)
+    assert printed.stdout == f"{head.dashboard}\n", printed.stderr
 
 
-def _get(url: str) -> str:
-    request = urllib.request.Request(url, headers={"Authorization": f"Bearer {TOKEN}"})
-    with urllib.request.urlopen(request, timeout=10) as page:
-        return page.read().decode()
+def run(*arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False
+    )
 
 
-def _wait(done: Callable[[], bool], seconds: float, what: str) -> None:
-    deadline = time.monotonic() + seconds
-    while not done():
-        assert time.monotonic() < deadline, what
-        time.sleep(0.5)
+def status_of(head: Head, job: str) -> str:
+    return json.loads(head.get(f"/api/jobs/{job}"))["status"]

@@ -10,8 +10,6 @@ from typing import Any
 import pytest
 import yaml
 
-from cluster.connect import probe
-from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.data.corpus import Corpus
 from model.errors import UserError
@@ -144,10 +142,3 @@ def test_a_cluster_that_does_not_answer_is_one_quick_line_and_no_study_is_made(
     assert "\n" not in str(told.value)
     assert capfd.readouterr().err == ""
     assert not (tmp_path / "studies").exists()
-
-
-def test_an_address_of_any_form_is_probed() -> None:
-    probe("auto")
-    for address in ("127.0.0.1:9", "ray://127.0.0.1:9", "127.0.0.1:port"):
-        with pytest.raises(ClusterError, match="does not answer"):
-            probe(address)

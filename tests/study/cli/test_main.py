@@ -3,7 +3,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -37,24 +37,33 @@ TINY = named_recipe("tiny", "/speech")
 GOLDEN = Path(__file__).parents[2] / "golden" / "reguler_two_aux"
 
 
-def ask(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
+def run_command(*arguments: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
         [sys.executable, "-m", "study", *arguments], capture_output=True, text=True, cwd=cwd, check=False
     )
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
-    began = time.monotonic()
-    asked = ask("--help")
-    seconds = time.monotonic() - began
-    assert asked.returncode == 0
-    assert all(command in asked.stdout for command in COMMANDS)
-    assert seconds < 5, "about half a second on a quiet machine"
-    heavy = (
-        "import sys, study.cli.main; "
-        "print([name for name in ('ray', 'torch', 'mlflow', 'optuna') if name in sys.modules])"
-    )
-    assert subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout == "[]\n"
+    shown = run_command("--help")
+    assert shown.returncode == 0
+    assert all(command in shown.stdout for command in COMMANDS)
+    assert all(panel in shown.stdout for panel in ("Studies", "Clusters", "Single recipes", "Data and files"))
+    heavy = "ray", "torch", "mlflow", "optuna", "pydantic"
+    program = f"import sys, study.cli.main; print([name for name in {heavy} if name in sys.modules])"
+    assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
+
+
+def test_the_version_is_the_installed_packages() -> None:
+    shown = run_command("--version")
+    assert shown.returncode == 0
+    assert shown.stdout == f"decred-study {version('decred-study')}\n"
+
+
+def test_an_uploaded_copy_has_no_version_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("study.cli.main.DISTRIBUTION", "decred-study-not-there")
+    shown = CliRunner().invoke(app, ["--version"], catch_exceptions=False)
+    assert shown.exit_code == 0
+    assert shown.output == "decred-study-not-there, not installed as a package\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -66,16 +75,16 @@ def test_every_command_explains_itself(command: str) -> None:
 
 def test_a_wrong_study_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY.replace("trials", "trails"))
-    asked = ask("validate", "study.yaml", cwd=tmp_path)
-    assert asked.returncode == 2
-    assert asked.stderr == "error: study.yaml: unknown key 'trails'; did you mean 'trials'?\n"
+    ended = run_command("validate", "study.yaml", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr == "error: study.yaml: unknown key 'trails'; did you mean 'trials'?\n"
 
 
 def test_a_missing_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    asked = ask("run", "nowhere.yaml", cwd=tmp_path)
-    assert asked.returncode == 2
-    assert asked.stderr.startswith("error: nowhere.yaml: cannot be read")
-    assert asked.stderr.count("\n") == 1
+    ended = run_command("run", "nowhere.yaml", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith("error: nowhere.yaml: cannot be read")
+    assert ended.stderr.count("\n") == 1
 
 
 def test_validate_says_what_would_run(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,10 +98,10 @@ def test_validate_says_what_would_run(tmp_path: Path, corpus: Corpus, monkeypatc
 
 def test_validate_looks_at_the_corpus_too(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
-    asked = ask("validate", "study.yaml", cwd=tmp_path)
-    assert asked.returncode == 2
-    assert asked.stderr.startswith(f"error: corpus {tmp_path / 'corpus'}: no such folder")
-    assert asked.stderr.count("\n") == 1
+    ended = run_command("validate", "study.yaml", cwd=tmp_path)
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: corpus {tmp_path / 'corpus'}: no such folder")
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
@@ -128,9 +137,9 @@ def test_a_command_alone_still_shows_its_help(
 
 
 def test_status_of_no_study_says_so(tmp_path: Path) -> None:
-    asked = ask("status", str(tmp_path), cwd=tmp_path)
-    assert asked.returncode == 2
-    assert "holds no study" in asked.stderr
+    ended = run_command("status", str(tmp_path), cwd=tmp_path)
+    assert ended.returncode == 2
+    assert "holds no study" in ended.stderr
 
 
 def test_the_schema_is_json_that_editors_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,4 +1,4 @@
-"""What Ray keeps of workers whose driver was killed."""
+"""Placement groups that Ray keeps although the driver that made them was killed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 
 
 def remove_placement_group(number: str) -> None:
-    """Give back the resources of the placement group with this id (hexadecimal); nothing where it is gone already.
+    """Release the resources of the placement group with this id (hexadecimal); no error where it is gone already.
 
     A placement group that an actor made stays until the whole job ends, even when the actor is dead.
     """

@@ -1,0 +1,56 @@
+"""The token of a Ray cluster: where Ray looks for it, and what to do where a cluster refuses us.
+
+Ray 2.60 turns token authentication on by itself when it starts a head, but not when it connects to an address that
+was given: without RAY_AUTH_MODE=token it does not send the token that lies in its usual file.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from cluster.errors import ClusterError
+
+MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"
+USUAL_FILE = "~/.ray/auth_token"
+
+
+def token_source() -> str | None:
+    """Where Ray would find a token, in Ray's order: a variable's name or a file; None if there is no token."""
+    if os.environ.get(TOKEN):
+        return TOKEN
+    file = os.environ.get(TOKEN_PATH) or USUAL_FILE
+    try:
+        return file if Path(file).expanduser().read_text(encoding="utf-8").strip() else None
+    except (OSError, ValueError, RuntimeError):  # RuntimeError: no home folder
+        return None
+
+
+def enable_token_authentication() -> None:
+    """Have this process, and those it starts, send the token that this machine has.
+
+    A mode that the user set is kept. A cluster without authentication ignores the token.
+    """
+    if MODE in os.environ or token_source() is None:
+        return
+    os.environ[MODE] = "token"
+    if "ray" in sys.modules:  # it has read the mode already; Ray itself refreshes it in this way
+        from ray._raylet import Config  # type: ignore[attr-defined]
+
+        Config.initialize("")
+
+
+def refused_credentials(address: str) -> ClusterError:
+    """Why the cluster at `address` refuses this machine, and what to change."""
+    source, mode = token_source(), os.environ.get(MODE, "token").lower()
+    if mode != "token":
+        return ClusterError(f"the cluster at '{address}' requires a token, but {MODE} is '{mode}' here; unset it")
+    if source is None:
+        return ClusterError(
+            f"the cluster at '{address}' requires a token, but there is none here; copy {USUAL_FILE} from the "
+            f"cluster's head to this machine, or name the token's file in {TOKEN_PATH}"
+        )
+    return ClusterError(
+        f"the cluster at '{address}' refuses the token in {source}; it has to equal {USUAL_FILE} on the cluster's head"
+    )

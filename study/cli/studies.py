@@ -1,0 +1,156 @@
+"""The commands on studies: run, status, dashboard, track, export, fork, validate."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from model.errors import UserError
+from study.cli.arguments import Address, AnyStudy, StudyPath, Trials, example, open_ledger
+
+app = typer.Typer()
+STUDIES = "Studies"
+
+
+@app.command(
+    rich_help_panel=STUDIES,
+    epilog=example(
+        "decred-study run search_spaces/demo.yaml",
+        "decred-study run search_spaces/demo.yaml --trials 20",
+    ),
+)
+def run(study: StudyPath, trials: Trials = None, address: Address = None) -> None:
+    """Run a study to its end, or go on with it.
+
+    Trials that ended stay as they are, interrupted ones go on from their last checkpoint. Ctrl-C stops cleanly.
+    """
+    from study.runner import run_study
+
+    raise typer.Exit(run_study(study, trials, address))
+
+
+@app.command(rich_help_panel=STUDIES, epilog=example("decred-study status search_spaces/demo.yaml"))
+def status(study: AnyStudy) -> None:
+    """Show every trial of a study, running or ended."""
+    from study.display.status import print_status
+
+    print_status(open_ledger(study), study)
+
+
+@app.command(rich_help_panel=STUDIES, epilog=example("decred-study dashboard search_spaces/demo.yaml --port 5001"))
+def dashboard(
+    study: AnyStudy,
+    port: Annotated[int, typer.Option(help="port of MLflow's page")] = 5000,
+    host: Annotated[str, typer.Option(help="interface it listens on; 0.0.0.0 opens it to the network")] = "127.0.0.1",
+) -> None:
+    """Open MLflow's page on the study's runs; Ctrl-C ends it."""
+    from study.tracking.mlflow_store import store_uri, ui_command, ui_environment
+
+    ledger = open_ledger(study)
+    command = ui_command(store_uri(ledger.study.tracking, ledger.folder), host, port)
+    typer.echo(f"MLflow on http://{host}:{port}; Ctrl-C ends it")
+    sys.stdout.flush()
+    os.execve(command[0], command, ui_environment())  # this process becomes the server, so that ending it ends the page
+
+
+@app.command(
+    rich_help_panel=STUDIES,
+    epilog=example(
+        "decred-study track search_spaces/demo.yaml",
+        "decred-study track search_spaces/demo.yaml --flush",
+    ),
+)
+def track(
+    study: AnyStudy,
+    flush: Annotated[bool, typer.Option("--flush", help="send what is missing")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="send everything, from the first event on")] = False,
+) -> None:
+    """Send what MLflow has not received yet, or fill an empty MLflow from the ledger.
+
+    Without an option, only print how much is missing. What MLflow has already is not sent twice.
+    """
+    from study.tracking import delivery, tracking
+
+    if flush and rebuild:
+        raise UserError("track was given --flush and --rebuild, but takes one of them; --rebuild sends what waits, too")
+    ledger = open_ledger(study)
+    uri = delivery.store_uri(ledger.study.tracking, ledger.folder)
+    if flush or rebuild:
+        sent = (tracking.flush if flush else tracking.rebuild)(ledger)
+        typer.echo(f"{sent} events told to MLflow at {uri}")
+    else:
+        nothing = f"nothing waits for MLflow at {uri}"
+        typer.echo(tracking.undelivered(delivery.waiting(ledger), uri, study) or nothing)
+
+
+@app.command(
+    rich_help_panel=STUDIES,
+    epilog=example(
+        "decred-study export search_spaces/demo.yaml -o best-recipe.yaml",
+        "decred-study export studies/demo --trial 4 --format published -o best-model",
+    ),
+)
+def export(
+    study: AnyStudy,
+    out: Annotated[
+        Path | None, typer.Option("-o", "--out", help="what to write; by default best-recipe.yaml or best-model")
+    ] = None,
+    trial: Annotated[int | None, typer.Option(help="this trial instead of the best one")] = None,
+    form: Annotated[
+        Literal["recipe", "published"],
+        typer.Option("--format", help="the recipe alone, or the trained model in the published layout"),
+    ] = "recipe",
+) -> None:
+    """Write the best recipe of a study, ready for `decred-study train`, or the best model.
+
+    With --format published, STUDY may also be the folder of a single run.
+    """
+    from study.display.export import export_model, export_run, is_run, write_recipe
+
+    if form == "recipe":
+        typer.echo(write_recipe(open_ledger(study), trial, out or Path("best-recipe.yaml")))
+    elif is_run(study):
+        typer.echo(export_run(study, out or Path("best-model")))
+    else:
+        typer.echo(export_model(open_ledger(study), trial, out or Path("best-model")))
+
+
+@app.command(
+    rich_help_panel=STUDIES,
+    epilog=example("decred-study fork search_spaces/demo.yaml search_spaces/demo-more.yaml"),
+)
+def fork(
+    old: Annotated[
+        Path, typer.Argument(metavar="OLD", help="a study file, or the folder of a study", show_default=False)
+    ],
+    new: Annotated[Path, typer.Argument(metavar="NEW.yaml", help="a study file with another name", show_default=False)],
+    address: Address = None,
+) -> None:
+    """Start a new study with the trials of another one that fit it, and print which do not, and why.
+
+    The corpus has to be the same; space, objective and budget may be others. The other study stays as it is.
+    """
+    from study.execution.fork import fork_study
+
+    fork_study(open_ledger(old), new, typer.echo, address)
+
+
+@app.command(rich_help_panel=STUDIES, epilog=example("decred-study validate search_spaces/demo.yaml"))
+def validate(study: StudyPath) -> None:
+    """Check a study file, its corpus, folder, tracking and database, and print what it would run; nothing starts."""
+    from study.config.study_file import read_study
+
+    given = read_study(study)
+    from study.execution.checks import check  # takes seconds to import, so the file's own faults are reported first
+
+    checked, workers, search = check(given), given.workers, given.search
+    quantities = [name for name in ("ctc_weight", "auxiliary") if getattr(search, name) is not None]
+    typer.echo(
+        f"{study}: {checked.proposals} trials ({len(given.baselines)} baselines first), {checked.at_once} at a time, "
+        f"{workers.count} workers with {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each; "
+        f"searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
+    )

@@ -1,0 +1,23 @@
+"""What `status` prints: the table of trials, how well each rung ranks them, and whether the study runs now."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from study.display.board import screen
+from study.display.table import table
+from study.evidence.rank_correlation import rung_lines
+from study.ledger.lease import holder_of
+from study.ledger.ledger import Ledger
+from study.ledger.records import TrialState
+
+
+def print_status(ledger: Ledger, study: Path) -> None:
+    """Print the state of a study; `study` is the path that the user gave, for the command that continues it."""
+    console, records = screen(), ledger.trials().values()
+    console.print(table(records, ledger.study))
+    for line in rung_lines(records, ledger.study):
+        console.print(line, soft_wrap=True, highlight=False)
+    if any(record.state is TrialState.RUNNING for record in records) and holder_of(ledger.folder) is None:
+        line = f"no process runs this study now, the last one died; continue it with: decred-study run {study}"
+        console.print(line, soft_wrap=True, highlight=False)
