@@ -23,6 +23,7 @@ from study.display.table import best, export_recipe, table
 from study.evidence.rank_correlation import rung_lines
 from study.execution.agenda import Agenda
 from study.execution.checks import Checked, admitted, check
+from study.execution.private_names import check_private_names
 from study.execution.recorder import Recorder, settle
 from study.execution.session import Session
 from study.execution.signals import forward_sigterm, stop_signals
@@ -62,6 +63,7 @@ def run_study(
     folder = study_folder(study)
     again = f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
     checked = check(study, address)
+    check_private_names()
     with contextlib.ExitStack() as held, stop_signals():
         try:
             # A cluster is asked before the folder is made; a Ray of our own starts last.

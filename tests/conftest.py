@@ -25,7 +25,10 @@ from model.recipe.recipe import Recipe
 from model.training.prepare import prepare
 from study.runner import Work
 
+pytest_plugins = ["skips"]
+
 HERE = Path(__file__).parent
+LONG = {"slow": 600, "chaos": 600, "speed": 600}  # seconds for a test with this marker, where it names no timeout
 STUB = Work("stub_training:train", "stub_training:prepare")
 MINIATURE = {
     "data.batch_seconds": 12.0,
@@ -44,6 +47,14 @@ MINIATURE = {
     "training.epochs": 2,
     "optimiser.warmup_steps": 2,
 }
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Give the tests that take long by design more time than pyproject.toml gives to all."""
+    for item in items:
+        limits = [seconds for marker, seconds in LONG.items() if item.get_closest_marker(marker)]
+        if limits and item.get_closest_marker("timeout") is None:
+            item.add_marker(pytest.mark.timeout(max(limits)))
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -66,7 +66,6 @@ def test_the_upload_names_nothing_relative_to_the_place_it_came_from(
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(400)
 def test_a_submitted_study_runs_to_its_end_on_the_cluster(head: Head, tmp_path: Path, corpus: Corpus) -> None:
     path = write_study_file(tmp_path, corpus)
     submitted = run("-m", "study", "submit", str(path), "--address", head.dashboard, cwd=tmp_path, env=head.env)

