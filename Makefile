@@ -4,28 +4,35 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: study test slow chaos benchmark check clean
+.DEFAULT_GOAL := help
+.PHONY: help study test slow chaos benchmark check wheel-check clean
+
+help:  ## print these targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 study: $(INSTALLED)  ## make the demo corpus and run the demo study on it, to its end
 	$(BIN)/decred-study prepare demo --out corpora/demo $(DEMO_OPTIONS)
 	$(BIN)/decred-study run search_spaces/demo.yaml
 
-test: check  ## everything that has to hold
+test: check  ## format, lint, types and the test suite
 	$(BIN)/pytest
 
 slow: $(INSTALLED)  ## the tests that take most of a minute each
 	$(BIN)/pytest -m slow
 
-chaos: $(INSTALLED)  ## what a study survives: its processes killed at any moment, machines lost; about a quarter of an hour
+chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survive; about a quarter of an hour
 	$(BIN)/pytest -m chaos tests/chaos
 
 benchmark: $(INSTALLED)  ## the speed table: every row timed beside the machine's matmul rate, about five minutes
 	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds
 
-check: $(INSTALLED)  ## form and types alone
+check: $(INSTALLED)  ## format, lint and types alone
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+
+wheel-check: $(INSTALLED)  ## build the wheel, install it without the checkout, run its commands
+	bash .ci/wheel-check $(BIN)/python
 
 $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
