@@ -38,8 +38,8 @@ class Head:
 
 
 @contextlib.contextmanager
-def start_head() -> Iterator[Head]:
-    """A head for the time of the block, whose job agent is up."""
+def start_head(agent_port: int | None = None) -> Iterator[Head]:
+    """A head for the time of the block, whose job agent is up; its port is chosen unless it is given."""
     folder = Path(tempfile.mkdtemp(prefix="ray"))  # sockets lie in it, so its path has to be short
     token = folder / ".ray" / "auth_token"
     token.parent.mkdir()
@@ -49,7 +49,7 @@ def start_head() -> Iterator[Head]:
     try:
         # A port that was free is sometimes taken before Ray binds it: then the head ends, and others are tried.
         for _ in range(3):
-            with _started(folder, env) as head:
+            with _started(folder, env, agent_port) as head:
                 if head is not None:
                     yield head
                     return
@@ -59,12 +59,15 @@ def start_head() -> Iterator[Head]:
 
 
 @contextlib.contextmanager
-def _started(folder: Path, env: dict[str, str]) -> Iterator[Head | None]:
+def _started(folder: Path, env: dict[str, str], agent_port: int | None) -> Iterator[Head | None]:
     """A head on ports that were free; None if it ended while starting."""
-    names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
-    ports = _free_ports(len(names))
+    gcs, dashboard, agent, client = _free_ports(4)
+    agent = agent_port or agent
     options = {
-        **dict(zip(names, ports, strict=True)),
+        "port": gcs,
+        "dashboard-port": dashboard,
+        "dashboard-agent-listen-port": agent,
+        "ray-client-server-port": client,
         "num-cpus": 2,
         "object-store-memory": 100 * 1024**2,
         "temp-dir": folder / "session",
@@ -79,8 +82,9 @@ def _started(folder: Path, env: dict[str, str]) -> Iterator[Head | None]:
             start_new_session=True,
         )
     try:
-        ready = wait_until(lambda: process.poll() is not None or all(map(_listens, ports[:3])), START_SECONDS)
-        head = Head(f"127.0.0.1:{ports[0]}", f"http://127.0.0.1:{ports[1]}", env, folder)
+        ports = gcs, dashboard, agent
+        ready = wait_until(lambda: process.poll() is not None or all(map(_listens, ports)), START_SECONDS)
+        head = Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, folder)
         yield head if ready and process.poll() is None else None
     finally:
         _end(process)

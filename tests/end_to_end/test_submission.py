@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -135,9 +136,20 @@ print(submit({head.dashboard.removeprefix("http://")!r}, Path("upload"), "true")
     assert printed.stdout == f"{head.dashboard}\n", printed.stderr
 
 
+@pytest.mark.slow
+def test_a_cluster_whose_job_agents_port_is_taken_is_reported_as_that(tmp_path: Path, corpus: Corpus) -> None:
+    path = write_study_file(tmp_path, corpus)
+    with socket.create_server(("127.0.0.1", 0)) as other, start_head(other.getsockname()[1]) as head:
+        refused = run("-m", "study", "submit", str(path), "--address", head.dashboard, cwd=tmp_path, env=head.env)
+    assert refused.returncode == 2, refused.stderr
+    line = refused.stderr.splitlines()[-1]  # Ray logs the upload before it
+    assert line.startswith(f"error: the cluster at '{head.dashboard}' answers, but no job agent is up on its head: ")
+    assert "Traceback" not in refused.stderr
+
+
 def run(*arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.CompletedProcess[str]:
     return subprocess.run(
-        [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, *arguments], cwd=cwd, env=env, capture_output=True, text=True, timeout=200, check=False
     )
 
 
