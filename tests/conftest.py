@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import shutil
-import socket
 import subprocess
 import sys
 import tempfile
@@ -15,6 +14,7 @@ from typing import Any
 import pytest
 import torch
 import yaml
+from free_ports import choose_port
 from small_disk import mounted
 
 from cluster.connect import connect
@@ -138,8 +138,7 @@ def new_database() -> Iterator[Callable[[], str]]:
     initdb = next((Path(place).resolve() for place in found if place), None)
     if initdb is None:
         pytest.skip("NOT TESTED: no PostgreSQL here; install Debian's package `postgresql`")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = choose_port()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # pytest's own folders are closed to other users
     # PostgreSQL refuses to run as root.
     user = None if os.geteuid() else _some_user(("postgres", "nobody"))

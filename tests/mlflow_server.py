@@ -5,12 +5,13 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
+
+from free_ports import choose_port
 
 from study.tracking import mlflow_store
 
@@ -19,8 +20,7 @@ class Server:
     """A `mlflow server` on a database; started again it has the same port."""
 
     def __init__(self, database: str, folder: Path) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = choose_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
         self._command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from free_ports import choose_port
+
 BIN = Path(sys.executable).parent
 TOKEN = "0123456789abcdef" * 4
 START_SECONDS = 90.0
@@ -47,22 +49,15 @@ def start_head(agent_port: int | None = None) -> Iterator[Head]:
     env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     env |= {"HOME": str(folder), "PATH": f"{BIN}:{env['PATH']}", "PYTHONPATH": str(Path(__file__).parents[1])}
     try:
-        # A port that was free is sometimes taken before Ray binds it: then the head ends, and others are tried.
-        for _ in range(3):
-            with _started(folder, env, agent_port) as head:
-                if head is not None:
-                    yield head
-                    return
-        raise RuntimeError((folder / "head.log").read_text())
+        with _started(folder, env, agent_port or choose_port()) as head:
+            yield head
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _started(folder: Path, env: dict[str, str], agent_port: int | None) -> Iterator[Head | None]:
-    """A head on ports that were free; None if it ended while starting."""
-    gcs, dashboard, agent, client = _free_ports(4)
-    agent = agent_port or agent
+def _started(folder: Path, env: dict[str, str], agent: int) -> Iterator[Head]:
+    gcs, dashboard, client = choose_port(), choose_port(), choose_port()
     options = {
         "port": gcs,
         "dashboard-port": dashboard,
@@ -84,8 +79,9 @@ def _started(folder: Path, env: dict[str, str], agent_port: int | None) -> Itera
     try:
         ports = gcs, dashboard, agent
         ready = wait_until(lambda: process.poll() is not None or all(map(_listens, ports)), START_SECONDS)
-        head = Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, folder)
-        yield head if ready and process.poll() is None else None
+        assert ready, "the head did not come up"
+        assert process.poll() is None, (folder / "head.log").read_text()
+        yield Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, folder)
     finally:
         _end(process)
 
@@ -109,12 +105,6 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()
-
-
-def _free_ports(count: int) -> list[int]:
-    with contextlib.ExitStack() as stack:
-        sockets = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
-        return [server.getsockname()[1] for server in sockets]
 
 
 def _listens(port: int) -> bool:
