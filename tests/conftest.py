@@ -28,7 +28,8 @@ from study.runner import Work
 pytest_plugins = ["skips"]
 
 HERE = Path(__file__).parent
-LONG = {"slow": 600, "chaos": 600, "speed": 600}  # seconds for a test with this marker, where it names no timeout
+# Seconds for a test with this marker or in this folder, where it names no timeout itself.
+LONG = {"end_to_end": 400, "contracts": 400, "slow": 600, "chaos": 600, "speed": 600}
 STUB = Work("stub_training:train", "stub_training:prepare")
 MINIATURE = {
     "data.batch_seconds": 12.0,
@@ -52,7 +53,8 @@ MINIATURE = {
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Give the tests that take long by design more time than pyproject.toml gives to all."""
     for item in items:
-        limits = [seconds for marker, seconds in LONG.items() if item.get_closest_marker(marker)]
+        names = {mark.name for mark in item.iter_markers()} | set(item.path.relative_to(HERE).parts)
+        limits = [LONG[name] for name in names & LONG.keys()]
         if limits and item.get_closest_marker("timeout") is None:
             item.add_marker(pytest.mark.timeout(max(limits)))
 
