@@ -12,11 +12,11 @@ from study.early_stopping.rules import check_grace_epochs
 from study.execution.checks import check_space
 
 
-def study(rule: str, grace_epochs: int, search: dict[str, Any] | None = None) -> StudyFile:
+def study(rule: str, grace_epochs: int, search: dict[str, Any] | None = None, epochs: int = 6) -> StudyFile:
     content = {
         "name": "s",
         "corpus": "c",
-        "recipe": {"set": {"training.epochs": 6}},
+        "recipe": {"set": {"training.epochs": epochs}},
         "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "recipe": search or {}},
         "early_stopping": {"rule": rule, "grace_epochs": grace_epochs},
     }
@@ -26,11 +26,16 @@ def study(rule: str, grace_epochs: int, search: dict[str, Any] | None = None) ->
 @pytest.mark.parametrize("rule", ["asha", "asha-promote", "median"])
 def test_grace_epochs_above_the_epochs_of_all_trials_are_refused_by_the_checks(rule: str) -> None:
     words = (
-        f"early_stopping.grace_epochs is 9, but trials end after 6 epochs, so {rule} would stop none; set it below 6, "
-        "or early_stopping.rule to none"
+        f"early_stopping.grace_epochs is 9, but every trial ends after epoch 6, so {rule} would stop none; set it "
+        "below 6, or early_stopping.rule to none"
     )
     with pytest.raises(UserError, match=f"^{words}$"):
         check_space(study(rule, 9))
+
+
+def test_trials_of_a_single_epoch_need_the_rule_none() -> None:
+    with pytest.raises(UserError, match=r"after epoch 1, so asha would stop none; set early_stopping\.rule to none$"):
+        check_space(study("asha", 3, epochs=1))
 
 
 def test_the_rule_none_needs_no_rung_and_the_last_epoch_may_be_one() -> None:
@@ -44,5 +49,5 @@ def test_where_epochs_are_searched_the_longest_trial_counts(epochs: dict[str, An
         searched = study("asha", grace_epochs, {"training.epochs": epochs})
         check_grace_epochs(searched, base_recipe(searched))
     searched = study("asha", 13, {"training.epochs": epochs})
-    with pytest.raises(UserError, match="grace_epochs is 13, but trials end after 12 epochs, so asha would stop none"):
+    with pytest.raises(UserError, match="grace_epochs is 13, but every trial ends after epoch 12, so asha would"):
         check_grace_epochs(searched, base_recipe(searched))

@@ -96,12 +96,12 @@ def test_a_value_that_is_no_number_is_compared_with_nothing(rule: Rule) -> None:
 
 
 def test_rungs_remember_earlier_sessions_but_not_failed_trials() -> None:
-    failed = {
-        state: record(2 + index, {1: 1.0}, state)
-        for index, state in enumerate((TrialState.FAILED, TrialState.INFEASIBLE))
+    records = {
+        0: record(0, {1: 20.0, 2: 15.0}, TrialState.COMPLETE),
+        1: record(1, {1: 30.0}, TrialState.COMPLETE),
+        2: record(2, {1: 1.0}, TrialState.FAILED),
+        3: record(3, {1: 1.0}, TrialState.INFEASIBLE),
     }
-    records = {0: record(0, {1: 20.0, 2: 15.0}, TrialState.COMPLETE), 1: record(1, {1: 30.0}, TrialState.COMPLETE)}
-    records |= {each.number: each for each in failed.values()}
     rule = build("asha", records)
     assert decide(rule, 4, 1, 80.0) is PRUNE
     assert decide(rule, 5, 1, 19.0) is CONTINUE, "it was compared with a failed trial"
