@@ -17,7 +17,6 @@ from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import baseline
 from study.config.search_settings import SearchSettings
-from study.search.classifiers import shares_to_weights, weights_to_shares
 from study.search.quantity import OutsideError
 from study.search.space import Point, Space
 
@@ -134,22 +133,6 @@ def test_only_active_parameters_are_in_a_point() -> None:
     }
 
 
-def test_weights_split_by_hand_computed_shares() -> None:
-    # three pieces: 1 - sqrt(1 - 0.75) = half of the rest first, then 0.4 of what is left
-    assert shares_to_weights(0.6, [0.75, 0.4]) == pytest.approx([0.3, 0.12, 0.18])
-    assert weights_to_shares([0.3, 0.12, 0.18]) == pytest.approx([0.75, 0.4])
-
-
-def test_uniform_shares_favour_no_classifier() -> None:
-    dice = random.Random(0)
-    draws = [shares_to_weights(1.0, [dice.random() for _ in range(3)]) for _ in range(4000)]
-    for column in zip(*draws, strict=True):
-        # on a uniform simplex of four, each weight has mean 1/4 and standard deviation sqrt(3/80)
-        mean = sum(column) / len(column)
-        assert mean == pytest.approx(0.25, abs=0.01)
-        assert sum((x - mean) ** 2 for x in column) / len(column) == pytest.approx(3 / 80, rel=0.08)
-
-
 @pytest.mark.parametrize(
     ("values", "reason"),
     [
@@ -184,32 +167,6 @@ def test_both_default_baselines_are_points_of_the_usual_space() -> None:
     assert usual.encode(baseline("ed", BASE)) == {"ctc_weight": 0.3, "auxiliary.count": 0}
     paper = {"auxiliary.count": 1, "auxiliary.placement.1": "6", "auxiliary.final_weight": 0.6}
     assert_same(usual.encode(baseline("decred-paper", BASE)), {"ctc_weight": 0.3} | paper)
-
-
-def test_the_grid_holds_every_combination_once() -> None:
-    search = {"ctc_weight": {"uniform": [0.0, 1.0]}, "auxiliary": {"count": [0, 2], "final_weight": [0.2, 0.8]}}
-    searched = space(**search)
-    grid = searched.grid(3)
-    # per CTC weight: nothing; 3 layers x 3 final weights; 3 pairs x 3 final weights x 3 shares
-    assert len(grid) == 3 * (1 + 3 * 3 + 3 * 3 * 3)
-    assert len({tuple(sorted(point.items())) for point in grid}) == len(grid)
-    assert {point["ctc_weight"] for point in grid} == {0.0, 0.5, 1.0}
-    assert {point.get("auxiliary.share.2.1") for point in grid} == {None, 0.25, 0.5, 0.75}
-    assert len({searched.decode(point).hash for point in grid}) == len(grid)
-
-
-def test_the_grid_takes_logarithmic_steps_and_whole_numbers() -> None:
-    learning_rate = {"optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
-    assert [point["optimiser.learning_rate"] for point in space(recipe=learning_rate).grid(3)] == pytest.approx(
-        [1e-4, 1e-3, 1e-2]
-    )
-    epochs = {"training.epochs": {"integer": [2, 10]}}
-    assert [point["training.epochs"] for point in space(recipe=epochs).grid(3)] == [2, 6, 10]
-
-
-def test_a_grid_too_large_to_finish_is_refused() -> None:
-    with pytest.raises(UserError, match=r"search.grid_points is 50, which makes more than 10000 grid points; lower it"):
-        space(BASE, **FULL).grid(50)
 
 
 def test_values_for_tables_are_short_and_say_none_where_there_is_no_classifier() -> None:
