@@ -63,8 +63,8 @@ class Quantity:
             if known == value:
                 return option
         if self.options or not isinstance(value, int | float):
-            allowed = f"of {', '.join(map(str, self.options))}" if self.options else "number"
-            raise OutsideError(f"{self.name} {value} is none {allowed}")
+            allowed = f"one of {', '.join(map(str, self.options))}" if self.options else "a number"
+            raise OutsideError(f"{self.name} {value} is not {allowed}")
         return clamp(self.name, value, *self.dimension.range)
 
     def extremes(self) -> list[Any]:
