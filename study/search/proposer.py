@@ -46,7 +46,7 @@ class Proposer:
         number = trials.next_number
         for name in self._untried_baselines(trials):
             recipe = self._baselines[name]
-            point = self.space.point(recipe) or {}
+            point = self.space.encode_or_none(recipe) or {}
             return Proposal(number, recipe, self.space.values(recipe), name, point)
         if self._sampled_left(trials) == 0:
             return None
@@ -55,11 +55,11 @@ class Proposer:
         else:
             point = self._untried_grid(trials)[0]
         try:
-            recipe = self.space.recipe(point)
+            recipe = self.space.decode(point)
         except UserError as error:
             return InfeasiblePoint(number, self.space.values_at(point), str(error), point)
         if self._search.repeat_seed and self._grid is None:
-            recipe = self.space.reseeded(recipe, {record.recipe_hash for record in trials.values()})
+            recipe = self.space.with_new_seed(recipe, {record.recipe_hash for record in trials.values()})
         return Proposal(number, recipe, self.space.values(recipe), None, point)
 
     def remaining(self, trials: Trials) -> int:
@@ -80,11 +80,11 @@ class Proposer:
         if name in self._baselines and self._baselines[name].hash == recipe.hash:
             if name not in self._untried_baselines(trials):
                 return f"baseline '{name}' was tried here already"
-            return self.space.point(recipe) or {}
+            return self.space.encode_or_none(recipe) or {}
         if self._search.repeat_seed:  # a repeat has another seed than the point that it repeats
             recipe = self.space.with_base_seed(recipe)
         try:
-            return self.space.found(recipe)
+            return self.space.encode(recipe)
         except OutsideError as error:
             return str(error)
 

@@ -59,7 +59,7 @@ def add_trial() -> AddTrial:
         reason: str | None = None,
     ) -> None:
         space = Space(ledger.study.search, ledger.base_recipe)
-        ledger.start_trial(number, recipe, space.values(recipe), named, space.point(recipe) or {})
+        ledger.start_trial(number, recipe, space.values(recipe), named, space.encode_or_none(recipe) or {})
         for epoch in (1, 2) if state is TrialState.PRUNED else (1, 2, 3):
             report_epoch(ledger, number, epoch, {"dev/wer": wer + 3 - epoch, "train/loss": 1.0})
         if state is not None:

@@ -43,7 +43,7 @@ def study_of(trials: int) -> dict[int, TrialRecord]:
         long = number % 4 == 0
         values = {epoch: 100.0 * number % 997 / epoch for epoch in range(1, 10 if long else 2)}
         state = TrialState.COMPLETE if long else TrialState.WAITING
-        records[number] = record(number, values, state, waited=None if long else 1)
+        records[number] = record(number, values, state, paused_at=None if long else 1)
     return records
 
 

@@ -196,7 +196,7 @@ def test_a_point_that_makes_no_recipe_takes_a_number_and_counts_against_the_budg
 
     proposer, trials = make_proposer(3, ()), Trials()
     with monkeypatch.context() as patched:
-        patched.setattr(Space, "recipe", refuse)
+        patched.setattr(Space, "decode", refuse)
         point = proposer.propose(trials)
     assert isinstance(point, InfeasiblePoint)
     assert (point.number, point.reason) == (0, "heads 3 do not divide width 128")
