@@ -63,6 +63,7 @@ ROOMS = {
         "workers",
         "execution",
         "runner",
+        "api",
         "cli",
         "__main__",
     ),

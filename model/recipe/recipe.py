@@ -6,8 +6,7 @@ the same run on one worker or on many. The part that defines the model and its l
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 

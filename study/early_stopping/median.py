@@ -52,7 +52,7 @@ class Median:
         values[epoch] = value
         if epoch >= self._grace_epochs:
             # numpy's own mean, as in Tune: another order of summation could differ in the last bit
-            mean = float(np.mean([each for at, each in values.items() if at >= self._grace_epochs]))
+            mean = float(np.mean([values[at] for at in values if at >= self._grace_epochs]))
             self._rank(number, epoch, mean)
 
     def _rank(self, number: int, epoch: int, mean: float) -> None:

@@ -114,7 +114,7 @@ class Promotion:
         """Whether the best of those that wait at a rung may continue."""
         if rung == BELOW or self._is_among_best(place[1], rung):
             return True
-        sampled = (each for each in self._rungs[rung].ranked if each[1] not in self._baselines)
+        sampled = (best for best in self._rungs[rung].ranked if best[1] not in self._baselines)
         return closed and next(sampled, None) == place
 
     def _is_among_best(self, number: int, rung: int) -> bool:

@@ -59,9 +59,10 @@ def check_grace_epochs(study: StudyFile, base: Recipe) -> None:
     if searched is not None:
         longest = max(longest, *map(int, searched.choice or searched.range))
     if settings.rule != "none" and settings.grace_epochs > longest:
+        lower = f"it below {longest}, or " if longest > 1 else ""
         raise UserError(
-            f"early_stopping.grace_epochs is {settings.grace_epochs}, but trials end after {longest} epochs, so "
-            f"{settings.rule} would stop none; set it below {longest}, or early_stopping.rule to none"
+            f"early_stopping.grace_epochs is {settings.grace_epochs}, but every trial ends after epoch {longest}, so "
+            f"{settings.rule} would stop none; set {lower}early_stopping.rule to none"
         )
 
 

@@ -1,1 +1,1 @@
-"""What the trials so far are worth as evidence: how well early figures rank as late ones do."""
+"""How much the figures of a study can be trusted, such as those of a rung for a ranking of the trials."""

@@ -1,4 +1,8 @@
-"""The auxiliary classifiers as something to search: how many, on which layers, with which shares of the loss."""
+"""The part of the search space that `search.auxiliary` describes: how many classifiers, on which layers, which weights.
+
+Parameters of a point: their count, for each count a placement (a subset of the layers, as text), the final classifier's
+weight, and shares that split what is left over the auxiliary ones.
+"""
 
 from __future__ import annotations
 
@@ -10,45 +14,46 @@ from typing import Any
 from model.errors import UserError
 from model.recipe.recipe import Recipe
 from study.config.search_settings import AuxiliarySettings
-from study.search.quantity import OutsideError, Point, Source, Value, inside, rounded
+from study.search.quantity import OutsideError, Point, Value, ValueSource, clamp, to_display
 
-MOST_PLACEMENTS = 500  # subsets of one size; a sampler learns nothing about a category that it meets once
-LEAST_SHARE, MOST_SHARE = 1e-3, 1.0 - 1e-3  # of a stick: keeps every weight above 0
+MAX_PLACEMENTS = 500  # subsets of one size; a sampler learns nothing from a category that it meets once
+MIN_SHARE, MAX_SHARE = 1e-3, 1.0 - 1e-3  # of what is left in stick breaking: keeps every weight above 0
 
 COUNT, FINAL_WEIGHT, SHARE = "auxiliary.count", "auxiliary.final_weight", "auxiliary.share"
 PLACEMENT_KEY, WEIGHTS_KEY = "loss.auxiliary.placement", "loss.auxiliary.weights"
 
 
-class Classifiers:
-    """What `search.auxiliary` allows, on the decoder of the base recipe."""
+class ClassifierSpace:
+    """What `search.auxiliary` allows on the decoder of the base recipe."""
 
     def __init__(self, search: AuxiliarySettings, base: Recipe) -> None:
         self._search = search
         self._placements = _placements(search, base)
 
     def extremes(self) -> list[dict[str, Any]]:
-        """Values of the recipe's auxiliary keys that others have to get on with: none, and the deepest."""
+        """Values of the auxiliary keys that other keys have to fit: no classifier, and those on the deepest layers."""
         deepest = [placements[-1] for placements in self._placements.values()][-1:]
-        return [_settings("", 1.0, []), *(_settings(text, 0.5, [0.5] * text.count(",")) for text in deepest)]
+        return [_recipe_keys("", 1.0, []), *(_recipe_keys(text, 0.5, [0.5] * text.count(",")) for text in deepest)]
 
-    def suggest(self, source: Source) -> Point:
+    def suggest(self, source: ValueSource) -> Point:
+        """The parameters that are active for the count that the source gives."""
         count = source.integer(COUNT, *self._search.count)
         point: Point = {COUNT: count}
         if count:
             point[_placement(count)] = source.choice(_placement(count), self._placements[count])
             point[FINAL_WEIGHT] = source.uniform(FINAL_WEIGHT, *self._search.final_weight, log=False)
-            point |= {name: source.uniform(name, LEAST_SHARE, MOST_SHARE, log=False) for name in _shares(count)}
+            point |= {name: source.uniform(name, MIN_SHARE, MAX_SHARE, log=False) for name in _shares(count)}
         return point
 
-    def settings(self, point: Point) -> dict[str, Any]:
-        """The recipe's auxiliary keys that the point sets."""
+    def decode(self, point: Point) -> dict[str, Any]:
+        """The recipe's auxiliary keys at the point."""
         if not (count := int(point[COUNT])):
-            return _settings("", 1.0, [])
+            return _recipe_keys("", 1.0, [])
         shares = [float(point[name]) for name in _shares(count)]
-        return _settings(str(point[_placement(count)]), float(point[FINAL_WEIGHT]), shares)
+        return _recipe_keys(str(point[_placement(count)]), float(point[FINAL_WEIGHT]), shares)
 
-    def found(self, recipe: Recipe) -> Point:
-        """The part of a point that gives the recipe's classifiers; OutsideError when there is none."""
+    def encode(self, recipe: Recipe) -> Point:
+        """The part of a point that decodes to the recipe's classifiers; OutsideError where there is none."""
         placement, weights = recipe.loss.auxiliary.placement, recipe.loss.auxiliary.weights
         count, text = len(placement), _text(placement)
         fewest, most = self._search.count
@@ -58,25 +63,25 @@ class Classifiers:
             return {COUNT: 0}
         if text not in self._placements[count]:
             raise OutsideError(f"auxiliary.placement {text} is on a layer that auxiliary.layers leaves out")
-        final_weight = inside("final_weight", 1.0 - math.fsum(weights), *self._search.final_weight)
+        final_weight = clamp("final_weight", 1.0 - math.fsum(weights), *self._search.final_weight)
         shares = {
-            name: inside("auxiliary.weights: a share of", share, LEAST_SHARE, MOST_SHARE)
-            for name, share in zip(_shares(count), shares_of(weights), strict=True)
+            name: clamp("auxiliary.weights: a share of", share, MIN_SHARE, MAX_SHARE)
+            for name, share in zip(_shares(count), weights_to_shares(weights), strict=True)
         }
         return {COUNT: count, _placement(count): text, FINAL_WEIGHT: final_weight, **shares}
 
     def values(self, content: Mapping[str, Any]) -> dict[str, Value]:
-        """The flat recipe's classifiers in human terms."""
+        """The classifiers of a flat recipe, as tables show them."""
         weights = content[WEIGHTS_KEY]
         return {
             "auxiliary.placement": _text(content[PLACEMENT_KEY]) or "none",
             "auxiliary.weights": ",".join(_weight(weight) for weight in weights) or "none",
-            "final_weight": rounded(1.0 - sum(weights)),
+            "final_weight": to_display(1.0 - sum(weights)),
         }
 
 
-def weights_of(rest: float, shares: Sequence[float]) -> list[float]:
-    """`rest` split over one classifier more than there are shares; uniform shares give a uniform simplex.
+def shares_to_weights(rest: float, shares: Sequence[float]) -> list[float]:
+    """`rest` split over one classifier more than there are shares; uniform shares give weights uniform on a simplex.
 
     Stick breaking: the first of m pieces is Beta(1, m - 1) of what is left, here by its inverse distribution function.
     """
@@ -88,8 +93,8 @@ def weights_of(rest: float, shares: Sequence[float]) -> list[float]:
     return [*weights, rest]
 
 
-def shares_of(weights: Sequence[float]) -> list[float]:
-    """The shares that `weights_of` splits into these weights."""
+def weights_to_shares(weights: Sequence[float]) -> list[float]:
+    """The inverse of `shares_to_weights`."""
     shares = []
     for i, weight in enumerate(weights[:-1]):
         rest, after = math.fsum(weights[i:]), len(weights) - i - 1
@@ -114,10 +119,10 @@ def _placements(auxiliary: AuxiliarySettings, base: Recipe) -> dict[int, list[st
             f"auxiliary classifier; lower it to {len(layers)} or allow more layers"
         )
     for count in range(max(fewest, 1), most + 1):
-        if (subsets := math.comb(len(layers), count)) > MOST_PLACEMENTS:
+        if (subsets := math.comb(len(layers), count)) > MAX_PLACEMENTS:
             raise UserError(
                 f"search.auxiliary makes {subsets} placements of {count} classifiers on {len(layers)} layers, but "
-                f"{MOST_PLACEMENTS} is the most a sampler can tell apart; narrow search.auxiliary.layers"
+                f"{MAX_PLACEMENTS} is the most a sampler can tell apart; narrow search.auxiliary.layers"
             )
     return {
         count: [_text(subset) for subset in itertools.combinations(layers, count)]
@@ -125,10 +130,10 @@ def _placements(auxiliary: AuxiliarySettings, base: Recipe) -> dict[int, list[st
     }
 
 
-def _settings(placement: str, final_weight: float, shares: Sequence[float]) -> dict[str, Any]:
+def _recipe_keys(placement: str, final_weight: float, shares: Sequence[float]) -> dict[str, Any]:
     """The recipe's two auxiliary keys."""
     layers = [int(layer) for layer in placement.split(",")] if placement else []
-    return {PLACEMENT_KEY: layers, WEIGHTS_KEY: weights_of(1.0 - final_weight, shares) if layers else []}
+    return {PLACEMENT_KEY: layers, WEIGHTS_KEY: shares_to_weights(1.0 - final_weight, shares) if layers else []}
 
 
 def _placement(count: int) -> str:
@@ -144,5 +149,5 @@ def _text(layers: Sequence[int]) -> str:
 
 
 def _weight(weight: float) -> str:
-    # two decimals would show a small weight as none
+    # two decimals would show a small weight as 0.00
     return f"{weight:.2f}" if weight >= 0.01 else f"{weight:.1g}"

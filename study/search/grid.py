@@ -1,4 +1,4 @@
-"""One combination of grid values after the other, as if a sampler drew them."""
+"""The grid as a source of values: each source suggests the values of one grid point."""
 
 from __future__ import annotations
 
@@ -9,16 +9,20 @@ from study.search.classifiers import COUNT, SHARE
 
 
 class GridSource:
-    """Plays one combination of grid values; `next` is the odometer of the one after it."""
+    """Suggests the grid point at `indices`, which says for each parameter, in order, which of its values is taken.
 
-    def __init__(self, points: int, odometer: Sequence[int]) -> None:
+    Parameters beyond the end of `indices` take their first value. Which parameters follow may depend on the values
+    taken before, so the point after this one is known only when all have been suggested: `next_indices`.
+    """
+
+    def __init__(self, points: int, indices: Sequence[int]) -> None:
         self._points = points
-        self._odometer = odometer
-        self._turned: list[tuple[int, int]] = []  # (index taken, number of values)
+        self._indices = indices
+        self._taken: list[tuple[int, int]] = []  # (index taken, number of values) of each parameter so far
 
     def uniform(self, name: str, low: float, high: float, log: bool) -> float:
         if name.startswith(SHARE):
-            # the ends of a stick would leave one classifier nearly nothing
+            # at the ends of this range one classifier would have nearly no weight
             return self.choice(name, [(i + 1) / (self._points + 1) for i in range(self._points)])
         steps = [i / (self._points - 1) for i in range(1, self._points - 1)]
         inner = [low * (high / low) ** step if log else low + (high - low) * step for step in steps]
@@ -30,13 +34,14 @@ class GridSource:
         return self.choice(name, [low + round((high - low) * i / (self._points - 1)) for i in range(self._points)])
 
     def choice(self, name: str, values: Sequence[Any]) -> Any:
-        place = len(self._turned)
-        index = self._odometer[place] if place < len(self._odometer) else 0
-        self._turned.append((index, len(values)))
+        place = len(self._taken)
+        index = self._indices[place] if place < len(self._indices) else 0
+        self._taken.append((index, len(values)))
         return values[index]
 
-    def next(self) -> list[int] | None:
-        turned = list(self._turned)
-        while turned and turned[-1][0] + 1 == turned[-1][1]:
-            turned.pop()
-        return [*(index for index, _ in turned[:-1]), turned[-1][0] + 1] if turned else None
+    def next_indices(self) -> list[int] | None:
+        """The indices of the next grid point, the last parameter varying fastest; None after the last point."""
+        taken = list(self._taken)
+        while taken and taken[-1][0] + 1 == taken[-1][1]:
+            taken.pop()
+        return [*(index for index, _ in taken[:-1]), taken[-1][0] + 1] if taken else None

@@ -1,4 +1,4 @@
-"""One searched recipe key: how it is drawn, put into a recipe and found in one again."""
+"""One searched recipe key: how a value of it is drawn, decoded into a recipe and encoded from one."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from study.config.search_settings import Dimension
 Value = str | float | int
 Point = dict[str, Value]
 
-TOLERANCE = 1e-9  # rounding of values that are computed into a recipe and back
-MOST_COMBINATIONS = 256  # of extreme values that are tried together before a study starts
-_INSIDE = 0.382  # a place within a range that no round number falls on: a whole-number key refuses it
+TOLERANCE = 1e-9  # relative; values are rounded when they are computed into a recipe and back
+MAX_COMBINATIONS = 256  # of extreme values that are checked together before a study starts
+_BETWEEN = 0.382  # a share of a range where no round number lies: a key that takes whole numbers refuses it
 
 
 class OutsideError(Exception):
-    """A recipe that no point of the space gives; the message says why."""
+    """A recipe that no point of the space decodes to; the message is the reason."""
 
 
-class Source(Protocol):
-    """Where suggested values come from: a sampler, a grid, a test."""
+class ValueSource(Protocol):
+    """Suggests the values of a point's parameters, one after the other: a sampler, the grid, a test."""
 
     def uniform(self, name: str, low: float, high: float, log: bool) -> float: ...
     def integer(self, name: str, low: int, high: int) -> int: ...
@@ -37,14 +37,15 @@ class Source(Protocol):
 
 @dataclass(frozen=True)
 class Quantity:
-    """A parameter `name` of the space that sets the recipe key `key`."""
+    """A parameter `name` of the search space that sets the recipe key `key`."""
 
     name: str
     key: str
     dimension: Dimension
-    options: dict[Value, Any]  # of a choice: what a sampler sees -> what the recipe gets
+    options: dict[Value, Any]  # of a choice: the sampler's value -> the recipe's; empty for ranges
 
-    def draw(self, source: Source) -> Value:
+    def draw(self, source: ValueSource) -> Value:
+        """A value from the source, as the sampler sees it."""
         if self.options:
             return source.choice(self.name, list(self.options))
         low, high = self.dimension.range
@@ -52,47 +53,49 @@ class Quantity:
             return source.integer(self.name, int(low), int(high))
         return source.uniform(self.name, low, high, log=self.dimension.log_uniform is not None)
 
-    def decoded(self, value: Value) -> Any:
+    def decode(self, value: Value) -> Any:
+        """The recipe's value of the sampler's."""
         return self.options[value] if self.options else value
 
-    def found(self, value: Any) -> Value:
-        """What a sampler sees of a recipe's value; OutsideError when it sees none."""
+    def encode(self, value: Any) -> Value:
+        """The sampler's value of the recipe's; OutsideError where the dimension does not hold it."""
         for option, known in self.options.items():
             if known == value:
                 return option
         if self.options or not isinstance(value, int | float):
-            allowed = f"of {', '.join(map(str, self.options))}" if self.options else "number"
-            raise OutsideError(f"{self.name} {value} is none {allowed}")
-        return inside(self.name, value, *self.dimension.range)
+            allowed = f"one of {', '.join(map(str, self.options))}" if self.options else "a number"
+            raise OutsideError(f"{self.name} {value} is not {allowed}")
+        return clamp(self.name, value, *self.dimension.range)
 
     def extremes(self) -> list[Any]:
-        """The values between which all others lie."""
+        """The recipe's values between which all others lie: the ends of a range, all values of a choice."""
         return list(self.options.values()) if self.options else list(self.dimension.range)
 
 
-def quantity(name: str, key: str, dimension: Dimension, base: Recipe) -> Quantity:
-    """The searched quantity, after every kind of value in it was tried on the base recipe."""
+def make_quantity(name: str, key: str, dimension: Dimension, base: Recipe) -> Quantity:
+    """The searched quantity; a UserError where the base recipe has no such key or refuses a value of the dimension."""
     place = f"search.{name}" if key != name else f"search.recipe: {name}"
     if key in ("name", "data.corpus", "data.fingerprint"):
         raise UserError(f"{place} cannot be searched: a study has one corpus, and names change nothing")
     if key not in dotted_keys(base):
         raise UserError(f"{place} is no key of the recipe; {unknown_name(key, dotted_keys(base))}")
     options: dict[Value, Any] = {}
-    for value in _trials_of(dimension):
-        accepted = value_at(_accepted(base, key, value, place), key)
+    for value in _values_to_check(dimension):
+        accepted = value_at(_with_value(base, key, value, place), key)
         if dimension.choice is not None:
             options[accepted if isinstance(accepted, str | float | int) else json.dumps(accepted)] = accepted
     return Quantity(name, key, dimension, options)
 
 
 def check_together(quantities: Iterable[Quantity], base: Recipe, classifiers: Iterable[dict[str, Any]]) -> None:
-    """Try extreme values with each other: a recipe's keys depend on one another (width on heads, layers on placement).
+    """A UserError where extreme values that are valid alone make no recipe together.
 
-    `classifiers` are values of the auxiliary keys that have to fit as well.
+    A recipe's keys depend on one another: width on heads, layers on placement. `classifiers` are values of the
+    auxiliary keys that every combination has to fit.
     """
     quantities = list(quantities)
     corners = [[(quantity.key, value) for value in quantity.extremes()] for quantity in quantities]
-    for values in itertools.islice(itertools.product(*corners), MOST_COMBINATIONS):
+    for values in itertools.islice(itertools.product(*corners), MAX_COMBINATIONS):
         for auxiliary in classifiers:
             try:
                 with_values(base, dict(values) | auxiliary)
@@ -101,8 +104,8 @@ def check_together(quantities: Iterable[Quantity], base: Recipe, classifiers: It
                 raise UserError(f"search can meet {shown}, but {_reason(error)}; narrow one of them") from None
 
 
-def inside(name: str, value: float, low: float, high: float) -> float:
-    """`value` within [low, high], rounding forgiven; OutsideError when it is truly outside."""
+def clamp(name: str, value: float, low: float, high: float) -> float:
+    """`value` clamped to [low, high] where it is outside by rounding only; OutsideError where it is by more."""
     slack = TOLERANCE * max(1.0, abs(low), abs(high)) if isinstance(value, float) else 0
     if not low - slack <= value <= high + slack:
         raise OutsideError(f"{name} {value:.4g} is outside [{low:g}, {high:g}]")
@@ -110,7 +113,7 @@ def inside(name: str, value: float, low: float, high: float) -> float:
 
 
 def same_point(point: Point, other: Point) -> bool:
-    """Whether points are equal, the rounding of a recipe's values forgiven."""
+    """Whether points are equal up to the rounding of a recipe's values."""
     return point.keys() == other.keys() and all(
         math.isclose(value, other[name], rel_tol=1e-6)  # type: ignore[arg-type]
         if isinstance(value, float)
@@ -119,27 +122,28 @@ def same_point(point: Point, other: Point) -> bool:
     )
 
 
-def rounded(value: Any) -> Value:
-    """A recipe's value for a person: numbers short, lists as text."""
+def to_display(value: Any) -> Value:
+    """A recipe's value for tables: four digits of a number, a list as text."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
-    return (
-        value if isinstance(value, int | str) else ",".join(map(str, value)) if isinstance(value, list) else str(value)
-    )
+    if isinstance(value, list):
+        return ",".join(map(str, value))
+    return value if isinstance(value, int | str) else str(value)
 
 
-def _trials_of(dimension: Dimension) -> Sequence[Any]:
+def _values_to_check(dimension: Dimension) -> Sequence[Any]:
+    """All values of a choice and of a short range of whole numbers; of other ranges the ends and one between."""
     if dimension.choice is not None:
         return dimension.choice
     low, high = dimension.range
     if dimension.integer:
-        return range(int(low), int(high) + 1) if high - low < MOST_COMBINATIONS else (low, high)
-    between = low ** (1 - _INSIDE) * high**_INSIDE if dimension.log_uniform else low + (high - low) * _INSIDE
+        return range(int(low), int(high) + 1) if high - low < MAX_COMBINATIONS else (low, high)
+    between = low ** (1 - _BETWEEN) * high**_BETWEEN if dimension.log_uniform else low + (high - low) * _BETWEEN
     assert math.isfinite(between)
     return (low, between, high)
 
 
-def _accepted(base: Recipe, key: str, value: Any, place: str) -> Recipe:
+def _with_value(base: Recipe, key: str, value: Any, place: str) -> Recipe:
     try:
         return with_values(base, {key: value})
     except UserError as error:

@@ -23,7 +23,7 @@ MATMUL = 2048  # rows and columns of the product that measures the machine
 THREADS = 2  # as the published implementation had
 PUBLISHED_RATE = 190e9  # FLOP/s in fp32 where the published implementation was timed
 ROWS = pytest.StashKey[list["Row"]]()
-OVERHEAD = pytest.StashKey[list[tuple[str, ...]]]()
+TABLES = pytest.StashKey[dict[str, list[tuple[str, ...]]]]()  # title -> header and rows of a table
 
 
 @dataclass(frozen=True)
@@ -141,20 +141,23 @@ def measure(benchmark: Any, request: pytest.FixtureRequest) -> Iterator[Callable
 
 
 @pytest.fixture
-def overhead(request: pytest.FixtureRequest) -> Callable[[tuple[str, ...]], None]:
-    """Takes a row of the table of what a trial costs beyond its training."""
-    return request.config.stash.setdefault(OVERHEAD, []).append
+def add_row(request: pytest.FixtureRequest) -> Callable[[str, tuple[str, ...], tuple[str, ...]], None]:
+    """Adds a row of cells to the table of a title, which has a header."""
+
+    def add(title: str, header: tuple[str, ...], cells: tuple[str, ...]) -> None:
+        request.config.stash.setdefault(TABLES, {}).setdefault(title, [header, ("---",) * len(header)]).append(cells)
+
+    return add
 
 
-OVERHEAD_HEADER = "trials of", "s a trial", "fewest", "most", "s to the first report of all", "documented s a trial"
 HEADER = "work", "s", "audio s/s", "of matmul", "published s", "times faster", "at equal matmul"
 
 
 def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
     """The rows as the tables of RESULTS.md."""
-    if trials := config.stash.get(OVERHEAD, []):
-        terminalreporter.section("seconds that a trial costs beyond its training")
-        for cells in (OVERHEAD_HEADER, ("---",) * len(OVERHEAD_HEADER), *trials):
+    for title, lines in config.stash.get(TABLES, {}).items():
+        terminalreporter.section(title)
+        for cells in lines:
             terminalreporter.write_line("| " + " | ".join(cells) + " |")
     rows = config.stash.get(ROWS, [])
     if not rows:

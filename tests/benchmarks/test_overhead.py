@@ -21,6 +21,8 @@ from study.runner import Work, run_study
 
 TRIALS = 12
 # Seconds a trial as Ray's documentation has it: a TorchTrainer within a Tune trial, by the number of its workers.
+TITLE = "seconds that a trial costs beyond its training"
+HEADER = ("trials of", "s a trial", "fewest", "most", "s to the first report of all", "documented s a trial")
 DOCUMENTED = {1: 28.5, 2: 30.0}
 
 
@@ -32,7 +34,7 @@ def test_overhead_of_a_trial(
     corpus: Corpus,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
-    overhead: Callable[[tuple[str, ...]], None],
+    add_row: Callable[..., None],
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("STUB_SECONDS", "0")
@@ -62,4 +64,4 @@ def test_overhead_of_a_trial(
         f"{first_report - began[0]:.1f}",
         f"{DOCUMENTED[workers]:.1f}",
     )
-    overhead(row)
+    add_row(TITLE, HEADER, row)

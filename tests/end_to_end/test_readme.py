@@ -62,7 +62,7 @@ def _shrink(path: Path) -> None:
     study = yaml.safe_load(path.read_text())
     study["recipe"]["set"] = MINIATURE
     study["search"]["auxiliary"] = {"count": [0, 1], "final_weight": [0.3, 0.9]}
-    study |= {"trials": 1 if path.stem == "demo" else 0, "baselines": ["ed"]}
+    study |= {"trials": 1 if path.stem == "demo" else 0, "baselines": ["ed"], "early_stopping": {"rule": "none"}}
     path.write_text(yaml.safe_dump(study))
 
 

@@ -47,6 +47,7 @@ def write_study_file(folder: Path, corpus: Corpus) -> Path:
         "search": {"ctc_weight": {"uniform": [0.1, 0.6]}},
         "trials": 0,
         "baselines": ["ed"],
+        "early_stopping": {"rule": "none"},
     }
     path = folder / "files" / "sent.yaml"
     path.write_text(yaml.safe_dump(study))

@@ -60,26 +60,14 @@ def test_other_depths_have_the_classifier_on_the_corresponding_layer(name: str, 
 @pytest.mark.parametrize(
     ("name", "layers", "words"),
     [
-        (
-            "decred-paper",
-            2,
-            "on decoder layer D - 2, but the decoder has 2 layers; raise decoder.layers to 3 or more, or",
-        ),
-        (
-            "decred-recipe",
-            1,
-            "on decoder layer D - 2, but the decoder has 1 layer; raise decoder.layers to 3 or more, or",
-        ),
-        (
-            "decred-published",
-            1,
-            r"on decoder layer floor\(5 D / 8\), but the decoder has 1 layer; raise decoder.layers to 2",
-        ),
+        ("decred-paper", 2, "layer D - 2, but the decoder has 2 layers; raise decoder.layers to 3 or more, or"),
+        ("decred-recipe", 1, "layer D - 2, but the decoder has 1 layer; raise decoder.layers to 3 or more, or"),
+        ("decred-published", 1, r"layer floor\(5 D / 8\), but the decoder has 1 layer; raise decoder.layers to 2 or"),
     ],
 )
 def test_a_decoder_that_is_too_shallow_is_refused_in_one_line(name: str, layers: int, words: str) -> None:
     base = with_values(TINY, {"decoder.layers": layers})
-    with pytest.raises(UserError, match=f"^baseline '{name}' has a loss {words}.* leave the baseline out$"):
+    with pytest.raises(UserError, match=f"^baseline '{name}' has a loss on decoder {words}.* leave the baseline out$"):
         check_baselines(["ed", name], base)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ import pytest
 from model.recipe.files import value_at
 from study.config.baselines import check_baselines
 from study.config.study_file import base_recipe, read_study
+from study.execution.checks import check_space
 from study.search.space import Space
 
 FOLDER = Path(__file__).parents[3] / "search_spaces"
@@ -21,7 +23,7 @@ def test_the_study_file_and_its_space_are_valid_and_hold_its_baselines(path: Pat
     base = base_recipe(study)
     space = Space(study.search, base)
     for name, recipe in check_baselines(study.baselines, base).items():
-        assert space.point(recipe) is not None, f"the sampler learns nothing from {name}"
+        assert space.encode_or_none(recipe) is not None, f"the sampler learns nothing from {name}"
 
 
 def test_the_usual_studies_are_there() -> None:
@@ -39,3 +41,9 @@ def test_the_demo_tries_both_baselines_and_eight_more_on_two_workers() -> None:
     assert demo.baselines == ("ed", "decred-paper")
     assert demo.trials >= 8
     assert (demo.workers.count, demo.workers.cpus, demo.workers.gpus) == (2, 1, 0)
+
+
+def test_the_study_file_in_the_readme_is_valid(tmp_path: Path) -> None:
+    (block,) = re.findall(r"```yaml\n(name: .*?)```", (FOLDER.parent / "README.md").read_text(), re.DOTALL)
+    (tmp_path / "study.yaml").write_text(block)
+    assert check_space(read_study(tmp_path / "study.yaml")).proposals == 10

@@ -140,7 +140,7 @@ def test_a_baseline_of_another_base_recipe_is_not_this_studys() -> None:
     ("values", "reason"),
     [
         ({"optimiser.learning_rate": 0.01}, r"optimiser.learning_rate 0.01 is outside [0.001, 0.004]"),
-        ({"encoder.dropout": 0.3}, "encoder.dropout 0.3 is none of 0.1, 0.2"),
+        ({"encoder.dropout": 0.3}, "encoder.dropout 0.3 is not one of 0.1, 0.2"),
         (
             {"loss.auxiliary.placement": [1, 2], "loss.auxiliary.weights": [0.2, 0.2]},
             "auxiliary.count 2 is outside [0, 1]",

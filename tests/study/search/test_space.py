@@ -1,7 +1,8 @@
-"""Points become recipes and recipes points; the space refuses what no trial could run."""
+"""Points decode to recipes and recipes encode to points; the space refuses what no trial could run."""
 
 from __future__ import annotations
 
+import functools
 import itertools
 import random
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import baseline
 from study.config.search_settings import SearchSettings
-from study.search.classifiers import shares_of, weights_of
+from study.search.quantity import OutsideError
 from study.search.space import Point, Space
 
 TINY = named_recipe("tiny", "speech")  # four decoder layers
@@ -69,6 +70,11 @@ def space(base: Recipe = TINY, **search: Any) -> Space:
     return Space(SearchSettings.model_validate(search), base)
 
 
+@functools.cache
+def full_space(final_weight: tuple[float, float] = (0.05, 0.95)) -> Space:
+    return space(BASE, **(FULL | {"auxiliary": {"count": [0, 7], "final_weight": final_weight}}))
+
+
 def refused(base: Recipe = TINY, **search: Any) -> str:
     with pytest.raises(UserError) as error:
         space(base, **search)
@@ -76,29 +82,28 @@ def refused(base: Recipe = TINY, **search: Any) -> str:
     return str(error.value)
 
 
-def assert_same(found: Point | None, expected: Point) -> None:
-    assert found is not None
-    assert found.keys() == expected.keys()
+def assert_same(encoded: Point, expected: Point) -> None:
+    assert encoded.keys() == expected.keys()
     for name, value in expected.items():
-        assert found[name] == (pytest.approx(value, abs=1e-9) if isinstance(value, float) else value), name
+        assert encoded[name] == (pytest.approx(value, abs=1e-9) if isinstance(value, float) else value), name
 
 
 @settings(max_examples=150, deadline=None)
 @given(data=st.data())
-def test_every_suggested_point_is_a_valid_recipe_and_is_found_again_in_it(data: st.DataObject) -> None:
-    full = space(BASE, **FULL)
+def test_every_suggested_point_decodes_to_a_valid_recipe_that_encodes_to_it(data: st.DataObject) -> None:
+    full = full_space()
     point = full.suggest(Drawn(data))
-    recipe = full.recipe(point)
+    recipe = full.decode(point)
     auxiliary = recipe.loss.auxiliary
     assert all(weight > 0 for weight in auxiliary.weights)
     assert sum(auxiliary.weights) + auxiliary.final_weight == pytest.approx(1, abs=1e-12)
     assert not auxiliary.placement or 0.05 - 1e-9 <= auxiliary.final_weight <= 0.95 + 1e-9
-    assert_same(full.point(recipe), point)
+    assert_same(full.encode(recipe), point)
 
 
 @settings(max_examples=100, deadline=None)
 @given(data=st.data())
-def test_every_recipe_inside_the_space_is_a_point_that_gives_it_again(data: st.DataObject) -> None:
+def test_every_recipe_inside_the_space_encodes_to_a_point_that_decodes_to_it(data: st.DataObject) -> None:
     placement = sorted(data.draw(st.sets(st.integers(1, 7), max_size=7)))
     parts = data.draw(st.lists(st.floats(0.2, 1.0), min_size=len(placement) + 1, max_size=len(placement) + 1))
     weights = [part / sum(parts) * 0.95 for part in parts[:-1]]
@@ -108,11 +113,9 @@ def test_every_recipe_inside_the_space_is_a_point_that_gives_it_again(data: st.D
         "loss.auxiliary.weights": weights,
         "training.epochs": data.draw(st.integers(3, 9)),
     }
-    full = space(BASE, **(FULL | {"auxiliary": {"count": [0, 7], "final_weight": [0.01, 0.99]}}))
+    full = full_space(final_weight=(0.01, 0.99))
     recipe = with_values(BASE, values | {"encoder.dropout": 0.2})
-    point = full.point(recipe)
-    assert point is not None
-    again = full.recipe(point)
+    again = full.decode(full.encode(recipe))
     assert again.loss.auxiliary.placement == tuple(placement)
     assert again.loss.auxiliary.weights == pytest.approx(weights, abs=1e-9)
     assert (again.loss.ctc_weight, again.training.epochs) == (recipe.loss.ctc_weight, recipe.training.epochs)
@@ -130,75 +133,44 @@ def test_only_active_parameters_are_in_a_point() -> None:
     }
 
 
-def test_weights_split_by_hand_computed_shares() -> None:
-    # three pieces: 1 - sqrt(1 - 0.75) = half of the rest first, then 0.4 of what is left
-    assert weights_of(0.6, [0.75, 0.4]) == pytest.approx([0.3, 0.12, 0.18])
-    assert shares_of([0.3, 0.12, 0.18]) == pytest.approx([0.75, 0.4])
-
-
-def test_uniform_shares_favour_no_classifier() -> None:
-    dice = random.Random(0)
-    draws = [weights_of(1.0, [dice.random() for _ in range(3)]) for _ in range(4000)]
-    for column in zip(*draws, strict=True):
-        # on a uniform simplex of four, each weight has mean 1/4 and standard deviation sqrt(3/80)
-        mean = sum(column) / len(column)
-        assert mean == pytest.approx(0.25, abs=0.01)
-        assert sum((x - mean) ** 2 for x in column) / len(column) == pytest.approx(3 / 80, rel=0.08)
-
-
-def test_a_recipe_outside_the_space_is_no_point() -> None:
+@pytest.mark.parametrize(
+    ("values", "reason"),
+    [
+        ({"loss.ctc_weight": 0.7}, r"ctc_weight 0.7 is outside \[0.1, 0.6\]"),
+        ({"loss.auxiliary.placement": [3]}, "auxiliary.placement 3 is on a layer that auxiliary.layers leaves out"),
+        ({"loss.auxiliary.weights": [0.05]}, r"final_weight 0.95 is outside \[0.3, 0.9\]"),
+        (
+            {"loss.auxiliary.placement": [1, 2], "loss.auxiliary.weights": [0.2, 0.2]},
+            r"auxiliary.count 2 is outside \[0, 1\]",
+        ),
+        ({"optimiser.learning_rate": 0.5}, "optimiser.learning_rate is 0.5, but 0.003 in this study's base recipe"),
+    ],
+)
+def test_a_recipe_outside_the_space_has_no_point_and_a_reason(values: dict[str, Any], reason: str) -> None:
     narrow = space(ctc_weight={"uniform": [0.1, 0.6]}, auxiliary={"count": [0, 1], "layers": [1, 2]})
     inside = with_values(TINY, {"loss.auxiliary.placement": [2], "loss.auxiliary.weights": [0.5]})
-    assert narrow.point(inside) is not None
-    for values in (
-        {"loss.ctc_weight": 0.7},
-        {"loss.auxiliary.placement": [3]},
-        {"loss.auxiliary.weights": [0.05]},
-        {"loss.auxiliary.placement": [1, 2], "loss.auxiliary.weights": [0.2, 0.2]},
-        {"optimiser.learning_rate": 0.5},
-    ):
-        assert narrow.point(with_values(inside, values)) is None, values
+    classifier = {"auxiliary.count": 1, "auxiliary.placement.1": "2", "auxiliary.final_weight": 0.5}
+    assert_same(narrow.encode(inside), {"ctc_weight": 0.3} | classifier)
+    outside = with_values(inside, values)
+    with pytest.raises(OutsideError, match=f"^{reason}$"):
+        narrow.encode(outside)
+    assert narrow.encode_or_none(outside) is None
 
 
-def test_a_recipe_of_another_name_is_the_same_point() -> None:
+def test_a_recipe_of_another_name_has_the_same_point() -> None:
     searched = space(ctc_weight={"uniform": [0.1, 0.6]})
-    assert searched.point(with_values(TINY, {"name": "other"})) == {"ctc_weight": 0.3}
+    assert searched.encode(with_values(TINY, {"name": "other"})) == {"ctc_weight": 0.3}
 
 
-def test_both_baselines_are_points_of_the_usual_space() -> None:
+def test_both_default_baselines_are_points_of_the_usual_space() -> None:
     usual = space(BASE, ctc_weight={"uniform": [0.1, 0.6]}, auxiliary={"count": [0, 2]})
-    assert usual.point(baseline("ed", BASE)) == {"ctc_weight": 0.3, "auxiliary.count": 0}
+    assert usual.encode(baseline("ed", BASE)) == {"ctc_weight": 0.3, "auxiliary.count": 0}
     paper = {"auxiliary.count": 1, "auxiliary.placement.1": "6", "auxiliary.final_weight": 0.6}
-    assert_same(usual.point(baseline("decred-paper", BASE)), {"ctc_weight": 0.3} | paper)
+    assert_same(usual.encode(baseline("decred-paper", BASE)), {"ctc_weight": 0.3} | paper)
 
 
-def test_the_grid_holds_every_combination_once() -> None:
-    search = {"ctc_weight": {"uniform": [0.0, 1.0]}, "auxiliary": {"count": [0, 2], "final_weight": [0.2, 0.8]}}
-    grid = space(**search).grid(3)
-    # per CTC weight: nothing; 3 layers x 3 final weights; 3 pairs x 3 final weights x 3 shares
-    assert len(grid) == 3 * (1 + 3 * 3 + 3 * 3 * 3)
-    assert len({tuple(sorted(point.items())) for point in grid}) == len(grid)
-    assert {point["ctc_weight"] for point in grid} == {0.0, 0.5, 1.0}
-    assert {point.get("auxiliary.share.2.1") for point in grid} == {None, 0.25, 0.5, 0.75}
-    assert all(space(**search).recipe(point) for point in grid)
-
-
-def test_the_grid_takes_logarithmic_steps_and_whole_numbers() -> None:
-    learning_rate = {"optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]}}
-    assert [point["optimiser.learning_rate"] for point in space(recipe=learning_rate).grid(3)] == pytest.approx(
-        [1e-4, 1e-3, 1e-2]
-    )
-    epochs = {"training.epochs": {"integer": [2, 10]}}
-    assert [point["training.epochs"] for point in space(recipe=epochs).grid(3)] == [2, 6, 10]
-
-
-def test_a_grid_too_large_to_finish_is_refused() -> None:
-    with pytest.raises(UserError, match=r"search.grid_points is 50, which makes more than 10000 grid points; lower it"):
-        space(BASE, **FULL).grid(50)
-
-
-def test_values_are_said_in_human_terms() -> None:
-    full = space(BASE, **FULL)
+def test_values_for_tables_are_short_and_say_none_where_there_is_no_classifier() -> None:
+    full = full_space()
     loss = {"loss.auxiliary.placement": [2, 5], "loss.auxiliary.weights": [0.2, 0.004], "loss.ctc_weight": 0.123456}
     assert full.values(with_values(BASE, loss)) == {
         "ctc_weight": 0.1235,

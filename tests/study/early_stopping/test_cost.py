@@ -1,0 +1,72 @@
+"""What a decision costs: it does not grow with the number of trials."""
+
+from __future__ import annotations
+
+import functools
+import math
+import sys
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from stopping_history import METRIC, record
+
+from study.config.study_file import EarlyStoppingSettings
+from study.early_stopping.rules import build_rule
+from study.early_stopping.verdict import Rule
+from study.ledger.records import TrialRecord, TrialState
+
+
+def lines_run(action: Callable[[], object]) -> int:
+    """How many lines of Python an action runs, those of comprehensions once for each element."""
+    count = 0
+
+    def trace(frame: Any, event: str, argument: Any) -> Any:
+        nonlocal count
+        count += event == "line"
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        action()
+    finally:
+        sys.settrace(before)
+    return count
+
+
+def study_of(trials: int) -> dict[int, TrialRecord]:
+    """Every fourth trial came to epoch 9, the others wait or were stopped after epoch 1."""
+    records = {}
+    for number in range(trials):
+        long = number % 4 == 0
+        values = {epoch: 100.0 * number % 997 / epoch for epoch in range(1, 10 if long else 2)}
+        state = TrialState.COMPLETE if long else TrialState.WAITING
+        records[number] = record(number, values, state, waited=None if long else 1)
+    return records
+
+
+def one_trial(rule: Rule, number: int, value: float) -> None:
+    """All that a rule is asked about one trial."""
+    for epoch in (1, 2, 3):
+        rule.decide(number, epoch, value / epoch, baseline=False, last=False)
+    rule.promote_next()
+    rule.promote_next(closed=True)
+    rule.remove(number)
+
+
+@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median", "none"])
+def test_a_decision_costs_the_same_after_two_thousand_trials(rule: str) -> None:
+    settings = EarlyStoppingSettings.model_validate({"rule": rule, "grace_epochs": 1, "reduction": 3})
+    lines, seconds = {}, math.inf
+    for trials in (100, 2000):
+        built = build_rule(settings, METRIC, study_of(trials))
+        for value in (0.0, 200.0, 400.0, 900.0):  # among the best, and not
+            trial = functools.partial(one_trial, built, trials, value)
+            lines[trials] = max(lines.get(trials, 0), lines_run(trial))
+            began = time.perf_counter()
+            trial()
+            seconds = min(seconds, time.perf_counter() - began)
+    assert 0 < lines[2000] <= 1.5 * lines[100] < 500
+    assert seconds < 0.005

@@ -1,0 +1,53 @@
+"""A rule whose first rung lies beyond the last epoch of every trial stops none: the study's checks refuse it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from model.errors import UserError
+from study.config.study_file import StudyFile, base_recipe
+from study.early_stopping.rules import check_grace_epochs
+from study.execution.checks import check_space
+
+
+def study(rule: str, grace_epochs: int, search: dict[str, Any] | None = None, epochs: int = 6) -> StudyFile:
+    content = {
+        "name": "s",
+        "corpus": "c",
+        "recipe": {"set": {"training.epochs": epochs}},
+        "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "recipe": search or {}},
+        "early_stopping": {"rule": rule, "grace_epochs": grace_epochs},
+    }
+    return StudyFile.model_validate(content)
+
+
+@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median"])
+def test_grace_epochs_above_the_epochs_of_all_trials_are_refused_by_the_checks(rule: str) -> None:
+    words = (
+        f"early_stopping.grace_epochs is 9, but every trial ends after epoch 6, so {rule} would stop none; set it "
+        "below 6, or early_stopping.rule to none"
+    )
+    with pytest.raises(UserError, match=f"^{words}$"):
+        check_space(study(rule, 9))
+
+
+def test_trials_of_a_single_epoch_need_the_rule_none() -> None:
+    with pytest.raises(UserError, match=r"after epoch 1, so asha would stop none; set early_stopping\.rule to none$"):
+        check_space(study("asha", 3, epochs=1))
+
+
+def test_the_rule_none_needs_no_rung_and_the_last_epoch_may_be_one() -> None:
+    assert check_space(study("none", 9)).proposals == 22
+    assert check_space(study("asha", 6)).proposals == 22
+
+
+@pytest.mark.parametrize("epochs", [{"integer": [4, 12]}, {"choice": [4, 12]}])
+def test_where_epochs_are_searched_the_longest_trial_counts(epochs: dict[str, Any]) -> None:
+    for grace_epochs in (9, 12):
+        searched = study("asha", grace_epochs, {"training.epochs": epochs})
+        check_grace_epochs(searched, base_recipe(searched))
+    searched = study("asha", 13, {"training.epochs": epochs})
+    with pytest.raises(UserError, match="grace_epochs is 13, but every trial ends after epoch 12, so asha would"):
+        check_grace_epochs(searched, base_recipe(searched))
