@@ -32,7 +32,7 @@ from study.ledger import lease
 from study.ledger.best import export_recipe, find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
 from study.ledger.ledger import STUDY, Ledger
-from study.ledger.manifest import Changes, changed, changes_line, manifest
+from study.ledger.manifest import Changes, describe_changes, find_changes, make_manifest
 from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
@@ -126,11 +126,11 @@ def _open(
     """What all trials share, and the study's records; the folder is ours until `stack` is closed."""
     with console.status("preparing tokenizer and features"):
         prepared = load_function(work.prepare)(checked.base)
-    held = stack.enter_context(lease.held(folder, lambda line: _print(console, line)))
-    now = manifest(study, prepared)
+    held = stack.enter_context(lease.hold_lease(folder, lambda line: _print(console, line)))
+    now = make_manifest(study, prepared)
     ledger = Ledger.create_or_open(folder, study, prepared, now, held.check)
-    changes = changed(ledger.manifest, now)
-    if line := changes_line(changes):
+    changes = find_changes(ledger.manifest, now)
+    if line := describe_changes(changes):
         _print(console, line)
     tracking = Tracking(ledger)
     tracking.start()

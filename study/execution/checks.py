@@ -16,7 +16,7 @@ from model.training.prepare import corpus_of
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, base_recipe
 from study.early_stopping.rules import check_grace_epochs
-from study.ledger.lease import refuse_if_running, unwritable
+from study.ledger.lease import refuse_if_running, unwritable_folder_error
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.trials import Trials
 from study.search.proposer import Proposer
@@ -82,4 +82,4 @@ def _check_folder(folder: Path, study: StudyFile, base: Recipe) -> None:
         with tempfile.TemporaryFile(dir=there):
             pass
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise unwritable_folder_error(folder, error) from None

@@ -26,7 +26,7 @@ from study.execution.checks import check
 from study.ledger import lease
 from study.ledger.events import EpochReport, TrialImported
 from study.ledger.ledger import RECIPE, STUDY, Ledger
-from study.ledger.manifest import manifest
+from study.ledger.manifest import make_manifest
 from study.ledger.records import TrialRecord, TrialState
 from study.search.proposer import Proposer
 
@@ -68,7 +68,7 @@ def fork_study(
     folder = study_folder(study)
     _refuse_used_folder(folder, path)
     base = prepare(check(study, address).base)
-    about = manifest(study, base) | {"forked_from": {"study": old.study.name, "id": old.manifest.get("id")}}
+    about = make_manifest(study, base) | {"forked_from": {"study": old.study.name, "id": old.manifest.get("id")}}
     proposer = Proposer(study, base)
     plan = make_plan(old, base, _tokenizer_of(about), proposer, study.objective.metric)
     for number, reason in plan.refused.items():
@@ -186,7 +186,7 @@ def _draft_folder(folder: Path, print_line: Print) -> Iterator[Path]:
     """An empty folder beside `folder` that takes its place when the block is through, and else is removed."""
     draft = folder.with_name(f".{folder.name}.fork")
     try:
-        with lease.held(draft, print_line):
+        with lease.hold_lease(draft, print_line):
             for left in draft.iterdir():  # by a fork that was killed
                 if left.is_dir():
                     shutil.rmtree(left)
@@ -201,4 +201,4 @@ def _draft_folder(folder: Path, print_line: Print) -> Iterator[Path]:
         (folder / lease.LOCK).unlink(missing_ok=True)
         os.rename(draft, folder)  # a folder takes the place of an empty one
     except OSError as error:
-        raise lease.unwritable(folder, error) from None
+        raise lease.unwritable_folder_error(folder, error) from None

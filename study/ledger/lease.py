@@ -1,11 +1,13 @@
 """One driver at a time on a study: a second is refused while the first lives, and takes over when it is dead.
 
 On one machine the kernel decides at once: its lock on the file `lock` ends with the process that holds it. Between
-machines, where such locks may not reach, `lease.json` decides: its holder changes the beat in it every few seconds,
-and who finds it unchanged for LEASE_SECONDS of its own clock takes over. No clock of two machines is ever compared.
+machines, where such locks may have no effect, `lease.json` decides: its holder writes a new heartbeat into it every few
+seconds, and a driver that reads the same one for LEASE_SECONDS of its own clock takes over. Clocks of two machines are
+never compared.
 
-A holder keeps its lease file open and beats into that open file; who takes over puts a new file under the name. So a
-holder that was frozen and wakes up cannot take back by accident what it lost, and a full disk stops no beat.
+A holder keeps its lease file open and writes heartbeats into that open file; a driver that takes over puts a new file
+under the name. So a holder that was frozen and wakes up cannot take the study back by accident, and heartbeats need no
+new space on a full disk.
 """
 
 from __future__ import annotations
@@ -19,198 +21,206 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.errors import UserError
-from study.ledger.lease_file import LEASE, Holder, Machine, lease_bytes, lease_holder, lease_text, new_holder
+from study.ledger.lease_file import LEASE, Holder, Machine, format_lease, make_holder, read_holder, read_lease
 
 LOCK = "lock"
-BEAT_SECONDS, LEASE_SECONDS = 2.0, 20.0
-_MISSED = 3  # beats without which a holder may be dead
-_LOOKS = 20  # at another's lease, for each of its beats
+HEARTBEAT_SECONDS, LEASE_SECONDS = 2.0, 20.0
+_MISSED_HEARTBEATS = 3  # after so many, a holder may be dead
+_READS_PER_HEARTBEAT = 20  # of another driver's lease
 
-Say = Callable[[str], object]
+Print = Callable[[str], object]
 
 
-def _to_nobody(line: str) -> None:
-    """Says nothing."""
+def _discard(line: str) -> None:
+    """Print nothing."""
 
 
 class Lease:
-    """A study folder that is held: `check` before each write."""
+    """The right to run the study in a folder. Call `check` before each write."""
 
     def __init__(self, folder: Path, holder: Holder) -> None:
         self.folder = folder
         self.holder = holder
         self._descriptor = -1
-        self._beats = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._beat, name="lease", daemon=True)
+        self._heartbeats = 0
+        self._released = threading.Event()
+        self._thread = threading.Thread(target=self._send_heartbeats, name="lease", daemon=True)
 
     def check(self) -> None:
         """A UserError when another process has taken the study over, as it may while this one was frozen."""
-        found = lease_holder(self.folder)
-        # A lease that is gone was removed by hand: nobody else has the study yet.
-        if found is not None and found.id != self.holder.id:
+        holder = read_holder(self.folder)
+        # A lease that is missing was removed by hand: no other process has the study yet.
+        if holder is not None and holder.id != self.holder.id:
             raise UserError(
-                f"the study in {self.folder} was taken over by {found} while this one did not answer; "
-                "nothing more is written from here: let that one go on, or stop it and run the study again"
+                f"the study in {self.folder} was taken over by {holder} while this process did not respond; "
+                "nothing more is written from here: let that process continue, or stop it and run the study again"
             )
 
-    def take(self, instead_of: bytes | None, settle: bool) -> bool:
-        """Put this lease under the name; false when another was quicker. `settle`: others may be taking it too."""
+    def acquire(self, replaced: bytes | None, confirm: bool) -> bool:
+        """Put this lease under the name; false when another driver was quicker.
+
+        `replaced` is the content of the dead driver's lease, None where there is none. `confirm`: check a heartbeat
+        later that this lease is still the one under the name, because others may be acquiring it too.
+        """
         path = self.folder / LEASE
-        draft = path if instead_of is None else path.with_name(f".{LEASE}.{self.holder.id}")
+        draft = path if replaced is None else path.with_name(f".{LEASE}.{self.holder.id}")
         try:
             self._descriptor = os.open(draft, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o666)
         except FileExistsError:
             return False
-        taken = False
+        acquired = False
         try:
-            self._write()
-            taken = instead_of is None or lease_bytes(self.folder) == instead_of
-            if taken and draft != path:
+            self._write_heartbeat()
+            acquired = replaced is None or read_lease(self.folder) == replaced
+            if acquired and draft != path:
                 os.replace(draft, path)
         finally:
-            if not taken or draft != path:
+            if not acquired or draft != path:
                 draft.unlink(missing_ok=True)
-        if taken and settle:  # of several that put theirs here, the last one stays
-            time.sleep(self.holder.every)
-            taken = self._mine()
-        return taken
+        if acquired and confirm:  # of several that put theirs here, the last one stays
+            time.sleep(self.holder.interval)
+            acquired = self._is_ours()
+        return acquired
 
-    def begin(self) -> None:
-        """Beat until the end."""
+    def start_heartbeats(self) -> None:
+        """Write heartbeats until `release`."""
         self._thread.start()
 
-    def end(self) -> None:
-        """No more beats, and the study is free unless another has taken it."""
-        self._ended.set()
+    def release(self) -> None:
+        """Stop the heartbeats, and remove the lease unless another driver has taken over."""
+        self._released.set()
         if self._thread.ident is not None:
-            self._thread.join(self.holder.every)
+            self._thread.join(self.holder.interval)
         with contextlib.suppress(OSError):
-            if self._mine():
+            if self._is_ours():
                 (self.folder / LEASE).unlink()
         if self._descriptor >= 0 and not self._thread.is_alive():
             os.close(self._descriptor)
 
-    def _mine(self) -> bool:
-        found = lease_holder(self.folder)
-        return found is not None and found.id == self.holder.id
+    def _is_ours(self) -> bool:
+        holder = read_holder(self.folder)
+        return holder is not None and holder.id == self.holder.id
 
-    def _beat(self) -> None:
-        while not self._ended.wait(self.holder.every):
-            with contextlib.suppress(OSError):  # what fails now may succeed at the next beat
-                self._write()
+    def _send_heartbeats(self) -> None:
+        while not self._released.wait(self.holder.interval):
+            with contextlib.suppress(OSError):  # what fails now may succeed at the next heartbeat
+                self._write_heartbeat()
 
-    def _write(self) -> None:
-        self._beats += 1
-        os.pwrite(self._descriptor, lease_text(self.holder, self._beats), 0)
+    def _write_heartbeat(self) -> None:
+        self._heartbeats += 1
+        os.pwrite(self._descriptor, format_lease(self.holder, self._heartbeats), 0)
         os.fsync(self._descriptor)  # a network file system shows it to others no sooner
 
 
 @contextlib.contextmanager
-def held(
+def hold_lease(
     folder: Path,
-    say: Say = _to_nobody,
+    print_line: Print = _discard,
     machine: Machine | None = None,
     seconds: float = LEASE_SECONDS,
-    every: float = BEAT_SECONDS,
+    interval: float = HEARTBEAT_SECONDS,
 ) -> Iterator[Lease]:
-    """Hold the study folder, made if it is missing; a UserError that names the holder where a living one has it.
+    """Hold the study folder, made if it is missing; a UserError that names the holder where a living driver has it.
 
-    `say` hears what is waited for. The other arguments are for tests.
+    `print_line` gets a line before a wait. The other arguments are for tests; `seconds` and `interval` in seconds.
     """
-    machine = machine or Machine.this()
+    machine = machine or Machine.detect()
     with contextlib.ExitStack() as stack:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             stream = stack.enter_context((folder / LOCK).open("ab"))
-            locked = _locked(stream.fileno(), fcntl.LOCK_EX)  # until `stack` closes the file
-            lease = Lease(folder, new_holder(machine, every, locked is True))
-            stack.callback(lease.end)
-            _take(lease, locked, seconds, say)
+            locked = _try_lock(stream.fileno(), fcntl.LOCK_EX)  # until `stack` closes the file
+            lease = Lease(folder, make_holder(machine, interval, locked is True))
+            stack.callback(lease.release)
+            _acquire(lease, locked, seconds, print_line)
         except OSError as error:
-            raise unwritable(folder, error) from None
-        lease.begin()
+            raise unwritable_folder_error(folder, error) from None
+        lease.start_heartbeats()
         yield lease
 
 
-def refuse_if_running(folder: Path, say: Say = _to_nobody, machine: Machine | None = None) -> None:
+def refuse_if_running(folder: Path, print_line: Print = _discard, machine: Machine | None = None) -> None:
     """A UserError where a living driver holds the folder; nothing is made or kept.
 
-    One of another machine that misses some beats is left to `held`, which waits long enough to know.
+    A driver of another machine that misses some heartbeats is left to `hold_lease`, which waits long enough to decide.
     """
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK).open("rb") as stream:
-            found = _perhaps_alive(folder, _locked(stream.fileno(), fcntl.LOCK_SH), machine or Machine.this())
-            if found is not None:
-                _watch(folder, _MISSED * found.every, found, say)
+            locked = _try_lock(stream.fileno(), fcntl.LOCK_SH)
+            holder = _find_undecided_holder(folder, locked, machine or Machine.detect())
+            if holder is not None:
+                _wait_for_heartbeat(folder, _MISSED_HEARTBEATS * holder.interval, holder, print_line)
     except OSError as error:
-        raise unwritable(folder, error) from None
+        raise unwritable_folder_error(folder, error) from None
 
 
-def holder_of(folder: Path, machine: Machine | None = None) -> Holder | None:
-    """Who holds the study as far as can be seen at once: nobody, where its process is dead or was of this machine."""
+def find_living_holder(folder: Path, machine: Machine | None = None) -> Holder | None:
+    """The holder of the folder, without waiting; None where there is none, or the lock shows that it is dead."""
     with contextlib.suppress(OSError), (folder / LOCK).open("rb") as stream:
-        locked, found = _locked(stream.fileno(), fcntl.LOCK_SH), lease_holder(folder)
-        if found is not None and (not locked or not found.locked or found.machine != (machine or Machine.this())):
-            return found
+        locked, holder = _try_lock(stream.fileno(), fcntl.LOCK_SH), read_holder(folder)
+        if holder is not None and (not locked or not holder.locked or holder.machine != (machine or Machine.detect())):
+            return holder
     return None
 
 
-def unwritable(folder: Path, error: OSError) -> UserError:
-    """The one line for a study folder that cannot be written."""
+def unwritable_folder_error(folder: Path, error: OSError) -> UserError:
+    """The error, in one line, of a study folder that cannot be written."""
     return UserError(
         f"study folder {folder} cannot be written ({error.strerror or error}); "
         "make it writable or set 'storage' to another folder"
     )
 
 
-def _take(lease: Lease, locked: bool | None, seconds: float, say: Say) -> None:
-    """Take the lease: a free one, or that of a holder that is found dead."""
-    seen = lease_bytes(lease.folder)
-    found = _perhaps_alive(lease.folder, locked, lease.holder.machine)
-    if found is not None:
-        seen = _watch(lease.folder, max(seconds, _MISSED * found.every), found, say)
-    if not lease.take(seen, settle=found is not None and seen is not None):
-        raise _refusal(lease.folder, lease_holder(lease.folder))
+def _acquire(lease: Lease, locked: bool | None, seconds: float, print_line: Print) -> None:
+    """Acquire a lease that is free, or that of a holder that turns out to be dead."""
+    content = read_lease(lease.folder)
+    holder = _find_undecided_holder(lease.folder, locked, lease.holder.machine)
+    if holder is not None:
+        seconds = max(seconds, _MISSED_HEARTBEATS * holder.interval)
+        content = _wait_for_heartbeat(lease.folder, seconds, holder, print_line)
+    if not lease.acquire(content, confirm=holder is not None and content is not None):
+        raise _already_running_error(lease.folder, read_holder(lease.folder))
 
 
-def _perhaps_alive(folder: Path, locked: bool | None, machine: Machine) -> Holder | None:
-    """The holder of whom only the beat can tell; None when the lock shows it dead, a UserError when it shows it alive.
+def _find_undecided_holder(folder: Path, locked: bool | None, machine: Machine) -> Holder | None:
+    """The holder that only heartbeats show to be alive or dead.
 
-    `locked`: whether the kernel's lock is ours now, None where there are no locks.
+    None when the lock shows it dead, a UserError when the lock shows it alive. `locked`: whether the kernel's lock is
+    ours now, None where there are no locks.
     """
-    found = lease_holder(folder)
-    if found is not None and (locked is None or found.machine != machine or not found.locked):
-        return found
+    holder = read_holder(folder)
+    if holder is not None and (locked is None or holder.machine != machine or not holder.locked):
+        return holder
     if locked is False:
-        raise _refusal(folder, found)
+        raise _already_running_error(folder, holder)
     return None
 
 
-def _watch(folder: Path, seconds: float, found: Holder, say: Say) -> bytes | None:
-    """The lease that did not change for so long, None when it was given back; a UserError when its holder beats."""
-    began, seen = time.monotonic(), lease_bytes(folder)
-    say(f"waiting up to {seconds:g} s to see whether {found} still runs the study in {folder}")
-    while (waited := time.monotonic() - began) < seconds:
-        time.sleep(min(found.every / _LOOKS, seconds - waited))
-        now = lease_bytes(folder)
-        if now is None:
+def _wait_for_heartbeat(folder: Path, seconds: float, holder: Holder, print_line: Print) -> bytes | None:
+    """The lease that did not change for `seconds`, None when it was released; a UserError at its next heartbeat."""
+    start, before = time.monotonic(), read_lease(folder)
+    print_line(f"waiting up to {seconds:g} s to see whether {holder} still runs the study in {folder}")
+    while (waited := time.monotonic() - start) < seconds:
+        time.sleep(min(holder.interval / _READS_PER_HEARTBEAT, seconds - waited))
+        content = read_lease(folder)
+        if content is None:
             return None
-        if now != seen:
-            raise _refusal(folder, lease_holder(folder), time.monotonic() - began)
-    return seen
+        if content != before:
+            raise _already_running_error(folder, read_holder(folder), time.monotonic() - start)
+    return before
 
 
-def _refusal(folder: Path, found: Holder | None, waited: float | None = None) -> UserError:
-    answered = "" if waited is None else f", which gave a sign of life after {waited:.1f} s of waiting"
+def _already_running_error(folder: Path, holder: Holder | None, waited: float | None = None) -> UserError:
+    heartbeat = "" if waited is None else f", which sent a heartbeat after {waited:.1f} s of waiting"
     return UserError(
-        f"study folder {folder} is being run by {found or 'another process'}{answered}; "
+        f"study folder {folder} is being run by {holder or 'another process'}{heartbeat}; "
         "wait until it ends, or stop it first"
     )
 
 
-def _locked(descriptor: int, kind: int) -> bool | None:
-    for pause in (0.05, 0.1, 0.0):  # who only looks, holds it for an instant
+def _try_lock(descriptor: int, kind: int) -> bool | None:
+    """Whether the lock is ours now; None where the file system has no locks."""
+    for pause in (0.05, 0.1, 0.0):  # seconds; `refuse_if_running` of another process holds it for an instant
         try:
             fcntl.flock(descriptor, kind | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -12,19 +12,19 @@ from pathlib import Path
 
 LEASE = "lease.json"
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
-_EVERY = 2.0  # seconds between the beats of a holder that cannot be read
+_DEFAULT_INTERVAL = 2.0  # seconds between the heartbeats of a holder that cannot be read
 
 
 @dataclass(frozen=True)
 class Machine:
-    """A machine from one boot to the next: all that its kernel's locks can tell about."""
+    """A machine from one boot to the next, the range of its kernel's locks."""
 
     host: str
     boot: str
 
     @classmethod
-    def this(cls) -> Machine:
-        """Where there is no boot id, the network card's address stands for it."""
+    def detect(cls) -> Machine:
+        """This machine. Where there is no boot id, the network card's address replaces it."""
         with contextlib.suppress(OSError):
             return cls(socket.gethostname(), _BOOT_ID.read_text(encoding="ascii").strip())
         return cls(socket.gethostname(), f"{uuid.getnode():x}")
@@ -32,53 +32,54 @@ class Machine:
 
 @dataclass(frozen=True)
 class Holder:
-    """Whose lease lies in a folder."""
+    """The process that wrote a lease."""
 
     id: str
     machine: Machine
     pid: int
-    every: float  # seconds between two beats
-    locked: bool  # it has the kernel's lock too
+    interval: float  # seconds between two heartbeats
+    locked: bool  # whether it has the kernel's lock too
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.machine.host}" if self.pid else "another process"
 
 
-def lease_text(holder: Holder, beat: int) -> bytes:
-    """What the file holds; always as long for one holder, so that beats neither cut the file nor make it grow."""
+def format_lease(holder: Holder, heartbeat: int) -> bytes:
+    """The file's content, of the same length at every heartbeat, which therefore neither cuts nor extends the file."""
     content = {
         "holder": holder.id,
         "host": holder.machine.host,
         "boot": holder.machine.boot,
         "pid": holder.pid,
-        "every": holder.every,
+        "every": holder.interval,
         "locked": holder.locked,
-        "beat": f"{beat:012d}",
+        "heartbeat": f"{heartbeat:012d}",
     }
     return (json.dumps(content) + "\n").encode()
 
 
-def lease_bytes(folder: Path) -> bytes | None:
-    """The file as it is; None when nobody holds the folder."""
+def read_lease(folder: Path) -> bytes | None:
+    """The file's content; None when no process holds the folder."""
     try:
         return (folder / LEASE).read_bytes()
     except FileNotFoundError:
         return None
 
 
-def lease_holder(folder: Path) -> Holder | None:
-    """Whose lease it is; one that is damaged is somebody's that is not known."""
-    content = lease_bytes(folder)
-    if content is None:
+def read_holder(folder: Path) -> Holder | None:
+    """The holder that the file names; an unknown one where the file is damaged, None where there is no file."""
+    lease = read_lease(folder)
+    if lease is None:
         return None
     try:
-        said = json.loads(content)
-        machine = Machine(said["host"], said["boot"])
-        return Holder(said["holder"], machine, int(said["pid"]), float(said["every"]), bool(said["locked"]))
+        content = json.loads(lease)
+        machine = Machine(content["host"], content["boot"])
+        pid, interval, locked = int(content["pid"]), float(content["every"]), bool(content["locked"])
+        return Holder(content["holder"], machine, pid, interval, locked)
     except (ValueError, KeyError, TypeError):
-        return Holder("", Machine("", ""), 0, _EVERY, False)
+        return Holder("", Machine("", ""), 0, _DEFAULT_INTERVAL, False)
 
 
-def new_holder(machine: Machine, every: float, locked: bool) -> Holder:
-    """This process, under an id of its own."""
-    return Holder(uuid.uuid4().hex, machine, os.getpid(), every, locked)
+def make_holder(machine: Machine, interval: float, locked: bool) -> Holder:
+    """This process as a holder, under a new id."""
+    return Holder(uuid.uuid4().hex, machine, os.getpid(), interval, locked)

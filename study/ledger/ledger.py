@@ -24,8 +24,8 @@ from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
 from study.config.study_file import StudyFile, drop_unused_keys
 from study.ledger.event_log import EventLog
 from study.ledger.events import AnyEvent, SessionStarted, TrialStarted, Values
-from study.ledger.lease import unwritable
-from study.ledger.manifest import version
+from study.ledger.lease import unwritable_folder_error
+from study.ledger.manifest import find_version
 from study.ledger.records import TrialRecord
 from study.ledger.same_study import refuse_change, refuse_other_files
 from study.ledger.trials import Trials
@@ -78,7 +78,7 @@ class Ledger:
             # Last, because a folder with a study.yaml is a study.
             write_atomically(folder / STUDY, to_yaml(study_file))
         except OSError as error:
-            raise unwritable(folder, error) from None
+            raise unwritable_folder_error(folder, error) from None
         return cls(folder, study_file, base_recipe, manifest, check_ownership)
 
     @classmethod
@@ -100,7 +100,7 @@ class Ledger:
         """Open this driver's event file; `trials` are to run, `concurrency` at a time. Whatever ran is interrupted."""
         self.check_ownership()
         header = SessionStarted(
-            version=version(),
+            version=find_version(),
             node=socket.gethostname(),
             process=os.getpid(),
             trials=trials,
@@ -157,11 +157,9 @@ class Ledger:
 
 
 def _read_files(folder: Path) -> tuple[StudyFile, Recipe]:
-    begun_with = _read_manifest(folder)
-    return (
-        _read_own_file(StudyFile, folder / STUDY, begun_with),
-        _read_own_file(Recipe, folder / BASE_RECIPE, begun_with),
-    )
+    manifest = _read_manifest(folder)
+    study_file = _read_own_file(StudyFile, folder / STUDY, manifest)
+    return study_file, _read_own_file(Recipe, folder / BASE_RECIPE, manifest)
 
 
 def _read_manifest(folder: Path) -> dict[str, Any]:
@@ -180,9 +178,10 @@ def _read_own_file(kind: type[T], path: Path, manifest: dict[str, Any]) -> T:
         content = read_yaml(path)
         return validate(kind, drop_unused_keys(content) if kind is StudyFile else content, str(path))
     except UserError as error:
-        begun_with = manifest.get("packages", {}).get("decred-study", "of another version")
+        first_version = manifest.get("packages", {}).get("decred-study", "of another version")
         commit = (manifest.get("git") or {}).get("commit")
-        begun_with += f" at commit {commit[:12]}" if commit else ""
+        first_version += f" at commit {commit[:12]}" if commit else ""
         raise UserError(
-            f"{error}; the study was begun with decred-study {begun_with}: use that one, or start under another name"
+            f"{error}; the study was started with decred-study {first_version}: use that version, or start under "
+            "another name"
         ) from None

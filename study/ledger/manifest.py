@@ -1,4 +1,4 @@
-"""What a study ran on and from: versions, git commit, hashes of what went in, seeds, hardware."""
+"""The manifest of a session: versions, git commit, hashes of its inputs, seeds, hardware; and what changed since."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ from model.training.prepare import corpus_of, tokenizer_path
 from study.config.study_file import StudyFile
 
 MANIFEST_SECTIONS = ("python", "platform", "host", "packages", "git", "hardware", "hashes", "seeds")
-_TOLD_FIRST = ("decred-study", "ray", "torch", "torchaudio", "optuna", "mlflow", "lhotse", "sentencepiece", "jiwer")
-_MOST_TOLD = 6
-_OWN_WISH = "hashes.study_file"  # who changes the study file knows it
-_WORDS = {
+_LISTED_FIRST = ("decred-study", "ray", "torch", "torchaudio", "optuna", "mlflow", "lhotse", "sentencepiece", "jiwer")
+_MOST_LISTED = 6
+_STUDY_FILE_HASH = "hashes.study_file"  # not listed: a study file is changed on purpose
+_LABELS = {
     "python": "Python",
     "platform": "system",
     "hardware.memory_gib": "GiB of memory",
@@ -34,56 +34,59 @@ _WORDS = {
 Changes = dict[str, list[Any]]
 
 
-def manifest(study: StudyFile | None = None, base: Recipe | None = None) -> dict[str, Any]:
-    """A JSON-able description of this session; `id` tells this study from others of its name.
+def make_manifest(study: StudyFile | None = None, base: Recipe | None = None) -> dict[str, Any]:
+    """The manifest of this session, made of JSON types; `id` distinguishes this study from others of its name.
 
-    `base` is the prepared base recipe: its tokenizer is there. Without both, nothing is said about hashes and seeds.
+    `base` is the prepared base recipe, whose tokenizer exists. Without both, the manifest has no hashes and no seeds.
     """
-    about: dict[str, Any] = {
+    manifest: dict[str, Any] = {
         "id": uuid.uuid4().hex,
         "python": platform.python_version(),
         "platform": platform.platform(),
         "host": socket.gethostname(),
-        "packages": _packages(),
-        "git": _git(),
-        "hardware": {"cpus": os.cpu_count(), "memory_gib": _memory_gib(), "gpus": _gpus()},
+        "packages": _list_packages(),
+        "git": _describe_checkout(),
+        "hardware": {"cpus": os.cpu_count(), "memory_gib": _measure_memory_gib(), "gpus": _list_gpus()},
     }
     if study is not None and base is not None:
-        about["hashes"] = _hashes(study, base)
-        about["seeds"] = {"search": study.search.seed, "training": base.training.seed, "data": base.data.seed}
-    return about
+        manifest["hashes"] = _hash_inputs(study, base)
+        manifest["seeds"] = {"search": study.search.seed, "training": base.training.seed, "data": base.data.seed}
+    return manifest
 
 
-def changed(begun: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
-    """What differs between two sessions, as {"packages.torch": [was, is]}; sections that one lacks are left out."""
-    shared = [key for key in MANIFEST_SECTIONS if begun.get(key) is not None and now.get(key) is not None]
-    before, after = ({name: value for key in shared for name, value in _flat(key, one[key])} for one in (begun, now))
+def find_changes(first: Mapping[str, Any], now: Mapping[str, Any]) -> Changes:
+    """The differences of two manifests, as {"packages.torch": [before, after]}, in the sections that both have."""
+    shared = [key for key in MANIFEST_SECTIONS if first.get(key) is not None and now.get(key) is not None]
+    before, after = (
+        {name: value for key in shared for name, value in _flatten(key, manifest[key])} for manifest in (first, now)
+    )
     names = list(dict.fromkeys([*before, *after]))
     return {name: [before.get(name), after.get(name)] for name in names if before.get(name) != after.get(name)}
 
 
-def changes_line(changes: Changes) -> str | None:
-    """One line that names what a session goes on with; None when that is what the study was begun with."""
-    told = sorted((name for name in changes if name != _OWN_WISH), key=_importance)
-    if not told:
+def describe_changes(changes: Changes) -> str | None:
+    """One line with the changes since the study was started, the most important first; None where there are none."""
+    names = sorted((name for name in changes if name != _STUDY_FILE_HASH), key=_rank_name)
+    if not names:
         return None
-    parts = [f"{_word(name)} {_brief(changes[name][1])}, begun with {_brief(changes[name][0])}" for name in told]
-    more = f"; and {len(parts) - _MOST_TOLD} more, see events.jsonl" if len(parts) > _MOST_TOLD else ""
-    return f"goes on with {'; '.join(parts[:_MOST_TOLD])}{more}"
+    pairs = [(_label(name), *map(_shorten, changes[name])) for name in names]
+    parts = [f"{label} {after}, started with {before}" for label, before, after in pairs]
+    more = f"; and {len(parts) - _MOST_LISTED} more, see events/" if len(parts) > _MOST_LISTED else ""
+    return f"continues with {'; '.join(parts[:_MOST_LISTED])}{more}"
 
 
-def version() -> str:
+def find_version() -> str:
     """The installed version of decred-study."""
     return importlib.metadata.version("decred-study")
 
 
-def _packages() -> dict[str, str]:
-    """Everything installed: which of it a result depends on is known only afterwards."""
-    found = ((each.name, each.version) for each in importlib.metadata.distributions())
-    return dict(sorted((name.lower().replace("_", "-"), version) for name, version in found if name))
+def _list_packages() -> dict[str, str]:
+    """Every installed package, because it is known only later which of them a result depends on."""
+    installed = ((package.name, package.version) for package in importlib.metadata.distributions())
+    return dict(sorted((name.lower().replace("_", "-"), version) for name, version in installed if name))
 
 
-def _hashes(study: StudyFile, base: Recipe) -> dict[str, str | None]:
+def _hash_inputs(study: StudyFile, base: Recipe) -> dict[str, str | None]:
     corpus = corpus_of(base)
     return {
         "corpus": corpus.fingerprint,
@@ -94,24 +97,24 @@ def _hashes(study: StudyFile, base: Recipe) -> dict[str, str | None]:
     }
 
 
-def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
+def _flatten(name: str, value: Any) -> list[tuple[str, Any]]:
     if not isinstance(value, Mapping):
         return [(name, value)]
-    return [pair for key, each in value.items() for pair in _flat(f"{name}.{key}", each)]
+    return [pair for key, part in value.items() for pair in _flatten(f"{name}.{key}", part)]
 
 
-def _importance(name: str) -> tuple[int, str]:
+def _rank_name(name: str) -> tuple[int, str]:
     section, _, rest = name.partition(".")
     if section != "packages":
-        return len(_TOLD_FIRST), name
-    return (_TOLD_FIRST.index(rest) if rest in _TOLD_FIRST else len(_TOLD_FIRST) + 1), name
+        return len(_LISTED_FIRST), name
+    return (_LISTED_FIRST.index(rest) if rest in _LISTED_FIRST else len(_LISTED_FIRST) + 1), name
 
 
-def _word(name: str) -> str:
-    return _WORDS.get(name, name.partition(".")[2].replace("_", " ") or name)
+def _label(name: str) -> str:
+    return _LABELS.get(name, name.partition(".")[2].replace("_", " ") or name)
 
 
-def _brief(value: Any) -> str:
+def _shorten(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list):
@@ -119,34 +122,34 @@ def _brief(value: Any) -> str:
     return str(value or "none")[:60]
 
 
-def _git() -> dict[str, Any] | None:
-    """Commit of the checkout this runs from; None when installed from a wheel."""
+def _describe_checkout() -> dict[str, Any] | None:
+    """Commit of the checkout that this code runs from; None where it was installed from a wheel."""
     root = Path(__file__).resolve().parents[2]
     if not (root / ".git").exists():
         return None
-    commit = _output("git", "-C", str(root), "rev-parse", "HEAD")
-    status = _output("git", "-C", str(root), "status", "--porcelain")
+    commit = _run_command("git", "-C", str(root), "rev-parse", "HEAD")
+    status = _run_command("git", "-C", str(root), "status", "--porcelain")
     return {"commit": commit, "dirty": bool(status)} if commit else None
 
 
-def _memory_gib() -> int | None:
-    """Whole GiB: a kernel keeps some megabytes more or less from one boot to the next."""
+def _measure_memory_gib() -> int | None:
+    """Rounded to GiB, because the kernel's own share differs by some megabytes from one boot to the next."""
     try:
         return round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30)
     except (ValueError, OSError):
         return None
 
 
-def _gpus() -> list[str]:
-    return _output("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
+def _list_gpus() -> list[str]:
+    return _run_command("nvidia-smi", "--query-gpu=name", "--format=csv,noheader").splitlines()
 
 
-def _output(*command: str) -> str:
-    """What a command prints; nothing when it is missing or fails."""
+def _run_command(*command: str) -> str:
+    """The standard output of a command; empty where it is missing or fails."""
     if shutil.which(command[0]) is None:
         return ""
     try:
-        ran = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
+        process = subprocess.run(command, capture_output=True, text=True, timeout=20, check=False)
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return ran.stdout.strip() if ran.returncode == 0 else ""
+    return process.stdout.strip() if process.returncode == 0 else ""

@@ -1,6 +1,6 @@
-"""Whether a study file goes on with the study in a folder, or is another one under its name.
+"""Whether a study file continues the study in a folder, or describes another study under the same name.
 
-What makes trials incomparable may not change: search space, objective, corpus, tokenizer, base recipe. Everything else
+What makes trials incomparable must not change: search space, objective, corpus, tokenizer, base recipe. Everything else
 may: budget, baselines, sampler, early stopping, failures, workers, tracking, where it runs.
 """
 
@@ -15,79 +15,84 @@ from model.recipe.recipe import Recipe
 from study.config.search_settings import SearchSettings
 from study.config.study_file import StudyFile
 
-# How points are found, not which there are.
+# How points are sampled, not which points there are.
 _NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points", "repeat_seed"}
-_PLACES = {"init_from": "init_fingerprint", "tokenizer.file": "tokenizer.fingerprint"}  # and the hash of what is there
+# Each path in a recipe, with the hash of the file there.
+_PATHS = {"init_from": "init_fingerprint", "tokenizer.file": "tokenizer.fingerprint"}
 
 
-def refuse_change(folder: Path, was: tuple[StudyFile, Recipe], now: tuple[StudyFile, Recipe]) -> None:
-    """A UserError for the first part that makes the new trials incomparable with those in the folder."""
-    (old, old_base), (study, base) = was, now
+def refuse_change(folder: Path, before: tuple[StudyFile, Recipe], after: tuple[StudyFile, Recipe]) -> None:
+    """A UserError for the first change that would make new trials incomparable with those in the folder."""
+    (old, old_base), (study, base) = before, after
     parts = {
-        "search space": (_space(old.search), _space(study.search)),
+        "search space": (_dump_space(old.search), _dump_space(study.search)),
         "objective": (old.objective.model_dump(), study.objective.model_dump()),
         "corpus": ({"fingerprint": old_base.data.fingerprint}, {"fingerprint": base.data.fingerprint}),
-        "base recipe": _contents(old_base, base),
+        "base recipe": _dump_content(old_base, base),
     }
-    for part, (before, after) in parts.items():
-        if before != after:
+    for part, (old_part, new_part) in parts.items():
+        if old_part != new_part:
+            difference = _describe_difference(old_part, new_part)
             raise UserError(
-                f"study '{study.name}' in {folder} is in use with another {part} ({_difference(before, after)}); "
+                f"study '{study.name}' in {folder} is in use with another {part} ({difference}); "
                 "give the new study another name, or put the old value back"
             )
 
 
-def refuse_other_files(folder: Path, name: str, was: dict[str, Any], now: dict[str, Any]) -> None:
-    """A UserError where the manifests' hashes of corpus or tokenizer differ: values may be equal, and files not."""
-    before, after = was.get("hashes", {}), now.get("hashes", {})
+def refuse_other_files(folder: Path, name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
+    """A UserError where the manifests' hashes of corpus or tokenizer differ: paths may be equal, and files not."""
+    old, new = before.get("hashes", {}), after.get("hashes", {})
     for part in ("corpus", "tokenizer"):
-        if None not in (before.get(part), after.get(part)) and before[part] != after[part]:
+        if None not in (old.get(part), new.get(part)) and old[part] != new[part]:
             raise UserError(
-                f"study '{name}' in {folder} is in use with another {part} (its content was {before[part]}, is "
-                f"{after[part]}); put the old one back, or give the new study another name"
+                f"study '{name}' in {folder} is in use with another {part} (its content was {old[part]}, is "
+                f"{new[part]}); put the old one back, or give the new study another name"
             )
 
 
-def _space(search: SearchSettings) -> dict[str, Any]:
+def _dump_space(search: SearchSettings) -> dict[str, Any]:
     return search.model_dump(mode="json", exclude=_NOT_THE_SPACE)
 
 
-def _contents(was: Recipe, now: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both recipes without names and places; values, so that where an older file lacks a key, its default counts."""
-    before, after = was.model_dump(mode="json"), now.model_dump(mode="json")
-    for place, fingerprint in _PLACES.items():
-        _forget_place(before, after, place, fingerprint)
+def _dump_content(old: Recipe, new: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Both recipes without names and paths, as validated values: a key that an older file lacks has its default."""
+    before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
+    for path, fingerprint in _PATHS.items():
+        _drop_path(before, after, path, fingerprint)
     for content in (before, after):
         del content["name"], content["data"]["corpus"], content["data"]["fingerprint"]
     return before, after
 
 
-def _forget_place(before: dict[str, Any], after: dict[str, Any], place: str, fingerprint: str) -> None:
-    """Files are told apart by their content, once it is known; before that, what is to be prepared is not known yet."""
-    *path, place = place.split(".")
-    for part in path:
+def _drop_path(before: dict[str, Any], after: dict[str, Any], path: str, fingerprint: str) -> None:
+    """Drop a file's path from both, so that its fingerprint alone is compared.
+
+    A recipe that is not prepared yet has no fingerprint; then the other one's is assumed, or the path compared.
+    """
+    *parts, path = path.split(".")
+    for part in parts:
         before, after = before[part], after[part]
     fingerprint = fingerprint.rpartition(".")[2]
-    if before[fingerprint] is None or None in (before[place], after[place]):
+    if before[fingerprint] is None or None in (before[path], after[path]):
         return
     if after[fingerprint] is None:
         after[fingerprint] = before[fingerprint]
-    del before[place], after[place]
+    del before[path], after[path]
 
 
-def _difference(was: dict[str, Any], now: dict[str, Any], place: str = "") -> str:
-    """The first keys that differ, dotted, with both values."""
-    for key in [*was, *(key for key in now if key not in was)]:
-        old, new = was.get(key), now.get(key)
+def _describe_difference(before: dict[str, Any], after: dict[str, Any], prefix: str = "") -> str:
+    """The first key that differs, dotted, with both values."""
+    for key in [*before, *(key for key in after if key not in before)]:
+        old, new = before.get(key), after.get(key)
         if old == new:
             continue
         if isinstance(old, dict) and isinstance(new, dict):
-            return _difference(old, new, f"{place}{key}.")
-        return f"{place}{key} was {_brief(old)}, is {_brief(new)}"
+            return _describe_difference(old, new, f"{prefix}{key}.")
+        return f"{prefix}{key} was {_format_value(old)}, is {_format_value(new)}"
     return ""
 
 
-def _brief(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, dict):
-        value = {key: each for key, each in value.items() if each is not None}
+        value = {key: part for key, part in value.items() if part is not None}
     return json.dumps(value, ensure_ascii=False)

@@ -18,7 +18,7 @@ from study.config.baselines import baseline
 from study.config.places import study_folder
 from study.config.study_file import base_recipe, read_study
 from study.ledger.ledger import Ledger
-from study.ledger.manifest import manifest
+from study.ledger.manifest import make_manifest
 from study.ledger.records import TrialState
 from study.search.space import Space
 
@@ -77,7 +77,7 @@ def old(write_study: WriteStudy, add_trial: AddTrial) -> Ledger:
     """The study `old`: both baselines, one of them pruned, and two sampled trials."""
     study = read_study(write_study("old"))
     base = prepare(base_recipe(study))
-    ledger = Ledger.create_or_open(study_folder(study), study, base, manifest(study, base))
+    ledger = Ledger.create_or_open(study_folder(study), study, base, make_manifest(study, base))
     ledger.start_session()
     add_trial(ledger, 0, baseline("ed", base), TrialState.COMPLETE, 30.0, "ed")
     add_trial(ledger, 1, baseline("decred-paper", base), TrialState.PRUNED, 50.0, "decred-paper")

@@ -17,7 +17,7 @@ from model.recipe.files import with_values
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, base_recipe, read_study, with_trials
 from study.execution.checks import admitted
-from study.ledger.lease import held
+from study.ledger.lease import hold_lease
 from study.ledger.ledger import Ledger
 from study.runner import Work, run_study
 
@@ -114,7 +114,7 @@ def test_a_second_run_in_the_same_folder_is_told_who_runs_it(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     path = study_file(tmp_path, corpus=str(corpus.folder))
-    with held(study_folder(read_study(path))):
+    with hold_lease(study_folder(read_study(path))):
         with pytest.raises(UserError, match=rf"is being run by process {os.getpid()} on .*; wait until it ends"):
             run_study(path)
         assert sorted(each.name for each in (tmp_path / "studies" / "probe").iterdir()) == ["lease.json", "lock"]

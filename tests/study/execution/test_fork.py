@@ -19,7 +19,7 @@ from study.execution.fork import fork_study
 from study.ledger.best import export_recipe, find_best
 from study.ledger.events import TrialEnded
 from study.ledger.ledger import Ledger
-from study.ledger.manifest import manifest
+from study.ledger.manifest import make_manifest
 from study.ledger.records import TrialState
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
@@ -85,7 +85,7 @@ def test_the_new_study_goes_on_from_what_it_took_over(old: Ledger, write_study: 
         new.start_trial(number, proposal.recipe, proposal.values, name, proposal.point)
     assert proposer.propose(new.trials) is None, "what was imported counts against the budget"
     # The runner opens it as its own.
-    again = Ledger.create_or_open(new.folder, new.study, new.base_recipe, manifest(new.study, new.base_recipe))
+    again = Ledger.create_or_open(new.folder, new.study, new.base_recipe, make_manifest(new.study, new.base_recipe))
     assert list(again.trials) == [0, 1, 2, 3, 4, 5]
 
 

@@ -15,7 +15,7 @@ import pytest
 from model.errors import UserError
 from study.execution import fork
 from study.execution.fork import fork_study
-from study.ledger.lease import held
+from study.ledger.lease import hold_lease
 from study.ledger.ledger import Ledger
 
 ROOT = Path(__file__).parents[3]
@@ -35,7 +35,7 @@ def test_a_study_that_is_there_is_not_touched(old: Ledger, write_study: WriteStu
 
 
 def test_a_folder_that_a_refused_run_left_is_free(old: Ledger, write_study: WriteStudy) -> None:
-    with held(Path("studies/new")):
+    with hold_lease(Path("studies/new")):
         pass
     new = Ledger.open(fork_study(old, write_study("new"), print))
     assert len(new.trials) == 4
@@ -88,7 +88,7 @@ def test_a_fork_that_was_killed_leaves_no_study_and_the_next_one_works(old: Ledg
 
 def test_two_forks_under_one_name_do_not_meet(old: Ledger, write_study: WriteStudy) -> None:
     path = write_study("new")
-    with held(Path("studies/.new.fork")):
+    with hold_lease(Path("studies/.new.fork")):
         (Path("studies/.new.fork") / "theirs").write_text("")
         with pytest.raises(UserError, match=rf"is being run by process {os.getpid()}"):
             fork_study(old, path, print)

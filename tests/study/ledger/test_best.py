@@ -1,4 +1,4 @@
-"""The best trial is a finished one, and what is exported is what ran."""
+"""The best trial is a complete one, and its exported recipe is the one that ran."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def recipe(ctc_weight: float) -> Recipe:
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """Trial 0 ended at 30 %, trial 1 at 20 %, trial 2 was stopped at 10 %."""
+    """Trial 0 is complete with 30 % WER, trial 1 with 20 %, trial 2 was stopped at 10 %."""
     ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
     states = (TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED)
     for number, state in enumerate(states):
@@ -40,23 +40,23 @@ def ledger(tmp_path: Path) -> Ledger:
     return ledger
 
 
-def test_only_complete_trials_can_be_find_best() -> None:
+def test_only_a_complete_trial_can_be_the_best() -> None:
     others = [state for state in TrialState if state is not TrialState.COMPLETE]
     records = [record(number, 1.0, state) for number, state in enumerate(others)]
     assert find_best(records, Objective()) is None
     assert find_best([*records, record(9, 50.0)], Objective()) == record(9, 50.0)
 
 
-def test_the_lowest_objective_is_best_and_of_equals_the_first() -> None:
+def test_the_lowest_objective_is_the_best_and_the_first_of_equal_ones() -> None:
     records = [record(3, 20.0), record(1, 20.0), record(0, math.nan), record(2, 30.0)]
     assert find_best(records, Objective()) == record(1, 20.0)
 
 
-def test_a_trial_without_the_objective_is_not_find_best() -> None:
+def test_a_trial_without_the_objective_is_not_the_best() -> None:
     assert find_best([record(0, 20.0)], Objective(metric="dev/cer")) is None
 
 
-def test_the_exported_recipe_is_the_best_trials_to_the_hash(ledger: Ledger) -> None:
+def test_the_exported_recipe_has_the_hash_of_the_best_trial(ledger: Ledger) -> None:
     exported, number = export_recipe(ledger)
     assert (exported, number) == (recipe(0.4), 1)
     assert exported.hash == ledger.trials[1].recipe_hash
@@ -66,7 +66,7 @@ def test_any_trial_can_be_exported_by_its_number(ledger: Ledger) -> None:
     assert export_recipe(ledger, 2) == (recipe(0.5), 2)
 
 
-def test_a_trial_that_is_not_there_is_refused_with_those_that_are(ledger: Ledger) -> None:
+def test_a_number_without_a_trial_is_refused_with_the_numbers_that_have_one(ledger: Ledger) -> None:
     with pytest.raises(UserError, match="study 's' has no trial 7; its trials: 0 to 2"):
         export_recipe(ledger, 7)
 

@@ -1,4 +1,4 @@
-"""A file of lines stays whole, whatever happens to the process that writes it and to the disk."""
+"""A file of lines has whole lines only, also after its writer died or the disk was full."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def path(tmp_path: Path) -> Path:
     return path
 
 
-def test_a_file_that_is_there_is_not_made_again(path: Path) -> None:
+def test_an_existing_file_is_not_created_again(path: Path) -> None:
     with pytest.raises(FileExistsError):
         event_file.create(path, b"1\n")
     assert path.read_bytes() == b"0\n"
@@ -37,7 +37,7 @@ def test_a_torn_last_line_is_left_out_and_cut_off_at_the_next_append(path: Path,
     assert path.read_bytes() == whole + b"2\n"
 
 
-def test_lines_are_read_from_an_offset_to_an_end_and_at_most_so_many(path: Path) -> None:
+def test_lines_are_read_from_an_offset_to_an_end_up_to_a_number(path: Path) -> None:
     for number in (1, 2, 3):
         event_file.append(path, b"%d\n" % number)
     assert event_file.read_lines(path, 2) == [b"1\n", b"2\n", b"3\n"]
@@ -48,13 +48,13 @@ def test_lines_are_read_from_an_offset_to_an_end_and_at_most_so_many(path: Path)
 
 
 class _GrowingFile(io.BytesIO):
-    """A file whose last line is torn when it is read, and whole a moment later."""
+    """A file whose second line is torn when it is read; the rest of it follows as the next line."""
 
     def __iter__(self) -> Iterator[bytes]:  # type: ignore[override]
         yield from (b"0\n", b"1", b"2\n")
 
 
-def test_a_line_whose_rest_comes_while_it_is_read_is_left_for_the_next_time(
+def test_a_line_whose_rest_is_written_during_a_read_is_left_for_the_next_read(
     path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(Path, "open", lambda *_: _GrowingFile())
@@ -62,7 +62,7 @@ def test_a_line_whose_rest_comes_while_it_is_read_is_left_for_the_next_time(
 
 
 def _fill(path: Path) -> tuple[int, OSError]:
-    """How many lines there was room for, and the error of the next one."""
+    """The number of lines that fit on the disk, and the error of the next one."""
     for number in range(1000):
         try:
             event_file.append(path, b"y" * 1500 + b"\n")
@@ -71,7 +71,7 @@ def _fill(path: Path) -> tuple[int, OSError]:
     raise AssertionError("the disk is not small")
 
 
-def test_a_full_disk_raises_its_own_error_and_leaves_no_half_line(small_disk: Path) -> None:
+def test_a_full_disk_raises_its_own_error_and_leaves_no_partial_line(small_disk: Path) -> None:
     path = small_disk / "lines.jsonl"
     event_file.create(path, b"0\n")
     written, error = _fill(path)
@@ -79,11 +79,11 @@ def test_a_full_disk_raises_its_own_error_and_leaves_no_half_line(small_disk: Pa
     assert written > 10
     assert len(event_file.read_lines(path)) == written + 1
     assert path.read_bytes().endswith(b"y\n")
-    event_file.append(path, b"1\n")  # a short one fits behind the last whole line
+    event_file.append(path, b"1\n")  # a short line fits after the last whole one
     assert event_file.read_lines(path)[-1] == b"1\n"
 
 
-def test_a_file_that_cannot_be_made_whole_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_file_whose_first_line_cannot_be_written_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", _fail)
         with pytest.raises(OSError, match="Input/output error"):
@@ -91,7 +91,7 @@ def test_a_file_that_cannot_be_made_whole_is_not_left(tmp_path: Path, monkeypatc
     assert not (tmp_path / "new").exists()
 
 
-def test_a_line_that_did_not_reach_the_disk_is_not_kept(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_line_that_did_not_reach_the_disk_is_removed(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with monkeypatch.context() as patched:
         patched.setattr(os, "fsync", _fail)
         with pytest.raises(OSError, match="Input/output error"):

@@ -1,4 +1,4 @@
-"""One event file a session, read in order: whatever is torn, cut, or written by a driver that was replaced."""
+"""One event file a session, read in order; torn lines and lines of replaced drivers do not count."""
 
 from __future__ import annotations
 
@@ -21,80 +21,82 @@ ROOT = Path(__file__).parents[3]
 GOLDEN = Path(__file__).parents[2] / "golden"
 
 
-def start(folder: Path) -> EventLog:
+def start_session(folder: Path) -> EventLog:
     log = EventLog(folder)
     log.start_session(SessionStarted())
     return log
 
 
-def put(log: EventLog, *epochs: int, number: int = 0) -> None:
+def append_epochs(log: EventLog, *epochs: int, number: int = 0) -> None:
     for epoch in epochs:
         log.append(TrialEpoch(number=number, epoch=epoch, metrics={"dev/wer": float(epoch)}))
 
 
-def epochs(log: EventLog) -> list[int]:
+def read_epochs(log: EventLog) -> list[int]:
     return [event.epoch for event in log.read() if isinstance(event, TrialEpoch)]
 
 
 def test_each_session_has_a_file_of_its_own_and_they_are_read_in_order(tmp_path: Path) -> None:
-    put(start(tmp_path), 1, 2)
-    put(start(tmp_path), 3)
+    append_epochs(start_session(tmp_path), 1, 2)
+    append_epochs(start_session(tmp_path), 3)
     log = EventLog(tmp_path)
     assert [path.name for path in log.files()] == ["000001.jsonl", "000002.jsonl"]
     first, second = ["session_started", "trial_epoch", "trial_epoch"], ["session_started", "trial_epoch"]
     assert [event.kind for event in log.read()] == [*first, *second]
-    assert epochs(log) == [1, 2, 3]
+    assert read_epochs(log) == [1, 2, 3]
 
 
-def test_a_driver_that_was_replaced_changes_nothing_by_writing_late(tmp_path: Path) -> None:
-    """It was frozen while another took the study over, and wakes up: its lines are behind the seal of its file."""
-    frozen = start(tmp_path)
-    put(frozen, 1)
-    successor = start(tmp_path)
-    put(successor, 2)
+def test_late_lines_of_a_replaced_driver_change_nothing(tmp_path: Path) -> None:
+    """It was frozen while another took the study over; the lines that it writes later follow the sealed part of its file."""
+    frozen = start_session(tmp_path)
+    append_epochs(frozen, 1)
+    successor = start_session(tmp_path)
+    append_epochs(successor, 2)
     before = EventLog(tmp_path).read()
-    put(frozen, 77, 78)
+    append_epochs(frozen, 77, 78)
     assert EventLog(tmp_path).read() == before
-    put(successor, 3)
-    third = start(tmp_path)
-    put(frozen, 79)
-    put(successor, 80)
-    put(third, 4)
-    assert epochs(EventLog(tmp_path)) == [1, 2, 3, 4]
+    append_epochs(successor, 3)
+    third = start_session(tmp_path)
+    append_epochs(frozen, 79)
+    append_epochs(successor, 80)
+    append_epochs(third, 4)
+    assert read_epochs(EventLog(tmp_path)) == [1, 2, 3, 4]
 
 
-def test_a_session_whose_header_came_after_its_seal_does_not_count(tmp_path: Path) -> None:
-    put(start(tmp_path), 1)
+def test_a_session_whose_header_was_written_after_its_file_was_sealed_does_not_count(tmp_path: Path) -> None:
+    append_epochs(start_session(tmp_path), 1)
     late = tmp_path / "events" / "000002.jsonl"
     late.touch()  # it was frozen before it wrote its header
-    third = start(tmp_path)
+    third = start_session(tmp_path)
     assert third.files()[-1].name == "000003.jsonl"
-    put(third, 3)
+    append_epochs(third, 3)
     late.write_bytes(to_line(SessionStarted(sealed={"000001.jsonl": 0})))
-    assert epochs(EventLog(tmp_path)) == [1, 3]
+    assert read_epochs(EventLog(tmp_path)) == [1, 3]
 
 
-def test_two_drivers_that_start_at_once_get_different_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_two_drivers_that_start_at_the_same_time_get_different_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     EventLog(tmp_path).start_session(SessionStarted())
     slow = EventLog(tmp_path)
-    seen = slow.files()
-    quick = start(tmp_path)
-    looks = iter([seen])  # what the slow one saw before the quick one had made its file
-    monkeypatch.setattr(slow, "files", lambda: next(looks, EventLog(tmp_path).files()))
+    files_before = slow.files()
+    quick = start_session(tmp_path)
+    listings = iter([files_before])  # what the slow driver listed before the quick one made its file
+    monkeypatch.setattr(slow, "files", lambda: next(listings, EventLog(tmp_path).files()))
     slow.start_session(SessionStarted())
     assert [path.name for path in quick.files()] == ["000001.jsonl", "000002.jsonl", "000003.jsonl"]
 
 
 def test_a_torn_last_line_is_left_out_and_cut_off_at_the_next_event(tmp_path: Path) -> None:
-    log = start(tmp_path)
-    put(log, 1)
+    log = start_session(tmp_path)
+    append_epochs(log, 1)
     path = log.files()[-1]
     whole = path.read_bytes()
     for torn in (b'{"time": 1, "ki', b"\0" * 9000, b"{" * 5000):
         path.write_bytes(whole + torn)
-        assert epochs(log) == [1]
-    put(log, 2)
-    assert epochs(log) == [1, 2]
+        assert read_epochs(log) == [1]
+    append_epochs(log, 2)
+    assert read_epochs(log) == [1, 2]
     assert path.read_bytes().startswith(whole)
 
 
@@ -103,9 +105,9 @@ def test_a_torn_last_line_is_left_out_and_cut_off_at_the_next_event(tmp_path: Pa
 def test_any_cut_at_a_byte_gives_the_fold_of_the_whole_lines(cut: int) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
-        put(start(folder), 1, 2)
-        log = start(folder)
-        put(log, 3, 1, 2)
+        append_epochs(start_session(folder), 1, 2)
+        log = start_session(folder)
+        append_epochs(log, 3, 1, 2)
         last = log.files()[-1]
         content = last.read_bytes()
         last.write_bytes(content[:cut])
@@ -120,8 +122,8 @@ def _events_in(content: bytes) -> list[AnyEvent]:
 
 
 def test_an_earlier_file_that_was_cut_is_named_with_both_lengths(tmp_path: Path) -> None:
-    put(start(tmp_path), 1, 2)
-    start(tmp_path)
+    append_epochs(start_session(tmp_path), 1, 2)
+    start_session(tmp_path)
     first = tmp_path / "events" / "000001.jsonl"
     length = first.stat().st_size
     first.write_bytes(first.read_bytes()[:-5])
@@ -133,8 +135,8 @@ def test_an_earlier_file_that_was_cut_is_named_with_both_lengths(tmp_path: Path)
 
 @pytest.mark.parametrize("damaged", [b'{"ki', b"3", b'{"number": 3}', b"\xff\xfe", b"\0\0", b""])
 def test_a_damaged_line_is_named_by_its_number(tmp_path: Path, damaged: bytes) -> None:
-    log = start(tmp_path)
-    put(log, 1)
+    log = start_session(tmp_path)
+    append_epochs(log, 1)
     path = log.files()[-1]
     first, second = path.read_bytes().splitlines(keepends=True)
     path.write_bytes(first + damaged + b"\n" + second)
@@ -145,8 +147,8 @@ def test_a_damaged_line_is_named_by_its_number(tmp_path: Path, damaged: bytes) -
         log.read_since(Position(0, len(first)))
 
 
-def test_a_kind_of_a_newer_version_is_refused_by_its_name_and_line(tmp_path: Path) -> None:
-    log = start(tmp_path)
+def test_a_kind_of_a_newer_version_is_refused_with_its_name_and_line(tmp_path: Path) -> None:
+    log = start_session(tmp_path)
     with log.files()[-1].open("a") as file:
         file.write('{"time": 1.0, "kind": "trial_sold"}\n')
     with pytest.raises(
@@ -155,13 +157,13 @@ def test_a_kind_of_a_newer_version_is_refused_by_its_name_and_line(tmp_path: Pat
         log.read()
 
 
-def test_what_came_since_is_read_in_parts_across_files(tmp_path: Path) -> None:
+def test_new_events_are_read_in_parts_across_files(tmp_path: Path) -> None:
     position, kinds = Position(), list[str]()
-    log = start(tmp_path)
+    log = start_session(tmp_path)
     for number in range(3):
-        put(log, 1, 2, number=number)
+        append_epochs(log, 1, 2, number=number)
         if number == 1:
-            log = start(tmp_path)
+            log = start_session(tmp_path)
         while True:
             events, position = EventLog(tmp_path).read_since(position, most=2)
             kinds += [event.kind for event in events]
@@ -171,9 +173,9 @@ def test_what_came_since_is_read_in_parts_across_files(tmp_path: Path) -> None:
     assert EventLog(tmp_path).read_since(position) == ([], position)
 
 
-def test_a_reader_beside_a_writer_meets_whole_events_only(tmp_path: Path) -> None:
-    """A torn line lies there at first, and each event is longer than what a pipe or page takes at once."""
-    start(tmp_path)
+def test_a_reader_beside_a_writer_reads_whole_events_only(tmp_path: Path) -> None:
+    """The last line is often torn, because each event is longer than a page or a pipe's buffer."""
+    start_session(tmp_path)
     code = (
         "import sys; from pathlib import Path\n"
         "from study.ledger.event_log import EventLog; from study.ledger.events import SessionStarted, TrialPaused\n"
@@ -200,8 +202,8 @@ def format_1(tmp_path: Path) -> Path:
 def test_events_of_format_1_are_read_first_and_never_written_to(format_1: Path) -> None:
     before = (format_1 / "events.jsonl").read_bytes()
     old = EventLog(format_1).read()
-    log = start(format_1)
-    put(log, 9, number=11)
+    log = start_session(format_1)
+    append_epochs(log, 9, number=11)
     assert log.read()[: len(old)] == old
     assert [event.kind for event in log.read()[len(old) :]] == ["session_started", "trial_epoch"]
     assert (format_1 / "events.jsonl").read_bytes() == before

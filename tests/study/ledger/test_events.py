@@ -1,4 +1,4 @@
-"""Events survive their way to the disk and back, and what this version does not know is refused by name."""
+"""Events are read back as they were written, and kinds that this version does not know are refused by name."""
 
 from __future__ import annotations
 
@@ -61,12 +61,12 @@ def test_an_event_is_read_back_as_it_was_written(event: Any) -> None:
     line = to_line(event)
     assert line.endswith(b"\n")
     assert line.count(b"\n") == 1
-    again = from_line(line)
-    assert again == event
-    assert type(again) is type(event)
+    read = from_line(line)
+    assert read == event
+    assert type(read) is type(event)
     values = getattr(event, "values", None) or {}
     assert {name: type(value) for name, value in values.items()} == {
-        name: type(value) for name, value in (getattr(again, "values", None) or {}).items()
+        name: type(value) for name, value in (getattr(read, "values", None) or {}).items()
     }
 
 
@@ -113,7 +113,7 @@ def test_a_damaged_line_is_a_value_error(line: bytes) -> None:
 
 
 def test_a_line_of_format_1_is_read() -> None:
-    """It had nulls for what was not given, seconds among the metrics, and another name for a session's start."""
+    """It has null for what was not given, seconds among the metrics, and another name for the start of a session."""
     epoch = (
         '{"time": 9.5, "kind": "trial_epoch", "number": 1, "epoch": 2, '
         '"metrics": {"dev/wer": null, "train/seconds": 8.0, "dev/seconds": 1.5}}'

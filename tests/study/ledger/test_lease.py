@@ -1,4 +1,4 @@
-"""One driver at a time, with real processes; another machine is a process that says it is on one."""
+"""One driver at a time, with real processes; another machine is a process with another host name."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ import pytest
 
 from model.errors import UserError
 from study.ledger import lease as lease_module
-from study.ledger.lease import LEASE, LEASE_SECONDS, held, holder_of, refuse_if_running
-from study.ledger.lease_file import Machine, lease_holder
+from study.ledger.lease import LEASE, LEASE_SECONDS, find_living_holder, hold_lease, refuse_if_running
+from study.ledger.lease_file import Machine, read_holder
 
 ROOT = Path(__file__).parents[3]
-EVERY = 0.1
-HOLDS = """
+INTERVAL = 0.1
+HOLDER = """
 import sys
 from pathlib import Path
-from study.ledger.lease import held
+from study.ledger.lease import hold_lease
 from study.ledger.lease_file import Machine
 folder, host = Path(sys.argv[1]), sys.argv[2]
-with held(folder, machine=Machine(host, "boot-of-" + host) if host else None, every=0.1) as lease:
+with hold_lease(folder, machine=Machine(host, "boot-of-" + host) if host else None, interval=0.1) as lease:
     print("held", flush=True)
     for line in sys.stdin:
         try:
@@ -41,158 +41,158 @@ with held(folder, machine=Machine(host, "boot-of-" + host) if host else None, ev
 
 
 @contextlib.contextmanager
-def holder(folder: Path, host: str = "") -> Iterator[subprocess.Popen[str]]:
+def hold(folder: Path, host: str = "") -> Iterator[subprocess.Popen[str]]:
     """A process that holds the folder, and writes when it gets a line."""
     with subprocess.Popen(
-        [sys.executable, "-c", HOLDS, str(folder), host],
+        [sys.executable, "-c", HOLDER, str(folder), host],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
         cwd=ROOT,
     ) as process:
         try:
-            assert told(process) == "held"
+            assert read_line(process) == "held"
             yield process
         finally:
             process.kill()
 
 
-def told(process: subprocess.Popen[str]) -> str:
+def read_line(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     return process.stdout.readline().rstrip("\n")
 
 
-def asked(process: subprocess.Popen[str]) -> str:
-    """What it says when it is to write."""
+def request_write(process: subprocess.Popen[str]) -> str:
+    """What the process prints when it is asked to write."""
     assert process.stdin is not None
     process.stdin.write("a line\n")
     process.stdin.flush()
-    return told(process)
+    return read_line(process)
 
 
 @contextlib.contextmanager
 def without_locks(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    def refused(descriptor: int, kind: int) -> None:
+    def refuse(descriptor: int, kind: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
 
     with monkeypatch.context() as patched:
-        patched.setattr(lease_module.fcntl, "flock", refused)
+        patched.setattr(lease_module.fcntl, "flock", refuse)
         yield
 
 
 def test_a_second_driver_is_refused_at_once_while_the_first_lives(tmp_path: Path) -> None:
-    with holder(tmp_path) as first:
-        began = time.monotonic()
-        for entered in (lambda: held(tmp_path).__enter__(), lambda: refuse_if_running(tmp_path)):
+    with hold(tmp_path) as first:
+        start = time.monotonic()
+        for enter in (lambda: hold_lease(tmp_path).__enter__(), lambda: refuse_if_running(tmp_path)):
             with pytest.raises(
                 UserError, match=rf"{tmp_path} is being run by process {first.pid} on \S+; wait until it ends, or stop"
             ):
-                entered()
-        assert time.monotonic() - began < 2
+                enter()
+        assert time.monotonic() - start < 2
 
 
-def test_a_killed_driver_of_this_machine_is_followed_at_once(tmp_path: Path) -> None:
-    with holder(tmp_path) as first:
+def test_a_killed_driver_of_this_machine_is_replaced_at_once(tmp_path: Path) -> None:
+    with hold(tmp_path) as first:
         os.kill(first.pid, signal.SIGKILL)
         first.wait()
         assert (tmp_path / LEASE).exists()
-        began, said = time.monotonic(), list[str]()
-        refuse_if_running(tmp_path, said.append)
-        with held(tmp_path, said.append):
-            assert time.monotonic() - began < 1
-    assert said == []
+        start, printed = time.monotonic(), list[str]()
+        refuse_if_running(tmp_path, printed.append)
+        with hold_lease(tmp_path, printed.append):
+            assert time.monotonic() - start < 1
+    assert printed == []
 
 
 def test_a_driver_that_ended_leaves_no_lease(tmp_path: Path) -> None:
-    with held(tmp_path) as ours:
-        assert lease_holder(tmp_path) == ours.holder
+    with hold_lease(tmp_path) as ours:
+        assert read_holder(tmp_path) == ours.holder
         ours.check()
     assert sorted(path.name for path in tmp_path.iterdir()) == ["lock"]
 
 
 def test_a_living_driver_of_another_machine_is_named_with_the_time_it_took_to_know(tmp_path: Path) -> None:
-    said: list[str] = []
-    with holder(tmp_path, "away") as first:
-        for entered in (lambda: held(tmp_path, said.append).__enter__(), lambda: refuse_if_running(tmp_path)):
+    printed: list[str] = []
+    with hold(tmp_path, "away") as first:
+        for enter in (lambda: hold_lease(tmp_path, printed.append).__enter__(), lambda: refuse_if_running(tmp_path)):
             with pytest.raises(
                 UserError,
-                match=rf"is being run by process {first.pid} on away, which gave a sign of life after 0.\d s of "
-                "waiting; wait until it ends, or stop it first",
+                match=rf"is being run by process {first.pid} on away, which sent a heartbeat after 0.\d s of waiting; "
+                "wait until it ends, or stop it first",
             ):
-                entered()
-        assert asked(first) == "written", "it is not disturbed"
-        assert said == [
+                enter()
+        assert request_write(first) == "written", "the living driver was disturbed"
+        assert printed == [
             f"waiting up to {LEASE_SECONDS:g} s to see whether process {first.pid} on away still runs the study in "
             f"{tmp_path}"
         ]
 
 
 @pytest.mark.parametrize("locks", [True, False])
-def test_a_dead_driver_of_another_machine_is_followed_when_its_beat_is_missed_long_enough(
+def test_a_dead_driver_of_another_machine_is_replaced_when_its_heartbeat_is_missed_long_enough(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, locks: bool
 ) -> None:
-    with holder(tmp_path, "away") as first:
+    with hold(tmp_path, "away") as first:
         first.kill()
     with contextlib.nullcontext() if locks else without_locks(monkeypatch):
         refuse_if_running(tmp_path)
-        began = time.monotonic()
-        with held(tmp_path, seconds=0.5, every=EVERY) as ours:
-            assert 0.5 < time.monotonic() - began < 3
+        start = time.monotonic()
+        with hold_lease(tmp_path, seconds=0.5, interval=INTERVAL) as ours:
+            assert 0.5 < time.monotonic() - start < 3
             ours.check()
 
 
-def test_without_kernel_locks_the_beat_decides_on_one_machine_too(
+def test_without_kernel_locks_the_heartbeat_decides_on_one_machine_too(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    with without_locks(monkeypatch), held(tmp_path, every=EVERY):
-        with pytest.raises(UserError, match=rf"process {os.getpid()} on \S+, which gave a sign of life"):
-            held(tmp_path).__enter__()
-        with pytest.raises(UserError, match="which gave a sign of life"):
+    with without_locks(monkeypatch), hold_lease(tmp_path, interval=INTERVAL):
+        with pytest.raises(UserError, match=rf"process {os.getpid()} on \S+, which sent a heartbeat"):
+            hold_lease(tmp_path).__enter__()
+        with pytest.raises(UserError, match="which sent a heartbeat"):
             refuse_if_running(tmp_path)
 
 
-def test_a_frozen_driver_that_was_followed_writes_nothing_when_it_wakes(tmp_path: Path) -> None:
-    with holder(tmp_path, "away") as first:
+def test_a_frozen_driver_that_was_replaced_writes_nothing_when_it_wakes(tmp_path: Path) -> None:
+    with hold(tmp_path, "away") as first:
         os.kill(first.pid, signal.SIGSTOP)
-        with held(tmp_path, seconds=0.5, every=EVERY) as ours:
+        with hold_lease(tmp_path, seconds=0.5, interval=INTERVAL) as ours:
             os.kill(first.pid, signal.SIGCONT)
-            assert asked(first) == (
+            assert request_write(first) == (
                 f"the study in {tmp_path} was taken over by process {os.getpid()} on {ours.holder.machine.host} while "
-                "this one did not answer; nothing more is written from here: let that one go on, or stop it and run "
-                "the study again"
+                "this process did not respond; nothing more is written from here: let that process continue, or stop "
+                "it and run the study again"
             )
-            time.sleep(3 * EVERY)  # its beats go into a file that has no name any more
+            time.sleep(3 * INTERVAL)  # its heartbeats go into a file that has no name any more
             ours.check()
             assert first.stdin is not None
             first.stdin.close()
             first.wait()
-            assert lease_holder(tmp_path) == ours.holder, "nor does its end remove what is not its own"
+            assert read_holder(tmp_path) == ours.holder, "its end must not remove another driver's lease"
         assert not (tmp_path / "written").exists()
 
 
-def test_a_driver_that_gives_the_study_back_while_another_waits_is_followed_then(tmp_path: Path) -> None:
-    with holder(tmp_path, "away") as first:
+def test_a_driver_that_releases_the_study_while_another_waits_is_replaced_then(tmp_path: Path) -> None:
+    with hold(tmp_path, "away") as first:
         os.kill(first.pid, signal.SIGSTOP)
-        freed = threading.Timer(0.3, (tmp_path / LEASE).unlink)
-        freed.start()
-        began = time.monotonic()
-        with held(tmp_path, seconds=30, every=EVERY):
-            assert time.monotonic() - began < 5
+        release = threading.Timer(0.3, (tmp_path / LEASE).unlink)
+        release.start()
+        start = time.monotonic()
+        with hold_lease(tmp_path, seconds=30, interval=INTERVAL):
+            assert time.monotonic() - start < 5
 
 
-def test_a_folder_without_a_driver_is_refused_nobody_and_left_as_it_is(tmp_path: Path) -> None:
+def test_a_folder_without_a_driver_is_free_and_left_as_it_is(tmp_path: Path) -> None:
     refuse_if_running(tmp_path / "none")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_who_holds_a_study_is_seen_at_once_and_a_dead_process_holds_nothing(tmp_path: Path) -> None:
-    assert holder_of(tmp_path) is None
-    with held(tmp_path) as lease:
-        seen = holder_of(tmp_path)
-        assert seen is not None
-        assert seen.id == lease.holder.id
+def test_the_holder_is_found_without_waiting_and_a_dead_process_holds_nothing(tmp_path: Path) -> None:
+    assert find_living_holder(tmp_path) is None
+    with hold_lease(tmp_path) as lease:
+        holder = find_living_holder(tmp_path)
+        assert holder is not None
+        assert holder.id == lease.holder.id
         left = (tmp_path / "lease.json").read_bytes()
-    assert holder_of(tmp_path) is None
+    assert find_living_holder(tmp_path) is None
     (tmp_path / "lease.json").write_bytes(left)
-    assert holder_of(tmp_path) is None, "the lock is free, so the process that wrote this is dead"
-    assert holder_of(tmp_path, Machine("elsewhere", "another boot")) is not None
+    assert find_living_holder(tmp_path) is None, "the lock is free, so the process that wrote this is dead"
+    assert find_living_holder(tmp_path, Machine("elsewhere", "another boot")) is not None

@@ -1,4 +1,4 @@
-"""A study folder keeps what happened, whatever happens."""
+"""A study folder keeps every event, also when processes die and files are damaged."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def start(ledger: Ledger, number: int) -> None:
     ledger.start_trial(number, TINY, {"ctc_weight": 0.3}, "ed" if number == 0 else None)
 
 
-def test_a_trial_is_recorded_as_it_went(ledger: Ledger) -> None:
+def test_a_record_has_all_that_a_trial_reported(ledger: Ledger) -> None:
     before = time.time()
     start(ledger, 0)
     report_epoch(ledger, 0, 1, {"dev/wer": 80.0, "train/loss": 3.0})
@@ -83,7 +83,7 @@ def test_the_reason_of_a_failure_is_kept(ledger: Ledger) -> None:
 
 
 def test_every_event_is_on_the_disk_when_append_returns(tmp_path: Path) -> None:
-    """A process that dies by SIGKILL right behind an append loses nothing."""
+    """A process that dies by SIGKILL right after an append loses nothing."""
     open_ledger(tmp_path / "s")
     code = (
         "import os, signal, sys; from pathlib import Path; from study.ledger.ledger import Ledger\n"
@@ -123,16 +123,16 @@ def test_a_folder_without_a_study_is_named(tmp_path: Path) -> None:
         Ledger.open(tmp_path)
 
 
-def test_a_study_that_crashed_while_it_was_made_is_made_again(tmp_path: Path) -> None:
+def test_a_study_that_crashed_while_it_was_created_is_created_again(tmp_path: Path) -> None:
     open_ledger(tmp_path / "s")
     (tmp_path / "s" / "study.yaml").unlink()
     assert dict(open_ledger(tmp_path / "s").trials) == {}
 
 
-def test_a_recipe_file_that_an_older_version_wrote_is_still_the_one_that_was_tried(ledger: Ledger) -> None:
-    """A key that came later has its default, and changes the hash of the recipe that is read."""
+def test_a_recipe_file_of_an_older_version_is_accepted_by_the_hash_of_its_content(ledger: Ledger) -> None:
+    """A key that was added later has its default, and changes the hash of the recipe that is read."""
     path = ledger.trial_folder(0) / "recipe.yaml"
-    old = read_yaml_of(TINY)
+    old = dump(TINY)
     del old["loss"]["inter_ctc"], old["training"]["freeze"]
     start(ledger, 0)
     path.write_text(yaml.safe_dump(old))
@@ -170,41 +170,41 @@ def test_a_study_of_an_older_version_opens_with_the_defaults_of_newer_keys(tmp_p
     assert (open_ledger(tmp_path / "s").study, open_ledger(tmp_path / "s").base_recipe) == (study(), TINY)
 
 
-def test_a_study_that_had_its_optuna_database_on_a_server_is_refused_with_what_to_do(
+def test_a_study_with_an_optuna_database_on_a_server_is_refused_with_what_to_change(
     tmp_path: Path, ledger: Ledger
 ) -> None:
     content = read_yaml(ledger.folder / "study.yaml")
     (ledger.folder / "study.yaml").write_text(yaml.safe_dump(content | {"database": "postgresql://host/db"}))
     with pytest.raises(
-        UserError, match=r"study.yaml: unknown key 'database': .* remove the key, .*; the study was begun"
+        UserError, match=r"study.yaml: unknown key 'database': .* remove the key, .*; the study was started"
     ):
         Ledger.open(tmp_path / "s")
 
 
-def test_a_key_that_is_no_more_names_the_version_that_knew_it(tmp_path: Path, ledger: Ledger) -> None:
-    about = {"packages": {"decred-study": "0.0.9"}, "git": {"commit": "1234567890abcdef"}}
-    (ledger.folder / "manifest.json").write_text(json.dumps(about))
+def test_an_unknown_key_is_refused_with_the_version_that_started_the_study(tmp_path: Path, ledger: Ledger) -> None:
+    manifest = {"packages": {"decred-study": "0.0.9"}, "git": {"commit": "1234567890abcdef"}}
+    (ledger.folder / "manifest.json").write_text(json.dumps(manifest))
     content = read_yaml(ledger.folder / "base_recipe.yaml")
     (ledger.folder / "base_recipe.yaml").write_text(yaml.safe_dump(content | {"magic": 1}))
     with pytest.raises(
         UserError,
-        match=r"base_recipe.yaml: unknown key 'magic'; .*; the study was begun with decred-study 0.0.9 at commit "
-        "1234567890ab: use that one, or start under another name",
+        match=r"base_recipe.yaml: unknown key 'magic'; .*; the study was started with decred-study 0.0.9 at commit "
+        "1234567890ab: use that version, or start under another name",
     ):
         Ledger.open(tmp_path / "s")
 
 
 def test_nothing_is_written_once_another_process_has_taken_the_study(tmp_path: Path) -> None:
-    lost: list[bool] = []
+    taken_over: list[bool] = []
 
     def check_ownership() -> None:
-        if lost:
+        if taken_over:
             raise UserError("taken over")
 
     ledger = Ledger.create_or_open(tmp_path / "s", study(), TINY, {}, check_ownership)
     start(ledger, 0)
     before = ledger.log.files()[-1].read_bytes()
-    lost.append(True)
+    taken_over.append(True)
     for write in (lambda: report_epoch(ledger, 0, 1, {}), lambda: start(ledger, 1), ledger.start_session):
         with pytest.raises(UserError, match="taken over"):
             write()
@@ -216,7 +216,7 @@ def test_a_session_starts_by_itself_with_its_first_event_and_interrupts_what_ran
     start(ledger, 0)
     report_epoch(ledger, 0, 1, {"dev/wer": 80.0})
     again = Ledger.open(ledger.folder)
-    assert again.trials[0].state is TrialState.RUNNING, "a reader cannot know that nothing runs it"
+    assert again.trials[0].state is TrialState.RUNNING, "a reader cannot know that no driver runs it"
     again.append(TrialEnded(number=1, state=TrialState.INFEASIBLE, reason="no"))
     assert again.trials[0].state is TrialState.INTERRUPTED
     assert kinds(again) == ["session_started", "trial_started", "trial_epoch", "session_started", "trial_ended"]
@@ -225,8 +225,8 @@ def test_a_session_starts_by_itself_with_its_first_event_and_interrupts_what_ran
 @pytest.mark.parametrize(
     ("name", "initials"), [("study_format_1", "ccfcpcpcpirr"), ("study_format_2", "ccfcpcpcpirfr")]
 )
-def test_a_study_folder_of_each_format_opens_and_goes_on(tmp_path: Path, name: str, initials: str) -> None:
-    """Folders in tests/golden, whose driver was killed: every later version has to open them."""
+def test_a_study_folder_of_each_format_opens_and_continues(tmp_path: Path, name: str, initials: str) -> None:
+    """The folders in tests/golden are of studies whose driver was killed; every later version has to open them."""
     shutil.copytree(GOLDEN / name, tmp_path / name)
     ledger = Ledger.open(tmp_path / name)
     assert "".join(record.state.value[0] for record in ledger.trials.values()) == initials
@@ -240,12 +240,12 @@ def test_a_study_folder_of_each_format_opens_and_goes_on(tmp_path: Path, name: s
     assert Ledger.open(tmp_path / name).trials[10].curve("dev/wer")[3] == 5.0
 
 
-def read_yaml_of(recipe: Recipe) -> dict[str, Any]:
+def dump(recipe: Recipe) -> dict[str, Any]:
     return yaml.safe_load(to_yaml(recipe))
 
 
 def hash_without(recipe: Recipe, *keys: tuple[str, str]) -> str:
-    """The hash that a version without these keys gave."""
+    """The hash that a version without these keys computed."""
     content = recipe.model_dump(mode="json")
     del content["name"], content["data"]["corpus"]
     for parent, key in keys:

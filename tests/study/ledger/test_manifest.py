@@ -1,4 +1,4 @@
-"""What a session ran on, and what differs from the first one."""
+"""The manifest of a session, and its differences from the first one."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
 from model.training.prepare import tokenizer_path
 from study.config.study_file import StudyFile
-from study.ledger.manifest import changed, changes_line, manifest
+from study.ledger.manifest import describe_changes, find_changes, make_manifest
 
-BEGUN: dict[str, Any] = {
+FIRST: dict[str, Any] = {
     "id": "a",
     "python": "3.11.2",
     "host": "one",
@@ -30,32 +30,32 @@ BEGUN: dict[str, Any] = {
 }
 
 
-def test_the_manifest_says_what_ran_where() -> None:
-    about = manifest()
-    assert about["packages"].keys() >= {"ray", "torch", "optuna", "mlflow", "pydantic", "sqlalchemy", "rich"}
-    assert (about["hardware"]["cpus"], about["host"]) == (os.cpu_count(), socket.gethostname())
-    assert about["python"] == sys.version.split()[0]
-    assert manifest()["id"] != about["id"]
-    assert json.loads(json.dumps(about)) == about
-    assert changed(about, manifest()) == {}
+def test_the_manifest_has_versions_and_machine() -> None:
+    manifest = make_manifest()
+    assert manifest["packages"].keys() >= {"ray", "torch", "optuna", "mlflow", "pydantic", "sqlalchemy", "rich"}
+    assert (manifest["hardware"]["cpus"], manifest["host"]) == (os.cpu_count(), socket.gethostname())
+    assert manifest["python"] == sys.version.split()[0]
+    assert make_manifest()["id"] != manifest["id"]
+    assert json.loads(json.dumps(manifest)) == manifest
+    assert find_changes(manifest, make_manifest()) == {}
 
 
-def test_the_manifest_has_the_hashes_of_what_went_in_and_the_seeds(
+def test_the_manifest_has_the_hashes_of_the_inputs_and_the_seeds(
     corpus: Corpus, make_recipe: Callable[..., Recipe]
 ) -> None:
     base = make_recipe({"training.seed": 7, "data.seed": 8})
     study = StudyFile.model_validate(
         {"name": "s", "corpus": "c", "search": {"seed": 9, "ctc_weight": {"uniform": [0.1, 0.5]}}}
     )
-    about = manifest(study, base)
-    assert about["seeds"] == {"search": 9, "training": 7, "data": 8}
-    hashes = about["hashes"]
+    manifest = make_manifest(study, base)
+    assert manifest["seeds"] == {"search": 9, "training": 7, "data": 8}
+    hashes = manifest["hashes"]
     assert hashes["corpus"] == corpus.fingerprint
     assert hashes["tokenizer"] == file_fingerprint(tokenizer_path(base, corpus))
     assert hashes["base_recipe"] == base.hash
     assert hashes["normaliser"].startswith("basic ")
-    other = manifest(study.model_copy(update={"trials": 3}), with_values(base, {"training.seed": 6}))
-    assert changed(about, other).keys() == {"hashes.base_recipe", "hashes.study_file", "seeds.training"}
+    other = make_manifest(study.model_copy(update={"trials": 3}), with_values(base, {"training.seed": 6}))
+    assert find_changes(manifest, other).keys() == {"hashes.base_recipe", "hashes.study_file", "seeds.training"}
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_the_manifest_has_the_hashes_of_what_went_in_and_the_seeds(
         (
             {"packages": {"torch": "2.12.0", "zipp": "3"}},
             {"packages.torch": ["2.11.0", "2.12.0"]},
-            "goes on with torch 2.12.0, begun with 2.11.0",
+            "continues with torch 2.12.0, started with 2.11.0",
         ),
         (
             {"packages": {"torch": "2.11.0", "zipp": "4"}, "host": "two", "git": {"commit": "3c4d", "dirty": True}},
@@ -76,46 +76,46 @@ def test_the_manifest_has_the_hashes_of_what_went_in_and_the_seeds(
                 "git.commit": ["1a2b", "3c4d"],
                 "git.dirty": [False, True],
             },
-            "goes on with commit 3c4d, begun with 1a2b; uncommitted changes yes, begun with no; "
-            "host two, begun with one; zipp 4, begun with 3",
+            "continues with commit 3c4d, started with 1a2b; uncommitted changes yes, started with no; "
+            "host two, started with one; zipp 4, started with 3",
         ),
         (
             {"packages": {"torch": "2.11.0"}, "hardware": {"cpus": 4, "gpus": []}},
             {"packages.zipp": ["3", None], "hardware.cpus": [2, 4], "hardware.gpus": [["A100"], []]},
-            "goes on with cpus 4, begun with 2; gpus none, begun with A100; zipp none, begun with 3",
+            "continues with cpus 4, started with 2; gpus none, started with A100; zipp none, started with 3",
         ),
         ({"git": None}, {}, None),
         ({"hashes": {"corpus": "abc"}}, {}, None),
     ],
 )
-def test_what_differs_from_the_first_session_is_named(
+def test_differences_from_the_first_session_are_listed(
     now: dict[str, Any], changes: dict[str, Any], line: str | None
 ) -> None:
-    assert changed(BEGUN, BEGUN | now) == changes
-    assert changes_line(changed(BEGUN, BEGUN | now)) == line
+    assert find_changes(FIRST, FIRST | now) == changes
+    assert describe_changes(find_changes(FIRST, FIRST | now)) == line
 
 
-def test_the_line_names_the_weightiest_and_counts_the_rest() -> None:
+def test_the_line_names_the_most_important_changes_and_counts_the_rest() -> None:
     before = {"packages": {f"a{i}": "1" for i in range(9)} | {"torch": "1", "ray": "1"}}
     after = {"packages": dict.fromkeys(before["packages"], "2")}
-    line = changes_line(changed(before, after))
+    line = describe_changes(find_changes(before, after))
     assert line is not None
-    assert line.startswith("goes on with ray 2, begun with 1; torch 2, begun with 1; a0 2")
-    assert line.endswith("a3 2, begun with 1; and 5 more, see events.jsonl")
+    assert line.startswith("continues with ray 2, started with 1; torch 2, started with 1; a0 2")
+    assert line.endswith("a3 2, started with 1; and 5 more, see events/")
 
 
-def test_a_study_file_that_was_changed_on_purpose_is_noted_and_not_warned_of() -> None:
-    changes = changed({"hashes": {"study_file": "a"}}, {"hashes": {"study_file": "b"}})
+def test_a_changed_study_file_is_a_change_that_the_line_leaves_out() -> None:
+    changes = find_changes({"hashes": {"study_file": "a"}}, {"hashes": {"study_file": "b"}})
     assert changes == {"hashes.study_file": ["a", "b"]}
-    assert changes_line(changes) is None
+    assert describe_changes(changes) is None
 
 
-def test_the_tokenizers_hash_is_of_the_file_that_a_recipe_names(
+def test_the_tokenizers_hash_is_of_the_file_that_the_recipe_names(
     tmp_path: Path, corpus: Corpus, make_recipe: Callable[..., Recipe]
 ) -> None:
     base = make_recipe()
     own = tmp_path / "own.model"
     own.write_bytes(tokenizer_path(base, corpus).read_bytes() + b"\n")
     study = StudyFile(name="s", corpus="c", trials=0)
-    named = manifest(study, with_values(base, {"tokenizer.file": str(own)}))
-    assert named["hashes"]["tokenizer"] == file_fingerprint(own) != manifest(study, base)["hashes"]["tokenizer"]
+    manifest = make_manifest(study, with_values(base, {"tokenizer.file": str(own)}))
+    assert manifest["hashes"]["tokenizer"] == file_fingerprint(own) != make_manifest(study, base)["hashes"]["tokenizer"]

@@ -1,4 +1,4 @@
-"""What may change in a study that goes on, and what makes it another one."""
+"""What may change in a study that continues, and which changes are refused."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MAY_CHANGE: dict[str, Any] = {
     "tracking": "http://elsewhere",
     "storage": "elsewhere",
     "corpus": "/moved",
-    "recipe": {"base": "small"},  # how the recipe is named; what it then is, is compared
+    "recipe": {"base": "small"},  # only the resulting recipe is compared, not its name
 }
 
 
@@ -37,37 +37,37 @@ def study(**changes: Any) -> StudyFile:
     return StudyFile.model_validate(CONTENT | changes)
 
 
-def opened(folder: Path, recipe: Recipe = TINY, hashes: dict[str, str] | None = None, **changes: Any) -> Ledger:
+def open_ledger(folder: Path, recipe: Recipe = TINY, hashes: dict[str, str] | None = None, **changes: Any) -> Ledger:
     return Ledger.create_or_open(folder, study(**changes), recipe, {"hashes": hashes} if hashes else {})
 
 
 @pytest.mark.parametrize("key", MAY_CHANGE)
-def test_budget_and_where_and_how_it_runs_may_change(tmp_path: Path, key: str) -> None:
-    opened(tmp_path)
+def test_the_budget_and_where_and_how_a_study_runs_may_change(tmp_path: Path, key: str) -> None:
+    open_ledger(tmp_path)
     Ledger.create_or_open(tmp_path, study(**{key: MAY_CHANGE[key]}), TINY, {})
     assert Ledger.open(tmp_path).study == study(**{key: MAY_CHANGE[key]})
 
 
 def test_every_key_of_a_study_file_may_change_or_is_refused() -> None:
-    """A new key has to be put on one side: here, or in `refuse_change`."""
+    """A new key has to be listed here or compared in `refuse_change`."""
     assert StudyFile.model_fields.keys() == MAY_CHANGE.keys() | {"name", "search", "objective"}
 
 
-def test_baselines_may_be_fewer_too(tmp_path: Path) -> None:
-    opened(tmp_path)
-    opened(tmp_path, baselines=[])
+def test_baselines_may_be_removed(tmp_path: Path) -> None:
+    open_ledger(tmp_path)
+    open_ledger(tmp_path, baselines=[])
 
 
 @pytest.mark.parametrize(
-    "how", [{"sampler": "random"}, {"seed": 5}, {"startup_trials": 9}, {"grid_points": 7}, {"repeat_seed": False}]
+    "settings", [{"sampler": "random"}, {"seed": 5}, {"startup_trials": 9}, {"grid_points": 7}, {"repeat_seed": False}]
 )
-def test_how_points_are_found_may_change(tmp_path: Path, how: dict[str, Any]) -> None:
-    opened(tmp_path)
-    opened(tmp_path, search=SEARCH | how)
+def test_how_points_are_sampled_may_change(tmp_path: Path, settings: dict[str, Any]) -> None:
+    open_ledger(tmp_path)
+    open_ledger(tmp_path, search=SEARCH | settings)
 
 
 @pytest.mark.parametrize(
-    ("changes", "recipe", "words"),
+    ("changes", "recipe", "message"),
     [
         (
             {"search": SEARCH | {"ctc_weight": {"uniform": [0.1, 0.5]}}},
@@ -109,56 +109,52 @@ def test_how_points_are_found_may_change(tmp_path: Path, how: dict[str, Any]) ->
     ],
 )
 def test_a_name_in_use_with_another_study_is_refused_with_what_changed(
-    tmp_path: Path, changes: dict[str, Any], recipe: dict[str, Any], words: str
+    tmp_path: Path, changes: dict[str, Any], recipe: dict[str, Any], message: str
 ) -> None:
-    opened(tmp_path)
+    open_ledger(tmp_path)
     before = (tmp_path / "study.yaml").read_text()
     with pytest.raises(UserError) as error:
-        opened(tmp_path, with_values(TINY, recipe), **changes)
-    assert words in str(error.value)
+        open_ledger(tmp_path, with_values(TINY, recipe), **changes)
+    assert message in str(error.value)
     assert str(error.value).endswith("give the new study another name, or put the old value back")
     assert (tmp_path / "study.yaml").read_text() == before
 
 
 def test_a_corpus_that_moved_is_the_same_corpus(tmp_path: Path) -> None:
-    opened(tmp_path)
-    opened(tmp_path, with_values(TINY, {"data.corpus": "/moved"}), corpus="/moved")
+    open_ledger(tmp_path)
+    open_ledger(tmp_path, with_values(TINY, {"data.corpus": "/moved"}), corpus="/moved")
 
 
 FILES = [("init_from", "init_fingerprint"), ("tokenizer.file", "tokenizer.fingerprint")]
 
 
-@pytest.mark.parametrize(("place", "fingerprint"), FILES)
-def test_files_that_a_recipe_names_are_told_apart_by_their_content(
-    tmp_path: Path, place: str, fingerprint: str
-) -> None:
-    first = with_values(TINY, {place: "/here", fingerprint: "abc"})
-    opened(tmp_path, first)
-    opened(tmp_path, with_values(TINY, {place: "/moved", fingerprint: "abc"}))
+@pytest.mark.parametrize(("path", "fingerprint"), FILES)
+def test_files_that_a_recipe_names_are_compared_by_their_content(tmp_path: Path, path: str, fingerprint: str) -> None:
+    first = with_values(TINY, {path: "/here", fingerprint: "abc"})
+    open_ledger(tmp_path, first)
+    open_ledger(tmp_path, with_values(TINY, {path: "/moved", fingerprint: "abc"}))
     with pytest.raises(UserError, match=rf'another base recipe \({fingerprint} was "abc", is "xyz"\)'):
-        opened(tmp_path, with_values(TINY, {place: "/here", fingerprint: "xyz"}))
+        open_ledger(tmp_path, with_values(TINY, {path: "/here", fingerprint: "xyz"}))
 
 
-@pytest.mark.parametrize(("place", "fingerprint"), FILES)
-def test_a_file_whose_content_is_not_known_yet_is_refused_by_nothing(
-    tmp_path: Path, place: str, fingerprint: str
-) -> None:
-    """Before it is prepared, a recipe has no fingerprints; after, it is compared again."""
-    opened(tmp_path, with_values(TINY, {place: "/here", fingerprint: "abc"}))
-    Ledger.refuse_other(tmp_path, study(), with_values(TINY, {place: "/here"}))
+@pytest.mark.parametrize(("path", "fingerprint"), FILES)
+def test_a_file_without_a_fingerprint_yet_is_not_refused(tmp_path: Path, path: str, fingerprint: str) -> None:
+    """A recipe has no fingerprints before it is prepared; afterwards it is compared again."""
+    open_ledger(tmp_path, with_values(TINY, {path: "/here", fingerprint: "abc"}))
+    Ledger.refuse_other(tmp_path, study(), with_values(TINY, {path: "/here"}))
 
 
 @pytest.mark.parametrize("part", ["corpus", "tokenizer"])
-def test_another_file_behind_equal_values_is_refused(tmp_path: Path, part: str) -> None:
-    opened(tmp_path, hashes={"corpus": "abc", "tokenizer": "abc"})
-    opened(tmp_path, hashes={"corpus": "abc", "tokenizer": "abc", "study_file": "other"})
+def test_another_file_under_the_same_path_is_refused(tmp_path: Path, part: str) -> None:
+    open_ledger(tmp_path, hashes={"corpus": "abc", "tokenizer": "abc"})
+    open_ledger(tmp_path, hashes={"corpus": "abc", "tokenizer": "abc", "study_file": "other"})
     with pytest.raises(
         UserError,
         match=rf"in use with another {part} \(its content was abc, is xyz\); put the old one back, or give the new",
     ):
-        opened(tmp_path, hashes={"corpus": "abc", "tokenizer": "abc", part: "xyz"})
+        open_ledger(tmp_path, hashes={"corpus": "abc", "tokenizer": "abc", part: "xyz"})
 
 
-def test_a_study_whose_manifest_has_no_hashes_goes_on(tmp_path: Path) -> None:
-    opened(tmp_path)
-    opened(tmp_path, hashes={"corpus": "abc", "tokenizer": "abc"})
+def test_a_study_whose_manifest_has_no_hashes_continues(tmp_path: Path) -> None:
+    open_ledger(tmp_path)
+    open_ledger(tmp_path, hashes={"corpus": "abc", "tokenizer": "abc"})

@@ -54,20 +54,22 @@ EVENTS = st.one_of(
 )
 
 
-def state_of(trials: Trials) -> tuple[Any, ...]:
+def snapshot(trials: Trials) -> tuple[Any, ...]:
     return dict(trials), trials.running, trials.study_state, trials.best, trials.began, trials.has_ended
 
 
 @given(st.lists(EVENTS, max_size=30), st.lists(EVENTS, max_size=30))
-def test_folding_a_and_then_b_is_folding_a_and_b_together(first: list[AnyEvent], second: list[AnyEvent]) -> None:
+def test_folding_two_parts_one_after_the_other_equals_folding_them_together(
+    first: list[AnyEvent], second: list[AnyEvent]
+) -> None:
     in_parts = Trials(first)
     for event in second:
         in_parts.apply(event)
-    assert state_of(in_parts) == state_of(Trials([*first, *second]))
+    assert snapshot(in_parts) == snapshot(Trials([*first, *second]))
 
 
 @given(st.lists(EVENTS, max_size=60))
-def test_numbers_ascend_and_the_running_ones_are_those_in_that_state(events: list[AnyEvent]) -> None:
+def test_numbers_ascend_and_the_running_numbers_are_those_of_running_trials(events: list[AnyEvent]) -> None:
     trials = Trials(events)
     assert list(trials) == sorted(trials)
     assert trials.running == [number for number, record in trials.items() if record.state is TrialState.RUNNING]
@@ -75,7 +77,7 @@ def test_numbers_ascend_and_the_running_ones_are_those_in_that_state(events: lis
 
 
 @given(st.lists(EVENTS, max_size=60))
-def test_epochs_ascend_and_each_is_the_one_that_was_reported_last(events: list[AnyEvent]) -> None:
+def test_epochs_ascend_and_every_report_is_the_last_one_of_its_epoch(events: list[AnyEvent]) -> None:
     for number, record in Trials(events).items():
         epochs = [report.epoch for report in record.epochs]
         assert epochs == sorted(set(epochs))
@@ -85,15 +87,15 @@ def test_epochs_ascend_and_each_is_the_one_that_was_reported_last(events: list[A
                 assert report is [event for event in reported if event.epoch == report.epoch][-1]
 
 
-def test_an_epoch_that_comes_again_replaces_its_first_report_and_what_followed_it() -> None:
+def test_an_epoch_that_is_reported_again_replaces_its_first_report_and_the_epochs_after_it() -> None:
     reports = [TrialEpoch(number=0, epoch=epoch, metrics={"dev/wer": 90.0 - epoch}) for epoch in (1, 2, 3)]
-    again = TrialEpoch(number=0, epoch=2, metrics={"dev/wer": 50.0})
-    record = Trials([TrialStarted(number=0), *reports, again])[0]
+    repeat = TrialEpoch(number=0, epoch=2, metrics={"dev/wer": 50.0})
+    record = Trials([TrialStarted(number=0), *reports, repeat])[0]
     assert record.curve("dev/wer") == {1: 89.0, 2: 50.0}
     assert record.metrics == {"dev/wer": 50.0}
 
 
-def test_whatever_ran_is_interrupted_when_a_session_starts_or_the_study_stops() -> None:
+def test_running_trials_are_interrupted_when_a_session_starts_or_the_study_stops() -> None:
     for stop in (SessionStarted(time=9.0), StudyInterrupted(time=9.0)):
         trials = Trials([TrialStarted(number=0), TrialStarted(number=1), TrialPaused(number=1, epoch=1), stop])
         assert [record.state for record in trials.values()] == [TrialState.INTERRUPTED, TrialState.WAITING]
@@ -102,14 +104,14 @@ def test_whatever_ran_is_interrupted_when_a_session_starts_or_the_study_stops() 
         assert (trials[0].state, trials[0].ended) == (TrialState.RUNNING, None)
 
 
-def test_a_retried_trial_keeps_count_and_lost_time() -> None:
+def test_a_retried_trial_sums_its_retries_and_lost_seconds() -> None:
     lost = [TrialRetried(number=0, count=count, lost_seconds=1.5, reason="worker 1 was lost") for count in (1, 2)]
     record = Trials([TrialStarted(number=0, time=3.0), lost[0], TrialStarted(number=0, time=8.0), lost[1]])[0]
     assert (record.state, record.retries, record.lost_seconds) == (TrialState.INTERRUPTED, 2, 3.0)
     assert record.started == 3.0, "when it ran first"
 
 
-def test_an_infeasible_point_has_its_values_from_its_end() -> None:
+def test_an_infeasible_point_has_the_values_of_its_end_event() -> None:
     event = TrialEnded(number=0, state=TrialState.INFEASIBLE, values={"a": 1}, point={"a": 1.0}, reason="no")
     record = Trials([event])[0]
     assert (record.state, record.values, record.point, record.started) == (
@@ -120,7 +122,7 @@ def test_an_infeasible_point_has_its_values_from_its_end() -> None:
     )
 
 
-def test_final_metrics_are_those_that_no_epoch_has() -> None:
+def test_final_metrics_are_those_that_no_epoch_reported() -> None:
     record = Trials(
         [
             TrialStarted(number=0),
@@ -132,7 +134,7 @@ def test_final_metrics_are_those_that_no_epoch_has() -> None:
     assert record.final_metrics == {"in_domain/wer": 30.0}
 
 
-def test_an_imported_trial_is_whole_and_its_epochs_have_a_time() -> None:
+def test_an_imported_trial_has_all_fields_and_every_epoch_has_a_time() -> None:
     event = TrialImported(
         time=50.0,
         number=0,
@@ -152,7 +154,7 @@ def test_an_imported_trial_is_whole_and_its_epochs_have_a_time() -> None:
     assert record.metrics == {"dev/wer": 8.0, "in_domain/wer": 3.0}
 
 
-def test_a_study_has_ended_until_anything_happens_after_its_end() -> None:
+def test_a_study_has_ended_until_another_event_follows_its_end() -> None:
     end = StudyEnded(state=TrialState.COMPLETE, best=0, best_recipe_hash="abc")
     trials = Trials([TrialStarted(number=0), end])
     assert (trials.has_ended, trials.study_state, trials.best) == (True, TrialState.COMPLETE, (0, "abc"))
