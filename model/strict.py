@@ -1,4 +1,4 @@
-"""Frozen, strict values read from YAML, and validation errors put into one line a user can act on."""
+"""Frozen, strict values read from YAML with errors of one line, and files written so that they survive a crash."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from model.errors import UserError
 
 
 class Strict(BaseModel):
-    """A frozen value; unknown keys are errors, and what was accepted is what runs."""
+    """A frozen value; unknown keys and numbers that are not finite are errors."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
@@ -28,7 +28,7 @@ T = TypeVar("T", bound=Strict)
 
 
 def validate(kind: type[T], data: Mapping[str, Any], source: str) -> T:
-    """`data` as a `kind`, or a UserError that names `source`, the first wrong key and the nearest known one."""
+    """`data` as a `kind`; where it is wrong, a UserError names `source`, the first wrong key and what is allowed."""
     try:
         return kind.model_validate(data)
     except ValidationError as error:
@@ -36,7 +36,7 @@ def validate(kind: type[T], data: Mapping[str, Any], source: str) -> T:
 
 
 class _UniqueKeys(yaml.SafeLoader):
-    """YAML as it is, but a key that is given twice is an error: the last would win without a word."""
+    """YAML in which a key that is given twice is an error; the standard loader silently takes the last."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
         keys = [self.construct_object(key, deep=True) for key, _ in node.value]
@@ -47,7 +47,7 @@ class _UniqueKeys(yaml.SafeLoader):
 
 
 def read_yaml(path: Path) -> dict[str, Any]:
-    """The mapping in a YAML file; a file that is missing or not a mapping is a UserError."""
+    """The mapping in a YAML file; a file that is missing, not UTF-8, not YAML or not a mapping is a UserError."""
     try:
         data = yaml.load(path.read_text(encoding="utf-8"), _UniqueKeys)
     except (OSError, UnicodeDecodeError) as error:
@@ -66,7 +66,7 @@ def to_yaml(value: BaseModel) -> str:
 
 
 def file_fingerprint(path: Path, instead: str = "give a file that is there") -> str:
-    """Content hash of a file: 16 hex digits of SHA-256. One that cannot be read is a UserError, with what to do."""
+    """Content hash of a file: 16 hex digits of SHA-256. A file that cannot be read is a UserError, with what to do."""
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()[:16]
@@ -75,13 +75,14 @@ def file_fingerprint(path: Path, instead: str = "give a file that is there") -> 
 
 
 def write_atomically(path: Path, content: str | bytes) -> None:
-    """Write beside `path` and move it there, so that no reader and no crash meets half a file.
+    """Write a file so that a reader, or whoever comes after a crash, finds the old content or the new one, whole.
 
-    A UserError where that cannot be, with the OSError as its cause: who has to know a full disk looks there.
+    Once this returns, the new content survives a power cut. Missing folders are made. A UserError where it cannot
+    be written, with the OSError as its cause, from which callers recognise a full disk.
     """
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         with draft.open("wb") as stream:
             stream.write(content.encode() if isinstance(content, str) else content)
             stream.flush()
@@ -89,23 +90,36 @@ def write_atomically(path: Path, content: str | bytes) -> None:
         os.replace(draft, path)
         sync_folder(path.parent)
     except OSError as error:
-        with contextlib.suppress(OSError):  # half a file would hold the last of a full disk
+        with contextlib.suppress(OSError):  # on a full disk half a file would take the space that is left
             draft.unlink()
         raise UserError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from error
 
 
-def sync_folder(folder: Path) -> None:
-    """Make the names in the folder durable: a file that was created, renamed or removed stays so after a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+def sync_file(path: Path) -> None:
+    """Make the content of a file that another library wrote survive a power cut."""
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        with contextlib.suppress(OSError):  # some file systems cannot sync a folder
-            os.fsync(descriptor)
+        os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def sync_folder(folder: Path) -> None:
+    """Make the names in the folder durable: a file that was created, renamed or removed stays so after a power cut."""
+    with contextlib.suppress(OSError):  # some file systems cannot sync a folder
+        sync_file(folder)
+
+
+def make_folders(path: Path) -> None:
+    """Make a folder and those above it that are missing; their names then survive a power cut."""
+    missing = [folder for folder in (path, *path.parents) if not folder.exists()]
+    path.mkdir(parents=True, exist_ok=True)
+    for folder in missing:
+        sync_folder(folder.parent)
+
+
 def unknown_name(given: str, known: Iterable[str]) -> str:
-    """`given` beside the nearest known name, or beside all of them when none is near."""
+    """The end of an error about an unknown name: the nearest known one, or all known ones where none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
     return f"did you mean '{near[0]}'?" if near else f"known: {', '.join(names)}"

@@ -59,7 +59,7 @@ def prepare_table(
     from model.data.table import prepare_table as make
 
     prepared = make(table, out, name=name, normaliser=normaliser, seed=seed)
-    for line in prepared.left_out.lines():
+    for line in prepared.skipped.lines():
         typer.echo(line)
     _say_corpus(prepared.corpus)
 

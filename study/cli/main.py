@@ -1,6 +1,6 @@
 """The command line: `decred-study`. What takes seconds to import is imported inside the commands.
 
-The commands on studies are here, those on single recipes in cli_recipes, those on corpora and files in cli_data.
+The commands on studies are here, those on single recipes in model.commands, those on corpora and files in cli_data.
 """
 
 from __future__ import annotations
@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
+from model.commands.app import make_app
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from study.cli import data as cli_data
-from study.cli import recipes as cli_recipes
 
 if TYPE_CHECKING:
     from study.ledger.ledger import Ledger
@@ -191,7 +191,7 @@ def submit(
 
 
 # Without a name they are commands beside the ones above; the help lists them in this order.
-app.add_typer(cli_recipes.app)
+app.add_typer(make_app("decred-study"))
 app.add_typer(cli_data.app)
 
 

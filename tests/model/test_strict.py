@@ -33,7 +33,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/below.yaml: cannot be written \(.*\); give a place that can be"):
+    with pytest.raises(UserError, match=r"file/below.yaml: cannot be written \(.*\); give a place that can"):
         write_atomically(tmp_path / "file" / "below.yaml", "a: 1\n")
 
 
@@ -44,7 +44,7 @@ def test_a_full_disk_is_the_cause_of_the_error_and_keeps_the_old_file_and_no_dra
         write_atomically(path, b"y" * 400_000)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC
-    assert [each.name for each in small_disk.iterdir()] == ["file"]
+    assert [entry.name for entry in small_disk.iterdir()] == ["file"]
     assert path.read_bytes() == b"as it was" * 1000
     write_atomically(path, b"z" * 100_000)
 
