@@ -11,7 +11,7 @@ from model.strict import read_yaml, write_atomically
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         (b"a: 1\nb: 2\na: 3\n", "is not valid YAML .*key 'a' is given twice"),
         (b"a: [1, 2\n", "is not valid YAML"),
@@ -19,9 +19,9 @@ from model.strict import read_yaml, write_atomically
         (b"\xff\xfe\x00", r"cannot be read \(it is not UTF-8 text\)"),
     ],
 )
-def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, content: bytes, words: str) -> None:
+def test_a_file_that_is_no_mapping_is_refused_in_one_line(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "file.yaml").write_bytes(content)
-    with pytest.raises(UserError, match=words) as caught:
+    with pytest.raises(UserError, match=message) as caught:
         read_yaml(tmp_path / "file.yaml")
     assert "\n" not in str(caught.value)
 

@@ -77,8 +77,8 @@ def test_a_loss_that_is_no_number_names_its_own_step_and_writes_its_own_batch(
     recipe = make_recipe()
     plan = plan_of(recipe, tmp_path / "plan", 1)
     poison(monkeypatch, plan[1][0], epoch=2)
-    words = "^loss nan, gradient norm nan at epoch 2, step 2: training cannot go on from here; "
-    with pytest.raises(NonFiniteLossError, match=words + "its batch is in broken-batch-0.json$"):
+    message = "^loss nan, gradient norm nan at epoch 2, step 2: training cannot go on from here; "
+    with pytest.raises(NonFiniteLossError, match=message + "its batch is in broken-batch-0.json$"):
         train(recipe, tmp_path / "run", lambda _: None)
     (part,) = read_broken_batch(tmp_path / "run" / "broken-batch-0.json")
     assert part.ids == plan[1]

@@ -81,13 +81,13 @@ def test_frozen_parts_stay_on_two_workers_too(make_recipe, tmp_path: Path, worke
 
 
 @pytest.mark.parametrize(
-    ("parts", "words"),
+    ("parts", "message"),
     [
         (sorted(PARTS), "freeze names every part, which leaves nothing to train; take one out"),
         (["ctc", "ctc"], "freeze is ['ctc', 'ctc'], but must name each part once"),
         (["encodr"], "'training.freeze.0' is 'encodr'; input should be 'encoder', 'decoder', 'classifiers' or 'ctc'"),
     ],
 )
-def test_a_rule_that_makes_no_sense_is_refused(make_recipe, parts: list[str], words: str) -> None:
-    with pytest.raises(UserError, match=re.escape(words)):
+def test_a_rule_that_makes_no_sense_is_refused(make_recipe, parts: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
         make_recipe({"training.freeze": parts})

@@ -115,9 +115,9 @@ def test_where_no_utterance_fits_the_error_names_what_was_tried_and_what_to_lowe
     make_recipe, run_folder, monkeypatch
 ) -> None:
     limit(monkeypatch, 1)
-    words = r"^out of memory in trying the largest batch on cpu: not even 1 utterance x \d+ frames fit, in \d+ parts "
-    words += r"of one utterance \(CUDA out of memory\); lower data.longest_seconds, now 30, or the model's sizes$"
-    with pytest.raises(OutOfMemoryError, match=words):
+    message = r"^out of memory in trying the largest batch on cpu: not even 1 utterance x \d+ frames fit, in \d+ parts "
+    message += r"of one utterance \(CUDA out of memory\); lower data.longest_seconds, now 30, or the model's sizes$"
+    with pytest.raises(OutOfMemoryError, match=message):
         train(make_recipe(), run_folder, lambda _: None)
     assert not (run_folder / "checkpoints").exists()
 
@@ -136,9 +136,9 @@ def test_other_faults_than_memory_are_left_to_training(make_recipe, run_folder: 
 
 def test_memory_that_fails_in_training_or_scoring_is_an_out_of_memory_error(make_recipe, tmp_path, monkeypatch) -> None:
     limit(monkeypatch, 1, from_call=3)
-    words = r"^out of memory at epoch 1, step 3, in 1 part of up to \d+ utterances x \d+ frames "
-    words += r"\(CUDA out of memory\); lower data.batch_seconds or the model's sizes, or raise optimiser.accumulate$"
-    with pytest.raises(OutOfMemoryError, match=words):
+    message = r"^out of memory at epoch 1, step 3, in 1 part of up to \d+ utterances x \d+ frames "
+    message += r"\(CUDA out of memory\); lower data.batch_seconds or the model's sizes, or raise optimiser.accumulate$"
+    with pytest.raises(OutOfMemoryError, match=message):
         train(make_recipe(), tmp_path / "training", lambda _: None)
     assert (tmp_path / "training" / "broken-batch-0.json").exists()
     monkeypatch.undo()
@@ -147,8 +147,8 @@ def test_memory_that_fails_in_training_or_scoring_is_an_out_of_memory_error(make
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(Recogniser, "encode", encode)
-    words = r"^out of memory in decoding \d+ utterances x \d+ frames, beam 1 \(.*can't allocate memory\); lower deco"
-    with pytest.raises(OutOfMemoryError, match=words):
+    message = r"^out of memory in decoding \d+ utterances x \d+ frames, beam 1 \(.*can't allocate memory\); lower deco"
+    with pytest.raises(OutOfMemoryError, match=message):
         train(make_recipe({"training.epochs": 1}), tmp_path / "scoring", lambda _: None)
 
 

@@ -22,8 +22,8 @@ def test_preparing_makes_everything_once_and_fills_in_the_fingerprint(make_recip
 
 
 def test_a_training_set_of_which_all_is_skipped_is_refused_before_anything_starts(make_recipe) -> None:
-    words = r"no training utterance is left \(24 longer than data.longest_seconds\)"
-    with pytest.raises(UserError, match=words):
+    message = r"no training utterance is left \(24 longer than data.longest_seconds\)"
+    with pytest.raises(UserError, match=message):
         prepare(make_recipe({"data.longest_seconds": 0.2}))
 
 
@@ -83,7 +83,7 @@ def test_another_tokenizer_than_the_recipe_was_made_for_is_refused(make_recipe, 
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"tokenizer.vocabulary": 41}, "its vocabulary is 40, but the recipe's tokenizer.vocabulary is 41"),
         (
@@ -92,8 +92,8 @@ def test_another_tokenizer_than_the_recipe_was_made_for_is_refused(make_recipe, 
         ),
     ],
 )
-def test_a_tokenizer_whose_ids_are_not_the_recipe_s_is_refused(make_recipe, own_pieces: Path, change, words) -> None:
-    with pytest.raises(UserError, match=words):
+def test_a_tokenizer_whose_ids_are_not_the_recipe_s_is_refused(make_recipe, own_pieces: Path, change, message) -> None:
+    with pytest.raises(UserError, match=message):
         prepare(make_recipe({"tokenizer.file": str(own_pieces)} | change))
 
 
