@@ -15,7 +15,7 @@ from model.data.audio import AudioError, read_audio, to_mono_16khz
 from model.data.batches import group_by_length
 from model.data.frontend import extract_features
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
-from model.decoding import search
+from model.decoding import beam_search
 from model.errors import UserError
 from model.evaluation.internal_lm import sequence_perplexities
 from model.network.recogniser import Recogniser
@@ -24,7 +24,7 @@ from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training.prepare import load_run_tokenizer
 from model.weights import checkpoint
-from model.weights.exchange import generation_values
+from model.weights.import_export import generation_values
 from model.weights.published import checkpoint as published
 
 TEXTS_IN_A_BATCH = 64
@@ -108,8 +108,8 @@ def decode(
         lengths = torch.tensor([len(features[key]) for key in ids])
         device = next(run.model.parameters()).device
         settings = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty
-        nbest = search.decode(run.model, padded.to(device), lengths, *settings)
-        texts |= {key: tokenizer.decode(hypotheses[0][0]) for key, hypotheses in zip(ids, nbest, strict=True)}
+        nbest = beam_search.decode(run.model, padded.to(device), lengths, *settings)
+        texts |= {key: tokenizer.decode(hypotheses[0].tokens) for key, hypotheses in zip(ids, nbest, strict=True)}
     return [texts[key] for key in features]
 
 

@@ -20,7 +20,7 @@ def import_checkpoint(
     ] = None,
 ) -> None:
     """Import a published checkpoint, as a recipe whose training starts from its weights."""
-    from model.weights.exchange import import_published
+    from model.weights.import_export import import_published
 
     recipe = import_published(folder, corpus, out, tokenizer)
     typer.echo(f"{out} starts from {recipe.init_from}; name it as a study's recipe.base, or train it")

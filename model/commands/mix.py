@@ -46,16 +46,16 @@ def learn_weights(run: Run, per_token: bool, epochs: int) -> Tensor:
     The training set is read as in training, in the order of its seed, but without SpecAugment.
     """
     from model.data.batches import TrainingSet
-    from model.decoding.mixing import learn
-    from model.recipe.recipe import Augmentation
+    from model.decoding.mixing import learn_mixing
+    from model.recipe.recipe import AugmentationConfig
     from model.training.prepare import load_corpus
 
     recipe, tokenizer = run.recipe, run.require_tokenizer()
-    no_masks = Augmentation(time_masks=0, frequency_masks=0)
+    no_masks = AugmentationConfig(time_masks=0, frequency_masks=0)
     training_set = TrainingSet(load_corpus(recipe), recipe.data, no_masks, tokenizer)
 
     def load_batches(epoch: int) -> Iterator[Batch]:
         for batch in training_set.plan_epoch(epoch):
             yield from training_set.load_share(batch, 0, 1, recipe.optimiser.accumulate, recipe.data.seed)
 
-    return learn(run.model, load_batches, per_token, epochs)
+    return learn_mixing(run.model, load_batches, per_token, epochs)

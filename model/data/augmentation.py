@@ -8,12 +8,12 @@ import torch
 from torch import Tensor
 from torchaudio.functional import mask_along_axis
 
-from model.recipe.recipe import Augmentation
+from model.recipe.recipe import AugmentationConfig
 
 TIME, FREQUENCY = 1, 2  # axes of (1, T, F)
 
 
-def spec_augment(features: Tensor, settings: Augmentation, key: str) -> Tensor:
+def spec_augment(features: Tensor, settings: AugmentationConfig, key: str) -> Tensor:
     """Features (T, 80) with masks of zeros, the mean of each bin.
 
     The masks are a function of `key` alone, so the number of workers does not change them; torch's random state is

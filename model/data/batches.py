@@ -26,7 +26,7 @@ from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
 from model.errors import UserError
 from model.network.losses import IGNORED, Counts
-from model.recipe.recipe import Augmentation, Data
+from model.recipe.recipe import AugmentationConfig, DataConfig
 
 TOO_LONG, TOO_SHORT = "longer than data.longest_seconds", "too short for their labels"
 
@@ -55,7 +55,9 @@ class TrainingSet:
     Raises a UserError where no utterance is left.
     """
 
-    def __init__(self, corpus: Corpus, data: Data, augmentation: Augmentation, tokenizer: Tokenizer) -> None:
+    def __init__(
+        self, corpus: Corpus, data: DataConfig, augmentation: AugmentationConfig, tokenizer: Tokenizer
+    ) -> None:
         self.data, self.augmentation = data, augmentation
         self.skipped = {TOO_LONG: 0, TOO_SHORT: 0}
         cuts, parts = [], []

@@ -9,8 +9,7 @@ from pathlib import Path
 import sentencepiece
 
 from model.errors import UserError
-from model.recipe.architecture import SpecialTokens
-from model.recipe.architecture import Tokenizer as TokenizerConfig
+from model.recipe.architecture import SpecialTokens, TokenizerConfig
 from model.strict import write_atomically
 
 TOKENIZER_FILE = "tokenizer.model"  # of a run, in its folder

@@ -12,7 +12,7 @@ from torch import Tensor
 from model.data.corpus import Corpus
 from model.data.features import FeatureStore, load_cuts, open_feature_store
 from model.data.tokenizer import Tokenizer
-from model.network.subsampling import subsampled
+from model.network.subsampling import subsampled_length
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Utterances:
         """Whether CTC can align the labels: an encoder frame for each, and a blank between equal neighbours."""
         labels = self.labels[utterance]
         repeats = sum(left == right for left, right in itertools.pairwise(labels))
-        return int(subsampled(self.frame_count(utterance))) >= len(labels) + repeats
+        return int(subsampled_length(self.frame_count(utterance))) >= len(labels) + repeats
 
 
 def load_utterances(corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer) -> tuple[CutSet, Utterances]:

@@ -1,1 +1,1 @@
-"""Greedy and beam search with attention and CTC prefix scores, and the mixing of classifiers."""
+"""Decoding: beam search, the CTC prefix score, greedy CTC, and the mixing of classifiers."""

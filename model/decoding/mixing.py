@@ -1,7 +1,7 @@
 """Mixing of the classifiers in decoding (arXiv 2508.08938): weights learned after training, all else frozen.
 
-A file of weights lies beside the checkpoint that it was learned on and is used only where it is asked for.
-Shapes: N classifiers, the final one last; V vocabulary.
+The weights lie in a file beside the checkpoint that they were learned on, and are used only where a user asks for it.
+Shapes: N classifiers, the final one last; B utterances, U tokens, V vocabulary.
 """
 
 from __future__ import annotations
@@ -16,26 +16,28 @@ from torch import Tensor
 
 from model.data.batches import Batch
 from model.errors import UserError
-from model.network.decoder import mixed
+from model.network.decoder import mix_logits
 from model.network.losses import cross_entropy_sum
-from model.network.recogniser import Recogniser, shifted
+from model.network.recogniser import Recogniser, shift_right
 from model.strict import write_atomically
 
-FILE = "mixing.safetensors"
-Batches = Callable[[int], Iterable[Batch]]
+MIXING_FILE = "mixing.safetensors"
+Batches = Callable[[int], Iterable[Batch]]  # the batches of an epoch, from 0
 
 
-def learn(model: Recogniser, batches: Batches, per_token: bool = False, epochs: int = 3, rate: float = 0.02) -> Tensor:
-    """Weights (N,), or (N, V) `per_token`, that lower the cross-entropy of the mixed logits over `batches(epoch)`.
+def learn_mixing(
+    model: Recogniser, batches: Batches, per_token: bool = False, epochs: int = 3, rate: float = 0.02
+) -> Tensor:
+    """Weights (N,), or (N, V) `per_token`, that minimise the cross-entropy of the mixed logits over `batches(epoch)`.
 
-    Adam on the teacher-forced loss, from the final classifier alone. Of the weights after each epoch and those at the
-    start, the best on `batches(0)` are given, so the cross-entropy never rises. Equal batches give equal weights. A
-    model without auxiliary classifiers is a UserError.
+    Adam on the teacher-forced loss, starting from the final classifier alone. Returned are the best of the weights at
+    the start and after each epoch, by cross-entropy on `batches(0)`, so that it never rises. Equal batches give equal
+    weights. A model without auxiliary classifiers is a UserError.
     """
     classifiers = len(model.decoder.placement) + 1
     if classifiers == 1:
         raise UserError("mixing: the model has no auxiliary classifier to mix; train it with loss.auxiliary.placement")
-    weights = final_alone(classifiers, model.decoder.final.out_features if per_token else None)
+    weights = final_classifier_only(classifiers, model.decoder.final.out_features if per_token else None)
     weights = weights.to(model.decoder.final.weight.device).requires_grad_()
     optimiser = torch.optim.Adam([weights], lr=rate)
     model.eval()
@@ -52,7 +54,7 @@ def learn(model: Recogniser, batches: Batches, per_token: bool = False, epochs: 
     return best
 
 
-def final_alone(classifiers: int, vocabulary: int | None = None) -> Tensor:
+def final_classifier_only(classifiers: int, vocabulary: int | None = None) -> Tensor:
     """The weights (N,), or (N, V), that change nothing: 1 for the final classifier, 0 for the others."""
     weights = torch.zeros(classifiers) if vocabulary is None else torch.zeros(classifiers, vocabulary)
     weights[-1] = 1.0
@@ -61,29 +63,29 @@ def final_alone(classifiers: int, vocabulary: int | None = None) -> Tensor:
 
 @torch.no_grad()
 def cross_entropy(model: Recogniser, weights: Tensor, batches: Iterable[Batch]) -> float:
-    """Mean nats a token of the mixed logits given the audio."""
+    """Mean cross-entropy of the mixed logits given the audio, in nats a token."""
     sums = [(float(nll), tokens) for nll, tokens in (_nll(model, weights, batch) for batch in batches)]
     return sum(nll for nll, _ in sums) / max(sum(tokens for _, tokens in sums), 1)
 
 
 def _nll(model: Recogniser, weights: Tensor, batch: Batch) -> tuple[Tensor, int]:
-    """Summed -log p of a batch's tokens, and how many they are; gradients reach the weights alone."""
+    """Summed -log p of a batch's tokens, (), and their number; gradients reach the weights alone."""
     batch, labels = batch.to(weights.device), batch.labels.to(weights.device)
     with torch.no_grad():
         encoded = model.encode(batch.features, batch.lengths)
-        logits = model.classify(encoded, shifted(labels, model.special))
-    return cross_entropy_sum(mixed(logits, weights), labels, 0.0), int((labels >= 0).sum())
+        logits = model.classify(encoded, shift_right(labels, model.special))
+    return cross_entropy_sum(mix_logits(logits, weights), labels, 0.0), int((labels >= 0).sum())
 
 
 def save_mixing(weights: Tensor, folder: Path) -> Path:
-    """Write the weights into a checkpoint's folder."""
-    write_atomically(folder / FILE, save({"weights": weights.detach().cpu().contiguous()}))
-    return folder / FILE
+    """Write the weights into a checkpoint's folder; returns the file."""
+    write_atomically(folder / MIXING_FILE, save({"weights": weights.detach().cpu().contiguous()}))
+    return folder / MIXING_FILE
 
 
 def load_mixing(model: Recogniser, folder: Path) -> None:
-    """Let the model decode with the weights in a checkpoint's folder; what does not fit it is a UserError."""
-    path = folder / FILE
+    """Set the model's mixing weights from a checkpoint's folder; a missing or unfit file is a UserError."""
+    path = folder / MIXING_FILE
     if not path.is_file():
         raise UserError(f"{path}: is missing; learn the weights first, with `mix`")
     try:

@@ -22,12 +22,12 @@ from model.data.batches import Batch, make_scoring_batches
 from model.data.corpus import Corpus
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
-from model.decoding.search import search
+from model.decoding.beam_search import beam_search
 from model.evaluation.error_rates import ScoredUtterance, character_edits, error_rate, perplexity, word_edits
 from model.evaluation.internal_lm import token_nll
 from model.network.losses import IGNORED
-from model.network.recogniser import Encoded, Recogniser, shifted
-from model.recipe.recipe import Decoding
+from model.network.recogniser import EncoderOutput, Recogniser, shift_right
+from model.recipe.recipe import DecodingConfig
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import convert_memory_failures
 from model.strict import write_atomically
@@ -36,7 +36,11 @@ AVERAGED = ("wer", "cer", "perplexity", "ilm_perplexity")  # the metrics that do
 
 
 def score_set(
-    model: Recogniser, utterances: Utterances, decoding: Decoding, tokenizer: Tokenizer, context: DistributedContext
+    model: Recogniser,
+    utterances: Utterances,
+    decoding: DecodingConfig,
+    tokenizer: Tokenizer,
+    context: DistributedContext,
 ) -> list[ScoredUtterance]:
     """Every utterance of a set, scored; the list is the same on all ranks, in the order of ids.
 
@@ -54,24 +58,24 @@ def score_set(
 
 
 def _score_batch(
-    model: Recogniser, batch: Batch, utterances: Utterances, decoding: Decoding, tokenizer: Tokenizer
+    model: Recogniser, batch: Batch, utterances: Utterances, decoding: DecodingConfig, tokenizer: Tokenizer
 ) -> list[ScoredUtterance]:
     encoded = model.encode(batch.features, batch.lengths)
-    nbest = search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty)
+    nbest = beam_search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty)
     labels = batch.labels.to(encoded.states.device)
     nll, ilm_nll = _nll(model, encoded, labels), _ilm_nll(model, labels)
     scored = []
     for index, utterance in enumerate(batch.ids):
-        reference, hypothesis = utterances.texts[utterance], tokenizer.decode(nbest[index][0][0])
+        reference, hypothesis = utterances.texts[utterance], tokenizer.decode(nbest[index][0].tokens)
         edits = word_edits(reference, hypothesis), character_edits(reference, hypothesis)
         tokens = len(utterances.labels[utterance])
         scored.append(ScoredUtterance(utterance, reference, hypothesis, *edits, nll[index], ilm_nll[index], tokens))
     return scored
 
 
-def _nll(model: Recogniser, encoded: Encoded, labels: Tensor) -> list[float]:
+def _nll(model: Recogniser, encoded: EncoderOutput, labels: Tensor) -> list[float]:
     """-log p of each utterance's labels given the audio, summed over its tokens: (B, U) -> B."""
-    logits = model.decoder.final_logits(shifted(labels, model.special), model.listen(encoded))
+    logits = model.decoder.final_logits(shift_right(labels, model.special), model.prepare_memory(encoded))
     nll = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
     return nll.sum(dim=1).tolist()
 
@@ -128,7 +132,7 @@ def load_dev_utterances(corpus: Corpus, tokenizer: Tokenizer) -> Utterances:
 def score_test_sets(
     model: Recogniser,
     corpus: Corpus,
-    decoding: Decoding,
+    decoding: DecodingConfig,
     tokenizer: Tokenizer,
     context: DistributedContext,
     folder: Path,

@@ -1,4 +1,4 @@
-"""Multi-head attention: with relative positions for the encoder, with a key/value cache for the decoder.
+"""Multi-head attention: with relative positions in the encoder, with a key/value cache in the decoder.
 
 Shapes: B batch, T encoder frames or keys, U tokens or queries, H heads, E width of one head, D = H * E.
 """
@@ -12,6 +12,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.kernels.dropout import dropout
+
+CACHE_TOKENS = 16  # room that a new cache has; it doubles whenever it is full
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -27,19 +29,25 @@ def join_heads(x: Tensor) -> Tensor:
 
 
 def attend(q: Tensor, k: Tensor, v: Tensor, bias: Tensor | None, p: float) -> Tensor:
-    """Attention with scale E^-0.5 and dropout `p` of its weights: q (B, H, U, E), k, v (B, H, T, E) -> (B, H, U, E).
+    """softmax(q k^T / sqrt(E) + bias) v, with dropout `p` on the weights: q (B, H, U, E), k and v (B, H, T, E).
 
-    `bias` is added to the scores (B, H, U, T), as `masking` is. On a CPU torch's fused kernel knows no dropout and
-    falls back to steps slower than these.
+    `bias` is broadcast to the scores (B, H, U, T). Returns (B, H, U, E).
     """
     if p == 0.0 or q.device.type != "cpu":
         return F.scaled_dot_product_attention(q, k, v, bias, p)
+    # torch's fused CPU kernel does not support dropout; its fallback is slower than these three steps.
     scores = torch.matmul(q * q.shape[-1] ** -0.5, k.transpose(-1, -2))
     weights = (scores if bias is None else scores + bias).softmax(dim=-1)
     return torch.matmul(dropout(weights, p), v)
 
 
-def relative_positions(frames: int, width: int, device: torch.device) -> Tensor:
+def padding_bias(valid: Tensor, dtype: torch.dtype) -> Tensor:
+    """Bias that masks padded keys: 0 where `valid` (B, T) is true, a large negative number elsewhere; (B, 1, 1, T)."""
+    # Finite: an utterance without a valid frame attends to all of them equally, where -inf would give NaN.
+    return torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, torch.finfo(dtype).min / 2)[:, None, None, :]
+
+
+def relative_position_encoding(frames: int, width: int, device: torch.device) -> Tensor:
     """Sinusoids of the distances frames-1 ... -(frames-1), sine in even and cosine in odd columns: (2T-1, D)."""
     distance = torch.arange(frames - 1, -frames, -1, device=device, dtype=torch.float32)
     rate = torch.exp(torch.arange(0, width, 2, device=device, dtype=torch.float32) * (-math.log(10000.0) / width))
@@ -48,7 +56,11 @@ def relative_positions(frames: int, width: int, device: torch.device) -> Tensor:
 
 
 class RelativeAttention(nn.Module):
-    """Self-attention with relative positions (arXiv 1901.02860): (q_i+u).k_j + (q_i+v).W_p pe(i-j), scaled."""
+    """Self-attention with relative positions (Transformer-XL, arXiv 1901.02860, section 3.3).
+
+    The score of query i and key j is ((q_i + u) . k_j + (q_i + v) . W_p pe(i - j)) / sqrt(E), with the learned biases
+    u (`content_bias`) and v (`position_bias`).
+    """
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -62,66 +74,56 @@ class RelativeAttention(nn.Module):
         self.position_bias = nn.Parameter(torch.empty(heads, width // heads))
 
     def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
-        """x (B, T, D), positions (2T-1, D), valid (B, T) true where a frame is no padding -> (B, T, D)."""
+        """x (B, T, D), positions (2T-1, D), valid (B, T) false on padding -> (B, T, D)."""
         q, k, v = (split_heads(project(x), self.heads) for project in (self.query, self.key, self.value))
         p = split_heads(self.position(positions)[None], self.heads)  # (1, H, 2T-1, E)
         scale = q.shape[-1] ** -0.5
-        distance_scores = torch.matmul((q + self.position_bias[:, None]) * scale, p.transpose(-1, -2))
-        bias = _by_key(distance_scores) + masking(valid, q.dtype)
+        position_scores = torch.matmul((q + self.position_bias[:, None]) * scale, p.transpose(-1, -2))
+        bias = _relative_shift(position_scores) + padding_bias(valid, q.dtype)
         attended = attend(q + self.content_bias[:, None], k, v, bias, self.dropout if self.training else 0.0)
         return self.out(join_heads(attended))
 
 
-def masking(valid: Tensor, dtype: torch.dtype) -> Tensor:
-    """What is added to scores over keys: 0, or beyond all scores where `valid` (B, T) is false: (B, 1, 1, T).
-
-    It is finite, so an utterance without a valid frame attends to all of them alike and never becomes NaN.
-    """
-    return torch.zeros_like(valid, dtype=dtype).masked_fill(~valid, torch.finfo(dtype).min / 2)[:, None, None, :]
-
-
-def _by_key(by_distance: Tensor) -> Tensor:
-    """(B, H, T, 2T-1) over distances, furthest left first -> (B, H, T, T) over keys: row i is shifted left by T-1-i.
-
-    A view: where a row ends one distance early, the next row starts one key further right.
-    """
-    B, H, T, W = by_distance.shape
-    return by_distance.contiguous().as_strided((B, H, T, T), (H * T * W, T * W, W - 1, 1), T - 1)
+def _relative_shift(scores: Tensor) -> Tensor:
+    """Scores by distance (B, H, T, 2T-1) -> scores by key (B, H, T, T): row i is shifted left by T-1-i."""
+    B, H, T, W = scores.shape
+    # A view without a copy: with a row stride of W-1 each row starts one distance earlier than the row before.
+    return scores.contiguous().as_strided((B, H, T, T), (H * T * W, T * W, W - 1, 1), T - 1)
 
 
-class Past:
-    """Keys and values (N, H, P, E) of the tokens so far, of N hypotheses; room for more is made ahead of time."""
+class KVCache:
+    """Keys and values (N, H, U, E) of the tokens decoded so far, for N hypotheses in one decoder layer."""
 
     keys: Tensor
     values: Tensor
-    tokens = 0
+    length = 0
 
     def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one token's, (N, H, 1, E) each; those of all tokens are returned."""
-        if self.tokens == 0:
-            self.keys, self.values = (_roomier(one, 0, 16) for one in (key, value))
-        elif self.tokens == self.keys.shape[2]:
-            self.keys, self.values = (_roomier(one, self.tokens, self.tokens) for one in (self.keys, self.values))
-        self.keys[:, :, self.tokens] = key[:, :, 0]
-        self.values[:, :, self.tokens] = value[:, :, 0]
-        self.tokens += 1
-        return self.keys[:, :, : self.tokens], self.values[:, :, : self.tokens]
+        """Add one token's key and value, (N, H, 1, E) each; return those of all tokens, (N, H, U, E) each."""
+        if self.length == 0:
+            self.keys, self.values = (_grow(token, 0, CACHE_TOKENS) for token in (key, value))
+        elif self.length == self.keys.shape[2]:
+            self.keys, self.values = (_grow(full, self.length, 2 * self.length) for full in (self.keys, self.values))
+        self.keys[:, :, self.length] = key[:, :, 0]
+        self.values[:, :, self.length] = value[:, :, 0]
+        self.length += 1
+        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
     def select(self, rows: Tensor) -> None:
-        """Let hypothesis n go on from `rows[n]`."""
+        """Reorder the hypotheses: hypothesis n continues what was hypothesis `rows[n]`, rows (N,)."""
         self.keys, self.values = self.keys[rows], self.values[rows]
 
 
-def _roomier(kept: Tensor, tokens: int, more: int) -> Tensor:
-    """The first `tokens` of (N, H, P, E) in room for `more` of them."""
-    N, H, _, E = kept.shape
-    room = kept.new_empty(N, H, tokens + more, E)
-    room[:, :, :tokens] = kept[:, :, :tokens]
-    return room
+def _grow(tensor: Tensor, length: int, room: int) -> Tensor:
+    """A tensor (N, H, room, E) that starts with the first `length` tokens of `tensor` (N, H, U, E)."""
+    N, H, _, E = tensor.shape
+    larger = tensor.new_empty(N, H, room, E)
+    larger[:, :, :length] = tensor[:, :, :length]
+    return larger
 
 
 class CausalAttention(nn.Module):
-    """The decoder's self-attention."""
+    """The decoder's self-attention: a token attends to itself and to earlier tokens."""
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -129,19 +131,22 @@ class CausalAttention(nn.Module):
         self.query_key_value = nn.Linear(width, 3 * width)
         self.out = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, past: Past | None = None) -> Tensor:
-        """x (B, U, D) -> (B, U, D). With a past, U must be 1: a token sees every earlier one, and no mask is needed."""
+    def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
+        """x (B, U, D) -> (B, U, D). With a cache, U must be 1: the token attends to all that are cached and to itself.
+
+        The cache then grows by the token.
+        """
         q, k, v = (split_heads(part, self.heads) for part in self.query_key_value(x).chunk(3, dim=-1))
-        if past is not None:
-            k, v = past.append(k, v)
+        if cache is not None:
+            k, v = cache.append(k, v)
         attended = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=past is None
+            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=cache is None
         )
         return self.out(join_heads(attended))
 
 
 class CrossAttention(nn.Module):
-    """Attention of tokens to encoder states, whose keys and values are computed once an utterance."""
+    """Attention of tokens to encoder states, whose keys and values are computed once for an utterance."""
 
     def __init__(self, width: int, encoder_width: int, heads: int, dropout: float) -> None:
         super().__init__()
@@ -150,13 +155,13 @@ class CrossAttention(nn.Module):
         self.key_value = nn.Linear(encoder_width, 2 * width)
         self.out = nn.Linear(width, width)
 
-    def keys_values(self, states: Tensor) -> tuple[Tensor, Tensor]:
+    def project_states(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder states (B, T, D') -> keys and values (B, H, T, E)."""
         key, value = self.key_value(states).chunk(2, dim=-1)
         return split_heads(key, self.heads).contiguous(), split_heads(value, self.heads).contiguous()
 
-    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], mask: Tensor) -> Tensor:
-        """x (B, U, D), keys and values (B, H, T, E), mask (B, 1, 1, T) of `masking` -> (B, U, D)."""
+    def forward(self, x: Tensor, keys_values: tuple[Tensor, Tensor], bias: Tensor) -> Tensor:
+        """x (B, U, D), keys and values (B, H, T, E), bias (B, 1, 1, T) from `padding_bias` -> (B, U, D)."""
         q = split_heads(self.query(x), self.heads)
-        attended = attend(q, *keys_values, mask.to(q.dtype), self.dropout if self.training else 0.0)
+        attended = attend(q, *keys_values, bias.to(q.dtype), self.dropout if self.training else 0.0)
         return self.out(join_heads(attended))

@@ -1,6 +1,6 @@
-"""Pre-norm Transformer decoder with cross-attention and classifiers on any set of its layers.
+"""Pre-norm Transformer decoder with cross-attention, and classifiers on any of its layers (arXiv 2508.08938).
 
-Shapes: B batch, U tokens, T encoder frames, D width, V vocabulary.
+Shapes: B batch, U tokens, K hypotheses an utterance, T encoder frames, D width, V vocabulary.
 """
 
 from __future__ import annotations
@@ -13,148 +13,149 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.network.attention import CausalAttention, CrossAttention, Past, masking
+from model.network.attention import CausalAttention, CrossAttention, KVCache, padding_bias
 from model.network.kernels.dropout import Dropout
-from model.recipe import architecture
+from model.recipe.architecture import DecoderConfig
 
 KeysValues = tuple[Tensor, Tensor]
 
 
 @dataclass(frozen=True)
-class Audio:
-    """What the decoder hears: keys and values of every layer (B, H, T, E), and the mask of padding (B, 1, 1, T)."""
+class CrossAttentionMemory:
+    """What cross-attention reads of an utterance: keys and values (B, H, T, E) of every layer, bias (B, 1, 1, T)."""
 
     keys_values: list[KeysValues]
-    mask: Tensor
+    bias: Tensor
 
 
-def token_positions(first: int, count: int, width: int, device: torch.device) -> Tensor:
+def token_position_encoding(first: int, count: int, width: int, device: torch.device) -> Tensor:
     """Sinusoids of the positions first ... first+count-1, all sines before all cosines: (count, D)."""
     rate = 1.0 / 10000.0 ** (torch.arange(0, width, 2, device=device, dtype=torch.float32) / width)
     angle = torch.arange(first, first + count, device=device, dtype=torch.float32)[:, None] * rate
     return torch.cat((angle.sin(), angle.cos()), dim=-1)
 
 
-def mixed(logits: list[Tensor], weights: Tensor) -> Tensor:
-    """Raw logits (..., V) of N classifiers, weights (N,) or (N, V) -> their weighted sum, as published checkpoints."""
-    return torch.stack([weight * one for weight, one in zip(weights, logits, strict=True)]).sum(dim=0)
+def mix_logits(logits: list[Tensor], weights: Tensor) -> Tensor:
+    """Weighted sum of the raw logits (..., V) of N classifiers, with weights (N,) or (N, V): (..., V)."""
+    return torch.stack([weight * scores for weight, scores in zip(weights, logits, strict=True)]).sum(dim=0)
 
 
 class DecoderLayer(nn.Module):
-    def __init__(self, sizes: architecture.Decoder, encoder_width: int) -> None:
+    """Self-attention, cross-attention and feed-forward, each behind a layer norm and added to the residual stream."""
+
+    def __init__(self, config: DecoderConfig, encoder_width: int) -> None:
         super().__init__()
-        width, dropout = sizes.width, sizes.dropout
-        self.norm_self, self.attention = nn.LayerNorm(width), CausalAttention(width, sizes.heads, dropout)
+        width, dropout = config.width, config.dropout
+        self.norm_self, self.attention = nn.LayerNorm(width), CausalAttention(width, config.heads, dropout)
         self.norm_cross = nn.LayerNorm(width)
-        self.cross_attention = CrossAttention(width, encoder_width, sizes.heads, dropout)
+        self.cross_attention = CrossAttention(width, encoder_width, config.heads, dropout)
         self.norm_feed_forward = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, sizes.feed_forward), nn.GELU(approximate="tanh"), nn.Linear(sizes.feed_forward, width)
+            nn.Linear(width, config.feed_forward), nn.GELU(approximate="tanh"), nn.Linear(config.feed_forward, width)
         )
         self.dropout = Dropout(dropout)
 
     def residual_outputs(self) -> list[nn.Linear]:
-        """The last projection of each sublayer, what is added to the stream."""
+        """The last projection of each sublayer, whose output is added to the residual stream."""
         last = self.feed_forward[-1]
         assert isinstance(last, nn.Linear)
         return [self.attention.out, self.cross_attention.out, last]
 
-    def forward(self, x: Tensor, cross: KeysValues | None, mask: Tensor | None) -> Tensor:
+    def forward(self, x: Tensor, cross: KeysValues | None, bias: Tensor | None) -> Tensor:
         """x (B, U, D) -> (B, U, D). Without `cross` the cross-attention sublayer is skipped: the internal LM."""
         x = x + self.dropout(self.attention(self.norm_self(x)))
-        if cross is not None and mask is not None:
-            x = x + self.dropout(self.cross_attention(self.norm_cross(x), cross, mask))
+        if cross is not None and bias is not None:
+            x = x + self.dropout(self.cross_attention(self.norm_cross(x), cross, bias))
         return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
 
-    def step(self, x: Tensor, cross: KeysValues, mask: Tensor, past: Past) -> Tensor:
-        """One token of each of K hypotheses an utterance: (B, K, D) -> (B, K, D), in evaluation.
-
-        In self-attention they are B * K rows with a past each, in cross-attention K queries to the same keys, which
-        so are never repeated.
-        """
-        alone = self.attention(self.norm_self(x).flatten(0, 1)[:, None], past)
-        x = x + alone.view_as(x)
-        x = x + self.cross_attention(self.norm_cross(x), cross, mask)
+    def step(self, x: Tensor, cross: KeysValues, bias: Tensor, cache: KVCache) -> Tensor:
+        """One more token of each hypothesis, without dropout: (B, K, D) -> (B, K, D). The cache grows by it."""
+        # Self-attention: B * K rows, each with its own cache. Cross-attention: K queries to the keys of their
+        # utterance, so that keys are not repeated for each hypothesis.
+        attended = self.attention(self.norm_self(x).flatten(0, 1)[:, None], cache)
+        x = x + attended.view_as(x)
+        x = x + self.cross_attention(self.norm_cross(x), cross, bias)
         return x + self.feed_forward(self.norm_feed_forward(x))
 
 
 class Decoder(nn.Module):
-    """Classifier i reads the output of layer placement[i]; the final one reads the normalised last output.
+    """Classifier i reads the output of layer placement[i]; the final classifier reads the normalised last output.
 
-    With `mixing`, weights (N,) or (N, V) of the N classifiers with the final one last, decoding uses all of them.
+    `mixing` holds weights (N,) or (N, V) of the N classifiers, the final one last. Where it is set, decoding sums the
+    logits of all classifiers with these weights (`mix_logits`); where it is None, it uses the final classifier alone.
     """
 
     mixing: Tensor | None
 
-    def __init__(
-        self, sizes: architecture.Decoder, placement: tuple[int, ...], encoder_width: int, vocabulary: int
-    ) -> None:
+    def __init__(self, config: DecoderConfig, placement: tuple[int, ...], encoder_width: int, vocabulary: int) -> None:
         super().__init__()
         self.placement = placement
-        self.project = nn.Linear(encoder_width, sizes.width) if sizes.project_encoder else nn.Identity()
-        encoder_width = sizes.width if sizes.project_encoder else encoder_width
-        self.embedding = nn.Embedding(vocabulary, sizes.width)
-        self.dropout = Dropout(sizes.dropout)
-        self.layers = nn.ModuleList(DecoderLayer(sizes, encoder_width) for _ in range(sizes.layers))
-        self.norm = nn.LayerNorm(sizes.width)
-        self.auxiliary = nn.ModuleList(nn.Linear(sizes.width, vocabulary, bias=False) for _ in placement)
-        self.final = nn.Linear(sizes.width, vocabulary, bias=False)
+        self.project = nn.Linear(encoder_width, config.width) if config.project_encoder else nn.Identity()
+        encoder_width = config.width if config.project_encoder else encoder_width
+        self.embedding = nn.Embedding(vocabulary, config.width)
+        self.dropout = Dropout(config.dropout)
+        self.layers = nn.ModuleList(DecoderLayer(config, encoder_width) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
+        self.auxiliary = nn.ModuleList(nn.Linear(config.width, vocabulary, bias=False) for _ in placement)
+        self.final = nn.Linear(config.width, vocabulary, bias=False)
         self.register_buffer("mixing", None, persistent=False)
 
-    def each_layer(self) -> Iterator[DecoderLayer]:
-        """The layers, with their type."""
+    def typed_layers(self) -> Iterator[DecoderLayer]:
+        """`layers` as what they are, for type checkers."""
         yield from cast(Iterator[DecoderLayer], iter(self.layers))
 
-    def listen(self, states: Tensor, valid: Tensor) -> Audio:
-        """Encoder states (B, T, D'), valid (B, T) -> what every layer's cross-attention needs, computed once."""
+    def prepare_memory(self, states: Tensor, valid: Tensor) -> CrossAttentionMemory:
+        """Encoder states (B, T, D'), valid (B, T) false on padding -> what every layer's cross-attention reads."""
         states = self.project(states)
-        keys_values = [layer.cross_attention.keys_values(states) for layer in self.each_layer()]
-        return Audio(keys_values, masking(valid, states.dtype))
+        keys_values = [layer.cross_attention.project_states(states) for layer in self.typed_layers()]
+        return CrossAttentionMemory(keys_values, padding_bias(valid, states.dtype))
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
         """Token ids (B, U) at positions first, first+1, ... -> (B, U, D)."""
         width = self.embedding.embedding_dim
-        positions = token_positions(first, tokens.shape[1], width, tokens.device)
+        positions = token_position_encoding(first, tokens.shape[1], width, tokens.device)
         return self.dropout(self.embedding(tokens) * math.sqrt(width) + positions)
 
-    def outputs(self, tokens: Tensor, audio: Audio | None) -> list[Tensor]:
-        """Token ids (B, U) -> the output of every layer, each (B, U, D), the last one normalised."""
+    def layer_outputs(self, tokens: Tensor, memory: CrossAttentionMemory | None) -> list[Tensor]:
+        """Token ids (B, U) -> the output of every layer, each (B, U, D), the last one normalised.
+
+        Without memory cross-attention is skipped (internal LM).
+        """
         x, outputs = self.embed(tokens), []
-        for index, layer in enumerate(self.each_layer()):
-            cross = audio.keys_values[index] if audio else None
-            x = layer(x, cross, audio.mask if audio else None)
+        for index, layer in enumerate(self.typed_layers()):
+            cross = memory.keys_values[index] if memory else None
+            x = layer(x, cross, memory.bias if memory else None)
             outputs.append(x)
         return [*outputs[:-1], self.norm(outputs[-1])]
 
-    def classify(self, tokens: Tensor, audio: Audio | None) -> list[Tensor]:
-        """Logits (B, U, V) of the auxiliary classifiers in placement order, the final one last."""
-        outputs = self.outputs(tokens, audio)
+    def classify(self, tokens: Tensor, memory: CrossAttentionMemory | None) -> list[Tensor]:
+        """Logits (B, U, V) of the auxiliary classifiers in placement order, the final classifier's last."""
+        outputs = self.layer_outputs(tokens, memory)
         auxiliary = [head(outputs[layer - 1]) for head, layer in zip(self.auxiliary, self.placement, strict=True)]
         return [*auxiliary, self.final(outputs[-1])]
 
-    def final_logits(self, tokens: Tensor, audio: Audio | None) -> Tensor:
+    def final_logits(self, tokens: Tensor, memory: CrossAttentionMemory | None) -> Tensor:
         """Logits (B, U, V) of the final classifier; no auxiliary classifier is evaluated."""
-        return self.final(self.outputs(tokens, audio)[-1])
+        return self.final(self.layer_outputs(tokens, memory)[-1])
 
-    def start(self) -> list[Past]:
-        """The past of every layer before the first token, for `step`."""
-        return [Past() for _ in self.layers]
+    def new_caches(self) -> list[KVCache]:
+        """An empty cache for every layer, for `step`."""
+        return [KVCache() for _ in self.layers]
 
-    def step(self, tokens: Tensor, audio: Audio, past: list[Past]) -> Tensor:
-        """One more token of every hypothesis: ids (B, K) of K hypotheses an utterance -> logits (B, K, V).
+    def step(self, tokens: Tensor, memory: CrossAttentionMemory, caches: list[KVCache]) -> Tensor:
+        """One more token of each hypothesis: ids (B, K) -> logits (B, K, V) of the token after it.
 
-        The past grows by it. The logits are the final classifier's, or with `mixing` the weighted sum of all; only
-        then are the auxiliary classifiers evaluated.
+        The caches grow by it. The logits are the final classifier's, or with `mixing` the weighted sum of all.
         """
         B, K = tokens.shape
-        x = self.embed(tokens.reshape(B * K, 1), past[0].tokens).view(B, K, -1)
-        heard: list[Tensor] = []  # what the auxiliary classifiers read
-        for number, layer in enumerate(self.each_layer(), start=1):
-            x = layer.step(x, audio.keys_values[number - 1], audio.mask, past[number - 1])
+        x = self.embed(tokens.reshape(B * K, 1), caches[0].length).view(B, K, -1)
+        auxiliary_inputs: list[Tensor] = []
+        for number, layer in enumerate(self.typed_layers(), start=1):
+            x = layer.step(x, memory.keys_values[number - 1], memory.bias, caches[number - 1])
             if self.mixing is not None and number in self.placement:
-                heard.append(x)
+                auxiliary_inputs.append(x)
         logits = self.final(self.norm(x))
-        if self.mixing is not None:
-            auxiliary = [head(one) for head, one in zip(self.auxiliary, heard, strict=True)]
-            logits = mixed([*auxiliary, logits], self.mixing)
+        if self.mixing is not None:  # only then is an auxiliary classifier evaluated
+            auxiliary = [head(states) for head, states in zip(self.auxiliary, auxiliary_inputs, strict=True)]
+            logits = mix_logits([*auxiliary, logits], self.mixing)
         return logits

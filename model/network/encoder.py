@@ -1,8 +1,8 @@
 """E-Branchformer encoder (arXiv 2210.00077) behind two stride-2 convolutions.
 
-Shapes: B batch, T feature frames, F mel bins, S = subsampled frames, D width. With `padding` invariant, padding never
-reaches a valid frame: keys are masked in attention, and every convolution over time sees zeros beyond an utterance's
-end. With `published` only keys are masked.
+With `padding: invariant` no padded frame reaches a valid one: padded keys are masked in attention, and every
+convolution over time reads zeros beyond an utterance's end. With `padding: published` only keys are masked.
+Shapes: B batch, T feature frames, F mel bins, S encoder frames (T subsampled), D width.
 """
 
 from __future__ import annotations
@@ -10,20 +10,22 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from model.network.attention import RelativeAttention, relative_positions
+from model.network.attention import RelativeAttention, relative_position_encoding
 from model.network.kernels.depthwise import DepthwiseConvolution
 from model.network.kernels.dropout import Dropout
-from model.network.subsampling import Subsampling, subsampled
-from model.recipe import architecture
+from model.network.subsampling import Subsampling, subsampled_length
+from model.recipe.architecture import EncoderConfig
 
 
-def valid_frames(lengths: Tensor, states: Tensor) -> Tensor:
-    """Lengths (B,) of states (B, S, D) -> (B, S) beside the states, true where a frame is no padding."""
+def valid_frame_mask(lengths: Tensor, states: Tensor) -> Tensor:
+    """Lengths (B,) of states (B, S, D) -> (B, S) on the states' device, true where a frame is no padding."""
     valid = torch.arange(states.shape[1], device=lengths.device) < lengths[:, None]
     return valid.to(states.device, non_blocking=True)
 
 
 class FeedForward(nn.Sequential):
+    """Linear, GELU, linear, each followed by dropout: (B, S, D) -> (B, S, D)."""
+
     def __init__(self, width: int, inner: int, dropout: float) -> None:
         super().__init__(
             nn.Linear(width, inner), nn.GELU(), Dropout(dropout), nn.Linear(inner, width), Dropout(dropout)
@@ -31,7 +33,7 @@ class FeedForward(nn.Sequential):
 
 
 class ConvolutionalGating(nn.Module):
-    """cgMLP: half of the channels gates the other half through a depthwise convolution."""
+    """cgMLP: one half of the channels is multiplied by a depthwise convolution of the other half."""
 
     def __init__(self, width: int, inner: int, kernel: int, dropout: float) -> None:
         super().__init__()
@@ -50,22 +52,22 @@ class ConvolutionalGating(nn.Module):
 class EBranchformerLayer(nn.Module):
     """Half feed-forward, attention beside cgMLP, merged by a depthwise convolution, half feed-forward."""
 
-    def __init__(self, sizes: architecture.Encoder) -> None:
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        width, dropout = sizes.width, sizes.dropout
-        self.invariant = sizes.padding == "invariant"
-        self.norm_first, self.first = nn.LayerNorm(width), FeedForward(width, sizes.feed_forward, dropout)
-        self.norm_global, self.attention = nn.LayerNorm(width), RelativeAttention(width, sizes.heads, dropout)
+        width, dropout = config.width, config.dropout
+        self.invariant = config.padding == "invariant"
+        self.norm_first, self.first = nn.LayerNorm(width), FeedForward(width, config.feed_forward, dropout)
+        self.norm_global, self.attention = nn.LayerNorm(width), RelativeAttention(width, config.heads, dropout)
         self.norm_local = nn.LayerNorm(width)
-        self.local = ConvolutionalGating(width, sizes.cgmlp, sizes.cgmlp_kernel, dropout)
-        self.merge_convolution = DepthwiseConvolution(2 * width, sizes.merge_kernel)
+        self.local = ConvolutionalGating(width, config.cgmlp, config.cgmlp_kernel, dropout)
+        self.merge_convolution = DepthwiseConvolution(2 * width, config.merge_kernel)
         self.merge = nn.Linear(2 * width, width)
-        self.norm_second, self.second = nn.LayerNorm(width), FeedForward(width, sizes.feed_forward, dropout)
+        self.norm_second, self.second = nn.LayerNorm(width), FeedForward(width, config.feed_forward, dropout)
         self.norm_out = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
     def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
-        """x (B, S, D), positions (2S-1, D), valid (B, S) -> (B, S, D)."""
+        """x (B, S, D), positions (2S-1, D), valid (B, S) false on padding -> (B, S, D)."""
         mask = valid[..., None].to(x.dtype) if self.invariant else x.new_ones(1, 1, 1)
         x = x + 0.5 * self.first(self.norm_first(x))
         attended = self.dropout(self.attention(self.norm_global(x), positions, valid))
@@ -76,30 +78,32 @@ class EBranchformerLayer(nn.Module):
 
 
 class Encoder(nn.Module):
-    def __init__(self, sizes: architecture.Encoder) -> None:
+    """Subsampling, E-Branchformer layers, and one layer norm that every output goes through."""
+
+    def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
-        self.convolution_padding = sizes.convolution_padding
-        self.subsampling = Subsampling(sizes.channels, sizes.width, sizes.dropout, sizes.convolution_padding)
-        self.dropout = Dropout(sizes.dropout)
-        self.layers = nn.ModuleList(EBranchformerLayer(sizes) for _ in range(sizes.layers))
-        self.norm = nn.LayerNorm(sizes.width)
+        self.convolution_padding = config.convolution_padding
+        self.subsampling = Subsampling(config.channels, config.width, config.dropout, config.convolution_padding)
+        self.dropout = Dropout(config.dropout)
+        self.layers = nn.ModuleList(EBranchformerLayer(config) for _ in range(config.layers))
+        self.norm = nn.LayerNorm(config.width)
 
     def forward(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
         """features (B, T, F), lengths (B,) in frames -> states (B, S, D), their lengths (B,)."""
-        outputs, lengths = self.outputs(features, lengths)
+        outputs, lengths = self.layer_outputs(features, lengths)
         return outputs[-1], lengths
 
-    def outputs(self, features: Tensor, lengths: Tensor, lower: tuple[int, ...] = ()) -> tuple[list[Tensor], Tensor]:
-        """Normalised outputs (B, S, D) of the `lower` layers (1 = first) and of the last one, their lengths (B,).
-
-        With convolution padding, attention goes by the frames that there are, but the lengths that CTC and the
-        decoder get are those without padding, one or two fewer: so it was trained and published.
-        """
+    def layer_outputs(
+        self, features: Tensor, lengths: Tensor, lower: tuple[int, ...] = ()
+    ) -> tuple[list[Tensor], Tensor]:
+        """Normalised outputs (B, S, D) of the `lower` layers (1 = first) and of the last layer, their lengths (B,)."""
         x = self.subsampling(features)
-        valid = valid_frames(torch.as_tensor(subsampled(lengths, self.convolution_padding)), x)
-        lengths = torch.as_tensor(subsampled(lengths))
+        # With convolution padding, attention reads every state that the convolutions give, but the lengths that CTC
+        # and the decoder get are those without padding, one or two states fewer: the published models are trained so.
+        valid = valid_frame_mask(torch.as_tensor(subsampled_length(lengths, self.convolution_padding)), x)
+        lengths = torch.as_tensor(subsampled_length(lengths))
         x = self.dropout(x * valid[..., None])
-        positions = relative_positions(x.shape[1], x.shape[2], x.device).to(x.dtype)
+        positions = relative_position_encoding(x.shape[1], x.shape[2], x.device).to(x.dtype)
         outputs = []
         for number, layer in enumerate(self.layers, start=1):
             x = layer(x, positions, valid)

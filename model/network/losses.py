@@ -1,10 +1,11 @@
 """The DeCRED loss: L = a L_CTC + (1 - a) sum_i w_i L_i (arXiv 2508.08938).
 
-With InterCTC (arXiv 2102.03216), L_CTC is (1 - w) that of the last encoder layer + w the mean over lower layers.
+With InterCTC (arXiv 2102.03216), L_CTC is (1 - w) times the loss of the last encoder layer + w times the mean over
+lower layers.
 
-Sums and counts are kept apart: a batch that is split over workers or over accumulation steps is divided by the
-counts of the whole, so that the split never changes the loss.
-Shapes: B utterances, U tokens, T encoder frames, V classes; labels are -100 where nothing is scored.
+Functions return sums, and the caller divides them by the `Counts` of the whole batch: a batch that is split over
+workers or over accumulation steps then has the loss of the unsplit batch.
+Shapes: B utterances, U tokens, T encoder frames, V classes, N classifiers; labels are -100 where nothing is scored.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ from torch import Tensor
 
 from model.network.kernels.ctc_loss import ctc_nll
 
-IGNORED = -100
+IGNORED = -100  # the label of what is not scored
 
 
 @dataclass(frozen=True)
@@ -30,9 +31,10 @@ class Counts:
 
 @dataclass(frozen=True)
 class Losses:
-    """Every term apart; `per_classifier` has the auxiliary classifiers in placement order, the final one last.
+    """The total and each of its terms, mean losses in nats, all () but `per_classifier`.
 
-    `ctc` is that of the last encoder layer, `inter_ctc` the mean over the lower ones that have one, 0 without any.
+    `per_classifier` (N,) has the auxiliary classifiers in placement order, the final one last. `ctc` is that of the
+    last encoder layer, `inter_ctc` the mean over the lower layers that have a CTC loss, 0 where none has.
     """
 
     total: Tensor
@@ -42,21 +44,21 @@ class Losses:
     inter_ctc: Tensor
 
 
-def count(labels: Tensor) -> Counts:
-    """Counts of one batch of labels (B, U)."""
+def count_targets(labels: Tensor) -> Counts:
+    """The counts of one batch of labels (B, U)."""
     return Counts(labels.shape[0], int((labels != IGNORED).sum()))
 
 
 def ctc_sum(logits: Tensor, frames: Tensor, labels: Tensor, blank: int, reduction: str = "mean") -> Tensor:
-    """Sum over utterances of nll / target length (torch's "mean" before its division), or of nll ("sum"), in float32.
+    """Sum over utterances of nll / target length (reduction "mean", as torch's before its division) or of nll ("sum").
 
-    logits (B, T, V), their frames (B,), labels (B, U); with the last two on the host, no device is waited for. A
-    target that cannot fit its frames counts as 0, and so does an utterance without labels. (A published
-    `ctc_zero_infinity: false` would make that infinite, and end a training.)
+    logits (B, T, V), their frames (B,), labels (B, U); keep the last two on the host, so that no device is waited for.
+    A target that does not fit into its frames counts as 0, and so does an utterance without labels. (A published
+    `ctc_zero_infinity: false` would make the first infinite, and end a training.) Computed in float32.
     """
     scored = labels != IGNORED
     lengths = scored.sum(dim=1)
-    packed = labels.gather(1, (~scored).byte().argsort(dim=1, stable=True))  # what is scored comes first
+    packed = labels.gather(1, (~scored).byte().argsort(dim=1, stable=True))  # scored labels first, in their order
     nll = ctc_nll(logits.float(), frames.tolist(), packed, lengths.tolist(), blank)
     divisor = lengths.clamp_min(1) if reduction == "mean" else torch.ones_like(lengths)
     share = torch.where(lengths > 0, 1.0 / divisor, 0.0)

@@ -14,15 +14,15 @@ from torch import Tensor, nn
 
 from model.network import losses
 from model.network.attention import RelativeAttention
-from model.network.decoder import Audio, Decoder
-from model.network.encoder import Encoder, valid_frames
+from model.network.decoder import CrossAttentionMemory, Decoder
+from model.network.encoder import Encoder, valid_frame_mask
 from model.network.kernels.dropout import Dropout
 from model.recipe.architecture import SpecialTokens
 from model.recipe.recipe import Recipe
 
 
 @dataclass(frozen=True)
-class Encoded:
+class EncoderOutput:
     """states (B, S, D), lengths (B,) in encoder frames, ctc_logits (B, S, V+1) with the blank last.
 
     Where the blank is a token of the vocabulary, ctc_logits are (B, S, V).
@@ -34,7 +34,7 @@ class Encoded:
 
 
 @dataclass(frozen=True)
-class Origin:
+class PublishedOrigin:
     """What a published checkpoint holds beyond recipe and weights: its config files, and tensors that nothing reads."""
 
     config: dict[str, Any]
@@ -43,13 +43,14 @@ class Origin:
 
 
 class Recogniser(nn.Module):
-    """A DeCRED model built from a recipe; without mixing, the auxiliary classifiers cost nothing at inference.
+    """A DeCRED model (arXiv 2508.08938) built from a recipe.
 
-    `origin` is what a published checkpoint said beyond the recipe, kept for writing it out again.
+    Without mixing, auxiliary classifiers are evaluated in training alone. `origin` is set where the model comes from a
+    published checkpoint, and is written out again with it.
     """
 
     class_weights: Tensor
-    origin: Origin | None = None
+    origin: PublishedOrigin | None = None
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
@@ -57,31 +58,31 @@ class Recogniser(nn.Module):
         auxiliary = recipe.loss.auxiliary
         self.recipe, self.special = recipe, recipe.tokenizer.special
         self.ctc_weight, self.label_smoothing = recipe.loss.ctc_weight, recipe.loss.label_smoothing
-        own_blank = self.special.blank is None
+        extra_blank = self.special.blank is None  # then the blank is a class beyond the vocabulary
         self.blank = vocabulary if self.special.blank is None else self.special.blank
         self.encoder = Encoder(recipe.encoder)
         self.ctc = nn.Sequential(
-            Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, vocabulary + own_blank)
+            Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, vocabulary + extra_blank)
         )
         self.decoder = Decoder(recipe.decoder, auxiliary.placement, recipe.encoder.width, vocabulary)
         weights = torch.tensor([*auxiliary.weights, auxiliary.final_weight])
         self.register_buffer("class_weights", weights, persistent=False)
         if recipe.decoding.mixing != "none":
             self.decoder.mixing = torch.tensor(recipe.decoding.mixing)
-        initialise(self)
+        initialise_weights(self)
 
-    def encode(self, features: Tensor, lengths: Tensor) -> Encoded:
+    def encode(self, features: Tensor, lengths: Tensor) -> EncoderOutput:
         """features (B, T, 80), lengths (B,) in frames."""
         states, encoded_lengths = self.encoder(features, lengths)
-        return Encoded(states, encoded_lengths, self.ctc(states))
+        return EncoderOutput(states, encoded_lengths, self.ctc(states))
 
-    def listen(self, encoded: Encoded) -> Audio:
-        """The keys and values that the decoder attends to."""
-        return self.decoder.listen(encoded.states, valid_frames(encoded.lengths, encoded.states))
+    def prepare_memory(self, encoded: EncoderOutput) -> CrossAttentionMemory:
+        """The keys and values that the decoder attends to, computed once for all tokens."""
+        return self.decoder.prepare_memory(encoded.states, valid_frame_mask(encoded.lengths, encoded.states))
 
-    def classify(self, encoded: Encoded, decoder_input_ids: Tensor) -> list[Tensor]:
-        """Logits (B, U, V): auxiliary classifiers in placement order, the final one last."""
-        return self.decoder.classify(decoder_input_ids, self.listen(encoded))
+    def classify(self, encoded: EncoderOutput, decoder_input_ids: Tensor) -> list[Tensor]:
+        """Ids (B, U) -> logits (B, U, V) of the auxiliary classifiers in placement order, the final one's last."""
+        return self.decoder.classify(decoder_input_ids, self.prepare_memory(encoded))
 
     def loss(
         self,
@@ -91,21 +92,21 @@ class Recogniser(nn.Module):
         label_smoothing: float | None = None,
         counts: losses.Counts | None = None,
     ) -> losses.Losses:
-        """Teacher-forced loss; labels (B, U) end in eos, -100 is ignored.
+        """Teacher-forced loss: features (B, T, 80), lengths (B,) in frames, labels (B, U) with eos, -100 is ignored.
 
         `counts` are those of the whole batch when this is a part of it; by default this is all of it. With counts, and
         with lengths and labels on the host, a GPU is never waited for.
         """
-        counts, labels = counts or losses.count(labels), labels.long()
+        counts, labels = counts or losses.count_targets(labels), labels.long()
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
         inter = self.recipe.loss.inter_ctc
-        (*lower, states), frames = self.encoder.outputs(features, lengths, inter.layers)
-        encoded = Encoded(states, frames, self.ctc(states))
+        (*lower, states), frames = self.encoder.layer_outputs(features, lengths, inter.layers)
+        encoded = EncoderOutput(states, frames, self.ctc(states))
         targets = labels.to(states.device, non_blocking=True)
-        logits = self.classify(encoded, shifted(targets, self.special))
-        sums = [losses.cross_entropy_sum(one, targets, smoothing) for one in logits]
+        logits = self.classify(encoded, shift_right(targets, self.special))
+        sums = [losses.cross_entropy_sum(scores, targets, smoothing) for scores in logits]
         ctc = self._ctc_loss(encoded.ctc_logits, frames, labels, counts)
-        inter_ctc = [self._ctc_loss(self.ctc(one), frames, labels, counts) for one in lower]
+        inter_ctc = [self._ctc_loss(self.ctc(lower_states), frames, labels, counts) for lower_states in lower]
         return losses.decred_loss(
             ctc,
             torch.stack(sums) / max(counts.tokens, 1),
@@ -125,16 +126,16 @@ class Recogniser(nn.Module):
         return self.loss(features, lengths, labels, counts=counts)
 
 
-def shifted(labels: Tensor, special: SpecialTokens | None = None) -> Tensor:
-    """Decoder input: bos, then the labels without their last; what is ignored becomes pad."""
+def shift_right(labels: Tensor, special: SpecialTokens | None = None) -> Tensor:
+    """Decoder input for labels (B, U): bos, then the labels without the last; ignored labels become pad: (B, U)."""
     special = special or SpecialTokens()
     start = labels.new_full((labels.shape[0], 1), special.bos)
     inputs = torch.cat((start, labels[:, :-1]), dim=1)
     return inputs.masked_fill(inputs == losses.IGNORED, special.pad)
 
 
-def initialise(model: Recogniser) -> None:
-    """Initial weights (those of the published training code).
+def initialise_weights(model: Recogniser) -> None:
+    """Set initial weights as the published training code does, from torch's global generator.
 
     Linear, embedding, classifiers: N(0, 0.02), biases 0; outputs of residual decoder sublayers N(0, 0.02 / sqrt(2 L));
     depthwise convolutions Kaiming normal, uniform biases; position biases Xavier uniform; the rest torch's defaults.
@@ -152,12 +153,12 @@ def initialise(model: Recogniser) -> None:
             nn.init.xavier_uniform_(module.content_bias)
             nn.init.xavier_uniform_(module.position_bias)
     residual_std = 0.02 / math.sqrt(2 * len(model.decoder.layers))
-    for layer in model.decoder.each_layer():
+    for layer in model.decoder.typed_layers():
         for out in layer.residual_outputs():
             nn.init.normal_(out.weight, std=residual_std)
 
 
-def parameter_count(recipe: Recipe) -> int:
-    """Parameters that the recipe's model has, without making it."""
+def count_parameters(recipe: Recipe) -> int:
+    """Parameters of the recipe's model; no memory is taken for them."""
     with torch.device("meta"):
-        return sum(p.numel() for p in Recogniser(recipe).parameters())
+        return sum(parameter.numel() for parameter in Recogniser(recipe).parameters())

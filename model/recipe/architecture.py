@@ -1,4 +1,4 @@
-"""The part of a recipe that shapes the model and its loss."""
+"""The part of a recipe that defines the model and its loss."""
 
 from __future__ import annotations
 
@@ -22,29 +22,29 @@ def _heads_divide(part: str, width: int, heads: int) -> None:
 
 
 class SpecialTokens(Strict):
-    """Token ids that stand for no text; published checkpoints have their own."""
+    """Ids of the tokens that are not text; published checkpoints have other ids than a new tokenizer."""
 
-    bos: TokenId = Field(0, description="what the decoder starts with")
+    bos: TokenId = Field(0, description="the decoder's first input")
     eos: TokenId = 1
     unk: TokenId = 2
     pad: TokenId = 3
     blank: TokenId | None = Field(
-        None, description="the CTC blank: a token of the vocabulary; null gives it a class of its own, the last"
+        None, description="the CTC blank: a token of the vocabulary; null adds a class for it, the last"
     )
 
 
-class Tokenizer(Strict):
-    """SentencePiece pieces: unigram ones trained on the training text, or those of a file."""
+class TokenizerConfig(Strict):
+    """SentencePiece pieces: a unigram model trained on the training text, or the model in a file."""
 
-    vocabulary: Annotated[int, Field(ge=8)] = Field(500, description="pieces, the four special ones included")
+    vocabulary: Annotated[int, Field(ge=8)] = Field(500, description="number of pieces, with the four special ones")
     file: str | None = Field(
         None, description="a SentencePiece model to use as it is, such as a published checkpoint's; null trains one"
     )
-    fingerprint: str | None = Field(None, description="content hash of that file; another one is refused")
+    fingerprint: str | None = Field(None, description="content hash of that file; other content is refused")
     special: SpecialTokens = SpecialTokens()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Tokenizer:
+    def _check_consistency(self) -> TokenizerConfig:
         for name, token in self.special:
             if token is not None and token >= self.vocabulary:
                 raise ValueError(
@@ -53,7 +53,7 @@ class Tokenizer(Strict):
         return self
 
 
-class Encoder(Strict):
+class EncoderConfig(Strict):
     """E-Branchformer (arXiv 2210.00077) behind two stride-2 convolutions."""
 
     layers: Count = 12
@@ -71,13 +71,13 @@ class Encoder(Strict):
     )
     padding: Literal["invariant", "published"] = Field(
         "invariant",
-        description="whether an utterance's states depend on how much padding its batch has: never, or as published "
-        "checkpoints have it, whose convolutions read what attention leaves in padded frames",
+        description="whether an utterance's states depend on how much padding its batch has: invariant, they never do; "
+        "published, they do as in published checkpoints, whose convolutions also read padded frames",
     )
     dropout: Share = 0.1
 
     @model_validator(mode="after")
-    def _consistent(self) -> Encoder:
+    def _check_consistency(self) -> EncoderConfig:
         if self.convolution_padding and self.padding == "invariant":
             raise ValueError(
                 "encoder.convolution_padding is 1, which lets padding in; set encoder.padding to published, "
@@ -90,7 +90,7 @@ class Encoder(Strict):
         return self
 
 
-class Decoder(Strict):
+class DecoderConfig(Strict):
     """Pre-norm Transformer decoder with cross-attention."""
 
     layers: Count = 6
@@ -98,24 +98,27 @@ class Decoder(Strict):
     heads: Count = 4
     feed_forward: Count = 1024
     project_encoder: bool = Field(
-        False, description="bring encoder states to the decoder's width by one more Linear, as published checkpoints"
+        False, description="a linear layer from encoder states to the decoder's width, as in published checkpoints"
     )
     dropout: Share = 0.1
 
     @model_validator(mode="after")
-    def _consistent(self) -> Decoder:
+    def _check_consistency(self) -> DecoderConfig:
         _heads_divide("decoder", self.width, self.heads)
         return self
 
 
-class Auxiliary(Strict):
-    """The auxiliary classifiers: `weights[i]` belongs to the one on decoder layer `placement[i]` (1 = first)."""
+class AuxiliaryConfig(Strict):
+    """The auxiliary classifiers: `weights[i]` is the loss weight of the classifier on decoder layer `placement[i]`.
+
+    Layer 1 is the first. The last layer has the final classifier, which gets the rest of the weight.
+    """
 
     placement: tuple[Count, ...] = ()
     weights: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = ()
 
     @model_validator(mode="after")
-    def _consistent(self) -> Auxiliary:
+    def _check_consistency(self) -> AuxiliaryConfig:
         if len(self.placement) != len(self.weights):
             raise ValueError(
                 f"placement has {len(self.placement)} layers and weights has {len(self.weights)} values; "
@@ -131,32 +134,32 @@ class Auxiliary(Strict):
 
     @property
     def final_weight(self) -> float:
-        """The final classifier's share: all weights sum to 1."""
+        """The final classifier's loss weight: all weights sum to 1."""
         return 1.0 - sum(self.weights)
 
 
-class InterCtc(Strict):
-    """InterCTC (arXiv 2102.03216): CTC losses of lower encoder layers too, through the same norm and CTC head."""
+class InterCtcConfig(Strict):
+    """InterCTC (arXiv 2102.03216): CTC losses of lower encoder layers, through the same norm and CTC head."""
 
     layers: tuple[Count, ...] = Field((), description="encoder layers below the last (1 = first); none turns it off")
     weight: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.5, description="share of L_CTC that the mean over these layers has; the last layer has the rest"
+        0.5, description="weight of the mean over these layers in L_CTC; the last layer has the rest"
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> InterCtc:
+    def _check_consistency(self) -> InterCtcConfig:
         if list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers is {list(self.layers)}, but must be in ascending order, each layer once")
         return self
 
 
-class Loss(Strict):
+class LossConfig(Strict):
     """L = a L_CTC + (1 - a) sum_i w_i L_i (arXiv 2508.08938); a is `ctc_weight`."""
 
     ctc_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
     ctc_reduction: Literal["mean", "sum"] = Field(
         "mean", description="mean over utterances of NLL / target length, or the plain sum of NLL"
     )
-    inter_ctc: InterCtc = InterCtc()
-    auxiliary: Auxiliary = Auxiliary()
+    inter_ctc: InterCtcConfig = InterCtcConfig()
+    auxiliary: AuxiliaryConfig = AuxiliaryConfig()
     label_smoothing: Share = 0.1

@@ -1,7 +1,7 @@
 """The recipe: everything that one training run needs, as one frozen, validated value.
 
-The number of workers and the device are no part of it: the batch is a global one, so a recipe means the same
-run on one worker or on many. What shapes the model and its loss lies in `architecture`.
+The number of workers and the device are no part of it: batches are defined over all workers together, so a recipe is
+the same run on one worker or on many. The part that defines the model and its loss is in `architecture`.
 """
 
 from __future__ import annotations
@@ -13,27 +13,27 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
-from model.recipe.architecture import MEL_BINS, Count, Decoder, Encoder, Loss, Share, Tokenizer
+from model.recipe.architecture import MEL_BINS, Count, DecoderConfig, EncoderConfig, LossConfig, Share, TokenizerConfig
 from model.strict import Strict
 
 
-class Data(Strict):
-    """Which corpus, and how it is cut into global batches."""
+class DataConfig(Strict):
+    """Which corpus, and how its training set is divided into batches."""
 
-    corpus: str = Field(description="folder of the corpus (made by `decred-study prepare`)")
-    fingerprint: str | None = Field(None, description="content hash of the corpus; a run on other content is refused")
-    seed: int = Field(0, description="order of the batches; the same for every trial of a study")
+    corpus: str = Field(description="folder of the corpus (`decred-study prepare` makes it)")
+    fingerprint: str | None = Field(None, description="content hash of the corpus; other content is refused")
+    seed: int = Field(0, description="order of the batches; equal in all trials of a study")
     speeds: tuple[Annotated[float, Field(ge=0.5, le=2.0)], ...] = Field(
-        (1.0,), min_length=1, description="speed perturbation of the training set; 1.0 leaves it as it is"
+        (1.0,),
+        min_length=1,
+        description="speed perturbation: the training set has a copy at each of these speeds",
     )
-    batch_seconds: float = Field(
-        60.0, gt=0, description="audio in one optimiser step, over all workers, padding included"
-    )
-    buckets: Count = Field(8, description="utterances of similar length are batched together")
+    batch_seconds: float = Field(60.0, gt=0, description="audio in one optimiser step, over all workers, with padding")
+    buckets: Count = Field(8, description="groups of utterances of similar length; a batch is drawn from one group")
     longest_seconds: float = Field(30.0, gt=0, description="longer training utterances are left out, and counted")
 
 
-class Augmentation(Strict):
+class AugmentationConfig(Strict):
     """SpecAugment (arXiv 1904.08779): how many masks, and the widest each may be."""
 
     time_masks: Annotated[int, Field(ge=0)] = 2
@@ -43,7 +43,7 @@ class Augmentation(Strict):
     frequency_mask_bins: Annotated[int, Field(ge=0, le=MEL_BINS)] = 27
 
 
-class Optimiser(Strict):
+class OptimiserConfig(Strict):
     """AdamW, linear warm-up, then decay to zero at the last step."""
 
     learning_rate: float = Field(1e-3, gt=0)
@@ -52,26 +52,26 @@ class Optimiser(Strict):
     warmup_steps: Annotated[int, Field(ge=0)] = 500
     decay: Literal["linear", "cosine", "none"] = "linear"
     clip_norm: float = Field(1.0, gt=0)
-    accumulate: Count = Field(1, description="split each batch into this many parts and add their gradients")
+    accumulate: Count = Field(1, description="gradient accumulation: parts that each worker's batch is split into")
 
 
-class Training(Strict):
+class TrainingConfig(Strict):
     """How long, in what precision, from which seed."""
 
     epochs: Count = 50
     seed: int = Field(0, description="initial weights, dropout and augmentation")
     precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="of the products in training; weights, losses and scoring are always in fp32"
+        "fp32", description="precision of matrix products in training; weights, losses and scoring are always fp32"
     )
     compile: bool = Field(
-        False, description="torch.compile the layers: for GPUs; the first steps take minutes, and it needs a C compiler"
+        False, description="torch.compile the layers, for GPUs; needs a C compiler, and the first steps take minutes"
     )
     freeze: tuple[Literal["encoder", "decoder", "classifiers", "ctc"], ...] = Field(
-        (), description="parts that stay as they start; `decoder` is all of it but its classifiers, `ctc` the CTC head"
+        (), description="parts that are not trained; `decoder` is all but its classifiers, `ctc` the CTC head"
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> Training:
+    def _check_consistency(self) -> TrainingConfig:
         if len(set(self.freeze)) < len(self.freeze):
             raise ValueError(f"freeze is {list(self.freeze)}, but must name each part once")
         if len(self.freeze) == 4:
@@ -79,20 +79,20 @@ class Training(Strict):
         return self
 
 
-class Decoding(Strict):
-    """How dev and test sets are decoded, joint CTC/attention as arXiv 1609.06773 scores it."""
+class DecodingConfig(Strict):
+    """How dev and test sets are decoded; model/decoding/beam_search.py defines the score."""
 
     beam: Count = 1
     ctc_weight: Share = Field(0.0, description="0 decodes with attention alone")
     length_penalty: float = Field(
-        1.0, description="a hypothesis' score is divided by its length to this power; more favours longer ones"
+        1.0, description="a hypothesis' score is divided by its length to this power; a higher one favours longer ones"
     )
     batch_seconds: float = Field(120.0, gt=0)
     mixing: Literal["none"] | tuple[float | tuple[float, ...], ...] = Field(
         "none",
-        description="weights that the classifiers' logits are summed with in decoding, the final one last: one for "
-        "each classifier, or one for each of its tokens; none uses the final classifier alone. Perplexities are "
-        "always the final classifier's",
+        description="weights of the classifiers' logits in decoding, the final classifier last: one weight for each "
+        "classifier, or one for each of its tokens; none uses the final classifier alone. Perplexities are always the "
+        "final classifier's",
     )
 
 
@@ -100,22 +100,22 @@ class Recipe(Strict):
     """One training run. `hash` identifies it: equal hashes, equal runs."""
 
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]+$")
-    data: Data
-    tokenizer: Tokenizer = Tokenizer()
-    augmentation: Augmentation = Augmentation()
-    encoder: Encoder = Encoder()
-    decoder: Decoder = Decoder()
-    loss: Loss = Loss()
-    optimiser: Optimiser = Optimiser()
-    training: Training = Training()
-    decoding: Decoding = Decoding()
+    data: DataConfig
+    tokenizer: TokenizerConfig = TokenizerConfig()
+    augmentation: AugmentationConfig = AugmentationConfig()
+    encoder: EncoderConfig = EncoderConfig()
+    decoder: DecoderConfig = DecoderConfig()
+    loss: LossConfig = LossConfig()
+    optimiser: OptimiserConfig = OptimiserConfig()
+    training: TrainingConfig = TrainingConfig()
+    decoding: DecodingConfig = DecodingConfig()
     init_from: str | None = Field(
         None, description="weights to start from: folder of a published checkpoint, of a run, or of a trial"
     )
     init_fingerprint: str | None = Field(None, description="content hash of these weights; others are refused")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Recipe:
+    def _check_consistency(self) -> Recipe:
         beyond = [layer for layer in self.loss.auxiliary.placement if layer >= self.decoder.layers]
         if beyond:
             raise ValueError(
@@ -141,7 +141,7 @@ class Recipe(Strict):
                 f"decoding.mixing has {len(mixing)} weights, but there are {classifiers} classifiers, the final one "
                 "included; give one for each"
             )
-        lengths = {len(one) if isinstance(one, tuple) else None for one in mixing}
+        lengths = {len(weight) if isinstance(weight, tuple) else None for weight in mixing}
         if lengths not in ({None}, {tokens}):
             raise ValueError(
                 "decoding.mixing must hold a number for each classifier, or for each classifier as many as there are "
@@ -155,11 +155,11 @@ class Recipe(Strict):
 
 
 def content_hash(content: Mapping[str, Any]) -> str:
-    """First 16 hex digits of SHA-256 over the canonical JSON of a recipe, name and place of the corpus left out.
+    """First 16 hex digits of SHA-256 over the canonical JSON of a recipe, without its name and the corpus folder.
 
-    The place is no content: the same corpus in another folder trains the same model; its content is `fingerprint`.
-    So with the places of the initial weights and of the tokenizer, once their fingerprints are known. Only keys that
-    are there count, so that a file of an older version has the hash that it had.
+    A path is no content: the same corpus in another folder trains the same model, and `data.fingerprint` identifies
+    it. The paths of initial weights and tokenizer are left out once their fingerprints are known. Only keys that are
+    in `content` count, so that a recipe file of an older version keeps its hash.
     """
     kept = {key: dict(part) if isinstance(part, Mapping) else part for key, part in content.items()}
     kept.pop("name", None)

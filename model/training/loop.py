@@ -35,7 +35,7 @@ from model.training.memory_probe import find_accumulation
 from model.training.optimiser import freeze, learning_rate, make_optimiser, train_step
 from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer
 from model.weights import checkpoint
-from model.weights.initial import start_from
+from model.weights.initial import load_initial_weights
 
 Report = Callable[[dict[str, float]], bool | None]  # False: stop training
 
@@ -58,7 +58,7 @@ class TrainingRun:
     optimiser: torch.optim.Optimizer
     training_set: TrainingSet
     dev: Utterances
-    state: checkpoint.State
+    state: checkpoint.TrainingPosition
     accumulate: int
 
     @property
@@ -120,7 +120,7 @@ def start_or_resume(recipe: Recipe, folder: Path, context: DistributedContext) -
     keep_freed_memory()
     corpus = load_corpus(recipe)
     latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
-    state = checkpoint.load_state(latest, recipe) if latest else checkpoint.start_state(recipe)
+    state = checkpoint.load_position(latest, recipe) if latest else checkpoint.initial_position(recipe)
     tokenizer = load_run_tokenizer(recipe, folder) if latest else load_tokenizer(recipe, corpus)
     torch.manual_seed(recipe.training.seed)
     if context.rank == 0 and recipe.training.precision == "bf16" and not has_bf16_units(context.device):
@@ -133,7 +133,7 @@ def start_or_resume(recipe: Recipe, folder: Path, context: DistributedContext) -
         checkpoint.load_weights(latest, model)
         checkpoint.load_optimiser(latest, model, optimiser)
     else:
-        start_from(model)
+        load_initial_weights(model)
     if context.rank == 0:
         _write_identity(recipe, tokenizer, folder, is_new=latest is None)
     if recipe.training.compile:
@@ -214,7 +214,7 @@ def check_step(writer: BrokenBatchWriter, step: TrainingStep) -> None:
         step.result.check(f" {step.place}")
 
 
-def _epoch_seed(state: checkpoint.State, rank: int) -> int:
+def _epoch_seed(state: checkpoint.TrainingPosition, rank: int) -> int:
     """A seed for each epoch and rank, so that an epoch after a resume draws what it would have drawn otherwise."""
     return (state.seed * 1_000_003 + state.epoch) * 1_009 + rank
 

@@ -17,7 +17,7 @@ from torch import Tensor
 from model.data.batches import TrainingSet
 from model.errors import OutOfMemoryError
 from model.network.recogniser import Recogniser
-from model.network.subsampling import subsampled
+from model.network.subsampling import subsampled_length
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import first_sentence, is_memory_failure, release_memory
@@ -92,7 +92,7 @@ def activation_cost(recipe: Recipe, utterances: int, frames: int, labels: int) -
     It ranks parts and is no estimate in bytes: memory grows with more than length alone.
     """
     encoder, decoder = recipe.encoder, recipe.decoder
-    states, classes = int(subsampled(frames)), recipe.tokenizer.vocabulary
+    states, classes = int(subsampled_length(frames)), recipe.tokenizer.vocabulary
     convolutions = encoder.channels * (frames // 2 * 39 + states * 19)
     inner = 12 * encoder.width + 4 * encoder.feed_forward + 2 * encoder.cgmlp
     encoder_layers = encoder.layers * (states * inner + 4 * encoder.heads * states**2)

@@ -15,7 +15,7 @@ from model.data.batches import Batch
 from model.errors import NonFiniteLossError
 from model.network.losses import Losses
 from model.network.recogniser import Recogniser
-from model.recipe.recipe import Optimiser
+from model.recipe.recipe import OptimiserConfig
 
 
 def freeze(model: Recogniser, parts: Iterable[str]) -> None:
@@ -30,7 +30,7 @@ def find_part(parameter: str) -> str:
     return "classifiers" if parameter.startswith(("decoder.auxiliary.", "decoder.final.")) else parameter.split(".")[0]
 
 
-def make_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.AdamW:
+def make_optimiser(model: nn.Module, settings: OptimiserConfig) -> torch.optim.AdamW:
     """AdamW on all that is trained, with weight decay on matrices only: in biases and norms it regularises nothing."""
     trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
     groups = [
@@ -41,7 +41,7 @@ def make_optimiser(model: nn.Module, settings: Optimiser) -> torch.optim.AdamW:
     return torch.optim.AdamW(groups, lr=settings.learning_rate, betas=settings.betas, fused=True)
 
 
-def learning_rate(settings: Optimiser, step: int, progress: float) -> float:
+def learning_rate(settings: OptimiserConfig, step: int, progress: float) -> float:
     """The rate of optimiser step `step` (from 0), when a share `progress` (0 to 1) of the training is done.
 
     Decay follows progress, not steps: the number of steps in an epoch is not known before the epoch is planned.

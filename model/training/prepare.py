@@ -15,7 +15,7 @@ from model.recipe.architecture import SpecialTokens
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
-from model.weights.initial import fingerprint
+from model.weights.initial import fingerprint_weights
 
 
 def prepare(recipe: Recipe) -> Recipe:
@@ -49,7 +49,7 @@ def _initial_values(recipe: Recipe) -> dict[str, str]:
     if recipe.init_from is None:
         return {}
     folder = Path(recipe.init_from).resolve()
-    return {"init_from": str(folder), "init_fingerprint": recipe.init_fingerprint or fingerprint(folder)}
+    return {"init_from": str(folder), "init_fingerprint": recipe.init_fingerprint or fingerprint_weights(folder)}
 
 
 def load_corpus(recipe: Recipe) -> Corpus:

@@ -1,1 +1,1 @@
-"""Weights on disk: checkpoints of a run, initial weights, checkpoints in the published layout."""
+"""Weights on disk: checkpoints of a run, weights to start from, and the layout of published checkpoints."""

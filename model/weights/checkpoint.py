@@ -1,34 +1,39 @@
-"""Checkpoints: one folder an epoch, moved into place whole, so a crash leaves the previous one or the new one.
+"""Checkpoints of a run: one folder an epoch, of which the last two are kept.
 
 model.safetensors       weights
 optimiser.safetensors   AdamW's moments and step counts, named after the parameters
-state.json              epoch, optimiser steps and seeds, of which schedule, sampler and random state are functions:
-                        every epoch draws its order and its random numbers from the seeds and its own number
-reported                there once the epoch's report was made
+state.json              a TrainingPosition: epoch, optimiser steps and seeds. Learning rate, sampler and random state
+                        follow from these, since every epoch draws from the seeds and its own number
+reported                an empty file, there once the epoch's report was made
+
+A checkpoint is written beside its place, synced to disk and then moved there, so a crash leaves it whole or not at all.
+If the newest is torn all the same (a disk lost what it had confirmed, a copy broke off), the one before it is used.
 """
 
 from __future__ import annotations
 
 import json
+import logging
 import os
 import shutil
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
+from model.strict import make_folders, sync_file, sync_folder
 
-CHECKPOINTS = "checkpoints"  # a run's folder of them
-REPORTED = "reported"
+CHECKPOINTS = "checkpoints"  # the folder in a run's folder that holds them
+WEIGHTS, OPTIMISER, POSITION, REPORTED = "model.safetensors", "optimiser.safetensors", "state.json", "reported"
 
 
 @dataclass(frozen=True)
-class State:
+class TrainingPosition:
     """Where a training is: epochs and optimiser steps done, and the seeds that order and randomness come from.
 
     `losses` are the means over the last epoch's steps, so that a report can be made again from the checkpoint.
@@ -42,80 +47,130 @@ class State:
     losses: dict[str, float] = field(default_factory=dict)
 
 
-def start_state(recipe: Recipe) -> State:
-    return State(0, 0, recipe.training.seed, recipe.data.seed, recipe.hash)
+def initial_position(recipe: Recipe) -> TrainingPosition:
+    """The position before the first step."""
+    return TrainingPosition(0, 0, recipe.training.seed, recipe.data.seed, recipe.hash)
 
 
-def save_checkpoint(folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, state: State) -> Path:
-    """Write the checkpoint of `state.epoch` under `folder`, then remove the earlier ones; where it cannot be written,
-    as on a full disk, they stay as they are."""
-    folder.mkdir(parents=True, exist_ok=True)
-    path, draft = folder / f"epoch-{state.epoch:04d}", folder / f".draft-{os.getpid()}"
-    for left in folder.glob(".draft-*"):  # by a process that was killed
-        shutil.rmtree(left, ignore_errors=True)
+def save_checkpoint(
+    folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, position: TrainingPosition
+) -> Path:
+    """Write the checkpoint of `position.epoch` under `folder`; returns its folder, which then survives a power cut.
+
+    The newest whole checkpoint before it stays. All others are removed first, so that the disk never holds more than
+    two. Where the new one cannot be written, as on a full disk, an OSError or SafetensorError is raised, and the one
+    before it is still there.
+    """
+    make_folders(folder)
+    path, draft = folder / f"epoch-{position.epoch:04d}", folder / f".draft-{os.getpid()}"
+    _remove_outdated(folder, path)
     try:
         draft.mkdir()
-        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, draft / "model.safetensors")
-        save_file(_moments(model, optimiser), draft / "optimiser.safetensors")
-        (draft / "state.json").write_text(json.dumps(asdict(state)))
-        shutil.rmtree(path, ignore_errors=True)
+        save_file({name: value.contiguous() for name, value in model.state_dict().items()}, draft / WEIGHTS)
+        save_file(_moments(model, optimiser), draft / OPTIMISER)
+        (draft / POSITION).write_text(json.dumps(asdict(position)))
+        for name in (WEIGHTS, OPTIMISER, POSITION):
+            sync_file(draft / name)
+        sync_folder(draft)
+        shutil.rmtree(path, ignore_errors=True)  # of the same epoch: a folder can be moved only onto an empty one
         os.replace(draft, path)
+        sync_folder(folder)
     except BaseException:
         shutil.rmtree(draft, ignore_errors=True)
         raise
-    for earlier in sorted(folder.glob("epoch-*")):
-        if earlier != path:
-            shutil.rmtree(earlier, ignore_errors=True)
     return path
 
 
+def _remove_outdated(folder: Path, path: Path) -> None:
+    """Remove drafts that killed processes left, and checkpoints: all but `path` and the newest before it, if whole."""
+    whole = [known for known in _newest_first(folder) if is_whole(known)]
+    kept = [known for known in whole if known == path]
+    kept += [known for known in whole if _epoch(known) < _epoch(path)][:1]
+    for outdated in (*folder.glob(".draft-*"), *_newest_first(folder)):
+        if outdated not in kept:
+            shutil.rmtree(outdated, ignore_errors=True)
+
+
 def latest_checkpoint(folder: Path) -> Path | None:
-    """The newest checkpoint under `folder`."""
-    return max(folder.glob("epoch-*"), default=None)
+    """The newest whole checkpoint under `folder`, or None; a torn one is passed over with a warning."""
+    for path in _newest_first(folder):
+        if is_whole(path):
+            return path
+        logging.getLogger(__name__).warning("%s: this checkpoint is torn and is passed over", path)
+    return None
+
+
+def is_whole(path: Path) -> bool:
+    """Whether every file of a checkpoint is there in its full length; tensors are not read for that."""
+    try:
+        json.loads((path / POSITION).read_text(encoding="utf-8"))
+        for name in (WEIGHTS, OPTIMISER):
+            with safe_open(path / name, "pt"):  # refuses a file whose length is not that of its header
+                pass
+    except (OSError, ValueError, SafetensorError):
+        return False
+    return True
+
+
+def _newest_first(folder: Path) -> list[Path]:
+    return sorted(folder.glob("epoch-*"), key=_epoch, reverse=True)
+
+
+def _epoch(path: Path) -> int:
+    return int(path.name.removeprefix("epoch-"))
 
 
 def mark_reported(folder: Path) -> None:
-    """Note that the newest checkpoint's epoch was reported."""
-    latest = latest_checkpoint(folder)
+    """Record that the newest checkpoint's epoch was reported."""
+    latest = _latest_whole(folder)
     assert latest is not None
     (latest / REPORTED).touch()
+    sync_folder(latest)
 
 
 def is_reported(folder: Path) -> bool:
     """Whether the newest checkpoint's epoch was reported."""
-    latest = latest_checkpoint(folder)
+    latest = _latest_whole(folder)
     return latest is not None and (latest / REPORTED).is_file()
 
 
-def load_state(path: Path, recipe: Recipe) -> State:
-    """The state of a checkpoint; one of another recipe is a UserError."""
-    state = State(**json.loads((path / "state.json").read_text()))
-    if state.recipe_hash != recipe.hash:
+def _latest_whole(folder: Path) -> Path | None:
+    return next(filter(is_whole, _newest_first(folder)), None)
+
+
+def load_position(path: Path, recipe: Recipe) -> TrainingPosition:
+    """The position of a checkpoint; one of another recipe, or with other keys, is a UserError."""
+    content = json.loads((path / POSITION).read_text(encoding="utf-8"))
+    try:
+        position = TrainingPosition(**content)
+    except TypeError as error:
         raise UserError(
-            f"{path}: was trained with recipe {state.recipe_hash}, but this is {recipe.hash}; "
+            f"{path / POSITION}: is not of this version ({error}); use the version that wrote it, or another folder"
+        ) from None
+    if position.recipe_hash != recipe.hash:
+        raise UserError(
+            f"{path}: was trained with recipe {position.recipe_hash}, but this is {recipe.hash}; "
             "give another folder, or the recipe that is in this one"
         )
-    return state
+    return position
 
 
 def load_weights(path: Path, model: nn.Module) -> None:
-    """The weights of a checkpoint; a file that does not hold exactly the model's tensors is a UserError."""
+    """The weights of a checkpoint into a model; a file that does not hold exactly its tensors is a UserError."""
     try:
-        model.load_state_dict(load_file(path / "model.safetensors"))
+        model.load_state_dict(load_file(path / WEIGHTS))
     except (OSError, SafetensorError, RuntimeError) as error:
-        raise UserError(
-            f"{path / 'model.safetensors'}: does not fit the recipe ({' '.join(str(error).split())})"
-        ) from None
+        raise UserError(f"{path / WEIGHTS}: does not fit the recipe ({' '.join(str(error).split())})") from None
 
 
 def load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """AdamW's moments and step counts."""
-    moments = load_file(path / "optimiser.safetensors")
+    """AdamW's moments and step counts of every parameter that is trained, into the optimiser."""
+    moments = load_file(path / OPTIMISER)
     for name, parameter in model.named_parameters():
-        kept = {key: moments.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
+        saved = {key: moments.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
         if parameter.requires_grad:
             optimiser.state[parameter] = {
-                key: value.to(parameter.device) for key, value in kept.items() if value is not None
+                key: value.to(parameter.device) for key, value in saved.items() if value is not None
             }
 
 

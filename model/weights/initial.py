@@ -1,7 +1,7 @@
 """Weights to start from: a published checkpoint, or the last checkpoint of a run or a trial.
 
-Tensors go over by name; auxiliary classifiers go over by the layer they are on, and one that the source lacks starts
-fresh. Anything else that does not fit is refused by name: half a model is no start.
+Tensors are matched by name; auxiliary classifiers are matched by the layer they are on, and a classifier that the
+source lacks starts fresh. Anything else that does not fit is refused by name.
 """
 
 from __future__ import annotations
@@ -20,75 +20,78 @@ from model.strict import file_fingerprint
 from model.weights import checkpoint
 from model.weights.published.checkpoint import CONFIG, WEIGHTS, load_pretrained
 
-_SAME = ("decoder.heads", *(f"tokenizer.special.{name}" for name in ("bos", "eos", "pad", "blank")))
-_HEAD = "decoder.auxiliary.%d.weight"
+# Recipe keys that change what the weights mean without changing a shape.
+_MUST_AGREE = ("decoder.heads", *(f"tokenizer.special.{name}" for name in ("bos", "eos", "pad", "blank")))
+_AUXILIARY = "decoder.auxiliary.%d.weight"
 
 
 @dataclass(frozen=True)
-class Source:
-    """Where weights come from: their recipe and a state dict of its model."""
+class WeightSource:
+    """Weights and the recipe that they were trained with; `state` is a state dict of that recipe's model."""
 
     recipe: Recipe
     state: dict[str, Tensor]
 
 
-def weights_file(folder: Path) -> Path:
-    """The file that holds the weights of a published checkpoint or of a run's last checkpoint."""
+def find_weights_file(folder: Path) -> Path:
+    """The weights file of a published checkpoint or of a run's last checkpoint; a UserError where there is neither."""
     if (folder / CONFIG).is_file():
         return folder / WEIGHTS
-    latest = checkpoint.latest_checkpoint(folder / "checkpoints")
+    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
     if latest is None:
         raise UserError(
             f"{folder}: holds neither a published checkpoint ({CONFIG} and {WEIGHTS}) nor a run with a checkpoint; "
             "give the folder of one"
         )
-    return latest / WEIGHTS
+    return latest / checkpoint.WEIGHTS
 
 
-def fingerprint(folder: Path) -> str:
+def fingerprint_weights(folder: Path) -> str:
     """Content hash of a folder's weights: 16 hex digits of SHA-256."""
-    return file_fingerprint(weights_file(folder), "give the folder of a checkpoint")
+    return file_fingerprint(find_weights_file(folder), "give the folder of a checkpoint")
 
 
-def read_source(folder: Path) -> Source:
-    """The weights in a folder and the recipe they were made with."""
-    path = weights_file(folder)
+def read_weights(folder: Path) -> WeightSource:
+    """The weights in a folder and the recipe that they were trained with."""
+    path = find_weights_file(folder)
     if path.parent == folder:
         model = load_pretrained(folder)
-        return Source(model.recipe, model.state_dict())
+        return WeightSource(model.recipe, model.state_dict())
     recipe = read_recipe(folder / "recipe.yaml")
     model = Recogniser(recipe)
     checkpoint.load_weights(path.parent, model)
-    return Source(recipe, model.state_dict())
+    return WeightSource(recipe, model.state_dict())
 
 
-def start_from(model: Recogniser) -> None:
-    """Put the weights of the recipe's `init_from` into the model; what does not fit is a UserError."""
+def load_initial_weights(model: Recogniser) -> None:
+    """Load the weights of the recipe's `init_from` into the model; weights that do not fit are a UserError."""
     recipe = model.recipe
     if recipe.init_from is None:
         return
     folder = Path(recipe.init_from)
-    found, wanted = fingerprint(folder), recipe.init_fingerprint
+    found, wanted = fingerprint_weights(folder), recipe.init_fingerprint
     if wanted is not None and found != wanted:
         raise UserError(
             f"init_from {folder}: its weights are {found}, but the recipe was made for {wanted}; give the original "
             "weights, or set init_fingerprint to null to start from these"
         )
-    source, place = read_source(folder), f"init_from {folder}"
-    for key in _SAME:  # what no shape shows, but what the weights mean
-        ours, theirs = (json.dumps(value_at(one, key)) for one in (recipe, source.recipe))
+    source, place = read_weights(folder), f"init_from {folder}"
+    for key in _MUST_AGREE:
+        ours, theirs = (json.dumps(value_at(some_recipe, key)) for some_recipe in (recipe, source.recipe))
         if ours != theirs:
             raise UserError(f"{place}: was trained with {key} {theirs}, but the recipe has {ours}; set it to {theirs}")
-    model.load_state_dict(_fitting(model, source, place))
+    model.load_state_dict(_match(model, source, place))
 
 
-def _fitting(model: Recogniser, source: Source, place: str) -> dict[str, Tensor]:
-    """A whole state dict for the model: the source's tensors, the model's own for classifiers that it alone has."""
+def _match(model: Recogniser, source: WeightSource, place: str) -> dict[str, Tensor]:
+    """A whole state dict for the model: the source's tensors, and the model's own for classifiers that it alone has."""
     own = model.state_dict()
-    classifiers = {layer: source.state[_HEAD % i] for i, layer in enumerate(source.recipe.loss.auxiliary.placement)}
-    state = {name: value for name, value in source.state.items() if name not in _heads(len(classifiers))}
+    layers = source.recipe.loss.auxiliary.placement
+    classifiers = {layer: source.state[_AUXILIARY % index] for index, layer in enumerate(layers)}
+    auxiliary = {_AUXILIARY % index for index in range(len(layers))}
+    state = {name: value for name, value in source.state.items() if name not in auxiliary}
     for index, layer in enumerate(model.decoder.placement):
-        state[_HEAD % index] = classifiers.get(layer, own[_HEAD % index])
+        state[_AUXILIARY % index] = classifiers.get(layer, own[_AUXILIARY % index])
     if unplaced := sorted(state.keys() - own.keys()):
         raise UserError(f"{place}: the recipe's model has no place for tensor '{unplaced[0]}'; give it the same layers")
     for name, value in own.items():
@@ -102,7 +105,3 @@ def _fitting(model: Recogniser, source: Source, place: str) -> dict[str, Tensor]
                 f"{tuple(value.shape)}; give the recipe the sizes of these weights"
             )
     return state
-
-
-def _heads(count: int) -> set[str]:
-    return {_HEAD % index for index in range(count)}

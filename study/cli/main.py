@@ -237,7 +237,7 @@ def _ledger(study: Path) -> Ledger:
 
 
 def _export_model(study: Path, out: Path, trial: int | None) -> None:
-    from model.weights.exchange import export_published
+    from model.weights.import_export import export_published
     from study.display.table import export_recipe
 
     run = study

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, model_validator
 
 from model.errors import UserError
-from model.recipe.files import PLACES, named_recipe, read_recipe, with_values
+from model.recipe.files import PATH_KEYS, named_recipe, read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import Strict, read_yaml, validate
 from study.config.storage import storage_folder
@@ -222,7 +222,7 @@ def read_study(path: Path) -> StudyFile:
     base, values = study.recipe.base, dict(study.recipe.set)
     if study.recipe.is_file:
         base = str((folder / base).resolve())
-    for key in values.keys() & set(PLACES):
+    for key in values.keys() & set(PATH_KEYS):
         if isinstance(values[key], str):
             values[key] = str((folder / values[key]).resolve())
     recipe = study.recipe.model_copy(update={"base": base, "set": values})

@@ -14,7 +14,7 @@ import torch
 
 from model.data.batches import Batch
 from model.data.frontend import FRAMES_PER_SECOND
-from model.decoding.search import decode, search
+from model.decoding.beam_search import beam_search, decode
 from model.network.kernels.precision import has_bf16_units
 from model.network.losses import Counts
 from model.network.recogniser import Recogniser
@@ -135,7 +135,7 @@ def test_small_encoder_8_x_10_s(small: Recogniser, measure: Measure) -> None:
 @speed
 def test_small_greedy_60_tokens_after_that(small: Recogniser, measure: Measure) -> None:
     encoded = encoding(small, batch([10.0] * 8, 40, small))()
-    work = torch.inference_mode()(lambda: search(small, encoded, 1, 0.0, 61))
+    work = torch.inference_mode()(lambda: beam_search(small, encoded, 1, 0.0, 61))
     assert_length(work(), 60)
     measure(work, 80.0, 2.38)
 

@@ -31,9 +31,12 @@ class Published:
     def input(self) -> tuple[Tensor, Tensor]:
         return self.io["input_features"], self.io["input_lengths"]
 
-    def said(self, row: Tensor) -> list[int]:
-        """Token ids of a golden row without bos and without what follows eos."""
-        ids, special = row.tolist()[1:], self.model.special
+    def expected_tokens(self, name: str) -> list[list[int]]:
+        """Token ids of each row of a golden tensor, without bos and without what follows eos."""
+        return [self._strip(row) for row in self.io[name].tolist()]
+
+    def _strip(self, row: list[int]) -> list[int]:
+        ids, special = row[1:], self.model.special
         if special.eos in ids:
             return ids[: ids.index(special.eos) + 1]
         while ids and ids[-1] == special.pad:

@@ -17,7 +17,7 @@ from model.data.audio import read_audio
 from model.data.corpus import Corpus
 from model.errors import UserError
 from model.training.loop import train
-from model.weights.exchange import export_published
+from model.weights.import_export import export_published
 
 PUBLIC = ["decode", "load_pretrained", "load_run", "perplexities"]
 TRAINED = {"training.epochs": 2, "optimiser.learning_rate": 1e-2, "encoder.cgmlp": 16, "encoder.feed_forward": 16}

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 from pathlib import Path
 
 import pytest
@@ -44,9 +45,31 @@ def test_a_full_disk_is_the_cause_of_the_error_and_keeps_the_old_file_and_no_dra
         write_atomically(path, b"y" * 400_000)
     assert isinstance(caught.value.__cause__, OSError)
     assert caught.value.__cause__.errno == errno.ENOSPC
-    assert [entry.name for entry in small_disk.iterdir()] == ["file"]
+    assert [path.name for path in small_disk.iterdir()] == ["file"]
     assert path.read_bytes() == b"as it was" * 1000
     write_atomically(path, b"z" * 100_000)
+
+
+def test_a_file_and_its_folders_are_synced_in_the_order_in_which_they_become_visible(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events: list[str] = []
+    fsync, replace = os.fsync, os.replace
+
+    def recorded_fsync(descriptor: int) -> None:
+        events.append(f"sync {os.path.relpath(os.readlink(f'/proc/self/fd/{descriptor}'), tmp_path)}")
+        fsync(descriptor)
+
+    def recorded_replace(source: Path, target: Path) -> None:
+        events.append(f"move to {target.relative_to(tmp_path)}")
+        replace(source, target)
+
+    monkeypatch.setattr(os, "fsync", recorded_fsync)
+    monkeypatch.setattr(os, "replace", recorded_replace)
+    write_atomically(tmp_path / "new" / "folder" / "file", "text")
+    draft = f"sync new/folder/.file.{os.getpid()}"
+    assert events == ["sync new", "sync .", draft, "move to new/folder/file", "sync new/folder"]
+    assert (tmp_path / "new" / "folder" / "file").read_text() == "text"
 
 
 def test_a_mapping_changes_only_the_keys_that_it_names() -> None:

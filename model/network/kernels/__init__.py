@@ -1,1 +1,1 @@
-"""Operations written for speed on CPUs, each equal to plain torch; the network reads as the paper without them."""
+"""Operations rewritten for speed, most of them for CPUs, each equal to plain torch: the network reads as the paper."""

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from model.network.kernels.precision import in_asked_precision
+from model.network.kernels.precision import apply_in_autocast_dtype
 
 
 class DepthwiseConvolution(nn.Conv1d):
-    """One filter a channel over time, same length out; K is odd."""
+    """One filter for each channel over time, with zeros around it so that the length stays; K is odd."""
 
     def __init__(self, channels: int, kernel: int) -> None:
         super().__init__(channels, channels, kernel, padding=kernel // 2, groups=channels)
@@ -24,19 +24,19 @@ class DepthwiseConvolution(nn.Conv1d):
         """(B, S, C) -> (B, S, C)."""
         if x.device.type != "cpu":
             return super().forward(x.transpose(1, 2)).transpose(1, 2)
-        return in_asked_precision(_Depthwise, x, *self.parameters())
+        return apply_in_autocast_dtype(_Depthwise, x, *self.parameters())
 
 
 class _Depthwise(torch.autograd.Function):
     """x (B, S, C), weight (C, 1, K), bias (C,) -> (B, S, C).
 
-    The library's gradient of the weights takes seven times as long as all the rest together.
+    On a CPU torch's own gradient of the weights takes seven times as long as everything else together.
     """
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _convolved(x, weight, bias)
+        return _convolve(x, weight, bias)
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -45,13 +45,14 @@ class _Depthwise(torch.autograd.Function):
         padded = F.pad(x, (0, 0, K // 2, K // 2))
         grad_weight = x.new_zeros(K, C)
         for utterance, its_grad in zip(padded, grad, strict=True):
-            seen = utterance.as_strided((K, its_grad.shape[0], C), (C, C, 1))  # by each tap of the filter
-            grad_weight += (seen * its_grad).sum(dim=1)
-        return _convolved(grad, weight.flip(2), None), grad_weight.t()[:, None], grad.sum(dim=(0, 1))
+            inputs = utterance.as_strided((K, its_grad.shape[0], C), (C, C, 1))  # what each tap of the filter reads
+            grad_weight += (inputs * its_grad).sum(dim=1)
+        return _convolve(grad, weight.flip(2), None), grad_weight.t()[:, None], grad.sum(dim=(0, 1))
 
 
-def _convolved(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """(B, S, C) read as an image of height 1 whose channels lie last: no copy, and kernels made for that layout."""
+def _convolve(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+    """(B, S, C) -> (B, S, C)."""
+    # As an image of height 1 whose channels lie last: no copy is made, and torch has fast kernels for that layout.
     image = x.transpose(1, 2)[:, :, None]
     y = F.conv2d(image, weight[:, :, None], bias, padding=(0, weight.shape[2] // 2), groups=weight.shape[0])
     return y[:, :, 0].transpose(1, 2)

@@ -1,4 +1,4 @@
-"""Training in bf16: where it pays, and autocast for functions of our own, which it does not know."""
+"""bf16 on this machine: whether it is fast, and autocast for our own autograd functions."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import torch
 from torch import Tensor
 
 
-def in_asked_precision(function: type[torch.autograd.Function], *inputs: Tensor) -> Tensor:
-    """The function of the inputs on a CPU, all in the precision that autocast asks for, else in the last one's own."""
+def apply_in_autocast_dtype(function: type[torch.autograd.Function], *inputs: Tensor) -> Tensor:
+    """Apply the function to inputs on a CPU, cast to autocast's dtype where autocast is on, else to the last input's.
+
+    torch's autocast knows its own operators alone, so without this a function would get inputs of two precisions.
+    """
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else inputs[-1].dtype
     with torch.autocast("cpu", enabled=False):
-        return function.apply(*(one.to(dtype) for one in inputs))
+        return function.apply(*(tensor.to(dtype) for tensor in inputs))
 
 
 def has_bf16_units(device: torch.device) -> bool:

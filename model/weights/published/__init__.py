@@ -1,1 +1,1 @@
-"""The published DeCRED checkpoint: its config, its tensor names, read and written."""
+"""Published DeCRED checkpoints: their config.json as a recipe and back, their tensor names, reading and writing."""

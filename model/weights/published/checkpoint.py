@@ -1,12 +1,13 @@
 """Published checkpoints: config.json + model.safetensors, as Hugging Face saves them. Nothing is ever unpickled.
 
-Every tensor of the file is accounted for before one is used: a missing, extra or misshapen one is refused by name.
+All tensors are checked before any is used: a missing, unknown or misshapen tensor is refused by name.
 """
 
 from __future__ import annotations
 
 import json
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -16,18 +17,18 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import UserError
-from model.network.recogniser import Origin, Recogniser
-from model.strict import write_atomically
-from model.weights.published.config_to_recipe import recipe_of
-from model.weights.published.keys import Config
-from model.weights.published.recipe_to_config import config_of, generation_of
+from model.network.recogniser import PublishedOrigin, Recogniser
+from model.strict import make_folders, sync_file, write_atomically
+from model.weights.published.config_keys import Config
+from model.weights.published.config_to_recipe import config_to_recipe
+from model.weights.published.recipe_to_config import recipe_to_config, recipe_to_generation_config
 from model.weights.published.tensor_names import (
     POSITION_RATES,
     UNUSED,
-    from_training_code,
-    own_tensors,
+    from_published_tensors,
+    is_training_code_layout,
     position_rates,
-    published_tensors,
+    to_published_tensors,
     unused_tensors,
 )
 
@@ -40,38 +41,44 @@ def load_pretrained(folder: str | Path) -> Recogniser:
     folder = Path(folder)
     config = _read_json(folder / CONFIG)
     tensors = read_tensors(folder)
-    recipe = recipe_of(config, from_training_code(tensors), _name(folder), str(folder / CONFIG))
+    recipe = config_to_recipe(config, is_training_code_layout(tensors), _recipe_name(folder), str(folder / CONFIG))
     model = Recogniser(recipe)
-    _check_tensors(tensors, published_tensors(model, config) | unused_tensors(config), folder / WEIGHTS)
+    _check_tensors(tensors, to_published_tensors(model, config) | unused_tensors(config), folder / WEIGHTS)
     if not torch.allclose(tensors[POSITION_RATES].float(), position_rates(recipe.decoder.width), rtol=1e-2):
         raise UserError(
             f"{folder / WEIGHTS}: tensor '{POSITION_RATES}' holds other rates than the sinusoids that are implemented"
         )
-    model.load_state_dict(own_tensors(tensors, model, config))
+    model.load_state_dict(from_published_tensors(tensors, model, config))
     generation = _read_json(folder / GENERATION) if (folder / GENERATION).exists() else None
-    model.origin = Origin(config, generation, {name: tensors[name] for name in UNUSED if name in tensors})
+    model.origin = PublishedOrigin(config, generation, {name: tensors[name] for name in UNUSED if name in tensors})
     return model.eval()
 
 
 def save_pretrained(model: Recogniser, folder: str | Path) -> None:
-    """Write the model in the published layout; what `load_pretrained` found beyond the weights goes out again.
+    """Write the model in the published layout, with what `load_pretrained` read beyond the weights.
 
-    The published implementation lets padding in whatever the model was trained with: there, utterances of a batch give
-    what they give here when `encoder.padding` is published. A recipe that the layout cannot hold is a UserError.
+    A recipe that the layout cannot hold is a UserError. In the published implementation padding always reaches the
+    other utterances of a batch, so there a model computes what it computes here with `encoder.padding: published`.
     """
     folder, origin = Path(folder), model.origin
-    config = config_of(model.recipe, origin.config if origin else None)
-    tensors = published_tensors(model, config) | (origin.unused if origin else unused_tensors(config))
-    folder.mkdir(parents=True, exist_ok=True)
+    config = recipe_to_config(model.recipe, origin.config if origin else None)
+    tensors = to_published_tensors(model, config) | (origin.unused if origin else unused_tensors(config))
+    make_folders(folder)
     draft = folder / f".{WEIGHTS}.{os.getpid()}"
-    save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, draft, {"format": "pt"})
-    os.replace(draft, folder / WEIGHTS)
+    try:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, draft, {"format": "pt"})
+        sync_file(draft)
+        os.replace(draft, folder / WEIGHTS)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
     _write_json(folder / CONFIG, config)
-    _write_json(folder / GENERATION, (origin.generation if origin else None) or generation_of(model.recipe))
+    generation = origin.generation if origin else None
+    _write_json(folder / GENERATION, generation or recipe_to_generation_config(model.recipe))
 
 
 def read_tensors(folder: Path) -> dict[str, Tensor]:
-    """Every tensor of a folder's model.safetensors; pickled, missing or broken weights are a UserError."""
+    """All tensors of a folder's model.safetensors; pickled, missing or broken weights are a UserError."""
     path = folder / WEIGHTS
     if not path.is_file():
         pickled = sorted(file.name for pattern in _PICKLED for file in folder.glob(pattern))
@@ -92,12 +99,12 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 def _check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], path: Path) -> None:
     if missing := sorted(wanted.keys() - found.keys()):
         raise UserError(
-            f"{path}: tensor '{missing[0]}' is missing{_others(missing)}; the file must hold every tensor that "
+            f"{path}: tensor '{missing[0]}' is missing{_and_more(missing)}; the file must hold every tensor that "
             f"{CONFIG} implies"
         )
     if extra := sorted(found.keys() - wanted.keys() - set(UNUSED)):
         raise UserError(
-            f"{path}: tensor '{extra[0]}' is unknown{_others(extra)}; the file must hold no tensor beyond those that "
+            f"{path}: tensor '{extra[0]}' is unknown{_and_more(extra)}; the file must hold no tensor beyond those that "
             f"{CONFIG} implies"
         )
     for name, tensor in wanted.items():
@@ -112,13 +119,12 @@ def _check_tensors(found: Mapping[str, Tensor], wanted: Mapping[str, Tensor], pa
             )
 
 
-def _others(names: list[str]) -> str:
+def _and_more(names: list[str]) -> str:
     return f" and {len(names) - 1} more" if len(names) > 1 else ""
 
 
-def _name(folder: Path) -> str:
-    kept = "".join(one if one.isascii() and (one.isalnum() or one in "._-") else "-" for one in folder.resolve().name)
-    return kept or "published"
+def _recipe_name(folder: Path) -> str:
+    return re.sub(r"[^A-Za-z0-9._-]", "-", folder.resolve().name) or "published"
 
 
 def _read_json(path: Path) -> Config:

@@ -7,30 +7,39 @@ import math
 from model.errors import UserError
 from model.recipe.recipe import Recipe
 from model.strict import validate
-from model.weights.published.keys import REQUIRED, TRANSLATED, Config, needed, put, smoothing, value_in
+from model.weights.published.config_keys import (
+    REQUIRED,
+    TRANSLATED,
+    Config,
+    get_label_smoothing,
+    get_value,
+    require_value,
+    set_value,
+)
 
 
-def recipe_of(config: Config, own_blank: bool, name: str, source: str) -> Recipe:
-    """The recipe that builds the config's model; a value that is not implemented is a UserError naming `source`.
+def config_to_recipe(config: Config, extra_blank: bool, name: str, source: str) -> Recipe:
+    """The recipe of the config's model; a value that is not implemented is a UserError that names `source`.
 
-    With `own_blank` the CTC head has a logit more than the vocabulary (as the training code has it).
+    With `extra_blank` the CTC head has a class beyond the vocabulary for the blank, as in the training code.
     """
     _check_required(config, source)
     content: Config = {"name": name, "data": {"corpus": "."}}
     for key, targets in TRANSLATED.items():
-        value = needed(config, key, source)
+        value = require_value(config, key, source)
         for target in targets:
-            known = put(content, target, value)
+            known = get_value(content, target, value)
+            set_value(content, target, known)
             if known != value:
                 raise UserError(f"{source}: {key} is {value!r}, but must be {known!r}, as in the encoder")
     encoder, decoder = config["encoder"], config["decoder"]
-    content["encoder"] |= _front(encoder, source) | {"padding": "published"}
+    content["encoder"] |= _subsampling_values(encoder, source) | {"padding": "published"}
     inner = decoder.get("n_inner") or 4 * decoder["n_embd"]
     content["decoder"] |= {"feed_forward": inner, "project_encoder": encoder["hidden_size"] != decoder["n_embd"]}
-    content["loss"] |= {"auxiliary": _auxiliary(decoder, source), "label_smoothing": smoothing(config)}
+    content["loss"] |= {"auxiliary": _auxiliary_values(decoder, source), "label_smoothing": get_label_smoothing(config)}
     special = content["tokenizer"]["special"]
-    special["blank"] = None if own_blank else needed(config, "encoder.pad_token_id", source)
-    special["unk"] = min(set(range(len(special) + 1)) - set(special.values()))  # the layout names none
+    special["blank"] = None if extra_blank else require_value(config, "encoder.pad_token_id", source)
+    special["unk"] = min(set(range(len(special) + 1)) - set(special.values()))  # the layout has none; take a free id
     return validate(Recipe, content, source)
 
 
@@ -39,16 +48,16 @@ def _check_required(config: Config, source: str) -> None:
         if not isinstance(config.get(section), dict):
             raise UserError(f"{source}: has no section '{section}', but must be a speech encoder-decoder's config")
     for key, value in REQUIRED.items():
-        given = value_in(config, key, value)
+        given = get_value(config, key, value)
         same = math.isclose(given, value) if isinstance(given, float) and isinstance(value, float) else given == value
         if not same:
             raise UserError(f"{source}: {key} is {given!r}, but only {value!r} is implemented")
 
 
-def _front(encoder: Config, source: str) -> Config:
-    """Channels and padding of the two subsampling convolutions, equal in both."""
+def _subsampling_values(encoder: Config, source: str) -> Config:
+    """Channels and padding of the two subsampling convolutions, which must be equal in both."""
     values = {
-        "channels": needed(encoder, "conv_dim", source),
+        "channels": require_value(encoder, "conv_dim", source),
         "convolution_padding": encoder.get("conv_padding", [0, 0]),
     }
     for name, pair in values.items():
@@ -62,10 +71,10 @@ def _front(encoder: Config, source: str) -> Config:
     return {name: pair[0] for name, pair in values.items()}
 
 
-def _auxiliary(decoder: Config, source: str) -> Config:
+def _auxiliary_values(decoder: Config, source: str) -> Config:
     """Placement in ascending order and its weights; the last of `head_weights` is the final classifier's."""
     locations, weights = decoder.get("head_locations") or [], decoder.get("head_weights") or [1.0]
-    numbers = all(isinstance(one, int | float) for one in (*locations, *weights))
+    numbers = all(isinstance(value, int | float) for value in (*locations, *weights))
     if not numbers or len(weights) != len(locations) + 1 or not math.isclose(sum(weights), 1.0, abs_tol=1e-6):
         raise UserError(
             f"{source}: decoder.head_weights is {weights!r} for head_locations {locations!r}, but must have one value "

@@ -1,4 +1,4 @@
-"""A recipe as a published checkpoint's config.json, on top of the config that it came with."""
+"""A recipe as a published checkpoint's config.json, based on the config that the model came with, if any."""
 
 from __future__ import annotations
 
@@ -6,49 +6,52 @@ import copy
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
-from model.weights.published.keys import (
+from model.weights.published.config_keys import (
     DROPOUTS,
     REQUIRED,
     TRAINING_ONLY,
     TRANSLATED,
     Config,
-    needed,
-    put,
-    smoothing,
-    value_in,
+    get_label_smoothing,
+    get_value,
+    require_value,
+    set_value,
 )
 
 
-def config_of(recipe: Recipe, origin: Config | None) -> Config:
-    """The config of the recipe's model, on top of the one it came with; a recipe that has none is a UserError."""
+def recipe_to_config(recipe: Recipe, origin: Config | None) -> Config:
+    """The config of the recipe's model; keys that the recipe does not decide are those of `origin`, where there is one.
+
+    A recipe that the published layout cannot hold is a UserError.
+    """
     _check_writable(recipe)
-    config = copy.deepcopy(origin) if origin else _fresh(recipe)
+    config = copy.deepcopy(origin) if origin else _new_config(recipe)
     dumped = recipe.model_dump(mode="json")
     for key, (target, *_) in TRANSLATED.items():
-        value = needed(dumped, target, "recipe")
-        if key in ("encoder.hidden_dropout", "decoder.resid_pdrop") and value_in(config, key) != value:
+        value = require_value(dumped, target, "recipe")
+        if key in ("encoder.hidden_dropout", "decoder.resid_pdrop") and get_value(config, key) != value:
             section = key.split(".")[0]
             config[section] |= dict.fromkeys(DROPOUTS[section], value)
-        put(config, key, value, replace=True)
+        set_value(config, key, value)
     if "torch_dtype" in config:
-        config["torch_dtype"] = "float32"  # as all weights here are
+        config["torch_dtype"] = "float32"  # all weights here are
     encoder, decoder, sizes = config["encoder"], config["decoder"], recipe.encoder
     encoder |= {"output_hidden_size": sizes.width, "conv_dim": [sizes.channels, sizes.channels]}
-    own_blank = recipe.tokenizer.special.blank is None
-    if own_blank or "conv_padding" in encoder or sizes.convolution_padding:  # the training code pads unless told
+    extra_blank = recipe.tokenizer.special.blank is None
+    if extra_blank or "conv_padding" in encoder or sizes.convolution_padding:  # the training code's default is to pad
         encoder["conv_padding"] = [sizes.convolution_padding] * 2
     if recipe.tokenizer.special.blank is not None:
         encoder["pad_token_id"] = recipe.tokenizer.special.blank
     if (decoder.get("n_inner") or 4 * decoder["n_embd"]) != recipe.decoder.feed_forward:
         decoder["n_inner"] = recipe.decoder.feed_forward
-    _put_auxiliary(decoder, recipe)
-    if smoothing(config) != recipe.loss.label_smoothing:
+    _set_auxiliary(decoder, recipe)
+    if get_label_smoothing(config) != recipe.loss.label_smoothing:
         (decoder if "lsm_factor" in decoder else config)["lsm_factor"] = recipe.loss.label_smoothing
     return config
 
 
-def generation_of(recipe: Recipe) -> Config:
-    """A generation_config.json for a model that came without one."""
+def recipe_to_generation_config(recipe: Recipe) -> Config:
+    """The content of generation_config.json, for a model that came without one."""
     special, decoding = recipe.tokenizer.special, recipe.decoding
     ids = {"bos_token_id": special.bos, "decoder_start_token_id": special.bos}
     ids |= {"eos_token_id": special.eos, "pad_token_id": special.pad}
@@ -80,13 +83,13 @@ def _check_writable(recipe: Recipe) -> None:
         )
 
 
-def _fresh(recipe: Recipe) -> Config:
-    """A config with nothing but required values, which `config_of` then fills."""
-    own_blank = recipe.tokenizer.special.blank is None
+def _new_config(recipe: Recipe) -> Config:
+    """The required values alone; `recipe_to_config` fills in the others."""
+    extra_blank = recipe.tokenizer.special.blank is None
     config: Config = {"architectures": ["JointCTCAttentionEncoderDecoder"], "torch_dtype": "float32"}
     for key, value in REQUIRED.items():
-        if own_blank or key.split(".")[-1] not in TRAINING_ONLY:
-            put(config, key, copy.copy(value))
+        if extra_blank or key.split(".")[-1] not in TRAINING_ONLY:
+            set_value(config, key, copy.copy(value))
     special = recipe.tokenizer.special
     config["bos_token_id"] = special.bos
     config["encoder"] |= {"pad_token_id": special.pad, "bos_token_id": special.bos, "eos_token_id": special.eos}
@@ -96,7 +99,7 @@ def _fresh(recipe: Recipe) -> Config:
     return config | {"lsm_factor": recipe.loss.label_smoothing}
 
 
-def _put_auxiliary(decoder: Config, recipe: Recipe) -> None:
+def _set_auxiliary(decoder: Config, recipe: Recipe) -> None:
     auxiliary = recipe.loss.auxiliary
     weight_of = dict(zip(auxiliary.placement, auxiliary.weights, strict=True))
     locations = list(decoder.get("head_locations") or [])

@@ -1,8 +1,8 @@
-"""The names that a published checkpoint's tensors have, and how ours become them and back.
+"""The names of a published checkpoint's tensors, and the translation to ours and back.
 
-The encoder's head carries Hugging Face's names for Wav2Vec2, the decoder those of GPT-2, whose matrices are stored
-(in, out). The training code differs from the released one in two things: the blank of the CTC head is a projection of
-its own, here the last row of one matrix, and the subsampling convolutions are wrapped once more.
+The encoder has the names of Hugging Face's Wav2Vec2, the decoder those of GPT-2, whose matrices are stored (in, out).
+The training code differs from the released code in two things: the blank of the CTC head is a separate projection,
+here the last row of one matrix, and the subsampling convolutions are wrapped in one more module.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ import torch
 from torch import Tensor
 
 from model.network.recogniser import Recogniser
-from model.weights.published.keys import Config, head_order
+from model.weights.published.config_keys import Config, head_order
 
 BLANK = "encoder.blank_projection"
 POSITION_RATES = "decoder.transformer.wpe.inv_freq"
 MASK_STATE = "encoder.wav2vec2.masked_spec_embed"
-UNUSED = (POSITION_RATES, MASK_STATE)  # in the files, read by nothing here
+UNUSED = (POSITION_RATES, MASK_STATE)  # in the files, but not used here
 
 _FRONT = "encoder.wav2vec2."
 _MODULES = {
@@ -75,8 +75,8 @@ _LAYER = re.compile(r"(encoder|decoder)\.layers\.(\d+)\.(.+)")
 _HEAD = re.compile(r"decoder\.auxiliary\.(\d+)")
 
 
-def published_name(ours: str, order: list[int], own_blank: bool) -> str:
-    """The published name of one of our tensors; `order` is where each auxiliary classifier stands in the file."""
+def published_name(ours: str, order: list[int], extra_blank: bool) -> str:
+    """The published name of one of our tensors; `order[i]` is the published index of our auxiliary classifier i."""
     module, leaf = re.fullmatch(r"(.+?)(\.weight|\.bias|)", ours).groups()  # type: ignore[union-attr]
     if layer := _LAYER.fullmatch(module):
         part, index, rest = layer.groups()
@@ -85,43 +85,43 @@ def published_name(ours: str, order: list[int], own_blank: bool) -> str:
         return f"decoder.transformer.h.{index}.{_DECODER_LAYER[rest]}{leaf}"
     if head := _HEAD.fullmatch(module):
         return f"decoder.additional_lm_heads.{order[int(head[1])]}{leaf}"
-    wrapped = ".conv" if own_blank and module.startswith("encoder.subsampling.convolutions") else ""
+    wrapped = ".conv" if extra_blank and module.startswith("encoder.subsampling.convolutions") else ""
     return f"{_MODULES[module]}{wrapped}{leaf}"
 
 
-def from_training_code(names: Iterable[str]) -> bool:
-    """Whether tensors of these names have the training code's layout: wrapped convolutions, a blank of its own."""
+def is_training_code_layout(names: Iterable[str]) -> bool:
+    """Whether tensors of these names have the training code's layout: wrapped convolutions, a separate blank."""
     return any(re.fullmatch(r".+\.feature_extractor\.conv\.\d\.0\.conv\.(weight|bias)", name) for name in names)
 
 
-def published_tensors(model: Recogniser, config: Config) -> dict[str, Tensor]:
-    """The model's weights under their published names; what nothing reads is left out."""
-    own_blank, order = model.special.blank is None, head_order(config, model.decoder.placement)
+def to_published_tensors(model: Recogniser, config: Config) -> dict[str, Tensor]:
+    """The model's weights under their published names; unused tensors are left out."""
+    extra_blank, order = model.special.blank is None, head_order(config, model.decoder.placement)
     tensors: dict[str, Tensor] = {}
     for ours, value in model.state_dict().items():
-        name = published_name(ours, order, own_blank)
-        if own_blank and ours.startswith("ctc.1."):
+        name = published_name(ours, order, extra_blank)
+        if extra_blank and ours.startswith("ctc.1."):
             tensors[name], tensors[name.replace("encoder.lm_head", BLANK)] = value[:-1], value[-1:]
         else:
-            tensors[name] = value.T if _transposed(name) else value
+            tensors[name] = value.T if _is_transposed(name) else value
     return tensors
 
 
-def own_tensors(tensors: Mapping[str, Tensor], model: Recogniser, config: Config) -> dict[str, Tensor]:
-    """The inverse of `published_tensors`: a state dict for the model, in float32."""
-    own_blank, order = model.special.blank is None, head_order(config, model.decoder.placement)
+def from_published_tensors(tensors: Mapping[str, Tensor], model: Recogniser, config: Config) -> dict[str, Tensor]:
+    """The inverse of `to_published_tensors`: a state dict for the model, in float32."""
+    extra_blank, order = model.special.blank is None, head_order(config, model.decoder.placement)
     state: dict[str, Tensor] = {}
     for ours in model.state_dict():
-        name = published_name(ours, order, own_blank)
+        name = published_name(ours, order, extra_blank)
         value = tensors[name]
-        if own_blank and ours.startswith("ctc.1."):
+        if extra_blank and ours.startswith("ctc.1."):
             value = torch.cat((value, tensors[name.replace("encoder.lm_head", BLANK)]))
-        state[ours] = (value.T if _transposed(name) else value).float()
+        state[ours] = (value.T if _is_transposed(name) else value).float()
     return state
 
 
 def unused_tensors(config: Config) -> dict[str, Tensor]:
-    """What the config's files hold beside the weights: the decoder's sinusoids, and the encoder's state of a mask."""
+    """The tensors that the config's files hold beside the weights: sinusoid rates, and the state of masked frames."""
     tensors = {POSITION_RATES: position_rates(config["decoder"]["n_embd"])}
     if config["encoder"].get("mask_time_prob", 0.05) > 0 or config["encoder"].get("mask_feature_prob", 0.0) > 0:
         tensors[MASK_STATE] = torch.zeros(config["encoder"]["hidden_size"])
@@ -129,9 +129,9 @@ def unused_tensors(config: Config) -> dict[str, Tensor]:
 
 
 def position_rates(width: int) -> Tensor:
-    """What the released decoder stores beside its weights: the rate of each sinusoid, (width / 2,)."""
+    """The rate of each of the decoder's position sinusoids, (width / 2,), which the released code stores."""
     return 1.0 / 10000.0 ** (torch.arange(0.0, width, 2.0) / width)
 
 
-def _transposed(name: str) -> bool:
+def _is_transposed(name: str) -> bool:
     return re.fullmatch(r"decoder\.transformer\.h\.\d+\.(attn|crossattention|mlp)\..+\.weight", name) is not None

@@ -16,7 +16,7 @@ from model.commands.evaluate import score_run
 from model.data.corpus import Corpus
 from model.data.demo.build import make_demo
 from model.data.tokenizer import TOKENIZER_FILE
-from model.decoding.mixing import FILE, save_mixing
+from model.decoding.mixing import MIXING_FILE, save_mixing
 from model.errors import UserError
 from model.training.loop import train
 from model.training.prepare import prepare
@@ -71,7 +71,7 @@ def sorted_texts(corpus: Corpus, set_name: str) -> list[str]:
 
 
 def test_a_run_is_exported_with_its_tokenizer_and_without_its_corpus(run: Path, no_corpus, tmp_path: Path) -> None:
-    from model.weights.exchange import export_published
+    from model.weights.import_export import export_published
 
     export_published(run, tmp_path / "model")
     assert (tmp_path / "model" / TOKENIZER_FILE).read_bytes() == (run / TOKENIZER_FILE).read_bytes()
@@ -80,7 +80,7 @@ def test_a_run_is_exported_with_its_tokenizer_and_without_its_corpus(run: Path, 
 def test_a_run_is_mixed_on_its_training_set_with_its_own_tokenizer_and_then_scored_mixed(run: Path) -> None:
     with pytest.raises(UserError, match="learn the weights first"):
         score_run(run, mixed=True)
-    app, weights = make_app("python -m model"), run / "checkpoints" / "epoch-0001" / FILE
+    app, weights = make_app("python -m model"), run / "checkpoints" / "epoch-0001" / MIXING_FILE
     result = CliRunner().invoke(app, ["mix", str(run), "--per-token", "--epochs", "1"], catch_exceptions=False)
     assert re.match(r"weights \(means over tokens\): layer 1 \S+, layer 3 \S+, final \S+; written to ", result.output)
     assert result.output.endswith(f"{weights}\n")

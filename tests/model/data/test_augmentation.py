@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from model.data.augmentation import spec_augment
-from model.recipe.recipe import Augmentation
+from model.recipe.recipe import AugmentationConfig
 
 FEATURES = torch.rand(100, 80) + 1.0  # nowhere zero, so that every zero is a mask
 
@@ -27,7 +27,7 @@ def find_masks(features: Tensor) -> tuple[list[int], list[int]]:
 def test_masks_are_as_many_and_as_wide_as_the_recipe_allows_and_change_nothing_else(
     key: str, time_masks: int, frequency_masks: int, share: float, bins: int
 ) -> None:
-    settings = Augmentation(
+    settings = AugmentationConfig(
         time_masks=time_masks, frequency_masks=frequency_masks, time_mask_share=share, frequency_mask_bins=bins % 28
     )
     augmented = spec_augment(FEATURES, settings, key)
@@ -42,17 +42,17 @@ def test_masks_are_as_many_and_as_wide_as_the_recipe_allows_and_change_nothing_e
 
 
 def test_masks_of_every_width_up_to_the_widest_are_drawn() -> None:
-    settings = Augmentation(time_masks=1, time_mask_frames=4, time_mask_share=0.9, frequency_masks=0)
+    settings = AugmentationConfig(time_masks=1, time_mask_frames=4, time_mask_share=0.9, frequency_masks=0)
     widths = [find_masks(spec_augment(FEATURES, settings, str(key)))[0] for key in range(100)]
     assert {width for run in widths for width in run} == {1, 2, 3, 4}
     assert 5 < widths.count([]) < 40, "a fifth of the masks have width 0"
-    settings = Augmentation(time_masks=0, frequency_masks=1, frequency_mask_bins=3)
+    settings = AugmentationConfig(time_masks=0, frequency_masks=1, frequency_mask_bins=3)
     widths = [find_masks(spec_augment(FEATURES, settings, str(key)))[1] for key in range(100)]
     assert {width for run in widths for width in run} == {1, 2, 3}
 
 
 def test_the_key_alone_decides_where_and_the_random_state_is_left_as_it_was() -> None:
-    settings = Augmentation()
+    settings = AugmentationConfig()
     state = torch.get_rng_state()
     first = spec_augment(FEATURES, settings, "3/utterance")
     assert torch.equal(torch.get_rng_state(), state)

@@ -5,7 +5,8 @@ import itertools
 import pytest
 import torch
 
-from model.network.recogniser import Recogniser, shifted
+from model.network.attention import CACHE_TOKENS
+from model.network.recogniser import Recogniser, shift_right
 
 LAYERS = 4
 PLACEMENTS = [
@@ -25,11 +26,11 @@ def test_auxiliary_classifiers_read_their_layer_at_every_placement(make_recipe, 
     features, lengths = torch.randn(2, 60, 80), torch.tensor([60, 41])
     labels = torch.tensor([[5, 6, 1], [7, 1, -100]])
     encoded = model.encode(features, lengths)
-    logits = model.classify(encoded, shifted(labels))
-    outputs = model.decoder.outputs(shifted(labels), model.listen(encoded))
+    logits = model.classify(encoded, shift_right(labels))
+    outputs = model.decoder.layer_outputs(shift_right(labels), model.prepare_memory(encoded))
     assert len(logits) == len(placement) + 1
-    for layer, head, one in zip(placement, model.decoder.auxiliary, logits, strict=False):
-        torch.testing.assert_close(one, head(outputs[layer - 1]))
+    for layer, head, scores in zip(placement, model.decoder.auxiliary, logits, strict=False):
+        torch.testing.assert_close(scores, head(outputs[layer - 1]))
     torch.testing.assert_close(logits[-1], model.decoder.final(outputs[-1]))
     losses = model.loss(features, lengths, labels)
     losses.total.backward()
@@ -37,7 +38,7 @@ def test_auxiliary_classifiers_read_their_layer_at_every_placement(make_recipe, 
         assert head.weight.grad is not None
         assert head.weight.grad.abs().sum() > 0
     weights = [0.6 / max(len(placement), 1)] * len(placement)
-    expected = sum(w * one for w, one in zip([*weights, 1 - sum(weights)], losses.per_classifier, strict=True))
+    expected = torch.tensor([*weights, 1.0 - sum(weights)]) @ losses.per_classifier
     torch.testing.assert_close(losses.attention, expected)
 
 
@@ -50,23 +51,23 @@ def test_auxiliary_classifiers_cost_nothing_at_inference(make_recipe) -> None:
     for head in model.decoder.auxiliary:
         head.register_forward_pre_hook(fail)
     encoded = model.encode(torch.randn(1, 60, 80), torch.tensor([60]))
-    model.decoder.final_logits(torch.tensor([[0, 5]]), model.listen(encoded))
-    model.decoder.step(torch.tensor([[0]]), model.listen(encoded), model.decoder.start())
+    model.decoder.final_logits(torch.tensor([[0, 5]]), model.prepare_memory(encoded))
+    model.decoder.step(torch.tensor([[0]]), model.prepare_memory(encoded), model.decoder.new_caches())
 
 
-def test_one_token_at_a_time_gives_the_logits_of_all_at_once(make_recipe) -> None:
+def test_decoding_token_by_token_gives_the_logits_of_the_whole_sequence(make_recipe) -> None:
     model = build(make_recipe, (2,))
     encoded = model.encode(torch.randn(2, 80, 80), torch.tensor([80, 33]))
-    audio = model.listen(encoded)
-    tokens = torch.tensor([[[0, 5, 9, 4], [0, 7, 7, 2]], [[0, 6, 8, 8], [0, 4, 5, 6]]])  # (B, K, U)
-    past = model.decoder.start()
+    memory = model.prepare_memory(encoded)
+    tokens = torch.randint(40, (2, 2, CACHE_TOKENS + 2))  # (B, K, U), more than a new cache has room for
+    caches = model.decoder.new_caches()
     for position in range(tokens.shape[2]):
-        logits = model.decoder.step(tokens[..., position], audio, past)
+        logits = model.decoder.step(tokens[..., position], memory, caches)
         for beam in range(2):
-            whole = model.decoder.final_logits(tokens[:, beam, : position + 1], audio)
+            whole = model.decoder.final_logits(tokens[:, beam, : position + 1], memory)
             torch.testing.assert_close(logits[:, beam], whole[:, -1], atol=1e-5, rtol=1e-5)
 
 
-def test_decoder_input_starts_with_bos_and_pads_what_is_ignored() -> None:
+def test_decoder_input_starts_with_bos_and_pads_ignored_labels() -> None:
     labels = torch.tensor([[5, -100, 6, 1], [7, 1, -100, -100]])
-    assert shifted(labels).tolist() == [[0, 5, 3, 6], [0, 7, 1, 3]]
+    assert shift_right(labels).tolist() == [[0, 5, 3, 6], [0, 7, 1, 3]]

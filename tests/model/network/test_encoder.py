@@ -3,10 +3,10 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.network.attention import RelativeAttention, relative_positions
+from model.network.attention import RelativeAttention, relative_position_encoding
 from model.network.encoder import Encoder
 from model.network.recogniser import Recogniser
-from model.network.subsampling import SHORTEST_FRAMES, subsampled
+from model.network.subsampling import SHORTEST_FRAMES, subsampled_length
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def test_an_utterance_scores_the_same_alone_and_in_any_batch(model: Recogniser) 
     for row, length in enumerate(lengths.tolist()):
         alone = model.encode(features[row : row + 1, :length], lengths[row : row + 1])
         kept = int(alone.lengths[0])
-        assert kept == subsampled(length)
+        assert kept == subsampled_length(length)
         torch.testing.assert_close(batch.states[row, :kept], alone.states[0], atol=1e-5, rtol=0)
         torch.testing.assert_close(batch.ctc_logits[row, :kept], alone.ctc_logits[0], atol=1e-5, rtol=0)
         alone_logits = model.classify(alone, labels[row : row + 1].clamp_min(0))
@@ -35,9 +35,9 @@ def test_the_length_formula_is_what_the_convolutions_give(make_recipe) -> None:
     encoder = Encoder(make_recipe().encoder).eval()
     for frames in (SHORTEST_FRAMES, 8, 10, 11, 50, 131):
         states, lengths = encoder(torch.zeros(1, frames, 80), torch.tensor([frames]))
-        assert states.shape[1] == int(lengths[0]) == subsampled(frames)
-    assert subsampled(SHORTEST_FRAMES) == 1
-    assert subsampled(SHORTEST_FRAMES - 1) == 0
+        assert states.shape[1] == int(lengths[0]) == subsampled_length(frames)
+    assert subsampled_length(SHORTEST_FRAMES) == 1
+    assert subsampled_length(SHORTEST_FRAMES - 1) == 0
 
 
 def test_relative_attention_scores_by_the_distance_of_query_and_key() -> None:
@@ -46,7 +46,7 @@ def test_relative_attention_scores_by_the_distance_of_query_and_key() -> None:
     attention = RelativeAttention(width, heads, 0.0)
     torch.nn.init.normal_(attention.content_bias)
     torch.nn.init.normal_(attention.position_bias)
-    x, pe = torch.randn(1, frames, width), relative_positions(frames, width, torch.device("cpu"))
+    x, pe = torch.randn(1, frames, width), relative_position_encoding(frames, width, torch.device("cpu"))
     q, k, v = (f(x)[0].view(frames, heads, -1) for f in (attention.query, attention.key, attention.value))
     p = attention.position(pe).view(-1, heads, width // heads)
     scores = torch.empty(heads, frames, frames)
@@ -62,7 +62,7 @@ def test_relative_attention_scores_by_the_distance_of_query_and_key() -> None:
 
 
 def test_distance_zero_is_in_the_middle_of_the_table() -> None:
-    table = relative_positions(4, 6, torch.device("cpu"))
+    table = relative_position_encoding(4, 6, torch.device("cpu"))
     assert table.shape == (7, 6)
     torch.testing.assert_close(table[3], torch.tensor([0.0, 1.0, 0.0, 1.0, 0.0, 1.0]))
     torch.testing.assert_close(

@@ -64,7 +64,7 @@ def test_parts_of_a_batch_add_up_to_the_loss_of_the_whole(make_recipe, reduction
     torch.testing.assert_close(parts[0].total + parts[1].total, whole.total)
 
 
-def test_off_it_is_zero_and_lower_layers_are_not_looked_at(make_recipe) -> None:
+def test_off_it_is_zero_and_no_lower_layer_is_normalised(make_recipe) -> None:
     on, off = build(make_recipe, ON), build(make_recipe, {"encoder.layers": 3})
     norms = []
     for model in (on, off):
@@ -73,7 +73,7 @@ def test_off_it_is_zero_and_lower_layers_are_not_looked_at(make_recipe) -> None:
     assert float(losses.inter_ctc) == 0.0
     torch.testing.assert_close(losses.total, 0.3 * losses.ctc + 0.7 * losses.attention)
     on.encode(FEATURES, LENGTHS)
-    assert len(norms) == 2, "once for the loss of the one, once for the inference of the other"
+    assert len(norms) == 2, "one forward pass of the loss, one of inference, the last layer alone in both"
     assert on.state_dict().keys() == off.state_dict().keys()
 
 
@@ -87,19 +87,19 @@ def test_its_metric_is_there_only_when_it_is_on(make_recipe, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize(
-    ("inter_ctc", "words"),
+    ("inter_ctc", "message"),
     [
         ({"layers": [1, 3]}, "loss.inter_ctc.layers names layer 3, but the encoder has 3 layers and the last one has"),
         ({"layers": [2, 1]}, "layers is [2, 1], but must be in ascending order, each layer once"),
         ({"layers": [1], "weight": 1.0}, "'loss.inter_ctc.weight' is 1.0; input should be less than 1"),
     ],
 )
-def test_layers_and_weight_that_make_no_sense_are_refused(make_recipe, inter_ctc: dict[str, Any], words: str) -> None:
-    with pytest.raises(UserError, match=re.escape(words)):
+def test_layers_and_weight_that_make_no_sense_are_refused(make_recipe, inter_ctc: dict[str, Any], message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
         make_recipe({"encoder.layers": 3, "loss.inter_ctc": inter_ctc})
 
 
 def test_the_published_layout_has_no_place_for_it(make_recipe, tmp_path: Path) -> None:
-    words = re.escape("loss.inter_ctc.layers is [1, 2], but the published layout has no intermediate CTC losses; set")
-    with pytest.raises(UserError, match=words):
+    message = re.escape("loss.inter_ctc.layers is [1, 2], but the published layout has no intermediate CTC losses; set")
+    with pytest.raises(UserError, match=message):
         save_pretrained(build(make_recipe, ON), tmp_path)

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.network.losses import Counts, count, cross_entropy_sum, ctc_sum, decred_loss
+from model.network.losses import Counts, count_targets, cross_entropy_sum, ctc_sum, decred_loss
 
 
 def test_the_loss_equals_a_value_computed_by_hand() -> None:
@@ -62,4 +62,4 @@ def test_a_batch_split_in_two_has_the_same_loss(seed: int, cut: int) -> None:
     whole = cross_entropy_sum(logits, labels, 0.1)
     parts = cross_entropy_sum(logits[:cut], labels[:cut], 0.1) + cross_entropy_sum(logits[cut:], labels[cut:], 0.1)
     torch.testing.assert_close(whole, parts)
-    assert count(labels) == Counts(6, int((labels >= 0).sum()))
+    assert count_targets(labels) == Counts(6, int((labels >= 0).sum()))

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import UserError
-from model.network.recogniser import parameter_count
-from model.recipe.architecture import Auxiliary
+from model.network.recogniser import count_parameters
+from model.recipe.architecture import AuxiliaryConfig
 from model.recipe.files import dotted_keys, named_recipe, read_recipe, value_at, with_values
 from model.recipe.recipe import Recipe
 from model.strict import to_yaml, validate
@@ -17,7 +17,7 @@ CORPUS = {"data": {"corpus": "somewhere"}}
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ({"encodr": {}}, "r.yaml: unknown key 'encodr'; did you mean 'encoder'?"),
         ({"loss": {"ctc_wieght": 0.3}}, "r.yaml: unknown key 'loss.ctc_wieght'; did you mean 'ctc_weight'?"),
@@ -47,8 +47,8 @@ CORPUS = {"data": {"corpus": "somewhere"}}
         ),
     ],
 )
-def test_a_wrong_recipe_is_refused_in_one_line_that_says_what_to_change(content: dict, words: str) -> None:
-    with pytest.raises(UserError, match=re.escape(words)) as caught:
+def test_a_wrong_recipe_is_refused_in_one_line_that_names_what_to_change(content: dict, message: str) -> None:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         validate(Recipe, CORPUS | content, "r.yaml")
     assert "\n" not in str(caught.value)
 
@@ -60,10 +60,17 @@ def test_an_unknown_named_recipe_lists_the_nearest() -> None:
 
 @pytest.mark.parametrize(("name", "millions"), [("tiny", 1.5), ("small", 38.5), ("base", 171.9)])
 def test_named_recipes_have_the_published_sizes(name: str, millions: float) -> None:
-    assert round(parameter_count(named_recipe(name, "x")) / 1e6, 1) == millions
+    assert round(count_parameters(named_recipe(name, "x")) / 1e6, 1) == millions
 
 
-def test_the_hash_identifies_content_but_neither_name_nor_place() -> None:
+@pytest.mark.parametrize(
+    ("name", "digest"), [("tiny", "572f92f1adbaf690"), ("small", "1bb3d498473ca081"), ("base", "88fb0b7307658c71")]
+)
+def test_the_hashes_of_named_recipes_stay_what_they_are_in_every_ledger(name: str, digest: str) -> None:
+    assert named_recipe(name, "anywhere").hash == digest
+
+
+def test_the_hash_identifies_content_but_neither_name_nor_corpus_folder() -> None:
     recipe = named_recipe("tiny", "here")
     assert with_values(recipe, {"data.corpus": "there", "name": "other"}).hash == recipe.hash
     for key in dotted_keys(recipe):
@@ -71,11 +78,11 @@ def test_the_hash_identifies_content_but_neither_name_nor_place() -> None:
             assert with_values(recipe, {key: value_at(recipe, key) * 2 + 1}).hash != recipe.hash, key
 
 
-def test_the_hash_knows_initial_weights_by_content_once_that_is_known() -> None:
+def test_the_hash_identifies_initial_weights_by_their_content_once_that_is_known() -> None:
     recipe = named_recipe("tiny", "x")
     here, there = (with_values(recipe, {"init_from": place}) for place in ("here", "there"))
     assert len({recipe.hash, here.hash, there.hash}) == 3
-    here, there = (with_values(one, {"init_fingerprint": "abc"}) for one in (here, there))
+    here, there = (with_values(recipe_there, {"init_fingerprint": "abc"}) for recipe_there in (here, there))
     assert here.hash == there.hash != recipe.hash
 
 
@@ -94,6 +101,6 @@ def test_a_recipe_read_back_from_yaml_is_the_same(tmp_path) -> None:
 @given(st.lists(st.floats(0.01, 1.0), min_size=1, max_size=6), st.floats(0.05, 0.95))
 def test_all_classifier_weights_sum_to_one(parts: list[float], final: float) -> None:
     weights = tuple((1 - final) * part / sum(parts) for part in parts)
-    auxiliary = Auxiliary(placement=tuple(range(1, len(parts) + 1)), weights=weights)
+    auxiliary = AuxiliaryConfig(placement=tuple(range(1, len(parts) + 1)), weights=weights)
     assert sum(auxiliary.weights) + auxiliary.final_weight == pytest.approx(1)
     assert auxiliary.final_weight == pytest.approx(final)

@@ -69,7 +69,7 @@ def test_only_the_last_report_has_the_test_sets_and_finished(make_recipe, run_fo
     assert reports[-1].keys() >= METRICS
     assert reports[-1]["finished"] == 1.0
     assert not any(name.startswith("test/") or name == "finished" for name in reports[0])
-    assert len(list((run_folder / "checkpoints").iterdir())) == 1
+    assert sorted(path.name for path in (run_folder / "checkpoints").iterdir()) == ["epoch-0001", "epoch-0002"]
     lines = (run_folder / "hypotheses" / "test-in.jsonl").read_text().splitlines()
     assert len(lines) == 4
     assert {"reference", "hypothesis", "words", "nll", "ilm_nll", "tokens"} <= json.loads(lines[0]).keys()

@@ -13,10 +13,10 @@ from model.data.batches import Batch
 from model.errors import NonFiniteLossError
 from model.network.losses import Counts
 from model.network.recogniser import Recogniser
-from model.recipe.recipe import Optimiser
+from model.recipe.recipe import OptimiserConfig
 from model.training.optimiser import learning_rate, make_optimiser, train_step
 
-SETTINGS = Optimiser(learning_rate=1e-2, warmup_steps=10, decay="linear")
+SETTINGS = OptimiserConfig(learning_rate=1e-2, warmup_steps=10, decay="linear")
 
 
 def batch_of(features: torch.Tensor) -> Batch:
@@ -26,7 +26,7 @@ def batch_of(features: torch.Tensor) -> Batch:
 
 @given(st.sampled_from(["linear", "cosine", "none"]), st.integers(0, 500), st.floats(0, 1))
 def test_the_rate_never_exceeds_the_recipe_nor_falls_below_zero(decay: str, step: int, progress: float) -> None:
-    settings = Optimiser(learning_rate=1e-2, warmup_steps=10, decay=decay)
+    settings = OptimiserConfig(learning_rate=1e-2, warmup_steps=10, decay=decay)
     assert 0 <= learning_rate(settings, step, progress) <= 1e-2
 
 

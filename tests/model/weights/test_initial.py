@@ -15,8 +15,8 @@ from model.runtime.distributed import DistributedContext
 from model.training.loop import start_or_resume, train
 from model.training.prepare import prepare
 from model.weights import checkpoint
-from model.weights.exchange import export_published, import_published
-from model.weights.initial import start_from
+from model.weights.import_export import export_published, import_published
+from model.weights.initial import load_initial_weights
 from model.weights.published.checkpoint import load_pretrained, save_pretrained
 
 ALONE = DistributedContext(0, 1, torch.device("cpu"))
@@ -41,18 +41,18 @@ def test_a_fresh_run_starts_from_published_weights(make_recipe, checkpoint_folde
     assert equal(run.model.state_dict(), load_pretrained(checkpoint_folder).state_dict())
 
 
-def test_classifiers_go_over_by_layer_and_new_ones_start_fresh(make_recipe, checkpoint_folder: Path) -> None:
+def test_classifiers_are_matched_by_layer_and_new_ones_start_fresh(make_recipe, checkpoint_folder: Path) -> None:
     other = {"loss.auxiliary": {"placement": [2, 3], "weights": [0.3, 0.2]}, "init_from": str(checkpoint_folder)}
     model = Recogniser(make_recipe(IN_LAYOUT | other))
     fresh = model.decoder.auxiliary[0].weight.clone()
-    start_from(model)
+    load_initial_weights(model)
     source = load_pretrained(checkpoint_folder)
     assert torch.equal(model.decoder.auxiliary[1].weight, source.decoder.auxiliary[1].weight)
     assert torch.equal(model.decoder.auxiliary[0].weight, fresh)
     assert torch.equal(model.decoder.final.weight, source.decoder.final.weight)
 
 
-def test_a_run_goes_on_from_its_own_checkpoint_and_another_starts_from_it(make_recipe, tmp_path: Path) -> None:
+def test_a_run_resumes_from_its_own_checkpoint_and_another_starts_from_it(make_recipe, tmp_path: Path) -> None:
     recipe = make_recipe({"training.epochs": 1})
     train(recipe, tmp_path / "first", lambda _: None)
     first = Recogniser(recipe)
@@ -69,7 +69,7 @@ def test_a_run_goes_on_from_its_own_checkpoint_and_another_starts_from_it(make_r
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         (
             {"decoder.feed_forward": 24},
@@ -87,11 +87,11 @@ def test_a_run_goes_on_from_its_own_checkpoint_and_another_starts_from_it(make_r
     ],
 )
 def test_weights_that_do_not_fit_are_refused_by_name(
-    make_recipe, checkpoint_folder: Path, values: dict[str, Any], words: str
+    make_recipe, checkpoint_folder: Path, values: dict[str, Any], message: str
 ) -> None:
     model = Recogniser(make_recipe(BOTH | IN_LAYOUT | {"init_from": str(checkpoint_folder)} | values))
-    with pytest.raises(UserError, match=re.escape(words)) as caught:
-        start_from(model)
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
+        load_initial_weights(model)
     assert str(caught.value).startswith(f"init_from {checkpoint_folder}: ")
     assert "\n" not in str(caught.value)
 
@@ -103,7 +103,7 @@ def test_a_folder_without_weights_is_refused(make_recipe, tmp_path: Path) -> Non
         prepare(make_recipe({"init_from": str(tmp_path)}))
 
 
-def test_an_imported_checkpoint_is_a_recipe_that_trains_and_goes_out_again(
+def test_an_imported_checkpoint_is_a_recipe_that_trains_and_is_exported_again(
     corpus, checkpoint_folder: Path, tmp_path: Path
 ) -> None:
     config = checkpoint_folder / "config.json"

@@ -165,7 +165,7 @@ def test_a_trial_and_a_single_run_go_out_in_the_published_layout(
     ledger.trial_epoch(0, 1, {"dev/wer": 30.0})
     ledger.trial_ended(0, TrialState.COMPLETE)
     trained = Recogniser(recipe)
-    state = checkpoint.start_state(recipe)
+    state = checkpoint.initial_position(recipe)
     checkpoint.save_checkpoint(
         ledger.trial_folder(0) / "checkpoints", trained, make_optimiser(trained, recipe.optimiser), state
     )

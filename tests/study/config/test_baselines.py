@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from model.errors import UserError
-from model.recipe.architecture import Auxiliary
+from model.recipe.architecture import AuxiliaryConfig
 from model.recipe.files import named_recipe, with_values
 from study.config.baselines import baseline, check_baselines
 
@@ -15,7 +15,7 @@ TINY = named_recipe("tiny", "speech")
 def test_ed_has_no_auxiliary_classifier_and_leaves_the_rest() -> None:
     base = with_values(TINY, {"loss.auxiliary.placement": [1], "loss.auxiliary.weights": [0.3], "loss.ctc_weight": 0.5})
     recipe = baseline("ed", base)
-    assert recipe.loss.auxiliary == Auxiliary()
+    assert recipe.loss.auxiliary == AuxiliaryConfig()
     assert recipe.loss.ctc_weight == 0.5
 
 
@@ -42,7 +42,7 @@ def test_interctc_regularises_the_middle_encoder_layer_and_no_decoder_layer(laye
     auxiliary = {"placement": [1], "weights": [0.3]}
     base = with_values(TINY, {"encoder.layers": layers, "loss.auxiliary": auxiliary, "loss.ctc_weight": 0.5})
     loss = baseline("interctc", base).loss
-    assert loss.auxiliary == Auxiliary()
+    assert loss.auxiliary == AuxiliaryConfig()
     assert (loss.ctc_weight, loss.inter_ctc.layers, loss.inter_ctc.weight) == (0.3, (layer,), 0.5)
 
 

@@ -1,4 +1,4 @@
-"""Against the library's loss over all classes, values and gradients."""
+"""Against torch's loss over all classes, values and gradients."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from torch import Tensor
 from model.network.kernels.ctc_loss import ctc_nll
 
 
-def by_library(logits: Tensor, frames: list[int], labels: Tensor, lengths: list[int], blank: int) -> Tensor:
+def loss_by_torch(logits: Tensor, frames: list[int], labels: Tensor, lengths: list[int], blank: int) -> Tensor:
     log_probs = logits.log_softmax(dim=-1).transpose(0, 1)
     return F.ctc_loss(log_probs, labels, frames, lengths, blank, "none", zero_infinity=True)
 
@@ -29,11 +29,11 @@ def test_the_loss_and_its_gradient_are_those_of_all_classes(
     # Few classes, so repeats and targets that do not fit are common.
     labels = torch.randint(int(blank_first), classes - 1 + blank_first, (batch, most_labels), generator=generator)
     logits = torch.randn(batch, max(frames), classes, generator=generator, dtype=torch.double, requires_grad=True)
-    got = ctc_nll(logits, frames, labels, lengths, blank)
-    expected = by_library(logits, frames, labels, lengths, blank)
-    torch.testing.assert_close(got, expected)
+    actual = ctc_nll(logits, frames, labels, lengths, blank)
+    expected = loss_by_torch(logits, frames, labels, lengths, blank)
+    torch.testing.assert_close(actual, expected)
     weights = torch.rand(batch, generator=generator, dtype=torch.double)
-    (grad,) = torch.autograd.grad(got @ weights, logits)
+    (grad,) = torch.autograd.grad(actual @ weights, logits)
     torch.testing.assert_close(grad, torch.autograd.grad(expected @ weights, logits)[0])
 
 

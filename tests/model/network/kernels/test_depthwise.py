@@ -15,24 +15,24 @@ from model.network.kernels.depthwise import DepthwiseConvolution
     channels=st.integers(1, 5),
     kernel=st.sampled_from([1, 3, 31]),
 )
-def test_values_and_gradients_are_those_of_the_library_s_convolution(
+def test_values_and_gradients_are_those_of_torchs_convolution(
     batch: int, frames: int, channels: int, kernel: int
 ) -> None:
     torch.manual_seed(frames)
     convolution = DepthwiseConvolution(channels, kernel).double()
     x = torch.randn(batch, frames, channels, dtype=torch.double, requires_grad=True)
-    got = convolution(x)
+    actual = convolution(x)
     expected = F.conv1d(
         x.transpose(1, 2), convolution.weight, convolution.bias, padding=kernel // 2, groups=channels
     ).transpose(1, 2)
-    torch.testing.assert_close(got, expected)
+    torch.testing.assert_close(actual, expected)
     inputs, weights = (x, convolution.weight, convolution.bias), torch.randn_like(expected)
-    for one, other in zip(
-        torch.autograd.grad((got * weights).sum(), inputs),
+    for ours, theirs in zip(
+        torch.autograd.grad((actual * weights).sum(), inputs),
         torch.autograd.grad((expected * weights).sum(), inputs),
         strict=True,
     ):
-        torch.testing.assert_close(one, other)
+        torch.testing.assert_close(ours, theirs)
 
 
 def test_autocast_decides_the_precision_of_the_output_not_of_the_gradients() -> None:

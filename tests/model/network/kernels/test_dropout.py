@@ -12,7 +12,7 @@ def test_the_share_of_zeros_is_p_and_the_rest_keeps_the_mean(p: float) -> None:
     torch.manual_seed(0)
     calls = [dropout(torch.ones(300, 333), p) for _ in range(100)]  # a count that no draw divides
     zeros = [float((dropped == 0).double().mean()) for dropped in calls]
-    assert all(one == pytest.approx(p, abs=1 / 256 + 0.01) for one in zeros)
+    assert all(share == pytest.approx(p, abs=1 / 256 + 0.01) for share in zeros)
     assert sum(zeros) / 100 == pytest.approx(p, abs=0.001)
     assert all(float(dropped.double().mean()) == pytest.approx(1.0, abs=0.02 / (1 - p) ** 0.5) for dropped in calls)
 

@@ -8,12 +8,12 @@ import pytest
 import torch
 
 from model.data.batches import Batch
-from model.decoding.search import decode
+from model.decoding.beam_search import decode
 from model.evaluation.error_rates import error_rate, word_edits
 from model.network.losses import Counts
 from model.network.recogniser import Recogniser
 from model.recipe.architecture import MEL_BINS
-from model.recipe.recipe import Optimiser
+from model.recipe.recipe import OptimiserConfig
 from model.runtime.distributed import current_context
 from model.training.loop import start_or_resume
 from model.training.optimiser import make_optimiser, train_step
@@ -27,30 +27,30 @@ def batch_of_noise() -> Batch:
     features = torch.randn(UTTERANCES, FRAMES, MEL_BINS, generator=generator)
     labels = torch.randint(4, 40, (UTTERANCES, TOKENS), generator=generator)
     labels[:, -1] = 1
-    counts = Counts(UTTERANCES, UTTERANCES * TOKENS)
-    return Batch([str(one) for one in range(UTTERANCES)], features, torch.full((UTTERANCES,), FRAMES), labels, counts)
+    ids, counts = [str(number) for number in range(UTTERANCES)], Counts(UTTERANCES, UTTERANCES * TOKENS)
+    return Batch(ids, features, torch.full((UTTERANCES,), FRAMES), labels, counts)
 
 
-def words(ids: list[int]) -> str:
+def as_text(ids: list[int]) -> str:
     return " ".join(map(str, ids))
 
 
 def wer_after_training(make_recipe, precision: str) -> float:
     torch.manual_seed(0)
     model = Recogniser(make_recipe(SIZES | {"loss.auxiliary": {"placement": [2], "weights": [0.4]}}))
-    batch, optimiser = batch_of_noise(), make_optimiser(model, Optimiser(learning_rate=4e-3))
+    batch, optimiser = batch_of_noise(), make_optimiser(model, OptimiserConfig(learning_rate=4e-3))
     for _ in range(STEPS):
         train_step(model, [batch], optimiser, 4e-3, 5.0, precision).check()
     nbest = decode(model.eval(), batch.features, batch.lengths, ctc_weight=0.3)
     pairs = zip(batch.labels.tolist(), nbest, strict=True)
-    return error_rate(word_edits(words(labels), words(found[0][0])) for labels, found in pairs)
+    return error_rate(word_edits(as_text(labels), as_text(hypotheses[0].tokens)) for labels, hypotheses in pairs)
 
 
 def test_both_precisions_learn_the_same_words(make_recipe) -> None:
-    one_word = 100 / (UTTERANCES * TOKENS)
+    one_word_error = 100 / (UTTERANCES * TOKENS)
     fp32, bf16 = (wer_after_training(make_recipe, precision) for precision in ("fp32", "bf16"))
-    assert fp32 <= one_word, "the recipe must learn, or equal error rates say nothing"
-    assert bf16 == pytest.approx(fp32, abs=one_word)
+    assert fp32 <= one_word_error, "the recipe must learn, or equal error rates prove nothing"
+    assert bf16 == pytest.approx(fp32, abs=one_word_error)
 
 
 @pytest.mark.parametrize("units", [True, False])

@@ -12,7 +12,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from model.decoding.search import decode
+from model.decoding.beam_search import decode
 from model.errors import UserError
 from model.network.recogniser import Recogniser
 from model.recipe.files import named_recipe, with_values
@@ -27,7 +27,7 @@ SMALL = {
     "decoder": {"layers": 3, "width": 16, "heads": 4, "feed_forward": 20},
 }
 SIZES = {
-    "no auxiliary classifier, blank of its own": {},
+    "no auxiliary classifier, separate blank": {},
     "two classifiers, blank in the middle": {
         "tokenizer.special": {"bos": 1, "eos": 2, "unk": 3, "pad": 0, "blank": 7},
         "loss.auxiliary": {"placement": [1, 2], "weights": [0.1, 0.2]},
@@ -68,7 +68,7 @@ def folder(golden: Path, tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("variant", VARIANTS)
-def test_load_and_save_give_every_file_back(golden: Path, tmp_path: Path, variant: str) -> None:
+def test_loading_and_saving_reproduces_every_file(golden: Path, tmp_path: Path, variant: str) -> None:
     save_pretrained(load_pretrained(golden / variant), tmp_path / "once")
     save_pretrained(load_pretrained(tmp_path / "once"), tmp_path / "twice")
     original = load_file(golden / variant / "model.safetensors")
@@ -81,20 +81,20 @@ def test_load_and_save_give_every_file_back(golden: Path, tmp_path: Path, varian
 
 
 @pytest.mark.parametrize("values", SIZES.values(), ids=SIZES)
-def test_models_of_other_shapes_go_out_and_come_back_the_same(values: dict[str, Any], tmp_path: Path) -> None:
+def test_models_of_other_shapes_are_the_same_after_saving_and_loading(values: dict[str, Any], tmp_path: Path) -> None:
     model = small(values)
     save_pretrained(model, tmp_path)
     back = load_pretrained(tmp_path)
     assert shape_of(back.recipe) == shape_of(model.recipe)
     features, lengths = torch.randn(2, 60, 80), torch.tensor([60, 41])
     labels = torch.tensor([[5, 6, 8, 1], [9, 1, -100, -100]])
-    ours, theirs = (one.loss(features, lengths, labels) for one in (model, back))
+    ours, theirs = (recogniser.loss(features, lengths, labels) for recogniser in (model, back))
     assert torch.equal(ours.total, theirs.total)
     assert torch.equal(ours.per_classifier, theirs.per_classifier)
     assert decode(model, features, lengths, 3, 0.3, 6) == decode(back, features, lengths, 3, 0.3, 6)
 
 
-def test_a_model_that_was_trained_on_keeps_what_its_config_said_beyond_the_recipe(golden: Path, tmp_path: Path) -> None:
+def test_a_model_that_was_trained_further_keeps_config_keys_beyond_the_recipe(golden: Path, tmp_path: Path) -> None:
     model = load_pretrained(golden / "reguler_two_aux")
     changed = Recogniser(
         with_values(model.recipe, {"loss.auxiliary": {"placement": [2], "weights": [0.3]}, "encoder.dropout": 0.2})
@@ -112,7 +112,7 @@ def test_a_model_that_was_trained_on_keeps_what_its_config_said_beyond_the_recip
 
 
 def test_half_precision_files_are_read_as_float32_and_written_so(folder: Path, tmp_path: Path) -> None:
-    _edit_tensors(folder, lambda tensors: tensors.update({name: one.half() for name, one in tensors.items()}))
+    _edit_tensors(folder, lambda tensors: tensors.update({name: value.half() for name, value in tensors.items()}))
     _edit(folder, lambda config: config.update(torch_dtype="float16"))
     model = load_pretrained(folder)
     assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
@@ -150,7 +150,7 @@ def _edit_tensors(folder: Path, change: Edit) -> None:
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (
             lambda t: t.pop("decoder.lm_head.weight"),
@@ -178,9 +178,9 @@ def _edit_tensors(folder: Path, change: Edit) -> None:
         ),
     ],
 )
-def test_a_tensor_that_does_not_fit_is_refused_by_name(folder: Path, change: Edit, words: str) -> None:
+def test_a_tensor_that_does_not_fit_is_refused_by_name(folder: Path, change: Edit, message: str) -> None:
     _edit_tensors(folder, change)
-    with pytest.raises(UserError, match=re.escape(words)) as caught:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         load_pretrained(folder)
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -197,21 +197,21 @@ def test_a_tensor_that_does_not_fit_is_refused_by_name(folder: Path, change: Edi
         ("reguler_two_aux", "encoder.wav2vec2.encoder.layers.1.self_attn.pos_bias_u"),
     ],
 )
-def test_the_missing_tensor_is_the_one_that_is_named(folder: Path, golden: Path, variant: str, name: str) -> None:
+def test_a_missing_tensor_is_named(folder: Path, golden: Path, variant: str, name: str) -> None:
     shutil.copytree(golden / variant, folder, dirs_exist_ok=True)
     _edit_tensors(folder, lambda tensors: tensors.pop(name))
     with pytest.raises(UserError, match=re.escape(f"tensor '{name}' is missing; the file must")):
         load_pretrained(folder)
 
 
-def test_a_blank_of_its_own_is_unknown_to_the_released_code(folder: Path) -> None:
+def test_a_separate_blank_is_unknown_to_the_released_code(folder: Path) -> None:
     _edit_tensors(folder, lambda tensors: tensors.update({"encoder.blank_projection.bias": torch.zeros(1)}))
     with pytest.raises(UserError, match=r"tensor 'encoder\.blank_projection\.bias' is unknown"):
         load_pretrained(folder)
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         (
             lambda c: c["encoder"].update(position_embeddings_type="rotary"),
@@ -250,9 +250,9 @@ def test_a_blank_of_its_own_is_unknown_to_the_released_code(folder: Path) -> Non
         (lambda c: c.pop("decoder"), "has no section 'decoder', but must be a speech encoder-decoder's config"),
     ],
 )
-def test_a_config_that_is_not_implemented_is_refused_by_its_key(folder: Path, change: Edit, words: str) -> None:
+def test_a_config_that_is_not_implemented_is_refused_by_its_key(folder: Path, change: Edit, message: str) -> None:
     _edit(folder, change)
-    with pytest.raises(UserError, match=re.escape(words)) as caught:
+    with pytest.raises(UserError, match=re.escape(message)) as caught:
         load_pretrained(folder)
     assert "\n" not in str(caught.value)
 
@@ -292,13 +292,13 @@ def test_a_folder_without_a_config_or_with_a_broken_one_is_refused(folder: Path)
 
 
 @pytest.mark.parametrize(
-    ("values", "words"),
+    ("values", "message"),
     [
         ({"encoder.cgmlp": 32}, "encoder.feed_forward is 24 and encoder.cgmlp is 32, but the published layout has one"),
         ({"encoder.width": 24}, "decoder.project_encoder is false with widths 24 and 16, but the published layout"),
     ],
 )
-def test_a_model_that_the_layout_cannot_hold_is_refused(values: dict[str, Any], words: str, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=re.escape(words)):
+def test_a_model_that_the_layout_cannot_hold_is_refused(values: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=re.escape(message)):
         save_pretrained(small(values), tmp_path / "out")
     assert not (tmp_path / "out").exists()

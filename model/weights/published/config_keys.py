@@ -1,8 +1,8 @@
-"""What the keys of a published checkpoint's config.json mean here.
+"""The keys of a published checkpoint's config.json, and what they mean here.
 
-Every key is of one of three kinds: translated (a recipe value says the same), required (one value is implemented,
-others are refused) or kept (what has no meaning here goes out again as it came in). Kept are among others the
-dropouts but the one that each side has here, SpecAugment, and `ctc_zero_infinity`, which counts as true.
+Every key is of one of three kinds: translated (a recipe value means the same), required (one value is implemented,
+others are refused) or kept (it has no meaning here, and is written out as it was read). Kept are, among others, the
+dropouts that have no counterpart here, SpecAugment, and `ctc_zero_infinity`, which counts as true.
 """
 
 from __future__ import annotations
@@ -13,8 +13,7 @@ from typing import Any
 from model.errors import UserError
 from model.recipe.architecture import MEL_BINS
 
-Config = dict[str, Any]
-
+Config = dict[str, Any]  # the content of config.json, nested
 
 TRANSLATED = {  # section.key: dotted keys of the recipe
     "ctc_weight": ("loss.ctc_weight",),
@@ -36,7 +35,7 @@ TRANSLATED = {  # section.key: dotted keys of the recipe
     "eos_token_id": ("tokenizer.special.eos",),
     "pad_token_id": ("tokenizer.special.pad",),
 }
-REQUIRED: dict[str, Any] = {  # an absent key is taken to have the value
+REQUIRED: dict[str, Any] = {  # a key that is absent counts as having the value
     "model_type": "joint_aed_ctc_speech-encoder-decoder",
     "is_encoder_decoder": True,
     "tie_word_embeddings": False,
@@ -74,25 +73,26 @@ REQUIRED: dict[str, Any] = {  # an absent key is taken to have the value
     "decoder.tie_additional_weights": False,
     "decoder.cross_attention_hidden_size": None,
 }
-DROPOUTS = {
+DROPOUTS = {  # all are set when the recipe's one dropout of the section changes
     "encoder": ("hidden_dropout", "attention_dropout", "activation_dropout", "final_dropout", "csgu_conv_dropout"),
     "decoder": ("resid_pdrop", "embd_pdrop", "attn_pdrop"),
 }
-TRAINING_ONLY = {"context_awareness_type", "is_causal", "num_fbanks"}  # keys of the training code alone
+TRAINING_ONLY = {"context_awareness_type", "is_causal", "num_fbanks"}  # keys that only the training code writes
 
 
 def head_order(config: Config, placement: tuple[int, ...]) -> list[int]:
-    """Where the published list holds the classifier of each layer of `placement`."""
+    """The index in the published list of classifiers of the classifier on each layer of `placement`."""
     locations = list(config["decoder"].get("head_locations") or [])
     return [locations.index(layer) for layer in placement]
 
 
-def smoothing(config: Config) -> float:
-    """Label smoothing: the training code has it under decoder, the released code at the top."""
+def get_label_smoothing(config: Config) -> float:
+    """Label smoothing: the training code has the key under decoder, the released code at the top."""
     return config["decoder"].get("lsm_factor", config.get("lsm_factor", 0.0))
 
 
-def value_in(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+def get_value(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
+    """The value of a dotted key, or `default` where it is absent."""
     for part in key.split("."):
         if not isinstance(config, Mapping) or part not in config:
             return default
@@ -100,18 +100,17 @@ def value_in(config: Mapping[str, Any], key: str, default: Any = None) -> Any:
     return config
 
 
-def needed(config: Config, key: str, source: str) -> Any:
-    value = value_in(config, key)
+def require_value(config: Config, key: str, source: str) -> Any:
+    """The value of a dotted key; where it is absent or null, a UserError that names `source`."""
+    value = get_value(config, key)
     if value is None:
         raise UserError(f"{source}: {key} is missing, so the model's shape or meaning is not known; add it")
     return value
 
 
-def put(config: Config, key: str, value: Any, replace: bool = False) -> Any:
-    """Set a dotted key where it has no value yet, or `replace` it; what is there afterwards."""
+def set_value(config: Config, key: str, value: Any) -> None:
+    """Set a dotted key; sections that are missing are made."""
     *parents, last = key.split(".")
     for part in parents:
         config = config.setdefault(part, {})
-    if replace:
-        config[last] = value
-    return config.setdefault(last, value)
+    config[last] = value

@@ -2,9 +2,12 @@ from __future__ import annotations
 
 import pytest
 import torch
+import torch.nn.functional as F
+from torch.nn.utils.rnn import pad_sequence
 
-from model.decoding.search import decode, decode_ctc
-from model.network.recogniser import Recogniser
+from model.decoding.beam_search import decode
+from model.network.losses import IGNORED
+from model.network.recogniser import Recogniser, shift_right
 
 
 @pytest.fixture
@@ -23,7 +26,7 @@ def greedy(model: Recogniser, row: int, steps: int) -> list[int]:
     encoded = model.encode(FEATURES[row : row + 1, : LENGTHS[row]], LENGTHS[row : row + 1])
     ids = [0]
     for _ in range(steps):
-        logits = model.decoder.final_logits(torch.tensor([ids]), model.listen(encoded))[0, -1]
+        logits = model.decoder.final_logits(torch.tensor([ids]), model.prepare_memory(encoded))[0, -1]
         ids.append(int(logits.argmax()))
         if ids[-1] == model.special.eos:
             break
@@ -32,7 +35,7 @@ def greedy(model: Recogniser, row: int, steps: int) -> list[int]:
 
 def test_one_beam_is_the_argmax_of_every_step(model: Recogniser) -> None:
     nbest = decode(model, FEATURES, LENGTHS, beam=1, max_length=12)
-    assert [one[0][0] for one in nbest] == [greedy(model, row, 11) for row in range(3)]
+    assert [hypotheses[0].tokens for hypotheses in nbest] == [greedy(model, row, 11) for row in range(3)]
 
 
 @pytest.mark.parametrize("max_length", [10, None])
@@ -53,7 +56,8 @@ def test_an_utterance_decodes_the_same_alone_and_in_a_batch(
 
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3, 0.9])
 def test_scores_are_finite_sorted_and_distinct_even_for_one_frame(model: Recogniser, ctc_weight: float) -> None:
-    features, lengths = torch.randn(2, 60, 80), torch.tensor([60, 7])
+    features = torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(1))
+    lengths = torch.tensor([60, 7])
     for nbest in decode(model, features, lengths, beam=100, ctc_weight=ctc_weight, max_length=5):
         scores = [score for _, score in nbest]
         assert all(score == score and abs(score) < float("inf") for score in scores)
@@ -62,14 +66,19 @@ def test_scores_are_finite_sorted_and_distinct_even_for_one_frame(model: Recogni
         assert len(set(hypotheses)) == len(hypotheses)
 
 
-def test_a_wider_beam_never_finds_a_worse_hypothesis_here(model: Recogniser) -> None:
-    one = decode(model, FEATURES, LENGTHS, beam=1, ctc_weight=0.3, max_length=8)
-    many = decode(model, FEATURES, LENGTHS, beam=8, ctc_weight=0.3, max_length=8)
-    assert all(wide[0][1] >= narrow[0][1] - 1e-6 for narrow, wide in zip(one, many, strict=True))
-
-
-def test_best_path_collapses_repeats_and_removes_blanks(model: Recogniser) -> None:
+@torch.inference_mode()
+def test_every_hypothesis_has_the_score_that_the_decoder_gives_its_tokens_together(model: Recogniser) -> None:
+    nbest = decode(model, FEATURES, LENGTHS, beam=4, max_length=20)
     encoded = model.encode(FEATURES, LENGTHS)
-    path = encoded.ctc_logits.argmax(-1)[1, : int(encoded.lengths[1])].tolist()
-    expected = [a for a, b in zip(path, [None, *path], strict=False) if a != b and a != model.blank]
-    assert decode_ctc(model, encoded)[1] == expected
+    for rank in range(4):
+        tokens = [hypotheses[rank].tokens for hypotheses in nbest]
+        labels = pad_sequence([torch.tensor(ids) for ids in tokens], batch_first=True, padding_value=IGNORED)
+        logits = model.classify(encoded, shift_right(labels, model.special))[-1]
+        nll = F.cross_entropy(logits.transpose(1, 2), labels, ignore_index=IGNORED, reduction="none").sum(dim=1)
+        scores = [-float(total) / len(ids) for total, ids in zip(nll, tokens, strict=True)]
+        assert [hypotheses[rank].score for hypotheses in nbest] == pytest.approx(scores, abs=1e-4)
+
+
+def test_a_wider_beam_never_finds_a_worse_hypothesis_here(model: Recogniser) -> None:
+    narrow, wide = (decode(model, FEATURES, LENGTHS, beam, ctc_weight=0.3, max_length=8) for beam in (1, 8))
+    assert all(more[0].score >= fewer[0].score - 1e-6 for fewer, more in zip(narrow, wide, strict=True))

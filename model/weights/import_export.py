@@ -1,4 +1,4 @@
-"""Checkpoints in and out: a published checkpoint as a base recipe, a run or a trial as a published checkpoint."""
+"""Import of a published checkpoint as a recipe, and export of a run or a trial in the published layout."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ from model.network.recogniser import Recogniser
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, to_yaml, write_atomically
-from model.weights.initial import fingerprint, read_source, weights_file
+from model.weights.initial import find_weights_file, fingerprint_weights, read_weights
 from model.weights.published.checkpoint import CONFIG, load_pretrained, save_pretrained
 
 
 def import_published(folder: Path, corpus: str, out: Path, tokenizer: Path | None = None) -> Recipe:
-    """Write the recipe of a published checkpoint, whose training starts from its weights.
+    """Write to `out` a recipe whose training starts from the weights of a published checkpoint; returns the recipe.
 
-    `corpus` is written as it is given: a recipe file's corpus is looked up beside the file. `tokenizer` is the
-    SentencePiece model that the checkpoint was trained with; without it the recipe trains pieces of its own. Both the
-    checkpoint and the tokenizer are loaded first, so that one that does not fit is refused now, not in the first trial.
+    `corpus` is written as given: in a recipe file it is relative to the file. `tokenizer` is the SentencePiece model
+    that the checkpoint was trained with; without it the recipe trains a new one. Both are loaded, so that a checkpoint
+    or tokenizer that does not fit is a UserError now and not in the first trial.
     """
     model = load_pretrained(folder)
     values: dict[str, Any] = {
         "data.corpus": corpus,
         "init_from": str(folder.resolve()),
-        "init_fingerprint": fingerprint(folder),
+        "init_fingerprint": fingerprint_weights(folder),
     }
     values |= generation_values(model)
     if tokenizer is not None:
@@ -57,14 +57,14 @@ def export_published(run: Path, out: Path) -> Recipe:
 
     The run's tokenizer goes with it, as tokenizer.model; runs of older versions have none in their folder.
     """
-    if weights_file(run).parent == run:
+    if find_weights_file(run).parent == run:
         raise UserError(f"{run}: is in the published layout already; give the folder of a run or of a trial")
-    source = read_source(run)
+    source = read_weights(run)
     model = Recogniser(source.recipe)
     model.load_state_dict(source.state)
-    came_from = Path(source.recipe.init_from or "")
-    if source.recipe.init_from and (came_from / CONFIG).is_file():
-        model.origin = load_pretrained(came_from).origin  # what a config says beyond the recipe outlives the training
+    init_from = Path(source.recipe.init_from or "")
+    if source.recipe.init_from and (init_from / CONFIG).is_file():
+        model.origin = load_pretrained(init_from).origin  # config keys that no recipe has are written out again
     save_pretrained(model, out)
     if (run / TOKENIZER_FILE).is_file():
         write_atomically(out / TOKENIZER_FILE, (run / TOKENIZER_FILE).read_bytes())

@@ -1,0 +1,203 @@
+"""Greedy and beam search, with attention alone or joint with CTC prefix scores, batched over utterances.
+
+The score of a hypothesis h is the sum over its tokens c of
+
+    (1 - w) log p_attention(c | h) + w (log psi(h + c) - log psi(h))
+
+divided by its length to the power of the length penalty, eos counted and bos not. w is the CTC weight and psi the CTC
+prefix probability (one-pass decoding of Hori et al., ACL 2017, P17-1048), with eos as an ordinary label, as the models
+here are trained.
+Shapes: B utterances, K hypotheses an utterance (the beam), S encoder frames, V tokens.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from model.decoding.ctc_prefix_score import CtcPrefixScorer, CtcPrefixState
+from model.network.recogniser import EncoderOutput, Recogniser
+from model.recipe.architecture import SpecialTokens
+
+IMPOSSIBLE = -1e10  # instead of -inf, which subtracted from -inf would become NaN
+
+
+class Hypothesis(NamedTuple):
+    """Token ids without bos, and their score (nats, divided as the length penalty has it)."""
+
+    tokens: list[int]
+    score: float
+
+
+@torch.inference_mode()
+def decode(
+    model: Recogniser,
+    features: Tensor,
+    lengths: Tensor,
+    beam: int = 1,
+    ctc_weight: float = 0.0,
+    max_length: int | None = None,
+    length_penalty: float = 1.0,
+) -> list[list[Hypothesis]]:
+    """The n-best list of every utterance, at most `beam` hypotheses, best first.
+
+    features (B, T, 80), lengths (B,) in frames. `max_length` counts bos; by default an utterance gets at most one token
+    for each of its own encoder frames and eos. A hypothesis of that length is returned although it has no eos. With
+    `ctc_weight` 0 the CTC head is not used. `beam` 1 is greedy search: it ends with its first eos.
+    """
+    return beam_search(model, model.encode(features, lengths), beam, ctc_weight, max_length, length_penalty)
+
+
+def beam_search(
+    model: Recogniser,
+    encoded: EncoderOutput,
+    beam: int,
+    ctc_weight: float,
+    max_length: int | None,
+    length_penalty: float = 1.0,
+) -> list[list[Hypothesis]]:
+    """`decode` for encoder states that are already computed."""
+    B, device, special = encoded.states.shape[0], encoded.states.device, model.special
+    limits = [max_length - 1] * B if max_length else [frames + 1 for frames in encoded.lengths.tolist()]
+    memory, caches = model.prepare_memory(encoded), model.decoder.new_caches()
+    ctc = _CtcScores(model, encoded, beam) if ctc_weight > 0 else None
+    results = [_NBest(beam, limit, length_penalty) for limit in limits]
+    tokens = torch.full((B * beam, 1), special.bos, device=device)
+    # At the start the hypotheses of an utterance are equal, so all but the first are made impossible.
+    scores = torch.full((B, beam), IMPOSSIBLE, device=device)
+    scores[:, 0] = 0.0
+    for length in range(1, max(limits) + 1):
+        logits = model.decoder.step(tokens[:, -1].view(B, beam), memory, caches)
+        gain = logits.float().log_softmax(dim=-1)  # (B, K, V)
+        if ctc:
+            gain = ctc.mix(gain, ctc_weight)
+        total = (scores[..., None] + gain).flatten(1)  # (B, K * V)
+        # At most K of the best 2 K end in eos, so at least K hypotheses go on.
+        best, indices = total.topk(min(2 * beam, total.shape[1]), dim=1)
+        kept = _split_candidates(best.tolist(), indices.tolist(), tokens, gain.shape[-1], results, length, special)
+        rows, next_tokens = (torch.tensor(ids, device=device) for ids in (kept.rows, kept.tokens))
+        scores = torch.tensor(kept.scores, device=device).view(B, beam)
+        tokens = torch.cat((tokens[rows], next_tokens[:, None]), dim=1)
+        if all(result.closed for result in results):
+            break
+        if beam > 1:  # a single hypothesis always continues itself
+            for cache in caches:
+                cache.select(rows)
+        if ctc:
+            ctc.extend(rows, next_tokens)
+    return [result.hypotheses() for result in results]
+
+
+@dataclass
+class _NBest:
+    """The best finished hypotheses of one utterance, at most `size`, best first.
+
+    Once closed it takes no more. At `limit` tokens the hypotheses that are still running are taken as they are.
+    """
+
+    size: int
+    limit: int
+    length_penalty: float
+    closed: bool = False
+    finished: list[Hypothesis] = field(default_factory=list)
+    impossible: list[Hypothesis] = field(default_factory=list)
+
+    def add(self, tokens: list[int], total: float) -> None:
+        """Take a finished hypothesis whose gains sum to `total`."""
+        hypothesis = Hypothesis(tokens, total / len(tokens) ** self.length_penalty)
+        if total > IMPOSSIBLE / 2:
+            self.finished = sorted([*self.finished, hypothesis], key=lambda other: -other.score)[: self.size]
+        else:
+            self.impossible.append(hypothesis)
+
+    def close_if_settled(self, best_running: float, length: int) -> None:
+        """Close it when it is full and no hypothesis of this length, with a sum of at most `best_running`, is better.
+
+        With a size of 1, greedy search, that is when the first one ends in eos.
+        """
+        if len(self.finished) == self.size:
+            self.closed = self.finished[-1].score >= best_running / length**self.length_penalty
+
+    def hypotheses(self) -> list[Hypothesis]:
+        """The n-best list; an impossible hypothesis is in it only where the search found no other."""
+        return self.finished or self.impossible[:1]
+
+
+@dataclass
+class _Kept:
+    """The hypotheses that go on, K for each utterance: the row (of B * K) that each continues, its token, its sum."""
+
+    rows: list[int] = field(default_factory=list)
+    tokens: list[int] = field(default_factory=list)
+    scores: list[float] = field(default_factory=list)
+
+
+def _split_candidates(
+    best: list[list[float]],
+    indices: list[list[int]],
+    tokens: Tensor,
+    vocabulary: int,
+    results: list[_NBest],
+    length: int,
+    special: SpecialTokens,
+) -> _Kept:
+    """Sort the best candidates of each utterance, (B, 2 K) sums and places in (K, V), into finished and running.
+
+    `tokens` (B * K, length) are those so far, bos first.
+    """
+    kept, beam = _Kept(), tokens.shape[0] // len(results)
+    for utterance, result in enumerate(results):
+        running: list[tuple[int, int, float]] = []
+        for rank, (total, index) in enumerate(zip(best[utterance], indices[utterance], strict=True)):
+            row, token = utterance * beam + index // vocabulary, index % vocabulary
+            if token != special.eos:
+                running.append((row, token, total))
+            elif rank < beam and not result.closed:
+                result.add([*tokens[row, 1:].tolist(), special.eos], total)
+            if len(running) == beam:
+                break
+        if not result.closed:
+            result.close_if_settled(best[utterance][0], length)
+        if not result.closed and length == result.limit:
+            for row, token, total in running:
+                result.add([*tokens[row, 1:].tolist(), token], total)
+            result.closed = True
+        for row, token, total in running:
+            kept.rows.append(row)
+            kept.tokens.append(token)
+            kept.scores.append(total)
+    return kept
+
+
+class _CtcScores:
+    """The CTC prefix scores of the running hypotheses."""
+
+    def __init__(self, model: Recogniser, encoded: EncoderOutput, beam: int) -> None:
+        log_probs = encoded.ctc_logits.float().log_softmax(dim=-1)
+        self.scorer = CtcPrefixScorer(log_probs, encoded.lengths.to(log_probs.device), model.blank, beam)
+        self.state: CtcPrefixState = self.scorer.start()
+        self.vocabulary = model.decoder.final.out_features
+        # No transcript holds pad, nor a token of the vocabulary that is also the blank.
+        blank = model.special.blank
+        self.excluded = [model.special.pad] if blank is None else [model.special.pad, blank]
+        self.scores = self.state.score[:, None]
+
+    def mix(self, attention: Tensor, weight: float) -> Tensor:
+        """(1 - weight) * attention + weight * gain for each next token (B, K, V), IMPOSSIBLE where CTC gives 0."""
+        gain = self._gain().view_as(attention)
+        return torch.where(gain > IMPOSSIBLE, (1 - weight) * attention + weight * gain, IMPOSSIBLE)
+
+    def _gain(self) -> Tensor:
+        """log psi(h + c) - log psi(h) for every token c: (B * K, V)."""
+        self.scores = self.scorer.scores(self.state)
+        gain = (self.scores - self.state.score[:, None]).clamp_min(IMPOSSIBLE)[:, : self.vocabulary]
+        gain[:, self.excluded] = IMPOSSIBLE
+        return gain.nan_to_num(nan=IMPOSSIBLE).float()
+
+    def extend(self, rows: Tensor, tokens: Tensor) -> None:
+        """Continue hypothesis `rows[n]` with `tokens[n]`, for the N = B * K that go on."""
+        scores = self.scores[rows, tokens].clamp_min(IMPOSSIBLE)
+        self.state = self.scorer.extend(self.state.select(rows), tokens, scores)
