@@ -26,9 +26,14 @@ Reports = list[dict[str, float]]
 
 
 def train_and_hash(recipe: Recipe, folder: Path) -> tuple[Reports, str]:
-    """The reports of a training without its clock, and a hash of its last weights and moments."""
+    """The report of a recipe's first epoch without its clock, and a hash of the weights and moments after it."""
     reports: Reports = []
-    train(recipe, folder, lambda metrics: reports.append(without_clock(metrics)))
+
+    def report_and_stop(metrics: dict[str, float]) -> bool:
+        reports.append(without_clock(metrics))
+        return False
+
+    train(recipe, folder, report_and_stop)
     weights = read_weights(folder)
     return reports, hashlib.sha256(b"".join(weights[name].numpy().tobytes() for name in sorted(weights))).hexdigest()
 
@@ -54,20 +59,20 @@ def count_tensors() -> int:
 def test_a_recipe_after_another_corpus_trains_as_in_a_new_process(make_recipe, tmp_path: Path) -> None:
     other = make_demo(tmp_path / "other", train_utterances=12, dev_utterances=2, test_utterances=2)
     values = {"data.corpus": str(other.folder), "data.fingerprint": None, "tokenizer.vocabulary": 34}
-    first = prepare(with_values(make_recipe({"training.epochs": 1, "encoder.width": 32, "training.seed": 5}), values))
-    second = make_recipe({"encoder.dropout": 0.1, "augmentation.time_masks": 1, "training.epochs": 1})
-    train(first, tmp_path / "first", lambda _: None)
+    first = prepare(with_values(make_recipe({"encoder.width": 32, "training.seed": 5}), values))
+    second = make_recipe({"encoder.dropout": 0.1, "augmentation.time_masks": 1})
+    train(first, tmp_path / "first", lambda _: False)
     here = train_and_hash(second, tmp_path / "second")
     assert here == run_in_new_process(train_and_hash, second, tmp_path / "alone")
 
 
 def test_nothing_of_a_run_is_alive_when_it_has_ended(make_recipe, tmp_path: Path, monkeypatch) -> None:
     models = watch_models(monkeypatch)
-    recipe = make_recipe({"training.epochs": 1})
-    train(recipe, tmp_path / "0", lambda _: None)
+    recipe = make_recipe()
+    train(recipe, tmp_path / "0", lambda _: False)
     tensors = count_tensors()
     for number in range(1, 3):
-        train(recipe, tmp_path / str(number), lambda _: None)
+        train(recipe, tmp_path / str(number), lambda _: False)
     assert [model() for model in models] == [None] * 3
     assert count_tensors() == tensors
 
@@ -86,7 +91,7 @@ def test_an_error_that_is_kept_keeps_no_model(make_recipe, run_folder: Path, mon
         monkeypatch.setattr(loop, "train_step", failing(where))
     error = None
     try:
-        train(make_recipe({"training.epochs": 1}), run_folder, failing(where))
+        train(make_recipe(), run_folder, failing(where))
     except Exception as raised:
         error = raised
     gc.collect()
@@ -128,8 +133,8 @@ def _train_in_succession(rank: int, recipes: list[Recipe], folder: Path) -> dict
 
 
 def test_a_group_of_workers_trains_recipes_in_succession(make_recipe, tmp_path: Path, worker_pair) -> None:
-    recipe = make_recipe({"encoder.dropout": 0.1, "training.epochs": 1})
-    other = make_recipe({"encoder.width": 32, "training.seed": 5, "training.epochs": 1})
+    recipe = make_recipe({"encoder.dropout": 0.1})
+    other = make_recipe({"encoder.width": 32, "training.seed": 5})
     for rank in worker_pair.run(_train_in_succession, [recipe, other, recipe], tmp_path):
         assert rank["trained"][0] == rank["trained"][2] != rank["trained"][1]
         assert rank["gone"] == [True] * 3
