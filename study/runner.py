@@ -22,12 +22,12 @@ from study.config.study_file import StudyFile, read_study, with_trials
 from study.display.board import Board, make_console, show_live
 from study.display.table import make_table
 from study.early_stopping.rules import build_rule
-from study.evidence.rank_correlation import rung_lines
+from study.evidence.rank_correlation import describe_rungs
 from study.execution.agenda import Agenda
-from study.execution.checks import Checked, admitted, check
+from study.execution.checks import CheckResult, check, max_concurrent_trials
 from study.execution.private_names import check_private_names
 from study.execution.session import Session
-from study.execution.signals import forward_sigterm, stop_signals
+from study.execution.signals import forward_sigterm, handle_stop_signals
 from study.ledger import lease
 from study.ledger.best import export_recipe, find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
@@ -69,17 +69,17 @@ def run_study(
     command = f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
     checked = check(study, address)
     check_private_names()
-    with contextlib.ExitStack() as stack, stop_signals():
+    with contextlib.ExitStack() as stack, handle_stop_signals():
         try:
             # A cluster is asked before the folder is made; a Ray of our own starts last.
             nodes = stack.enter_context(_connect(address)) if address is not None else None
             if nodes is not None:
-                admitted(study, nodes)
+                max_concurrent_trials(study, nodes)
             run = _open(study, folder, checked, stack, console, work)
             stack.callback(_close_tracker, run.tracker, path, console)
             if run.trials_to_run:
                 nodes = nodes or stack.enter_context(_connect(None))
-                run.stopped = _run_trials(run, admitted(study, nodes), console, work)
+                run.stopped = _run_trials(run, max_concurrent_trials(study, nodes), console, work)
             return _close(run, path, command, console)
         except KeyboardInterrupt:
             return _interrupted(folder, command, console)
@@ -108,7 +108,7 @@ class _Run:
     def trials_to_run(self) -> int:
         """New trials and those that an earlier session left, whose driver is gone."""
         left = sum(not record.state.final for record in self.ledger.trials.values())
-        return self.proposer.remaining(self.ledger.trials) + left
+        return self.proposer.count_remaining(self.ledger.trials) + left
 
 
 @contextlib.contextmanager
@@ -122,7 +122,7 @@ def _connect(address: str | None) -> Iterator[list[Node]]:
 
 
 def _open(
-    study: StudyFile, folder: Path, checked: Checked, stack: contextlib.ExitStack, console: Console, work: Work
+    study: StudyFile, folder: Path, checked: CheckResult, stack: contextlib.ExitStack, console: Console, work: Work
 ) -> _Run:
     """What all trials share, and the study's records; the folder is ours until `stack` is closed."""
     with console.status("preparing tokenizer and features"):
@@ -188,7 +188,7 @@ def _close(run: _Run, path: Path, command: str, console: Console) -> int:
     if run.is_unfinished and run.stopped is None:
         return _interrupted(ledger.folder, command, console)
     console.print(make_table(records, run.study))
-    for line in rung_lines(records, run.study):
+    for line in describe_rungs(records, run.study):
         _print(console, line)
     for record in records:
         if record.state in (TrialState.FAILED, TrialState.INFEASIBLE):

@@ -27,7 +27,7 @@ def submit(
     requires a token is sent the one in RAY_AUTH_TOKEN, in the file that RAY_AUTH_TOKEN_PATH names, or in
     ~/.ray/auth_token.
     """
-    from study.execution.submission import follow_command, submit_study
+    from study.execution.submission import make_follow_command, submit_study
 
     job = submit_study(study, address, trials)
-    typer.echo(f"job {job.id}; follow it with: {follow_command(job)}")
+    typer.echo(f"job {job.id}; follow it with: {make_follow_command(job)}")

@@ -27,12 +27,12 @@ def schema(
 ) -> None:
     """Write the JSON schema of study files, so that editors complete and check them."""
     from model.strict import write_atomically
-    from study.config.study_file import json_schema
+    from study.config.study_file import make_json_schema
 
     if out is None:
-        typer.echo(json_schema(), nl=False)
+        typer.echo(make_json_schema(), nl=False)
     else:
-        write_atomically(out, json_schema())
+        write_atomically(out, make_json_schema())
         typer.echo(f"{out} written")
 
 

@@ -157,7 +157,7 @@ def fork(
 
 @app.command(rich_help_panel=STUDIES, epilog=example("decred-study validate search_spaces/demo.yaml"))
 def validate(study: StudyPath) -> None:
-    """Check a study file, its corpus, folder, tracking and database, and print what it would run; nothing starts."""
+    """Check a study file, its corpus, folder and tracking, and print what it would run; nothing starts."""
     from study.config.study_file import read_study
 
     given = read_study(study)
@@ -166,7 +166,7 @@ def validate(study: StudyPath) -> None:
     checked, workers, search = check(given), given.workers, given.search
     quantities = [name for name in ("ctc_weight", "auxiliary") if getattr(search, name) is not None]
     typer.echo(
-        f"{study}: {checked.proposals} trials ({len(given.baselines)} baselines first), {checked.at_once} at a time, "
-        f"{workers.count} workers with {workers.cpus:g} CPUs and {workers.gpus:g} GPUs each; "
-        f"searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
+        f"{study}: {checked.proposals} trials ({len(given.baselines)} baselines first), "
+        f"{checked.concurrency} at a time, {workers.count} workers with {workers.cpus:g} CPUs and "
+        f"{workers.gpus:g} GPUs each; searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
     )

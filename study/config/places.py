@@ -1,4 +1,4 @@
-"""Where study folders lie: below the `storage` of the study file, a local or mounted path, also as a file:// URI."""
+"""Where study folders are: in the `storage` of the study file, a local or mounted path, also as a file:// URI."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from urllib.parse import unquote, urlsplit
 from model.errors import UserError
 from study.config.study_file import StudyFile
 
-_HERE = ("", "localhost")
+_LOCAL_HOSTS = ("", "localhost")
 
 
 def study_folder(study: StudyFile) -> Path:
@@ -21,7 +21,7 @@ def storage_folder(storage: str) -> Path:
     if "://" not in storage:
         return Path(storage).resolve()
     parts = urlsplit(storage)
-    if parts.scheme.lower() == "file" and parts.netloc.lower() in _HERE and parts.path:
+    if parts.scheme.lower() == "file" and parts.netloc.lower() in _LOCAL_HOSTS and parts.path:
         return Path(unquote(parts.path)).resolve()
     raise UserError(
         f"storage is '{storage}', but must be a local or mounted path, such as /mnt/shared/studies or "

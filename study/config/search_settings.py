@@ -18,11 +18,11 @@ class Dimension(Strict):
     choice: tuple[Any, ...] | None = Field(None, min_length=2, description="one of these values")
 
     @model_validator(mode="after")
-    def _consistent(self) -> Dimension:
-        given = [form for form in type(self).model_fields if getattr(self, form) is not None]
-        if len(given) != 1:
+    def _check_consistency(self) -> Dimension:
+        forms = [form for form in type(self).model_fields if getattr(self, form) is not None]
+        if len(forms) != 1:
             raise ValueError(
-                f"a searched quantity has {len(given)} forms, but must have one of uniform, log_uniform, integer, "
+                f"a searched quantity has {len(forms)} forms, but must have one of uniform, log_uniform, integer, "
                 "choice; write for example {uniform: [0.1, 0.6]}"
             )
         if self.choice is not None:
@@ -31,7 +31,7 @@ class Dimension(Strict):
             return self
         low, high = self.range
         if low >= high:
-            raise ValueError(f"{given[0]} is [{low:g}, {high:g}], but must be [low, high] with low below high")
+            raise ValueError(f"{forms[0]} is [{low:g}, {high:g}], but must be [low, high] with low below high")
         if self.log_uniform and low <= 0:
             raise ValueError(f"log_uniform starts at {low:g}, but must start above 0; raise it or use uniform")
         return self
@@ -58,20 +58,20 @@ class AuxiliarySettings(Strict):
     )
 
     @model_validator(mode="after")
-    def _consistent(self) -> AuxiliarySettings:
+    def _check_consistency(self) -> AuxiliarySettings:
         fewest, most = self.count
         if fewest > most:
             raise ValueError(f"count is [{fewest}, {most}], but must be [fewest, most]; swap them")
         if self.layers is not None and list(self.layers) != sorted(set(self.layers)):
             raise ValueError(f"layers is {list(self.layers)}, but must be in ascending order, each layer once")
         low, high = self.final_weight
-        shown = f"final_weight is [{low:g}, {high:g}]"
+        setting = f"final_weight is [{low:g}, {high:g}]"
         if low <= 0:
-            raise ValueError(f"{shown}, which leaves the final classifier nothing; raise the low end above 0")
+            raise ValueError(f"{setting}, which leaves the final classifier nothing; raise the low end above 0")
         if high >= 1:
-            raise ValueError(f"{shown}, which leaves auxiliary classifiers nothing; lower the high end below 1")
+            raise ValueError(f"{setting}, which leaves auxiliary classifiers nothing; lower the high end below 1")
         if low > high:
-            raise ValueError(f"{shown}, but must be [low, high]; swap them")
+            raise ValueError(f"{setting}, but must be [low, high]; swap them")
         return self
 
 

@@ -112,7 +112,7 @@ class StudyFile(Strict):
         return content
 
     @model_validator(mode="after")
-    def _consistent(self) -> StudyFile:
+    def _check_consistency(self) -> StudyFile:
         if self.trials and self.search.is_empty:
             raise ValueError(
                 f"trials is {self.trials}, but search names nothing to vary; "
@@ -140,7 +140,7 @@ def read_study(path: Path) -> StudyFile:
 
 
 def drop_unused_keys(content: Mapping[str, Any]) -> dict[str, Any]:
-    """What an earlier version wrote into a study folder, without the key that said nothing: `database: null`."""
+    """A study file of an earlier version without its key `database: null`, which had no effect."""
     return {key: value for key, value in content.items() if (key, value) != (DATABASE, None)}
 
 
@@ -151,7 +151,7 @@ def with_trials(study: StudyFile, trials: int | None) -> StudyFile:
     return validate(StudyFile, study.model_dump(mode="json") | {"trials": trials}, "--trials")
 
 
-def base_recipe(study: StudyFile) -> Recipe:
+def make_base_recipe(study: StudyFile) -> Recipe:
     """The recipe that every trial starts from, on the study's corpus."""
     if study.recipe.is_file:
         recipe = read_recipe(Path(study.recipe.base))
@@ -162,6 +162,6 @@ def base_recipe(study: StudyFile) -> Recipe:
     return with_values(recipe, study.recipe.set | {"data.corpus": study.corpus}, f"study '{study.name}': recipe.set")
 
 
-def json_schema() -> str:
-    """The study file's JSON schema, so that editors complete and check it."""
+def make_json_schema() -> str:
+    """The study file's JSON schema, with which editors complete and check keys."""
     return json.dumps(StudyFile.model_json_schema(), indent=2) + "\n"

@@ -11,14 +11,14 @@ from study.ledger.records import TrialRecord, TrialState
 MIN_TRIALS = 3  # of two, the correlation is 1 or -1 whatever they are
 
 
-def rung_lines(records: Iterable[TrialRecord], study: StudyFile) -> list[str]:
+def describe_rungs(records: Iterable[TrialRecord], study: StudyFile) -> list[str]:
     """A line for each rung below the last epoch that at least three complete trials have passed."""
     records, metric = list(records), study.objective.metric
-    curves = [_curve(record, metric) for record in records if record.state is TrialState.COMPLETE]
+    curves = [_read_curve(record, metric) for record in records if record.state is TrialState.COMPLETE]
     curves = [curve for curve in curves if curve]
     stopped = any(record.state in (TrialState.PRUNED, TrialState.WAITING) for record in records)
     lines = []
-    for rung in _rungs(study, max((max(curve) for curve in curves), default=0)):
+    for rung in _list_rungs(study, max((max(curve) for curve in curves), default=0)):
         passed = [curve for curve in curves if rung in curve and max(curve) > rung]
         rho = spearman([curve[rung] for curve in passed], [curve[max(curve)] for curve in passed])
         if rho is not None:
@@ -38,7 +38,7 @@ def spearman(early: Sequence[float], late: Sequence[float]) -> float | None:
     return float(spearmanr(early, late).statistic)
 
 
-def _curve(record: TrialRecord, metric: str) -> dict[int, float]:
+def _read_curve(record: TrialRecord, metric: str) -> dict[int, float]:
     """epoch -> finite value of the metric; empty where the last epoch has none."""
     values = {report.epoch: report.metrics.get(metric, math.nan) for report in record.epochs}
     if not values or not math.isfinite(values[max(values)]):
@@ -46,7 +46,7 @@ def _curve(record: TrialRecord, metric: str) -> dict[int, float]:
     return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
 
 
-def _rungs(study: StudyFile, last: int) -> list[int]:
+def _list_rungs(study: StudyFile, last: int) -> list[int]:
     """The rungs of `asha` below the last epoch, whatever the study's rule is."""
     rungs, rung = [], study.early_stopping.grace_epochs
     while rung < last:

@@ -24,7 +24,7 @@ class Proposals(Protocol):
     """Where new trials come from."""
 
     def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None: ...
-    def remaining(self, trials: Trials) -> int: ...
+    def count_remaining(self, trials: Trials) -> int: ...
 
 
 class Rungs(Protocol):
@@ -66,7 +66,7 @@ class Agenda:
     def is_done(self) -> bool:
         """Whether `next` has no more trial to give but paused ones, now or later."""
         trials = self._trials
-        return not trials.running and not self._interrupted() and self._proposals.remaining(trials) == 0
+        return not trials.running and not self._interrupted() and self._proposals.count_remaining(trials) == 0
 
     def never_promoted(self) -> list[int]:
         """The paused trials that nothing will promote any more, once all is done."""

@@ -1,4 +1,4 @@
-"""What becomes of a trial that broke: one pure function, from the kind of failure and how often it was met."""
+"""What follows when a trial fails: one pure function of the kind of failure and how often it occurred."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ _NUMBERS = re.compile(r"0x[0-9a-f]+|\d+(\.\d+)?(e[+-]?\d+)?", re.IGNORECASE)
 
 
 class Action(StrEnum):
-    """What follows."""
+    """What follows from a failure."""
 
-    RETRY = "retry"  # the same trial goes on from its checkpoint
-    END = "end"  # the trial is over, the study goes on
+    RETRY = "retry"  # the same trial continues from its checkpoint
+    END = "end"  # the trial ends, the study continues
     STOP = "stop"  # the study stops
 
 
 @dataclass(frozen=True)
 class Decision:
-    """What follows, the state that the trial gets, and the count and setting that decided it."""
+    """What follows, the trial's new state, and the count and the setting that decided it."""
 
     action: Action
     state: TrialState
@@ -36,8 +36,8 @@ def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failure
     """What follows from a failure of a trial that was retried `retries` times before, when the `same_in_a_row` trials
     that ended last failed with the same error.
 
-    A loss that is no number and a model too large belong to their recipes, and the search goes elsewhere: they never
-    stop a study.
+    A loss that is not finite and a model that is too large are properties of their recipes, and other recipes may work:
+    they never stop a study.
     """
     kind, reason = failure.kind, failure.reason
     if kind in (FailureKind.LOST, FailureKind.START):
@@ -45,7 +45,7 @@ def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failure
         if retries < settings.retries:
             return Decision(Action.RETRY, TrialState.INTERRUPTED, reason, retries + 1, setting)
         reason = f"{reason}; tried {retries + 1} times, as {setting} allows"
-        return _ended(reason, same_in_a_row, settings, retries + 1)
+        return _end_or_stop(reason, same_in_a_row, settings, retries + 1)
     if kind is FailureKind.OUT_OF_MEMORY:
         return Decision(Action.END, TrialState.INFEASIBLE, reason)
     if kind is FailureKind.NON_FINITE:
@@ -53,10 +53,10 @@ def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failure
     if kind is FailureKind.DISK_FULL:
         return Decision(Action.STOP, TrialState.INTERRUPTED, reason)
     state = TrialState.INFEASIBLE if kind is FailureKind.IMPOSSIBLE else TrialState.FAILED
-    return _ended(reason, same_in_a_row, settings, state=state)
+    return _end_or_stop(reason, same_in_a_row, settings, state=state)
 
 
-def _ended(
+def _end_or_stop(
     reason: str, same_in_a_row: int, settings: FailureSettings, count: int = 1, state: TrialState = TrialState.FAILED
 ) -> Decision:
     if same_in_a_row + 1 < settings.same_error_stops:
@@ -65,6 +65,6 @@ def _ended(
     return Decision(Action.STOP, state, reason, same_in_a_row + 1, setting)
 
 
-def is_same_error(one: str | None, other: str | None) -> bool:
-    """Whether two reasons tell of the same error; numbers in them may differ."""
-    return one is not None and other is not None and _NUMBERS.sub("#", one) == _NUMBERS.sub("#", other)
+def is_same_error(reason: str | None, other: str | None) -> bool:
+    """Whether two reasons are the same error; their numbers may differ."""
+    return reason is not None and other is not None and _NUMBERS.sub("#", reason) == _NUMBERS.sub("#", other)

@@ -82,7 +82,7 @@ def fork_study(
         ledger = Ledger.create_or_open(draft, study, base, about)
         for adopted in plan.adopted:
             _copy_trial(adopted, old, ledger)
-        left = proposer.remaining(ledger.trials)
+        left = proposer.count_remaining(ledger.trials)
     print_line(
         f"{folder} starts with {len(plan.adopted)} of {len(plan.adopted) + len(plan.refused)} trials of "
         f"'{old.study.name}', {left} are to run; continue with: decred-study run {path}"
@@ -121,7 +121,7 @@ def _adopt(old: Ledger, record: TrialRecord, base: Recipe, proposer: Proposer, p
     point = proposer.locate(recipe, record, plan.records)
     if isinstance(point, str):
         return point
-    values = proposer.space.values(recipe)
+    values = proposer.space.describe_recipe(recipe)
     here = replace(record, number=len(plan.adopted), values=values, point=point, recipe_hash=recipe.hash)
     return Adopted(record.number, recipe, here)
 

@@ -1,7 +1,7 @@
-"""The names of Ray, MLflow and Optuna that are used although they are not part of a public interface.
+"""The names of Ray, MLflow and Optuna that are used although they are not public.
 
 Another version may lack them, so a study checks them before it starts: one line names the version that fits, instead
-of a traceback out of a worker. A test finds the uses in the source and holds this table to them.
+of a traceback from a worker. A test finds the uses in the source and compares them with this table.
 """
 
 from __future__ import annotations
@@ -34,31 +34,31 @@ def check_private_names(names: tuple[str, ...] = PRIVATE_NAMES) -> None:
     """Raise a UserError for the first name that the installed version lacks."""
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # read when MLflow is imported
     for name in names:
-        if not exists(name):
+        if not can_import(name):
             library = name.partition(".")[0]
             raise UserError(
-                f"{library} {_installed(library)} has no {name}, which a study needs; "
+                f"{library} {_describe_version(library)} has no {name}, which a study needs; "
                 f"install a version that fits: pip install '{library}{FITTING[library]}'"
             )
 
 
-def exists(name: str) -> bool:
+def can_import(name: str) -> bool:
     """Whether a dotted name can be imported, or is an attribute of what can be imported."""
     parts = name.split(".")
     for count in range(len(parts), 0, -1):
         try:
-            found: Any = importlib.import_module(".".join(parts[:count]))
+            value: Any = importlib.import_module(".".join(parts[:count]))
         except ImportError:
             continue
         for attribute in parts[count:]:
-            if not hasattr(found, attribute):
+            if not hasattr(value, attribute):
                 return False
-            found = getattr(found, attribute)
+            value = getattr(value, attribute)
         return True
     return False
 
 
-def _installed(library: str) -> str:
+def _describe_version(library: str) -> str:
     try:
         return version(library)
     except PackageNotFoundError:

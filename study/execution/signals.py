@@ -1,4 +1,4 @@
-"""How a study hears that it is to stop."""
+"""The signals that stop a study."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 
 @contextlib.contextmanager
-def stop_signals() -> Iterator[None]:
+def handle_stop_signals() -> Iterator[None]:
     """SIGTERM stops a study as Ctrl-C does while the block runs. Outside the main thread signals are left alone."""
     with contextlib.suppress(ValueError):
         before = {kind: signal.getsignal(kind) for kind in (signal.SIGINT, signal.SIGTERM)}
@@ -23,6 +23,6 @@ def stop_signals() -> Iterator[None]:
 
 
 def forward_sigterm() -> None:
-    """Let SIGTERM be heard as SIGINT from now on; whoever sets a handler later, as Ray does, undoes it."""
+    """Turn SIGTERM into SIGINT, until another handler for it is set, as Ray does."""
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))

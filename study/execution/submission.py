@@ -32,13 +32,13 @@ def submit_study(path: Path, address: str, trials: int | None = None) -> Submitt
         try:
             pack(Path(folder), [PACKAGES_FOLDER / name for name in PACKAGES], [])
             write_study(study, Path(folder))
-            return submit(address, Path(folder), job_command(trials))
+            return submit(address, Path(folder), make_job_command(trials))
         except ClusterError as error:
             raise UserError(str(error)) from None
 
 
 def write_study(study: StudyFile, folder: Path) -> None:
-    """Write the study as the job reads it: every file that it names lies in `folder` or has an absolute path."""
+    """Write the study file for the job: every file that it names is in `folder` or has an absolute path."""
     changes: dict[str, object] = {"storage": str(storage_folder(study.storage))}
     if study.recipe.is_file:
         write_atomically(folder / RECIPE, Path(study.recipe.base).read_text(encoding="utf-8"))
@@ -46,13 +46,13 @@ def write_study(study: StudyFile, folder: Path) -> None:
     write_atomically(folder / STUDY, to_yaml(study.model_copy(update=changes)))
 
 
-def job_command(trials: int | None = None) -> str:
+def make_job_command(trials: int | None = None) -> str:
     """The shell command of the job; the address `auto` is the cluster that the job runs on."""
     budget = "" if trials is None else f" --trials {trials}"
     return f"python -m study run {shlex.quote(STUDY)} --address auto{budget}"
 
 
-def follow_command(job: SubmittedJob) -> str:
-    """The shell command that follows the job's log; `ray` needs the mode even where the token's file exists."""
+def make_follow_command(job: SubmittedJob) -> str:
+    """The shell command that follows the job's log; `ray` needs RAY_AUTH_MODE even where the token's file exists."""
     mode = "RAY_AUTH_MODE=token " if os.environ.get("RAY_AUTH_MODE") == "token" else ""
     return f"{mode}ray job logs {job.id} --address {job.dashboard} --follow"

@@ -1,1 +1,1 @@
-"""The search space and what proposes points in it; everything that knows Optuna."""
+"""The search space and what proposes points in it; the only room that imports Optuna."""

@@ -14,7 +14,7 @@ from typing import Any
 from model.errors import UserError
 from model.recipe.recipe import Recipe
 from study.config.search_settings import AuxiliarySettings
-from study.search.quantity import OutsideError, Point, Value, ValueSource, clamp, to_display
+from study.search.quantity import OutsideError, Point, Value, ValueSource, clip_to_range, round_value
 
 MAX_PLACEMENTS = 500  # subsets of one size; a sampler learns nothing from a category that it meets once
 MIN_SHARE, MAX_SHARE = 1e-3, 1.0 - 1e-3  # of what is left in stick breaking: keeps every weight above 0
@@ -28,34 +28,37 @@ class ClassifierSpace:
 
     def __init__(self, search: AuxiliarySettings, base: Recipe) -> None:
         self._search = search
-        self._placements = _placements(search, base)
+        self._placements = _list_placements(search, base)
 
-    def extremes(self) -> list[dict[str, Any]]:
+    def list_extremes(self) -> list[dict[str, Any]]:
         """Values of the auxiliary keys that other keys have to fit: no classifier, and those on the deepest layers."""
         deepest = [placements[-1] for placements in self._placements.values()][-1:]
-        return [_recipe_keys("", 1.0, []), *(_recipe_keys(text, 0.5, [0.5] * text.count(",")) for text in deepest)]
+        return [
+            _make_recipe_keys("", 1.0, []),
+            *(_make_recipe_keys(text, 0.5, [0.5] * text.count(",")) for text in deepest),
+        ]
 
     def suggest(self, source: ValueSource) -> Point:
         """The parameters that are active for the count that the source gives."""
         count = source.integer(COUNT, *self._search.count)
         point: Point = {COUNT: count}
         if count:
-            point[_placement(count)] = source.choice(_placement(count), self._placements[count])
+            point[_name_placement(count)] = source.choice(_name_placement(count), self._placements[count])
             point[FINAL_WEIGHT] = source.uniform(FINAL_WEIGHT, *self._search.final_weight, log=False)
-            point |= {name: source.uniform(name, MIN_SHARE, MAX_SHARE, log=False) for name in _shares(count)}
+            point |= {name: source.uniform(name, MIN_SHARE, MAX_SHARE, log=False) for name in _name_shares(count)}
         return point
 
     def decode(self, point: Point) -> dict[str, Any]:
         """The recipe's auxiliary keys at the point."""
         if not (count := int(point[COUNT])):
-            return _recipe_keys("", 1.0, [])
-        shares = [float(point[name]) for name in _shares(count)]
-        return _recipe_keys(str(point[_placement(count)]), float(point[FINAL_WEIGHT]), shares)
+            return _make_recipe_keys("", 1.0, [])
+        shares = [float(point[name]) for name in _name_shares(count)]
+        return _make_recipe_keys(str(point[_name_placement(count)]), float(point[FINAL_WEIGHT]), shares)
 
     def encode(self, recipe: Recipe) -> Point:
         """The part of a point that decodes to the recipe's classifiers; OutsideError where there is none."""
         placement, weights = recipe.loss.auxiliary.placement, recipe.loss.auxiliary.weights
-        count, text = len(placement), _text(placement)
+        count, text = len(placement), _format_layers(placement)
         fewest, most = self._search.count
         if not fewest <= count <= most:
             raise OutsideError(f"auxiliary.count {count} is outside [{fewest}, {most}]")
@@ -63,20 +66,20 @@ class ClassifierSpace:
             return {COUNT: 0}
         if text not in self._placements[count]:
             raise OutsideError(f"auxiliary.placement {text} is on a layer that auxiliary.layers leaves out")
-        final_weight = clamp("final_weight", 1.0 - math.fsum(weights), *self._search.final_weight)
+        final_weight = clip_to_range("final_weight", 1.0 - math.fsum(weights), *self._search.final_weight)
         shares = {
-            name: clamp("auxiliary.weights: a share of", share, MIN_SHARE, MAX_SHARE)
-            for name, share in zip(_shares(count), weights_to_shares(weights), strict=True)
+            name: clip_to_range("auxiliary.weights: a share of", share, MIN_SHARE, MAX_SHARE)
+            for name, share in zip(_name_shares(count), weights_to_shares(weights), strict=True)
         }
-        return {COUNT: count, _placement(count): text, FINAL_WEIGHT: final_weight, **shares}
+        return {COUNT: count, _name_placement(count): text, FINAL_WEIGHT: final_weight, **shares}
 
-    def values(self, content: Mapping[str, Any]) -> dict[str, Value]:
-        """The classifiers of a flat recipe, as tables show them."""
+    def describe(self, content: Mapping[str, Any]) -> dict[str, Value]:
+        """The classifiers of a flat recipe, rounded for tables."""
         weights = content[WEIGHTS_KEY]
         return {
-            "auxiliary.placement": _text(content[PLACEMENT_KEY]) or "none",
-            "auxiliary.weights": ",".join(_weight(weight) for weight in weights) or "none",
-            "final_weight": to_display(1.0 - sum(weights)),
+            "auxiliary.placement": _format_layers(content[PLACEMENT_KEY]) or "none",
+            "auxiliary.weights": ",".join(_format_weight(weight) for weight in weights) or "none",
+            "final_weight": round_value(1.0 - sum(weights)),
         }
 
 
@@ -102,7 +105,7 @@ def weights_to_shares(weights: Sequence[float]) -> list[float]:
     return shares
 
 
-def _placements(auxiliary: AuxiliarySettings, base: Recipe) -> dict[int, list[str]]:
+def _list_placements(auxiliary: AuxiliarySettings, base: Recipe) -> dict[int, list[str]]:
     """For each count of auxiliary classifiers, the subsets of the allowed layers as text."""
     depth = base.decoder.layers
     layers = tuple(range(1, depth)) if auxiliary.layers is None else auxiliary.layers
@@ -125,29 +128,29 @@ def _placements(auxiliary: AuxiliarySettings, base: Recipe) -> dict[int, list[st
                 f"{MAX_PLACEMENTS} is the most a sampler can tell apart; narrow search.auxiliary.layers"
             )
     return {
-        count: [_text(subset) for subset in itertools.combinations(layers, count)]
+        count: [_format_layers(subset) for subset in itertools.combinations(layers, count)]
         for count in range(max(fewest, 1), most + 1)
     }
 
 
-def _recipe_keys(placement: str, final_weight: float, shares: Sequence[float]) -> dict[str, Any]:
+def _make_recipe_keys(placement: str, final_weight: float, shares: Sequence[float]) -> dict[str, Any]:
     """The recipe's two auxiliary keys."""
     layers = [int(layer) for layer in placement.split(",")] if placement else []
     return {PLACEMENT_KEY: layers, WEIGHTS_KEY: shares_to_weights(1.0 - final_weight, shares) if layers else []}
 
 
-def _placement(count: int) -> str:
+def _name_placement(count: int) -> str:
     return f"auxiliary.placement.{count}"
 
 
-def _shares(count: int) -> list[str]:
+def _name_shares(count: int) -> list[str]:
     return [f"{SHARE}.{count}.{i}" for i in range(1, count)]
 
 
-def _text(layers: Sequence[int]) -> str:
+def _format_layers(layers: Sequence[int]) -> str:
     return ",".join(str(layer) for layer in layers)
 
 
-def _weight(weight: float) -> str:
+def _format_weight(weight: float) -> str:
     # two decimals would show a small weight as 0.00
     return f"{weight:.2f}" if weight >= 0.01 else f"{weight:.1g}"

@@ -9,7 +9,7 @@ from study.search.classifiers import COUNT, SHARE
 
 
 class GridSource:
-    """Suggests the grid point at `indices`, which says for each parameter, in order, which of its values is taken.
+    """Suggests the grid point at `indices`, which has the index of the value of each parameter, in order.
 
     Parameters beyond the end of `indices` take their first value. Which parameters follow may depend on the values
     taken before, so the point after this one is known only when all have been suggested: `next_indices`.
@@ -34,8 +34,8 @@ class GridSource:
         return self.choice(name, [low + round((high - low) * i / (self._points - 1)) for i in range(self._points)])
 
     def choice(self, name: str, values: Sequence[Any]) -> Any:
-        place = len(self._taken)
-        index = self._indices[place] if place < len(self._indices) else 0
+        position = len(self._taken)
+        index = self._indices[position] if position < len(self._indices) else 0
         self._taken.append((index, len(values)))
         return values[index]
 

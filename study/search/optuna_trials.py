@@ -1,6 +1,6 @@
 """A study's trials as Optuna knows them: for the sampler while a study runs, and as a database for Optuna's own tools.
 
-Optuna is a view of the ledger. Nothing is read back from it.
+Optuna's trials are made from the ledger. Nothing is read back from them.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from model.errors import UserError
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.search.quantity import Point
-from study.search.sampling import distributions_of
+from study.search.sampling import find_distributions
 from study.search.space import Space
 
 _OPTUNA = optuna.trial.TrialState
@@ -33,7 +33,7 @@ _STATES = {
 
 
 class SamplerTrials:
-    """The records as the sampler sees them; a record that stayed the same is not converted again."""
+    """The records as frozen trials for the sampler; a record that did not change is not converted again."""
 
     def __init__(self, space: Space, metric: str, find_point: Callable[[TrialRecord], Point]) -> None:
         """`find_point` gives the point of a record that has none."""
@@ -43,20 +43,23 @@ class SamplerTrials:
     def update(self, records: Mapping[int, TrialRecord]) -> list[FrozenTrial]:
         """All records as frozen trials, Optuna's numbers being the records' plus 1.
 
-        A trial that is paused enters as what it has shown: to TPE a running trial is a bad one, while what a paused one
-        has shown at its rung is worth what a stopped one has shown there.
+        A paused trial that has reported anything enters as a pruned one: TPE counts a running trial as bad, while a
+        value at a rung is worth as much from a paused trial as from a stopped one.
         """
         for number, record in records.items():
-            known = self._converted.get(number)
-            if known is None or known[0] is not record:
+            converted = self._converted.get(number)
+            if converted is None or converted[0] is not record:
                 paused = record.state is TrialState.WAITING and bool(record.curve(self._metric))
                 state = _OPTUNA.PRUNED if paused else None
-                whole = record if record.point is not None else replace(record, point=self._find_point(record))
-                self._converted[number] = (record, convert(whole, self._space, self._metric, number + 1, state))
+                with_point = record if record.point is not None else replace(record, point=self._find_point(record))
+                self._converted[number] = (
+                    record,
+                    convert_record(with_point, self._space, self._metric, number + 1, state),
+                )
         return [trial for _, trial in self._converted.values()]
 
 
-def convert(
+def convert_record(
     record: TrialRecord,
     space: Space,
     metric: str,
@@ -65,52 +68,56 @@ def convert(
 ) -> FrozenTrial:
     """The record as a trial of Optuna's, with the objective after each epoch as intermediate value.
 
-    `state` replaces the one that the record's state stands for. A complete trial whose objective is not finite counts
+    `state` replaces the state that corresponds to the record's. A complete trial whose objective is not finite counts
     as failed; a baseline outside the space has no parameters.
     """
     curve, value = record.curve(metric), record.metrics.get(metric)
     state = _STATES[record.state] if state is None else state
     if state is _OPTUNA.COMPLETE and (value is None or not math.isfinite(value)):
         state = _OPTUNA.FAIL
-    if state is _OPTUNA.PRUNED:  # Optuna takes what it had shown last
+    if state is _OPTUNA.PRUNED:  # the value of a pruned trial is its last one
         value = curve[max(curve)] if curve and math.isfinite(curve[max(curve)]) else None
     point: Point = record.point or {}
     trial = optuna.create_trial(
         state=state,
         value=value if state in (_OPTUNA.COMPLETE, _OPTUNA.PRUNED) else None,
         params=point,
-        distributions=distributions_of(space, point) if point else {},
+        distributions=find_distributions(space, point) if point else {},
         intermediate_values=curve,
-        user_attrs=_attributes(record),
+        user_attrs=_make_attributes(record),
     )
     trial.number = number
     return trial
 
 
 def export_database(ledger: Ledger, path: Path) -> int:
-    """Write the trials as an Optuna study named like the ledger's into a new SQLite file; the number of trials."""
+    """Write the trials as an Optuna study named like the ledger's into a new SQLite file; returns their number."""
     if path.exists():
-        raise UserError(f"{path} is there already; give another file, or remove it")
+        raise UserError(f"{path} exists already; give another file, or remove it")
     space, metric = Space(ledger.study.search, ledger.base_recipe), ledger.study.objective.metric
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     try:
         study = optuna.create_study(study_name=ledger.study.name, storage=f"sqlite:///{path.resolve()}")
     except Exception as error:  # SQLAlchemy's errors
-        raise UserError(f"{path} cannot be written ({str(error).splitlines()[0]}); give a place that can be") from None
+        raise UserError(
+            f"{path} cannot be written ({str(error).splitlines()[0]}); give a path that can be written"
+        ) from None
     study.set_user_attr("objective", metric)
     for number in range(max(ledger.trials, default=-1) + 1):
         record = ledger.trials.get(number)
-        trial = optuna.create_trial(state=_OPTUNA.FAIL) if record is None else convert(record, space, metric, number)
+        trial = (
+            optuna.create_trial(state=_OPTUNA.FAIL) if record is None else convert_record(record, space, metric, number)
+        )
         study.add_trial(trial)
     return len(ledger.trials)
 
 
-def _attributes(record: TrialRecord) -> dict[str, str]:
-    known = {
+def _make_attributes(record: TrialRecord) -> dict[str, str]:
+    attributes = {
         "state": record.state.value,
         "baseline": record.baseline,
         "recipe_hash": record.recipe_hash,
         "reason": record.reason,
         "source": record.source,
     }
-    return {name: value for name, value in known.items() if value}
+    return {name: value for name, value in attributes.items() if value}

@@ -1,4 +1,4 @@
-"""What the search hands over: a recipe to try, or a point that makes none."""
+"""What the search proposes: a recipe to try, or a point that decodes to none."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from study.search.quantity import Point, Value
 
 @dataclass(frozen=True)
 class Proposal:
-    """A recipe to try, under the number that it has everywhere."""
+    """A recipe to try, and the number of its trial."""
 
     number: int
     recipe: Recipe
@@ -21,7 +21,7 @@ class Proposal:
 
 @dataclass(frozen=True)
 class InfeasiblePoint:
-    """A sampled point that makes no recipe, and why."""
+    """A sampled point that decodes to no valid recipe, and why."""
 
     number: int
     values: dict[str, Value]

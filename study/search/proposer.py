@@ -1,7 +1,7 @@
 """What a study tries next: each baseline once, then points of its sampler or grid.
 
-A proposal depends on the study file, the trials so far and its own number alone. So whatever a session proposed can be
-recomputed from the events before it, and a study that was interrupted goes on with what it would have proposed.
+A proposal depends on the study file, the trials so far and its own number alone. So every proposal can be recomputed
+from the events before it, and an interrupted study continues with the proposals that it would have made.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ ReadRecipe = Callable[[TrialRecord], Recipe]
 
 
 class Proposer:
-    """Proposes recipes for a study, from the trials that it is given."""
+    """Proposes recipes for a study, from its trials so far."""
 
     def __init__(self, study_file: StudyFile, base_recipe: Recipe, read_recipe: ReadRecipe | None = None) -> None:
-        """`read_recipe` gives the recipe of a trial whose point was not recorded, as by versions before 0.2."""
+        """`read_recipe` gives the recipe of a trial without a recorded point, as versions before 0.2 left them."""
         self._study_file = study_file
         self._search = study_file.search
         self.space = Space(study_file.search, base_recipe)
@@ -41,47 +41,48 @@ class Proposer:
     def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None:
         """The next recipe to try; None when the budget is spent or the grid exhausted.
 
-        A point that makes no recipe takes a number too: record it, then ask again.
+        A point that decodes to no recipe takes a number too: record it, then call this again.
         """
         number = trials.next_number
-        for name in self._untried_baselines(trials):
+        for name in self._list_untried_baselines(trials):
             recipe = self._baselines[name]
             point = self.space.encode_or_none(recipe) or {}
-            return Proposal(number, recipe, self.space.values(recipe), name, point)
-        if self._sampled_left(trials) == 0:
+            return Proposal(number, recipe, self.space.describe_recipe(recipe), name, point)
+        if self._count_sampled_left(trials) == 0:
             return None
         if self._grid is None:
             point = draw_point(self.space, self._search, number, self._sampler_trials.update(trials))
         else:
-            point = self._untried_grid(trials)[0]
+            point = self._list_untried_grid(trials)[0]
         try:
             recipe = self.space.decode(point)
         except UserError as error:
-            return InfeasiblePoint(number, self.space.values_at(point), str(error), point)
+            return InfeasiblePoint(number, self.space.describe_point(point), str(error), point)
         if self._search.repeat_seed and self._grid is None:
             recipe = self.space.with_new_seed(recipe, {record.recipe_hash for record in trials.values()})
-        return Proposal(number, recipe, self.space.values(recipe), None, point)
+        return Proposal(number, recipe, self.space.describe_recipe(recipe), None, point)
 
-    def remaining(self, trials: Trials) -> int:
-        """Proposals still to come."""
-        return len(self._untried_baselines(trials)) + self._sampled_left(trials)
+    def count_remaining(self, trials: Trials) -> int:
+        """The number of proposals to come."""
+        return len(self._list_untried_baselines(trials)) + self._count_sampled_left(trials)
 
     def restore(self, record: TrialRecord, recipe: Recipe) -> Proposal:
-        """The proposal of a trial that goes on, from its record and its recipe."""
-        recipe = self._on_this_corpus(recipe)
-        return Proposal(record.number, recipe, self.space.values(recipe), record.baseline, record.point or {})
+        """The proposal of a trial that continues, from its record and its recipe."""
+        recipe = self._move_to_corpus(recipe)
+        return Proposal(record.number, recipe, self.space.describe_recipe(recipe), record.baseline, record.point or {})
 
     def locate(self, recipe: Recipe, record: TrialRecord, trials: Mapping[int, TrialRecord]) -> Point | str:
-        """The point of a trial of another study in this one's space, or why it has none; `trials` are here already.
+        """The point of another study's trial in this study's space, or the reason why it has none.
 
-        A baseline of this study has no point where it lies outside the space, and is taken in once.
+        `trials` are those of this study. A baseline of this study is accepted once, with an empty point where it lies
+        outside the space.
         """
-        recipe, name = self._on_this_corpus(recipe), record.baseline
+        recipe, name = self._move_to_corpus(recipe), record.baseline
         if name in self._baselines and self._baselines[name].hash == recipe.hash:
-            if name not in self._untried_baselines(trials):
+            if name not in self._list_untried_baselines(trials):
                 return f"baseline '{name}' was tried here already"
             return self.space.encode_or_none(recipe) or {}
-        if self._search.repeat_seed:  # a repeat has another seed than the point that it repeats
+        if self._search.repeat_seed:  # a repeat of a point has another seed
             recipe = self.space.with_base_seed(recipe)
         try:
             return self.space.encode(recipe)
@@ -98,34 +99,34 @@ class Proposer:
             return {}
         return point if isinstance(point, dict) else {}
 
-    def _untried_baselines(self, trials: Mapping[int, TrialRecord]) -> list[str]:
+    def _list_untried_baselines(self, trials: Mapping[int, TrialRecord]) -> list[str]:
         tried = {record.baseline for record in trials.values()}
         return [name for name in self._baselines if name not in tried]
 
-    def _sampled_left(self, trials: Trials) -> int:
+    def _count_sampled_left(self, trials: Trials) -> int:
         sampled = sum(record.baseline is None for record in trials.values())
         left = max(0, self._study_file.trials - sampled)
-        return left if self._grid is None else min(left, len(self._untried_grid(trials)))
+        return left if self._grid is None else min(left, len(self._list_untried_grid(trials)))
 
-    def _untried_grid(self, trials: Trials) -> list[Point]:
-        tried = {_key(record.point) for record in trials.values() if record.point and record.baseline is None}
-        return [point for point in self._grid or [] if _key(point) not in tried]
+    def _list_untried_grid(self, trials: Trials) -> list[Point]:
+        tried = {_make_key(record.point) for record in trials.values() if record.point and record.baseline is None}
+        return [point for point in self._grid or [] if _make_key(point) not in tried]
 
-    def _on_this_corpus(self, recipe: Recipe) -> Recipe:
-        """The recipe on this study's corpus, which may have moved; its place is no part of what a trial is."""
+    def _move_to_corpus(self, recipe: Recipe) -> Recipe:
+        """The recipe with the current path of this study's corpus, which does not count in its hash."""
         return with_values(recipe, {"data.corpus": self.space.base.data.corpus})
 
 
 def _shuffle_grid(space: Space, study_file: StudyFile) -> list[Point] | None:
-    """The grid in an order that covers it early; None for the other samplers."""
+    """The grid in random order, so that the first trials cover it; None for the other samplers."""
     search = study_file.search
     if search.sampler != "grid":
         return None
-    grid = space.grid(search.grid_points)
+    grid = space.list_grid(search.grid_points)
     random.Random(search.seed).shuffle(grid)
     return grid
 
 
-def _key(point: Mapping[str, object]) -> frozenset[tuple[str, object]]:
-    """Equal for points that are equal but for the rounding of a recipe's values."""
+def _make_key(point: Mapping[str, object]) -> frozenset[tuple[str, object]]:
+    """A key that is equal for points that are equal up to the rounding of a recipe's values."""
     return frozenset((name, f"{value:.6g}" if isinstance(value, float) else value) for name, value in point.items())

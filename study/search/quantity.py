@@ -59,15 +59,15 @@ class Quantity:
 
     def encode(self, value: Any) -> Value:
         """The sampler's value of the recipe's; OutsideError where the dimension does not hold it."""
-        for option, known in self.options.items():
-            if known == value:
+        for option, option_value in self.options.items():
+            if option_value == value:
                 return option
         if self.options or not isinstance(value, int | float):
             allowed = f"one of {', '.join(map(str, self.options))}" if self.options else "a number"
             raise OutsideError(f"{self.name} {value} is not {allowed}")
-        return clamp(self.name, value, *self.dimension.range)
+        return clip_to_range(self.name, value, *self.dimension.range)
 
-    def extremes(self) -> list[Any]:
+    def list_extremes(self) -> list[Any]:
         """The recipe's values between which all others lie: the ends of a range, all values of a choice."""
         return list(self.options.values()) if self.options else list(self.dimension.range)
 
@@ -80,32 +80,34 @@ def make_quantity(name: str, key: str, dimension: Dimension, base: Recipe) -> Qu
     if key not in dotted_keys(base):
         raise UserError(f"{place} is no key of the recipe; {unknown_name(key, dotted_keys(base))}")
     options: dict[Value, Any] = {}
-    for value in _values_to_check(dimension):
-        accepted = value_at(_with_value(base, key, value, place), key)
+    for value in _list_values_to_check(dimension):
+        accepted = value_at(_try_value(base, key, value, place), key)
         if dimension.choice is not None:
             options[accepted if isinstance(accepted, str | float | int) else json.dumps(accepted)] = accepted
     return Quantity(name, key, dimension, options)
 
 
-def check_together(quantities: Iterable[Quantity], base: Recipe, classifiers: Iterable[dict[str, Any]]) -> None:
+def check_combinations(quantities: Iterable[Quantity], base: Recipe, classifiers: Iterable[dict[str, Any]]) -> None:
     """A UserError where extreme values that are valid alone make no recipe together.
 
     A recipe's keys depend on one another: width on heads, layers on placement. `classifiers` are values of the
     auxiliary keys that every combination has to fit.
     """
     quantities = list(quantities)
-    corners = [[(quantity.key, value) for value in quantity.extremes()] for quantity in quantities]
+    corners = [[(quantity.key, value) for value in quantity.list_extremes()] for quantity in quantities]
     for values in itertools.islice(itertools.product(*corners), MAX_COMBINATIONS):
         for auxiliary in classifiers:
             try:
                 with_values(base, dict(values) | auxiliary)
             except UserError as error:
-                shown = ", ".join(f"{key} {value}" for key, value in values)
-                raise UserError(f"search can meet {shown}, but {_reason(error)}; narrow one of them") from None
+                combination = ", ".join(f"{key} {value}" for key, value in values)
+                raise UserError(
+                    f"search can meet {combination}, but {_drop_prefix(error)}; narrow one of them"
+                ) from None
 
 
-def clamp(name: str, value: float, low: float, high: float) -> float:
-    """`value` clamped to [low, high] where it is outside by rounding only; OutsideError where it is by more."""
+def clip_to_range(name: str, value: float, low: float, high: float) -> float:
+    """`value` clipped to [low, high] where it is outside by rounding only; OutsideError where it is by more."""
     slack = TOLERANCE * max(1.0, abs(low), abs(high)) if isinstance(value, float) else 0
     if not low - slack <= value <= high + slack:
         raise OutsideError(f"{name} {value:.4g} is outside [{low:g}, {high:g}]")
@@ -122,7 +124,7 @@ def same_point(point: Point, other: Point) -> bool:
     )
 
 
-def to_display(value: Any) -> Value:
+def round_value(value: Any) -> Value:
     """A recipe's value for tables: four digits of a number, a list as text."""
     if isinstance(value, float):
         return float(f"{value:.4g}")
@@ -131,7 +133,7 @@ def to_display(value: Any) -> Value:
     return value if isinstance(value, int | str) else str(value)
 
 
-def _values_to_check(dimension: Dimension) -> Sequence[Any]:
+def _list_values_to_check(dimension: Dimension) -> Sequence[Any]:
     """All values of a choice and of a short range of whole numbers; of other ranges the ends and one between."""
     if dimension.choice is not None:
         return dimension.choice
@@ -143,12 +145,12 @@ def _values_to_check(dimension: Dimension) -> Sequence[Any]:
     return (low, between, high)
 
 
-def _with_value(base: Recipe, key: str, value: Any, place: str) -> Recipe:
+def _try_value(base: Recipe, key: str, value: Any, place: str) -> Recipe:
     try:
         return with_values(base, {key: value})
     except UserError as error:
-        raise UserError(f"{place} can be {value!r}, but {_reason(error)}; change its values") from None
+        raise UserError(f"{place} can be {value!r}, but {_drop_prefix(error)}; change its values") from None
 
 
-def _reason(error: UserError) -> str:
+def _drop_prefix(error: UserError) -> str:
     return str(error).removeprefix("recipe: ")

@@ -1,7 +1,7 @@
 """Optuna's samplers on a study's space.
 
-A sampler learns from the trials that it is given, as Optuna's frozen trials; nothing of it outlives a proposal. It is
-seeded by the trial's number, so that the same trials lead to the same proposal, in whichever session.
+A sampler learns from the trials that it is given, as Optuna's frozen trials; each proposal makes a new
+sampler. It is seeded by the trial's number, so that the same trials lead to the same proposal in every session.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from study.search.space import Space
 
 
 class TrialSource:
-    """Optuna's define-by-run interface as a source of suggested values."""
+    """A trial of Optuna's as a source of values."""
 
     def __init__(self, trial: optuna.Trial) -> None:
         self._trial = trial
@@ -43,7 +43,7 @@ class TrialSource:
 
 
 class _PointSource:
-    """A point that is known, drawn again for the sake of its distributions."""
+    """The values of a known point; it collects the distributions that they are drawn from."""
 
     def __init__(self, point: Point) -> None:
         self._point = point
@@ -62,15 +62,15 @@ class _PointSource:
         return self._point[name]
 
 
-def distributions_of(space: Space, point: Point) -> dict[str, BaseDistribution]:
-    """What the point's parameters were drawn from, or would have been."""
+def find_distributions(space: Space, point: Point) -> dict[str, BaseDistribution]:
+    """The distribution of each parameter of the point."""
     source = _PointSource(point)
     space.suggest(source)
     return source.distributions
 
 
 class _GivenTrials(optuna.storages.InMemoryStorage):
-    """An empty storage in memory that shows a sampler the trials it is given before its own."""
+    """A storage in memory that returns the given trials before its own."""
 
     def __init__(self, trials: list[FrozenTrial]) -> None:
         super().__init__()
@@ -89,7 +89,7 @@ class _GivenTrials(optuna.storages.InMemoryStorage):
 def draw_point(space: Space, search: SearchSettings, number: int, trials: list[FrozenTrial]) -> Point:
     """The point that the study's sampler proposes for trial `number` after `trials`.
 
-    The trial that is asked for has Optuna's number 0, so the given ones must be numbered from 1.
+    The new trial has Optuna's number 0, so the given ones must be numbered from 1.
     """
     with _without_warnings():
         study = optuna.create_study(storage=_GivenTrials(trials), sampler=make_sampler(search, number))
@@ -113,7 +113,7 @@ def make_sampler(search: SearchSettings, number: int) -> optuna.samplers.BaseSam
 
 @contextlib.contextmanager
 def _without_warnings() -> Iterator[None]:
-    """Grouped TPE is called experimental each time it is made."""
+    """Suppress Optuna's warning that grouped TPE is experimental, which comes with every sampler."""
     optuna.logging.set_verbosity(optuna.logging.ERROR)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")

@@ -17,9 +17,9 @@ from study.search.quantity import (
     Quantity,
     Value,
     ValueSource,
-    check_together,
+    check_combinations,
     make_quantity,
-    to_display,
+    round_value,
 )
 
 MAX_GRID_POINTS = 10_000
@@ -31,9 +31,9 @@ class Space:
 
     def __init__(self, search: SearchSettings, base: Recipe) -> None:
         self.base = base
-        self._quantities = _quantities(search, base)
+        self._quantities = _make_quantities(search, base)
         self._classifiers = ClassifierSpace(search.auxiliary, base) if search.auxiliary else None
-        check_together(self._quantities, base, self._classifiers.extremes() if self._classifiers else [{}])
+        check_combinations(self._quantities, base, self._classifiers.list_extremes() if self._classifiers else [{}])
         self._keys = {quantity.key for quantity in self._quantities}
         self._keys |= {PLACEMENT_KEY, WEIGHTS_KEY} if self._classifiers else set()
 
@@ -44,9 +44,9 @@ class Space:
 
     def decode(self, point: Point) -> Recipe:
         """The base recipe with the point's values."""
-        return with_values(self.base, self._keys_at(point), "search")
+        return with_values(self.base, self._decode_keys(point), "search")
 
-    def _keys_at(self, point: Point) -> dict[str, Any]:
+    def _decode_keys(self, point: Point) -> dict[str, Any]:
         """The recipe's keys that the point sets, with their values."""
         values: dict[str, Any] = {quantity.key: quantity.decode(point[quantity.name]) for quantity in self._quantities}
         return values | (self._classifiers.decode(point) if self._classifiers else {})
@@ -61,10 +61,10 @@ class Space:
     def encode(self, recipe: Recipe) -> Point:
         """The point that decodes to `recipe`; OutsideError with the reason where it lies outside the space, or differs
         from the base recipe in a key that is not searched."""
-        content, base = _flat(recipe), _flat(self.base)
-        free = self._keys | _places(recipe)
+        content, base = _flatten(recipe), _flatten(self.base)
+        not_compared = self._keys | _list_path_keys(recipe)
         for key in base:
-            if key not in free and content.get(key) != base[key]:
+            if key not in not_compared and content.get(key) != base[key]:
                 raise OutsideError(f"{key} is {content.get(key)}, but {base[key]} in this study's base recipe")
         point: Point = {quantity.name: quantity.encode(content[quantity.key]) for quantity in self._quantities}
         return point | (self._classifiers.encode(recipe) if self._classifiers else {})
@@ -82,10 +82,10 @@ class Space:
         return repeat
 
     def with_base_seed(self, recipe: Recipe) -> Recipe:
-        """The recipe that a repeat repeats; as it is where the study searches the seed."""
+        """The recipe with the base recipe's training seed; as it is where the study searches the seed."""
         return recipe if SEED in self._keys else with_values(recipe, {SEED: self.base.training.seed})
 
-    def grid(self, points: int) -> list[Point]:
+    def list_grid(self, points: int) -> list[Point]:
         """Every combination, with `points` values from each range; only active parameters, as in `suggest`."""
         grid: list[Point] = []
         indices: list[int] | None = []
@@ -100,38 +100,38 @@ class Space:
             indices = source.next_indices()
         return grid
 
-    def values(self, recipe: Recipe) -> dict[str, Value]:
-        """The searched quantities of any recipe, as tables show them, and a seed that is not the base recipe's."""
-        values = self._display(_flat(recipe))
+    def describe_recipe(self, recipe: Recipe) -> dict[str, Value]:
+        """The searched quantities of any recipe, rounded for tables, and its seed where it is not the base recipe's."""
+        values = self._describe(_flatten(recipe))
         if SEED not in self._keys and recipe.training.seed != self.base.training.seed:
             values[SEED] = recipe.training.seed
         return values
 
-    def values_at(self, point: Point) -> dict[str, Value]:
-        """The same of a point, which need not decode to a valid recipe."""
-        return self._display(self._keys_at(point))
+    def describe_point(self, point: Point) -> dict[str, Value]:
+        """The searched quantities of a point, rounded for tables; it need not decode to a valid recipe."""
+        return self._describe(self._decode_keys(point))
 
-    def _display(self, content: Mapping[str, Any]) -> dict[str, Value]:
-        values: dict[str, Value] = {quantity.name: to_display(content[quantity.key]) for quantity in self._quantities}
-        return values | (self._classifiers.values(content) if self._classifiers else {})
+    def _describe(self, content: Mapping[str, Any]) -> dict[str, Value]:
+        values: dict[str, Value] = {quantity.name: round_value(content[quantity.key]) for quantity in self._quantities}
+        return values | (self._classifiers.describe(content) if self._classifiers else {})
 
 
-def _quantities(search: SearchSettings, base: Recipe) -> list[Quantity]:
+def _make_quantities(search: SearchSettings, base: Recipe) -> list[Quantity]:
     quantities = [make_quantity(key, key, dimension, base) for key, dimension in search.recipe.items()]
     if search.ctc_weight is not None:
         quantities.insert(0, make_quantity("ctc_weight", "loss.ctc_weight", search.ctc_weight, base))
     return quantities
 
 
-def _flat(recipe: Recipe) -> dict[str, Any]:
+def _flatten(recipe: Recipe) -> dict[str, Any]:
     return {key: value_at(recipe, key) for key in dotted_keys(recipe)}
 
 
-def _places(recipe: Recipe) -> set[str]:
+def _list_path_keys(recipe: Recipe) -> set[str]:
     """Keys that hold names and paths: they are no content, as in the recipe's hash."""
-    places = {"name", "data.corpus"}
+    keys = {"name", "data.corpus"}
     if recipe.init_fingerprint is not None:
-        places.add("init_from")
+        keys.add("init_from")
     if recipe.tokenizer.fingerprint is not None:
-        places.add("tokenizer.file")
-    return places
+        keys.add("tokenizer.file")
+    return keys

@@ -21,7 +21,7 @@ from model.data.corpus import Corpus
 from model.recipe.files import with_values
 from model.strict import write_atomically
 from study.config.places import study_folder
-from study.config.study_file import base_recipe, read_study
+from study.config.study_file import make_base_recipe, read_study
 from study.display.board import Board
 from study.early_stopping.rules import build_rule
 from study.early_stopping.verdict import Verdict
@@ -64,7 +64,7 @@ class Prefilled:
 
     def __init__(self, path: Path, corpus: Corpus) -> None:
         study = read_study(path)
-        base = with_values(base_recipe(study), {"data.fingerprint": corpus.fingerprint})
+        base = with_values(make_base_recipe(study), {"data.fingerprint": corpus.fingerprint})
         self.ledger = Ledger.create_or_open(study_folder(study), study, base, manifest())
         self.ledger.start_session()
         proposer = Proposer(study, base)

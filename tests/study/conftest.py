@@ -14,9 +14,9 @@ from model.data.corpus import Corpus
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training.prepare import prepare
-from study.config.baselines import baseline
+from study.config.baselines import make_baseline
 from study.config.places import study_folder
-from study.config.study_file import base_recipe, read_study
+from study.config.study_file import make_base_recipe, read_study
 from study.ledger.ledger import Ledger
 from study.ledger.manifest import make_manifest
 from study.ledger.records import TrialState
@@ -59,7 +59,7 @@ def add_trial() -> AddTrial:
         reason: str | None = None,
     ) -> None:
         space = Space(ledger.study.search, ledger.base_recipe)
-        ledger.start_trial(number, recipe, space.values(recipe), named, space.encode_or_none(recipe) or {})
+        ledger.start_trial(number, recipe, space.describe_recipe(recipe), named, space.encode_or_none(recipe) or {})
         for epoch in (1, 2) if state is TrialState.PRUNED else (1, 2, 3):
             report_epoch(ledger, number, epoch, {"dev/wer": wer + 3 - epoch, "train/loss": 1.0})
         if state is not None:
@@ -76,11 +76,11 @@ def add_trial() -> AddTrial:
 def old(write_study: WriteStudy, add_trial: AddTrial) -> Ledger:
     """The study `old`: both baselines, one of them pruned, and two sampled trials."""
     study = read_study(write_study("old"))
-    base = prepare(base_recipe(study))
+    base = prepare(make_base_recipe(study))
     ledger = Ledger.create_or_open(study_folder(study), study, base, make_manifest(study, base))
     ledger.start_session()
-    add_trial(ledger, 0, baseline("ed", base), TrialState.COMPLETE, 30.0, "ed")
-    add_trial(ledger, 1, baseline("decred-paper", base), TrialState.PRUNED, 50.0, "decred-paper")
+    add_trial(ledger, 0, make_baseline("ed", base), TrialState.COMPLETE, 30.0, "ed")
+    add_trial(ledger, 1, make_baseline("decred-paper", base), TrialState.PRUNED, 50.0, "decred-paper")
     add_trial(ledger, 2, with_values(base, {"loss.ctc_weight": 0.2}), TrialState.COMPLETE, 20.0)
     add_trial(ledger, 3, with_values(base, {"loss.ctc_weight": 0.5}), TrialState.COMPLETE, 25.0)
     return ledger

@@ -15,8 +15,8 @@ from model.data.corpus import Corpus
 from model.errors import UserError
 from model.recipe.files import with_values
 from study.config.places import study_folder
-from study.config.study_file import StudyFile, base_recipe, read_study, with_trials
-from study.execution.checks import admitted
+from study.config.study_file import StudyFile, make_base_recipe, read_study, with_trials
+from study.execution.checks import max_concurrent_trials
 from study.ledger.lease import hold_lease
 from study.ledger.ledger import Ledger
 from study.runner import Work, run_study
@@ -29,7 +29,7 @@ def study_file(folder: Path, **changes: Any) -> Path:
     return path
 
 
-def test_too_many_workers_are_refused_before_the_corpus_is_even_looked_at(
+def test_too_many_workers_are_refused_before_the_corpus_is_read(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -63,26 +63,26 @@ def test_the_number_of_trials_can_be_given_and_is_checked(tmp_path: Path) -> Non
         with_trials(study, -1)
 
 
-def test_a_given_cluster_is_counted_instead_of_this_machine(tmp_path: Path) -> None:
+def test_concurrency_is_of_the_given_cluster_and_not_of_this_machine(tmp_path: Path) -> None:
     study: StudyFile = read_study(study_file(tmp_path, workers={"count": 2, "cpus": 4}))
-    assert admitted(study, [Node(8), Node(16)]) == 3
+    assert max_concurrent_trials(study, [Node(8), Node(16)]) == 3
 
 
 REFUSED_SPACES = {
     "a layer that the decoder does not have": ({"auxiliary": {"layers": [9]}}, "layer 9"),
-    "a recipe key that is none": ({"recipe": {"optimiser.learnrate": {"uniform": [0.1, 0.2]}}}, "optimiser.learnrate"),
+    "an unknown recipe key": ({"recipe": {"optimiser.learnrate": {"uniform": [0.1, 0.2]}}}, "optimiser.learnrate"),
     "a value that the recipe refuses": ({"ctc_weight": {"uniform": [0.5, 1.5]}}, "search.ctc_weight can be 1.5"),
 }
 
 
-@pytest.mark.parametrize("why", REFUSED_SPACES)
-def test_a_refused_space_leaves_the_study_its_name(
-    why: str, tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("fault", REFUSED_SPACES)
+def test_a_refused_space_makes_no_study_folder(
+    fault: str, tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    search, said = REFUSED_SPACES[why]
+    search, message = REFUSED_SPACES[fault]
     path = study_file(tmp_path, corpus=str(corpus.folder), search=search)
-    with pytest.raises(UserError, match=said):
+    with pytest.raises(UserError, match=message):
         run_study(path)
     assert not (tmp_path / "studies").exists()
 
@@ -94,7 +94,7 @@ def test_a_folder_that_cannot_be_made_is_refused_before_the_corpus_is_prepared(
     (tmp_path / "full").write_text("a file where the folder should be")
     path = study_file(tmp_path, corpus=str(corpus.folder), storage="full")
     with pytest.raises(UserError, match=r"study folder .*full/probe cannot be written .*set 'storage'"):
-        run_study(path, work=Work(prepare="never:prepared"))
+        run_study(path, work=Work(prepare="no_such_module:prepare"))
 
 
 def test_a_name_in_use_with_another_space_is_refused_before_the_corpus_is_prepared(
@@ -102,14 +102,14 @@ def test_a_name_in_use_with_another_space_is_refused_before_the_corpus_is_prepar
 ) -> None:
     monkeypatch.chdir(tmp_path)
     first = read_study(study_file(tmp_path, corpus=str(corpus.folder)))
-    base = with_values(base_recipe(first), {"data.fingerprint": corpus.fingerprint})
+    base = with_values(make_base_recipe(first), {"data.fingerprint": corpus.fingerprint})
     Ledger.create_or_open(study_folder(first), first, base, {})
     other = study_file(tmp_path, corpus=str(corpus.folder), search={"ctc_weight": {"uniform": [0.1, 0.4]}})
     with pytest.raises(UserError, match=r"in use with another search space \(ctc_weight.uniform was"):
-        run_study(other, work=Work(prepare="never:prepared"))
+        run_study(other, work=Work(prepare="no_such_module:prepare"))
 
 
-def test_a_second_run_in_the_same_folder_is_told_who_runs_it(
+def test_a_second_run_in_the_same_folder_is_refused_with_the_process_that_runs_it(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -117,17 +117,17 @@ def test_a_second_run_in_the_same_folder_is_told_who_runs_it(
     with hold_lease(study_folder(read_study(path))):
         with pytest.raises(UserError, match=rf"is being run by process {os.getpid()} on .*; wait until it ends"):
             run_study(path)
-        assert sorted(each.name for each in (tmp_path / "studies" / "probe").iterdir()) == ["lease.json", "lock"]
+        assert sorted(path.name for path in (tmp_path / "studies" / "probe").iterdir()) == ["lease.json", "lock"]
 
 
-def test_a_cluster_that_does_not_answer_is_one_quick_line_and_no_study_is_made(
+def test_a_cluster_that_does_not_answer_is_reported_in_one_line_within_seconds_and_no_study_is_made(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    began = time.monotonic()
-    with pytest.raises(UserError, match=r"address '127.0.0.1:9' does not answer as a Ray cluster") as told:
+    start = time.monotonic()
+    with pytest.raises(UserError, match=r"address '127.0.0.1:9' does not answer as a Ray cluster") as raised:
         run_study(study_file(tmp_path, corpus=str(corpus.folder)), address="127.0.0.1:9")
-    assert time.monotonic() - began < 30, "Ray itself tries for two minutes"
-    assert "\n" not in str(told.value)
+    assert time.monotonic() - start < 30, "Ray itself tries for two minutes"
+    assert "\n" not in str(raised.value)
     assert capfd.readouterr().err == ""
     assert not (tmp_path / "studies").exists()

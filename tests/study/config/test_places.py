@@ -1,3 +1,5 @@
+"""Study folders are in the storage of the study file, a path or a file:// URI."""
+
 from __future__ import annotations
 
 from pathlib import Path
@@ -20,7 +22,7 @@ from study.config.study_file import StudyFile
         ("odd:name", "HERE/odd:name"),
     ],
 )
-def test_a_path_and_a_file_uri_are_folders(
+def test_a_storage_is_a_path_or_a_file_uri(
     storage: str, folder: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

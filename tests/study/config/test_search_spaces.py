@@ -1,4 +1,4 @@
-"""Every study file that comes with the package is a study that can run."""
+"""Every study file in search_spaces/, and the one in the README, is valid and can run."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 from model.recipe.files import value_at
 from study.config.baselines import check_baselines
-from study.config.study_file import base_recipe, read_study
+from study.config.study_file import make_base_recipe, read_study
 from study.execution.checks import check_space
 from study.search.space import Space
 
@@ -18,22 +18,22 @@ FILES = sorted(FOLDER.glob("*.yaml"))
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_study_file_and_its_space_are_valid_and_hold_its_baselines(path: Path) -> None:
+def test_the_study_file_and_its_space_are_valid_and_contain_its_baselines(path: Path) -> None:
     study = read_study(path)
-    base = base_recipe(study)
+    base = make_base_recipe(study)
     space = Space(study.search, base)
     for name, recipe in check_baselines(study.baselines, base).items():
-        assert space.encode_or_none(recipe) is not None, f"the sampler learns nothing from {name}"
+        assert space.encode_or_none(recipe) is not None, f"the sampler cannot learn from {name}"
 
 
-def test_the_usual_studies_are_there() -> None:
+def test_the_documented_studies_exist() -> None:
     assert {"demo", "prompts", "decred_small", "decred_base"} <= {path.stem for path in FILES}
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_early_stopping_leaves_epochs_to_stop_before(path: Path) -> None:
+def test_the_first_rung_is_before_the_last_epoch(path: Path) -> None:
     study = read_study(path)
-    assert study.early_stopping.grace_epochs < value_at(base_recipe(study), "training.epochs")
+    assert study.early_stopping.grace_epochs < value_at(make_base_recipe(study), "training.epochs")
 
 
 def test_the_demo_tries_both_baselines_and_eight_more_on_two_workers() -> None:

@@ -1,4 +1,4 @@
-"""The study file accepts what it documents and says in one line what is wrong with the rest."""
+"""A study file accepts what it documents; anything else is refused in one line."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import yaml
 from model.errors import UserError
 from study.config.places import study_folder
 from study.config.search_settings import Dimension
-from study.config.study_file import base_recipe, json_schema, read_study
+from study.config.study_file import make_base_recipe, make_json_schema, read_study
 
 SEARCH = {"ctc_weight": {"uniform": [0.1, 0.6]}}
 
@@ -30,44 +30,44 @@ def write(folder: Path, **content: Any) -> Path:
     return path
 
 
-def refused(folder: Path, **content: Any) -> str:
+def refuse(folder: Path, **content: Any) -> str:
     with pytest.raises(UserError) as error:
-        base_recipe(read_study(write(folder, **content)))
-    message = str(error.value)
-    assert "\n" not in message
-    return message
+        make_base_recipe(read_study(write(folder, **content)))
+    line = str(error.value)
+    assert "\n" not in line
+    return line
 
 
-def test_the_corpus_is_looked_up_beside_the_study_file(tmp_path: Path) -> None:
+def test_the_corpus_is_relative_to_the_study_file(tmp_path: Path) -> None:
     study = read_study(write(tmp_path))
     assert study.corpus == str(tmp_path / "speech")
-    assert base_recipe(study).data.corpus == study.corpus
+    assert make_base_recipe(study).data.corpus == study.corpus
 
 
-def test_an_absolute_corpus_stays_where_it_is(tmp_path: Path) -> None:
+def test_an_absolute_path_of_a_corpus_is_kept(tmp_path: Path) -> None:
     assert read_study(write(tmp_path, corpus="/speech/mine")).corpus == "/speech/mine"
 
 
 def test_set_changes_dotted_keys_of_the_named_recipe(tmp_path: Path) -> None:
     study = read_study(write(tmp_path, recipe={"base": "tiny", "set": {"training.epochs": 7}}))
-    assert base_recipe(study).training.epochs == 7
-    assert base_recipe(study).name == "tiny"
+    assert make_base_recipe(study).training.epochs == 7
+    assert make_base_recipe(study).name == "tiny"
 
 
-def test_a_recipe_file_is_looked_up_beside_the_study_file_and_trains_on_the_studys_corpus(tmp_path: Path) -> None:
+def test_a_recipe_file_is_relative_to_the_study_file_and_gets_the_studys_corpus(tmp_path: Path) -> None:
     (tmp_path / "own.yaml").write_text("data: {corpus: elsewhere}\ntraining: {epochs: 3}\n")
-    recipe = base_recipe(read_study(write(tmp_path, recipe={"base": "own.yaml"})))
+    recipe = make_base_recipe(read_study(write(tmp_path, recipe={"base": "own.yaml"})))
     assert (recipe.training.epochs, recipe.data.corpus) == (3, str(tmp_path / "speech"))
 
 
-def test_weights_and_tokenizer_that_set_names_are_looked_up_beside_the_study_file(tmp_path: Path) -> None:
+def test_weights_and_tokenizer_in_set_are_relative_to_the_study_file(tmp_path: Path) -> None:
     values = {"init_from": "../published", "tokenizer.file": "pieces.model"}
-    recipe = base_recipe(read_study(write(tmp_path, recipe={"base": "tiny", "set": values})))
+    recipe = make_base_recipe(read_study(write(tmp_path, recipe={"base": "tiny", "set": values})))
     assert recipe.init_from == str(tmp_path.parent / "published")
     assert recipe.tokenizer.file == str(tmp_path / "pieces.model")
 
 
-def test_the_study_folder_lies_in_the_storage_under_the_studys_name(
+def test_the_study_folder_is_in_the_storage_under_the_studys_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -80,13 +80,13 @@ def test_numbers_in_yamls_exponent_form_are_numbers() -> None:
 
 
 def test_the_json_schema_names_every_key_with_its_description() -> None:
-    schema = json.loads(json_schema())
+    schema = json.loads(make_json_schema())
     assert {"name", "corpus", "recipe", "search", "baselines", "workers", "tracking"} <= schema["properties"].keys()
     assert schema["$defs"]["AuxiliarySettings"]["properties"]["final_weight"]["description"].startswith("[low, high]")
 
 
 @pytest.mark.parametrize(
-    ("content", "words"),
+    ("content", "message"),
     [
         ({"trails": 3}, "unknown key 'trails'; did you mean 'trials'?"),
         (
@@ -115,14 +115,14 @@ def test_the_json_schema_names_every_key_with_its_description() -> None:
         ({"database": "postgresql://host/db"}, DATABASE_LINE),
     ],
 )
-def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
-    tmp_path: Path, content: dict[str, Any], words: str
+def test_a_wrong_key_or_value_is_refused_with_what_is_allowed(
+    tmp_path: Path, content: dict[str, Any], message: str
 ) -> None:
-    assert words in refused(tmp_path, **content)
+    assert message in refuse(tmp_path, **content)
 
 
 @pytest.mark.parametrize(
-    ("dimension", "words"),
+    ("dimension", "message"),
     [
         ({"uniform": [0.6, 0.1]}, "search.ctc_weight: uniform is [0.6, 0.1], but must be [low, high] with low below"),
         ({"log_uniform": [0.0, 0.1]}, "log_uniform starts at 0, but must start above 0; raise it or use uniform"),
@@ -137,12 +137,12 @@ def test_a_wrong_key_or_value_is_named_with_what_is_allowed(
         ({"uniform": [0.1, float("inf")]}, "input should be a finite number"),
     ],
 )
-def test_a_dimension_that_holds_no_values_is_refused(tmp_path: Path, dimension: dict[str, Any], words: str) -> None:
-    assert words in refused(tmp_path, search={"ctc_weight": dimension})
+def test_an_invalid_dimension_is_refused(tmp_path: Path, dimension: dict[str, Any], message: str) -> None:
+    assert message in refuse(tmp_path, search={"ctc_weight": dimension})
 
 
 @pytest.mark.parametrize(
-    ("auxiliary", "words"),
+    ("auxiliary", "message"),
     [
         ({"final_weight": [0.0, 0.9]}, "final_weight is [0, 0.9], which leaves the final classifier nothing; raise"),
         ({"final_weight": [0.3, 1.2]}, "final_weight is [0.3, 1.2], which leaves auxiliary classifiers nothing; lower"),
@@ -152,17 +152,15 @@ def test_a_dimension_that_holds_no_values_is_refused(tmp_path: Path, dimension: 
         ({"layers": [3, 1]}, "layers is [3, 1], but must be in ascending order, each layer once"),
     ],
 )
-def test_auxiliary_classifiers_that_cannot_be_are_refused(
-    tmp_path: Path, auxiliary: dict[str, Any], words: str
-) -> None:
-    assert words in refused(tmp_path, search={"auxiliary": auxiliary})
+def test_impossible_auxiliary_classifiers_are_refused(tmp_path: Path, auxiliary: dict[str, Any], message: str) -> None:
+    assert message in refuse(tmp_path, search={"auxiliary": auxiliary})
 
 
 def test_one_quantity_searched_twice_is_refused(tmp_path: Path) -> None:
     search = SEARCH | {"recipe": {"loss.ctc_weight": {"uniform": [0.1, 0.2]}}}
-    assert "the CTC weight is searched twice" in refused(tmp_path, search=search)
+    assert "the CTC weight is searched twice" in refuse(tmp_path, search=search)
 
 
-def test_placement_and_weights_are_searched_together_only(tmp_path: Path) -> None:
+def test_placement_and_weights_are_refused_as_separate_quantities(tmp_path: Path) -> None:
     search = {"recipe": {"loss.auxiliary.weights": {"choice": [[0.1], [0.2]]}}}
-    assert "use 'auxiliary: {count: ..., layers: ..., final_weight: ...}' instead" in refused(tmp_path, search=search)
+    assert "use 'auxiliary: {count: ..., layers: ..., final_weight: ...}' instead" in refuse(tmp_path, search=search)

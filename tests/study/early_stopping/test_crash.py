@@ -87,7 +87,7 @@ class Driven:
         number = trials.next_number
         return Proposal(number, TINY, {}, self._baseline(number)) if number < len(self.values) else None
 
-    def remaining(self, trials: Trials) -> int:
+    def count_remaining(self, trials: Trials) -> int:
         return len(self.values) - trials.next_number
 
     def _restore(self, record: TrialRecord) -> Proposal:

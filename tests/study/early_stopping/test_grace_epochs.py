@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from model.errors import UserError
-from study.config.study_file import StudyFile, base_recipe
+from study.config.study_file import StudyFile, make_base_recipe
 from study.early_stopping.rules import check_grace_epochs
 from study.execution.checks import check_space
 
@@ -47,7 +47,7 @@ def test_the_rule_none_needs_no_rung_and_the_last_epoch_may_be_one() -> None:
 def test_where_epochs_are_searched_the_longest_trial_counts(epochs: dict[str, Any]) -> None:
     for grace_epochs in (9, 12):
         searched = study("asha", grace_epochs, {"training.epochs": epochs})
-        check_grace_epochs(searched, base_recipe(searched))
+        check_grace_epochs(searched, make_base_recipe(searched))
     searched = study("asha", 13, {"training.epochs": epochs})
     with pytest.raises(UserError, match="grace_epochs is 13, but every trial ends after epoch 12, so asha would"):
-        check_grace_epochs(searched, base_recipe(searched))
+        check_grace_epochs(searched, make_base_recipe(searched))

@@ -1,4 +1,4 @@
-"""The figure that says whether a rung ranks trials as their end does."""
+"""The rank correlation between a rung and the last epoch, and the lines that report it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typer.testing import CliRunner
 from model.recipe.files import named_recipe
 from study.cli.main import app
 from study.config.study_file import StudyFile
-from study.evidence.rank_correlation import rung_lines, spearman
+from study.evidence.rank_correlation import describe_rungs, spearman
 from study.ledger.events import EpochReport
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
@@ -49,7 +49,7 @@ def test_only_the_order_counts(values: list[float]) -> None:
 @pytest.mark.parametrize(
     ("early", "late"), [([1, 2], [1, 2]), ([], []), ([1, 1, 1], [1, 2, 3]), ([1, 2, 3], [4, 4, 4])]
 )
-def test_too_few_trials_or_equal_ones_have_no_figure(early: list[float], late: list[float]) -> None:
+def test_too_few_trials_or_equal_values_have_no_correlation(early: list[float], late: list[float]) -> None:
     assert spearman(early, late) is None
 
 
@@ -61,40 +61,40 @@ def test_every_rung_below_the_last_epoch_has_a_line_whatever_the_rule(rule: str)
         trial(2, 90, 40, 30, 60, 11, 10),
         trial(3, 80, 10, state=TrialState.FAILED),
     ]
-    assert rung_lines(records, study(rule)) == [
+    assert describe_rungs(records, study(rule)) == [
         "dev/wer at epoch 2 ranks 3 trials as epoch 6 does with rho 1.00",
         "dev/wer at epoch 4 ranks 3 trials as epoch 6 does with rho -1.00",
     ]
 
 
 @pytest.mark.parametrize("state", [TrialState.PRUNED, TrialState.WAITING])
-def test_where_trials_were_stopped_the_figure_is_of_the_others(state: TrialState) -> None:
+def test_trials_that_were_stopped_are_left_out_and_the_line_names_that(state: TrialState) -> None:
     records = [trial(0, 3, 3), trial(1, 2, 2), trial(2, 1, 1), trial(3, 9, state=state)]
-    (line,) = rung_lines(records, study(grace=1))
+    (line,) = describe_rungs(records, study(grace=1))
     assert line == "dev/wer at epoch 1 ranks 3 trials that were not stopped as epoch 2 does with rho 1.00"
 
 
 def test_trials_of_different_length_are_ranked_by_their_own_last_epoch() -> None:
     records = [trial(0, 3, 3), trial(1, 2, 2, 2), trial(2, 1, 1), trial(3, 9)]
-    assert rung_lines(records, study(grace=1, reduction=3)) == [
+    assert describe_rungs(records, study(grace=1, reduction=3)) == [
         "dev/wer at epoch 1 ranks 3 trials as the last epoch does with rho 1.00"
     ]
 
 
-def test_a_figure_that_is_no_number_or_missing_is_left_out() -> None:
+def test_a_trial_whose_value_is_missing_or_not_finite_is_left_out() -> None:
     records: list[Any] = [trial(0, 3, 3), trial(1, math.nan, 2), trial(2, 1, 1), trial(3, 4, math.nan)]
-    assert rung_lines(records, study(grace=1)) == []
+    assert describe_rungs(records, study(grace=1)) == []
     records.append(TrialRecord(4, TrialState.COMPLETE, epochs=(EpochReport(epoch=1, metrics={"dev/cer": 1.0}),)))
-    assert rung_lines([*records, trial(5, 5, 5), TrialRecord(6, TrialState.COMPLETE)], study(grace=1)) == [
+    assert describe_rungs([*records, trial(5, 5, 5), TrialRecord(6, TrialState.COMPLETE)], study(grace=1)) == [
         "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"
     ]
 
 
 def test_a_study_without_trials_has_no_line() -> None:
-    assert rung_lines([], study()) == []
+    assert describe_rungs([], study()) == []
 
 
-def test_status_says_it_under_the_table(tmp_path: Path) -> None:
+def test_status_prints_the_lines_below_the_table(tmp_path: Path) -> None:
     tiny = named_recipe("tiny", "c")
     ledger = Ledger.create_or_open(tmp_path / "s", study(grace=1), tiny, {})
     for number in range(3):
@@ -102,5 +102,5 @@ def test_status_says_it_under_the_table(tmp_path: Path) -> None:
         for epoch in (1, 2):
             report_epoch(ledger, number, epoch, {"dev/wer": 10.0 * number})
         end_trial(ledger, number, TrialState.COMPLETE)
-    said = CliRunner().invoke(app, ["status", str(tmp_path / "s")], catch_exceptions=False).stdout
-    assert said.splitlines()[-1] == "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"
+    printed = CliRunner().invoke(app, ["status", str(tmp_path / "s")], catch_exceptions=False).stdout
+    assert printed.splitlines()[-1] == "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"

@@ -30,7 +30,7 @@ RECIPE = named_recipe("tiny", "/speech")
 LOST = Failure(FailureKind.LOST, "worker 1 of 2 was lost")
 
 
-class Planned:
+class PlannedProposals:
     """Proposals up to trial `count - 1`; those in `infeasible` make no recipe."""
 
     def __init__(self, count: int, infeasible: frozenset[int] = frozenset()) -> None:
@@ -42,12 +42,12 @@ class Planned:
             return None
         return InfeasiblePoint(number, {}, "no") if number in self._infeasible else Proposal(number, RECIPE, {})
 
-    def remaining(self, trials: Trials) -> int:
+    def count_remaining(self, trials: Trials) -> int:
         return self.count - trials.next_number
 
 
 class Rungs:
-    """Promotes the paused trials that it is told to, and all of them in the order of their numbers once closed."""
+    """Promotes the paused trials in `promotable`, and once closed all of them in the order of their numbers."""
 
     def __init__(self, trials: Trials) -> None:
         self.promotable: list[int] = []
@@ -60,8 +60,8 @@ class Rungs:
 
 
 @dataclass
-class World:
-    """An agenda over a fold, with the clock in hand."""
+class Simulation:
+    """An agenda over a fold, with a clock that the test sets."""
 
     count: int = 4
     settings: FailureSettings = field(default_factory=FailureSettings)
@@ -71,16 +71,16 @@ class World:
     def __post_init__(self) -> None:
         self.trials = Trials()
         self.rungs = Rungs(self.trials)
-        self.open()
+        self.start_session()
 
-    def open(self) -> None:
-        """A session starts."""
+    def start_session(self) -> None:
+        """Start a session, with an agenda of its own."""
         self.trials.apply(SessionStarted())
-        planned = Planned(self.count, self.infeasible)
-        self.agenda = Agenda(self.trials, planned, self._restore, self.rungs, self.settings, lambda: self.now)
+        proposals = PlannedProposals(self.count, self.infeasible)
+        self.agenda = Agenda(self.trials, proposals, self._restore, self.rungs, self.settings, lambda: self.now)
 
     def start(self) -> int | None:
-        """Start the next trial; its number."""
+        """Start the next trial; its number, None where there is none."""
         while isinstance(proposal := self.agenda.next(), InfeasiblePoint):
             self.trials.apply(TrialEnded(number=proposal.number, state=TrialState.INFEASIBLE))
         if proposal is not None:
@@ -103,82 +103,82 @@ class World:
         return Proposal(record.number, RECIPE, {})
 
 
-def test_new_trials_come_until_the_budget_is_spent() -> None:
-    world = World(2)
-    assert [world.start() for _ in range(4)] == [0, 1, None, None]
-    assert not world.agenda.is_done(), "two trials run"
-    world.succeed(0)
-    world.succeed(1)
-    assert world.agenda.is_done()
+def test_new_trials_start_until_the_budget_is_spent() -> None:
+    simulation = Simulation(2)
+    assert [simulation.start() for _ in range(4)] == [0, 1, None, None]
+    assert not simulation.agenda.is_done(), "two trials run"
+    simulation.succeed(0)
+    simulation.succeed(1)
+    assert simulation.agenda.is_done()
 
 
-def test_trials_of_an_earlier_session_go_on_first() -> None:
-    world = World(3)
-    assert [world.start(), world.start()] == [0, 1]
-    world.open()
-    assert [world.start() for _ in range(3)] == [0, 1, 2]
+def test_interrupted_trials_of_an_earlier_session_continue_first() -> None:
+    simulation = Simulation(3)
+    assert [simulation.start(), simulation.start()] == [0, 1]
+    simulation.start_session()
+    assert [simulation.start() for _ in range(3)] == [0, 1, 2]
 
 
-def test_a_trial_that_lost_its_workers_comes_again_later_each_time() -> None:
-    world = World(1, FailureSettings(retries=2))
-    assert world.start() == 0
-    assert world.fail(0, LOST).action is Action.RETRY
-    assert world.start() is None
-    assert not world.agenda.is_done()
-    world.now = 1.0
-    assert world.start() == 0
-    assert world.fail(0, LOST).count == 2
-    world.now = 2.0
-    assert world.start() is None
-    world.now = 3.0
-    assert world.start() == 0
-    decision = world.fail(0, LOST)
+def test_a_trial_that_lost_its_workers_is_retried_after_a_delay_that_grows() -> None:
+    simulation = Simulation(1, FailureSettings(retries=2))
+    assert simulation.start() == 0
+    assert simulation.fail(0, LOST).action is Action.RETRY
+    assert simulation.start() is None
+    assert not simulation.agenda.is_done()
+    simulation.now = 1.0
+    assert simulation.start() == 0
+    assert simulation.fail(0, LOST).count == 2
+    simulation.now = 2.0
+    assert simulation.start() is None
+    simulation.now = 3.0
+    assert simulation.start() == 0
+    decision = simulation.fail(0, LOST)
     assert (decision.action, decision.state) == (Action.END, TrialState.FAILED)
-    assert world.agenda.is_done()
+    assert simulation.agenda.is_done()
 
 
 def test_retries_of_an_earlier_session_count() -> None:
-    world = World(1, FailureSettings(retries=1))
-    world.start()
-    world.fail(0, LOST)
-    world.open()
-    assert world.start() == 0
-    assert world.fail(0, LOST).state is TrialState.FAILED
+    simulation = Simulation(1, FailureSettings(retries=1))
+    simulation.start()
+    simulation.fail(0, LOST)
+    simulation.start_session()
+    assert simulation.start() == 0
+    assert simulation.fail(0, LOST).state is TrialState.FAILED
 
 
-def test_the_same_error_in_a_row_stops_and_one_good_trial_between_starts_the_count_again() -> None:
-    world = World(9, FailureSettings(same_error_stops=2))
-    assert [world.start() for _ in range(5)] == [0, 1, 2, 3, 4]
-    assert world.fail(0, Failure(FailureKind.ERROR, "KeyError: 3")).action is Action.END
-    world.succeed(1)
-    assert world.fail(2, Failure(FailureKind.ERROR, "KeyError: 3")).action is Action.END
-    assert world.fail(3, Failure(FailureKind.ERROR, "ValueError: 3")).action is Action.END
-    decision = world.fail(4, Failure(FailureKind.ERROR, "ValueError: 4"))
+def test_the_same_error_in_a_row_stops_the_study_and_a_successful_trial_between_resets_the_count() -> None:
+    simulation = Simulation(9, FailureSettings(same_error_stops=2))
+    assert [simulation.start() for _ in range(5)] == [0, 1, 2, 3, 4]
+    assert simulation.fail(0, Failure(FailureKind.ERROR, "KeyError: 3")).action is Action.END
+    simulation.succeed(1)
+    assert simulation.fail(2, Failure(FailureKind.ERROR, "KeyError: 3")).action is Action.END
+    assert simulation.fail(3, Failure(FailureKind.ERROR, "ValueError: 3")).action is Action.END
+    decision = simulation.fail(4, Failure(FailureKind.ERROR, "ValueError: 4"))
     assert (decision.action, decision.count) == (Action.STOP, 2)
 
 
 def test_promoted_trials_come_before_new_ones_and_the_rest_is_never_promoted() -> None:
-    world = World(3)
-    assert world.start() == 0
-    world.trials.apply(TrialPaused(number=0, epoch=1))
-    world.rungs.promotable = [0]
-    assert world.start() == 0
-    assert [world.start(), world.start()] == [1, 2]
+    simulation = Simulation(3)
+    assert simulation.start() == 0
+    simulation.trials.apply(TrialPaused(number=0, epoch=1))
+    simulation.rungs.promotable = [0]
+    assert simulation.start() == 0
+    assert [simulation.start(), simulation.start()] == [1, 2]
     for number in (1, 2):
-        world.trials.apply(TrialPaused(number=number, epoch=1))
-    world.rungs.promotable = []
-    assert world.start() is None, "trial 0 runs, so the rung is not closed"
-    assert world.agenda.never_promoted() == []
-    world.succeed(0)
-    assert world.start() == 1, "the best of the rung goes on when nothing else is left"
-    world.succeed(1)
-    assert world.agenda.never_promoted() == [2]
+        simulation.trials.apply(TrialPaused(number=number, epoch=1))
+    simulation.rungs.promotable = []
+    assert simulation.start() is None, "trial 0 runs, so the rung is not closed"
+    assert simulation.agenda.never_promoted() == []
+    simulation.succeed(0)
+    assert simulation.start() == 1, "the best of the rung continues when nothing else is left"
+    simulation.succeed(1)
+    assert simulation.agenda.never_promoted() == [2]
 
 
-def test_a_point_that_makes_no_recipe_is_handed_over_to_be_recorded() -> None:
-    world = World(3, infeasible=frozenset({0, 2}))
-    assert [world.start(), world.start()] == [1, None]
-    assert [record.state for record in world.trials.values()] == [
+def test_a_point_that_makes_no_recipe_is_returned_to_be_recorded() -> None:
+    simulation = Simulation(3, infeasible=frozenset({0, 2}))
+    assert [simulation.start(), simulation.start()] == [1, None]
+    assert [record.state for record in simulation.trials.values()] == [
         TrialState.INFEASIBLE,
         TrialState.RUNNING,
         TrialState.INFEASIBLE,
@@ -190,41 +190,41 @@ def test_a_point_that_makes_no_recipe_is_handed_over_to_be_recorded() -> None:
 def test_under_any_interleaving_every_trial_ends_once_and_none_runs_twice(
     seed: int, concurrency: int, pausing: bool
 ) -> None:
-    """Trials start, report, pause, fail, end and are cut off by a new session in any order."""
-    chance = random.Random(seed)
-    world = World(12, FailureSettings(retries=2, same_error_stops=99), frozenset({chance.randrange(12)}))
+    """Trials start, report, pause, fail, end and are interrupted by a new session in any order."""
+    generator = random.Random(seed)
+    simulation = Simulation(12, FailureSettings(retries=2, same_error_stops=99), frozenset({generator.randrange(12)}))
     ends: list[int] = []
     for _ in range(2000):
-        running = world.trials.running
+        running = simulation.trials.running
         if len(running) < concurrency:
-            before = {number: record.state for number, record in world.trials.items()}
-            number = world.start()
+            before = {number: record.state for number, record in simulation.trials.items()}
+            number = simulation.start()
             if number is not None:
                 assert before.get(number) in (None, TrialState.INTERRUPTED, TrialState.WAITING)
                 continue
-            if world.agenda.is_done():
+            if simulation.agenda.is_done():
                 break
-            world.now += chance.random()
+            simulation.now += generator.random()
         if not running:
             continue
-        number = chance.choice(running)
-        match chance.choice(["report", "report", "pause", "lost", "error", "end", "end", "session"]):
+        number = generator.choice(running)
+        match generator.choice(["report", "report", "pause", "lost", "error", "end", "end", "session"]):
             case "report":
-                world.trials.apply(TrialEpoch(number=number, epoch=world.trials[number].epoch + 1))
+                simulation.trials.apply(TrialEpoch(number=number, epoch=simulation.trials[number].epoch + 1))
             case "pause" if pausing:
-                world.trials.apply(TrialPaused(number=number, epoch=1))
-                world.rungs.promotable = chance.sample(range(12), 3)
+                simulation.trials.apply(TrialPaused(number=number, epoch=1))
+                simulation.rungs.promotable = generator.sample(range(12), 3)
             case "lost":
-                world.fail(number, LOST)
+                simulation.fail(number, LOST)
             case "error":
-                world.fail(number, Failure(FailureKind.ERROR, "KeyError: 3"))
+                simulation.fail(number, Failure(FailureKind.ERROR, "KeyError: 3"))
             case "session":
-                world.open()
+                simulation.start_session()
             case _:
-                world.succeed(number)
-        ends += [number for number, record in world.trials.items() if record.state.final and number not in ends]
-    assert world.agenda.is_done()
-    assert world.agenda.never_promoted() == [], "once closed, each of them was promoted"
-    assert sorted(world.trials) == list(range(12))
-    assert all(record.state.final for record in world.trials.values())
-    assert all(record.retries <= 2 for record in world.trials.values())
+                simulation.succeed(number)
+        ends += [number for number, record in simulation.trials.items() if record.state.final and number not in ends]
+    assert simulation.agenda.is_done()
+    assert simulation.agenda.never_promoted() == [], "a paused trial was not promoted at the close"
+    assert sorted(simulation.trials) == list(range(12))
+    assert all(record.state.final for record in simulation.trials.values())
+    assert all(record.retries <= 2 for record in simulation.trials.values())

@@ -1,4 +1,4 @@
-"""Every kind of failure and what follows from it, as one table."""
+"""Every kind of failure, and what follows from it, in one table."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ TABLE = [
 
 
 @pytest.mark.parametrize(("kind", "retries", "same", "action", "state", "count", "setting"), TABLE)
-def test_a_failure_is_followed_by_what_the_table_says(
+def test_what_follows_from_a_failure_is_as_in_the_table(
     kind: FailureKind, retries: int, same: int, action: Action, state: TrialState, count: int, setting: str
 ) -> None:
     decision = decide(Failure(kind, "why"), retries, same, SETTINGS)
@@ -50,29 +50,29 @@ def test_the_table_has_every_kind() -> None:
     assert {row[0] for row in TABLE} == set(FailureKind)
 
 
-def test_without_retries_a_lost_trial_fails_and_says_which_setting_governs() -> None:
+def test_without_retries_a_lost_trial_fails_with_the_setting_as_its_reason() -> None:
     settings = FailureSettings(retries=0)
     assert decide(Failure(FailureKind.LOST, "worker 1 died"), 0, 0, settings) == Decision(
         Action.END, TrialState.FAILED, "worker 1 died; tried 1 times, as failures.retries 0 allows"
     )
 
 
-def test_errors_are_the_same_whatever_their_numbers() -> None:
+def test_errors_that_differ_in_numbers_alone_are_the_same() -> None:
     assert is_same_error("ValueError: size 31 at 0x7f3a", "ValueError: size 7 at 0x11")
     assert is_same_error("loss 1.5e-3 at step 7", "loss 2 at step 19")
     assert not is_same_error("ValueError: size 31", "KeyError: size 31")
     assert not is_same_error(None, None)
 
 
-def test_a_full_disk_is_seen_through_the_errors_around_it() -> None:
-    around = RuntimeError("serialisation failed")
-    around.__cause__ = OSError(errno.ENOSPC, "whatever the language")
-    assert is_disk_full(around)
+def test_a_full_disk_is_recognised_as_the_cause_of_another_error() -> None:
+    error = RuntimeError("serialisation failed")
+    error.__cause__ = OSError(errno.ENOSPC, "whatever the language")
+    assert is_disk_full(error)
     assert is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
     assert not is_disk_full(OSError(errno.EACCES, "no"))
 
 
-def test_a_file_that_could_not_be_written_on_a_full_disk_is_no_fault_of_the_recipe(small_disk: Path) -> None:
+def test_a_user_error_of_a_full_disk_does_not_make_the_recipe_infeasible(small_disk: Path) -> None:
     with pytest.raises(UserError) as caught:
         write_atomically(small_disk / "file", b"y" * 400_000)
     assert is_disk_full(caught.value)

@@ -1,4 +1,4 @@
-"""A fork that is refused, or breaks in the middle, leaves everything as it was."""
+"""A fork that is refused or fails halfway leaves everything as it was."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[3]
 WriteStudy = Callable[..., Path]
 
 
-def test_a_study_that_is_there_is_not_touched(old: Ledger, write_study: WriteStudy) -> None:
+def test_an_existing_study_is_not_changed(old: Ledger, write_study: WriteStudy) -> None:
     before = [path.read_bytes() for path in old.log.files()]
     with pytest.raises(UserError, match=r"studies/old holds a study already; give the new study another name in old"):
         fork_study(old, Path("old.yaml"), print)
@@ -34,7 +34,7 @@ def test_a_study_that_is_there_is_not_touched(old: Ledger, write_study: WriteStu
         fork_study(old, new, print)
 
 
-def test_a_folder_that_a_refused_run_left_is_free(old: Ledger, write_study: WriteStudy) -> None:
+def test_a_folder_with_only_a_lock_file_is_free(old: Ledger, write_study: WriteStudy) -> None:
     with hold_lease(Path("studies/new")):
         pass
     new = Ledger.open(fork_study(old, write_study("new"), print))
@@ -42,7 +42,7 @@ def test_a_folder_that_a_refused_run_left_is_free(old: Ledger, write_study: Writ
 
 
 def fail_at_third_trial(end: Callable[[], None]) -> None:
-    """Let a fork copy two trials; then the process dies, or the disk is full."""
+    """Let a fork copy two trials, then call `end`, which kills the process or raises."""
     copied, copy = list[object](), fork._copy_trial
 
     def copy_two(*arguments: Any) -> None:
@@ -54,20 +54,20 @@ def fail_at_third_trial(end: Callable[[], None]) -> None:
     fork._copy_trial = copy_two  # type: ignore[assignment]
 
 
-def test_a_full_disk_in_the_middle_leaves_nothing(
+def test_a_full_disk_leaves_nothing_of_the_fork(
     old: Ledger, write_study: WriteStudy, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full() -> None:
+    def fail() -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(fork, "_copy_trial", fork._copy_trial)  # put back afterwards
-    fail_at_third_trial(full)
+    monkeypatch.setattr(fork, "_copy_trial", fork._copy_trial)  # restored after the test
+    fail_at_third_trial(fail)
     with pytest.raises(UserError, match=r"studies/new cannot be written \(No space left on device\)"):
         fork_study(old, write_study("new"), print)
     assert [path.name for path in Path("studies").iterdir()] == ["old"]
 
 
-def test_a_fork_that_was_killed_leaves_no_study_and_the_next_one_works(old: Ledger, write_study: WriteStudy) -> None:
+def test_a_killed_fork_leaves_no_study_and_the_next_fork_succeeds(old: Ledger, write_study: WriteStudy) -> None:
     path = write_study("new")
     code = (
         "import os, signal, sys; sys.path.insert(0, sys.argv[1]); from pathlib import Path\n"
@@ -86,7 +86,9 @@ def test_a_fork_that_was_killed_leaves_no_study_and_the_next_one_works(old: Ledg
     assert sorted(path.name for path in Path("studies").iterdir()) == ["new", "old"]
 
 
-def test_two_forks_under_one_name_do_not_meet(old: Ledger, write_study: WriteStudy) -> None:
+def test_a_second_fork_under_the_same_name_is_refused_while_the_first_runs(
+    old: Ledger, write_study: WriteStudy
+) -> None:
     path = write_study("new")
     with hold_lease(Path("studies/.new.fork")):
         (Path("studies/.new.fork") / "theirs").write_text("")

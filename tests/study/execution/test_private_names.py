@@ -1,3 +1,5 @@
+"""The private names of Ray and MLflow that the source uses are in the table, and the installed versions have them."""
+
 from __future__ import annotations
 
 import ast
@@ -11,7 +13,7 @@ from packaging.specifiers import SpecifierSet
 
 from model.errors import UserError
 from study.execution import private_names
-from study.execution.private_names import FITTING, PRIVATE_NAMES, check_private_names, exists
+from study.execution.private_names import FITTING, PRIVATE_NAMES, can_import, check_private_names
 
 ROOT = Path(__file__).parents[3]
 LIBRARIES = tuple(FITTING)
@@ -26,8 +28,8 @@ def is_private(name: str) -> bool:
     )
 
 
-def uses(path: Path) -> Iterator[str]:
-    """The dotted names that a file imports or spells out, and the underscored methods that it calls by super()."""
+def find_names(path: Path) -> Iterator[str]:
+    """The dotted names that a file imports or writes out, and the underscored methods that it calls by super()."""
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.ImportFrom) and node.module:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
@@ -39,13 +41,13 @@ def uses(path: Path) -> Iterator[str]:
                 yield text
 
 
-def private_uses() -> set[str]:
+def find_private_names() -> set[str]:
     files = [path for package in ("study", "cluster") for path in (ROOT / package).rglob("*.py")]
-    return {name for path in files for name in uses(path) if is_private(name)}
+    return {name for path in files for name in find_names(path) if is_private(name)}
 
 
 def matches(use: str, name: str) -> bool:
-    """Whether a use in the source is the table's name, a part of it, or reaches into it."""
+    """Whether a name in the source is the table's name, a parent of it, or an attribute of it."""
     if use.startswith("ray.super."):
         return name.endswith(use.removeprefix("ray.super"))
     return name == use or name.startswith(f"{use}.") or use.startswith(f"{name}.")
@@ -56,9 +58,9 @@ def test_the_installed_versions_have_every_name() -> None:
 
 
 def test_every_private_name_in_the_source_is_in_the_table() -> None:
-    found = private_uses()
-    assert {"ray._raylet.PlacementGroupID", "ray.super._create_default_callbacks"} <= found
-    assert not {use for use in found if not any(matches(use, name) for name in PRIVATE_NAMES)}
+    names = find_private_names()
+    assert {"ray._raylet.PlacementGroupID", "ray.super._create_default_callbacks"} <= names
+    assert not {use for use in names if not any(matches(use, name) for name in PRIVATE_NAMES)}
 
 
 def test_every_name_in_the_table_is_used_in_the_source() -> None:
@@ -71,15 +73,17 @@ def test_every_name_in_the_table_is_used_in_the_source() -> None:
     "name",
     ["ray._raylet.Nowhere", "ray.nowhere.Thing", "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer._nothing"],
 )
-def test_a_missing_name_is_one_line_with_the_version_that_fits(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_missing_name_is_reported_in_one_line_with_the_version_that_fits(
+    name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     monkeypatch.setattr(private_names, "version", lambda library: "9.9.9")
     expected = rf"^ray 9\.9\.9 has no {name}, which a study needs; install .*: pip install 'ray>=2\.60,<2\.61'$"
     with pytest.raises(UserError, match=expected):
         check_private_names((name,))
 
 
-def test_a_name_of_a_library_that_is_not_installed_does_not_exist() -> None:
-    assert not exists("no_such_library._private")
+def test_a_name_of_a_library_that_is_not_installed_cannot_be_imported() -> None:
+    assert not can_import("no_such_library._private")
 
 
 def test_the_versions_that_fit_are_those_that_the_project_requires() -> None:

@@ -1,4 +1,4 @@
-"""What becomes of a trial is recorded, and whoever follows the trials is updated after it."""
+"""A session records what happens to its trials, then updates its observers."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ STUDY = StudyFile.model_validate(
 )
 
 
-class Followed:
+class RecordingObserver:
     """Keeps every record that it is updated with."""
 
     def __init__(self) -> None:
@@ -43,8 +43,8 @@ class Followed:
         self.records.append(record)
 
 
-class Rule:
-    """Removed trials, for a rule."""
+class RecordingRule:
+    """Keeps the numbers of the trials that are removed from it."""
 
     def __init__(self) -> None:
         self.removed: list[int] = []
@@ -59,141 +59,141 @@ class Rule:
         raise AssertionError("the session does not ask the rule")
 
 
-class Opened:
-    """A session on a ledger in a folder, with the clock in hand."""
+class OpenSession:
+    """A session on a ledger in a folder, with a clock that the test sets."""
 
     def __init__(self, folder: Path) -> None:
         self.ledger = Ledger.create_or_open(folder, STUDY, TINY, {})
         self.ledger.start_session()
-        self.followed, self.rule, self.now = Followed(), Rule(), 100.0
+        self.observer, self.rule, self.now = RecordingObserver(), RecordingRule(), 100.0
         proposer = Proposer(STUDY, TINY)
 
         def restore(record: TrialRecord) -> Proposal:
             return proposer.restore(record, self.ledger.read_recipe(record))
 
         self.agenda = Agenda(self.ledger.trials, proposer, restore, self.rule, STUDY.failures, clock=lambda: self.now)
-        self.session = Session(self.ledger, self.agenda, self.rule, [self.followed], clock=lambda: self.now)
+        self.session = Session(self.ledger, self.agenda, self.rule, [self.observer], clock=lambda: self.now)
 
 
 @pytest.fixture
-def opened(tmp_path: Path) -> Opened:
-    return Opened(tmp_path / "s")
+def running(tmp_path: Path) -> OpenSession:
+    return OpenSession(tmp_path / "s")
 
 
 def report(epoch: int, **more: float) -> Report:
     return Report({"epoch": epoch, "dev/wer": 50.0 - epoch, **more}, waited=0.5, node="a", device="cpu")
 
 
-def test_a_trial_is_on_the_disk_before_it_is_handed_over(opened: Opened) -> None:
-    trial = opened.session.next()
+def test_a_trial_is_on_the_disk_before_it_is_returned(running: OpenSession) -> None:
+    trial = running.session.next()
     assert trial is not None
     assert (trial.number, trial.is_baseline) == (0, True)
-    again = Ledger.open(opened.ledger.folder)
-    assert again.trials[0].state is TrialState.RUNNING
-    assert again.read_recipe(again.trials[0]).model_dump_json() == trial.task.recipe
-    assert Path(trial.task.folder) == opened.ledger.trial_folder(0)
-    assert opened.followed.records == [opened.ledger.trials[0]]
+    on_disk = Ledger.open(running.ledger.folder)
+    assert on_disk.trials[0].state is TrialState.RUNNING
+    assert on_disk.read_recipe(on_disk.trials[0]).model_dump_json() == trial.task.recipe
+    assert Path(trial.task.folder) == running.ledger.trial_folder(0)
+    assert running.observer.records == [running.ledger.trials[0]]
 
 
-def test_an_epoch_is_recorded_with_its_step_its_seconds_and_where_it_ran(opened: Opened) -> None:
-    opened.session.next()
+def test_an_epoch_is_recorded_with_its_step_seconds_node_and_device(running: OpenSession) -> None:
+    running.session.next()
     seconds = {"train/seconds": 8.0, "dev/seconds": 1.5}
-    opened.session.record_epoch(0, report(2, step=80, **seconds, **{"test/t/wer": 9.0}, finished=1.0))
-    (epoch,) = opened.ledger.trials[0].epochs
+    running.session.record_epoch(0, report(2, step=80, **seconds, **{"test/t/wer": 9.0}, finished=1.0))
+    (epoch,) = running.ledger.trials[0].epochs
     assert (epoch.epoch, epoch.step, epoch.node, epoch.device) == (2, 80, "a", "cpu")
     assert (epoch.seconds.training, epoch.seconds.validation, epoch.seconds.waiting) == (8.0, 1.5, 0.5)
-    assert epoch.metrics == {"dev/wer": 48.0, **seconds}, "what only the end has is recorded with the end"
+    assert epoch.metrics == {"dev/wer": 48.0, **seconds}, "final metrics are recorded with the end"
 
 
-def test_a_complete_trial_has_its_final_metrics(opened: Opened) -> None:
-    opened.session.next()
+def test_a_complete_trial_has_its_final_metrics(running: OpenSession) -> None:
+    running.session.next()
     last = report(2, finished=1.0, **{"test/t/wer": 9.0, "out_of_domain/wer": 12.0})
-    opened.session.record_epoch(0, last)
-    opened.session.complete(0, last.metrics)
-    record = opened.ledger.trials[0]
+    running.session.record_epoch(0, last)
+    running.session.complete(0, last.metrics)
+    record = running.ledger.trials[0]
     assert (record.state, record.final_metrics) == (TrialState.COMPLETE, {"test/t/wer": 9.0, "out_of_domain/wer": 12.0})
-    assert opened.followed.records[-1] == record
+    assert running.observer.records[-1] == record
 
 
-def test_a_retried_trial_records_what_it_lost_and_the_setting_that_allows_it(opened: Opened) -> None:
-    opened.session.next()
-    opened.now += 5.0
-    opened.session.record_epoch(0, report(1))
-    opened.now += 7.0
-    opened.session.fail(0, Failure(FailureKind.LOST, "worker 1 of 2 was lost"))
-    record = opened.ledger.trials[0]
+def test_a_retried_trial_has_its_lost_seconds_and_the_setting_that_allows_the_retry(running: OpenSession) -> None:
+    running.session.next()
+    running.now += 5.0
+    running.session.record_epoch(0, report(1))
+    running.now += 7.0
+    running.session.fail(0, Failure(FailureKind.LOST, "worker 1 of 2 was lost"))
+    record = running.ledger.trials[0]
     assert (record.state, record.retries, record.lost_seconds) == (TrialState.INTERRUPTED, 1, 7.0)
     assert record.reason == "worker 1 of 2 was lost; retry 1 (failures.retries 1)"
-    assert opened.rule.removed == []
+    assert running.rule.removed == []
 
 
-def test_a_failed_trial_is_removed_from_the_rule(opened: Opened) -> None:
-    opened.session.next()
-    opened.session.fail(0, Failure(FailureKind.ERROR, "KeyError: 3"))
-    assert opened.ledger.trials[0].state is TrialState.FAILED
-    assert opened.rule.removed == [0]
-    assert not opened.session.is_stopping()
+def test_a_failed_trial_is_removed_from_the_rule(running: OpenSession) -> None:
+    running.session.next()
+    running.session.fail(0, Failure(FailureKind.ERROR, "KeyError: 3"))
+    assert running.ledger.trials[0].state is TrialState.FAILED
+    assert running.rule.removed == [0]
+    assert not running.session.is_stopping()
 
 
-def test_the_same_error_again_stops_the_study_with_count_and_setting(opened: Opened) -> None:
+def test_a_repeated_error_stops_the_study_with_count_and_setting(running: OpenSession) -> None:
     for number in range(2):
-        opened.session.next()
-        opened.session.fail(number, Failure(FailureKind.ERROR, "KeyError: 3"))
-    assert opened.session.stopped == "2 trials in a row failed with KeyError: 3 (failures.same_error_stops 2)"
+        running.session.next()
+        running.session.fail(number, Failure(FailureKind.ERROR, "KeyError: 3"))
+    assert running.session.stopped == "2 trials in a row failed with KeyError: 3 (failures.same_error_stops 2)"
 
 
-def test_a_full_disk_is_an_error_and_the_trial_is_interrupted(opened: Opened) -> None:
-    opened.session.next()
+def test_a_full_disk_is_an_error_and_the_trial_is_interrupted(running: OpenSession) -> None:
+    running.session.next()
     with pytest.raises(OSError, match="no room") as raised:
-        opened.session.fail(0, Failure(FailureKind.DISK_FULL, "no room"))
+        running.session.fail(0, Failure(FailureKind.DISK_FULL, "no room"))
     assert raised.value.errno == errno.ENOSPC
-    assert opened.ledger.trials[0].state is TrialState.INTERRUPTED
+    assert running.ledger.trials[0].state is TrialState.INTERRUPTED
 
 
-def test_what_runs_when_the_study_stops_is_interrupted_and_nothing_else(opened: Opened) -> None:
+def test_only_the_running_trials_are_interrupted_when_the_study_stops(running: OpenSession) -> None:
     for _ in range(3):
-        opened.session.next()
-    opened.session.pause(0, 1, "it waits")
-    opened.session.prune(1, "behind")
-    opened.session.interrupt()
-    states = [record.state for record in opened.ledger.trials.values()]
+        running.session.next()
+    running.session.pause(0, 1, "it waits")
+    running.session.prune(1, "behind")
+    running.session.interrupt()
+    states = [record.state for record in running.ledger.trials.values()]
     assert states == [TrialState.WAITING, TrialState.PRUNED, TrialState.INTERRUPTED]
-    assert opened.ledger.trials[2].reason == "the study was stopped"
+    assert running.ledger.trials[2].reason == "the study was stopped"
 
 
-def test_trials_that_nothing_promotes_any_more_are_pruned_at_the_end(opened: Opened) -> None:
-    while (trial := opened.session.next()) is not None:
+def test_trials_that_are_never_promoted_are_pruned_at_the_end(running: OpenSession) -> None:
+    while (trial := running.session.next()) is not None:
         if trial.number == 0:
-            opened.session.pause(0, 1, "it waits")
+            running.session.pause(0, 1, "it waits")
         else:
-            opened.session.complete(trial.number, {})
-    opened.session.end_never_promoted()
-    assert (opened.ledger.trials[0].state, opened.ledger.trials[0].reason) == (TrialState.PRUNED, NEVER_PROMOTED)
+            running.session.complete(trial.number, {})
+    running.session.end_never_promoted()
+    assert (running.ledger.trials[0].state, running.ledger.trials[0].reason) == (TrialState.PRUNED, NEVER_PROMOTED)
 
 
-def test_an_infeasible_point_is_recorded_and_the_next_trial_comes(
-    opened: Opened, monkeypatch: pytest.MonkeyPatch
+def test_an_infeasible_point_is_recorded_and_the_next_trial_is_returned(
+    running: OpenSession, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     points = iter([InfeasiblePoint(0, {"ctc_weight": 0.3}, "it makes no recipe", {"ctc_weight": 0.3})])
-    following = opened.agenda.next
-    monkeypatch.setattr(opened.agenda, "next", lambda: next(points, None) or following())
-    trial = opened.session.next()
+    real_next = running.agenda.next
+    monkeypatch.setattr(running.agenda, "next", lambda: next(points, None) or real_next())
+    trial = running.session.next()
     assert trial is not None
     assert trial.number == 1
-    record = opened.ledger.trials[0]
+    record = running.ledger.trials[0]
     assert (record.state, record.reason, record.values) == (
         TrialState.INFEASIBLE,
         "it makes no recipe",
         {"ctc_weight": 0.3},
     )
-    assert kinds(opened.ledger) == ["session_started", "trial_ended", "trial_started"]
+    assert kinds(running.ledger) == ["session_started", "trial_ended", "trial_started"]
 
 
-def test_a_study_that_was_taken_over_proposes_nothing(opened: Opened) -> None:
+def test_a_study_that_was_taken_over_proposes_nothing(running: OpenSession) -> None:
     def refuse() -> None:
         raise UserError("the study was taken over")
 
-    opened.ledger.check_ownership = refuse
+    running.ledger.check_ownership = refuse
     with pytest.raises(UserError, match="taken over"):
-        opened.session.next()
-    assert dict(opened.ledger.trials) == {}
+        running.session.next()
+    assert dict(running.ledger.trials) == {}

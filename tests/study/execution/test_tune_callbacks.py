@@ -1,4 +1,4 @@
-"""How Tune's events become what happened to a trial, without a cluster."""
+"""How the events of Tune are reported to the listener, without a cluster."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from study.workers.messages import Report, Task, TrialConfig
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
-class Listener:
+class RecordingListener:
     """Keeps every call."""
 
     def __init__(self, stopping: bool = False) -> None:
@@ -39,15 +39,15 @@ class Listener:
         return self._stopping
 
 
-class Fixed:
+class FixedRule:
     """A rule with the same verdict for every trial."""
 
     def __init__(self, verdict: Verdict) -> None:
         self._verdict = verdict
-        self.asked: list[tuple[bool, bool]] = []
+        self.decided: list[tuple[bool, bool]] = []
 
     def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
-        self.asked.append((baseline, last))
+        self.decided.append((baseline, last))
         return self._verdict
 
     def remove(self, number: int) -> None: ...
@@ -69,16 +69,16 @@ def result(epoch: int, wer: float, **more: float) -> dict[str, Any]:
 
 
 def run(
-    rule: Any, *results: dict[str, Any], listener: Listener | None = None, is_baseline: bool = False
+    rule: Any, *results: dict[str, Any], listener: RecordingListener | None = None, is_baseline: bool = False
 ) -> list[tuple[Any, ...]]:
-    """One trial from its results to its end, as Tune would have it: what the listener received."""
-    listener = listener or Listener()
+    """Pass one trial's results and its end on in Tune's order; what the listener received."""
+    listener = listener or RecordingListener()
     errors = FirstError(listener)
     scheduler = RuleScheduler(listener, rule, "dev/wer", errors)
     callback = EndCallback(listener, scheduler, errors)
-    for given in results:
-        decision = scheduler.on_trial_result(None, trial(0, is_baseline), given)
-        callback.on_trial_result(1, [], trial(0), given)
+    for reported in results:
+        decision = scheduler.on_trial_result(None, trial(0, is_baseline), reported)
+        callback.on_trial_result(1, [], trial(0), reported)
         if decision == STOP:
             break
     callback.on_trial_complete(1, [], trial(0))
@@ -93,43 +93,43 @@ def test_only_a_trial_that_reported_finished_is_complete() -> None:
 
 
 def test_a_pruned_trial_names_its_rung() -> None:
-    calls = run(Fixed(Verdict.PRUNE), result(2, 80.0), result(3, 1.0))
+    calls = run(FixedRule(Verdict.PRUNE), result(2, 80.0), result(3, 1.0))
     assert calls[-1] == ("prune", 0, "dev/wer 80 at epoch 2 is behind its rung")
 
 
 def test_a_paused_trial_names_its_epoch() -> None:
-    calls = run(Fixed(Verdict.PAUSE), result(2, 80.0))
+    calls = run(FixedRule(Verdict.PAUSE), result(2, 80.0))
     assert calls[-1] == ("pause", 0, 2, "dev/wer 80 at epoch 2 waits at its rung")
 
 
-def test_the_rule_knows_baselines_and_last_epochs() -> None:
-    rule = Fixed(Verdict.CONTINUE)
+def test_the_rule_receives_whether_a_trial_is_a_baseline_and_at_its_last_epoch() -> None:
+    rule = FixedRule(Verdict.CONTINUE)
     run(rule, result(1, 80.0), result(2, 70.0, finished=1.0), is_baseline=True)
-    assert rule.asked == [(True, False), (True, True)]
+    assert rule.decided == [(True, False), (True, True)]
 
 
-def test_an_objective_that_is_not_finite_ends_the_trial_at_once() -> None:
+def test_an_objective_that_is_not_finite_ends_the_trial() -> None:
     calls = run(Never(), result(3, math.nan), result(4, 1.0))
     assert calls[-1] == ("fail", 0, Failure(FailureKind.NON_FINITE, "dev/wer is nan at epoch 3"))
 
 
-def test_a_failure_is_passed_on_and_not_the_end_that_follows_it() -> None:
+def test_a_failure_is_reported_instead_of_the_end_that_follows_it() -> None:
     lost = Failure(FailureKind.LOST, "worker 1 of 2 was lost")
     assert run(Never(), result(1, 30.0), {"done": True, MESSAGE: lost})[-1] == ("fail", 0, lost)
 
 
-def test_a_heartbeat_is_no_epoch() -> None:
-    calls = run(Fixed(Verdict.PRUNE), {}, {}, result(1, 5.0))
+def test_a_heartbeat_is_not_an_epoch() -> None:
+    calls = run(FixedRule(Verdict.PRUNE), {}, {}, result(1, 5.0))
     assert [name for name, *_ in calls] == ["record_epoch", "prune"]
 
 
-def test_a_trial_that_is_stopped_with_the_study_has_no_end() -> None:
-    calls = run(Never(), result(1, 30.0), listener=Listener(stopping=True))
+def test_the_end_of_a_trial_that_is_stopped_with_the_study_is_not_reported() -> None:
+    calls = run(Never(), result(1, 30.0), listener=RecordingListener(stopping=True))
     assert [name for name, *_ in calls] == ["record_epoch"]
 
 
-def test_a_driver_that_died_is_a_lost_trial() -> None:
-    listener = Listener()
+def test_a_driver_that_died_is_reported_as_a_lost_trial() -> None:
+    listener = RecordingListener()
     errors = FirstError(listener)
     callback = EndCallback(listener, RuleScheduler(listener, Never(), "dev/wer", errors), errors)
     callback.on_trial_error(1, [], trial(3))
@@ -137,30 +137,30 @@ def test_a_driver_that_died_is_a_lost_trial() -> None:
     assert listener.calls == [("fail", 3, lost)]
 
 
-class Unrecorded(Listener):
-    """Its disk is full."""
+class ListenerOnFullDisk(RecordingListener):
+    """Cannot record an epoch, because the disk is full."""
 
     def record_epoch(self, number: int, report: Report) -> None:
         self.calls.append(("record_epoch", number))
         raise OSError(28, "No space left on device")
 
 
-def test_an_error_of_the_records_stops_the_study_and_is_kept_for_its_end() -> None:
-    listener = Unrecorded()
+def test_an_error_of_the_listener_stops_the_study_and_is_kept() -> None:
+    listener = ListenerOnFullDisk()
     errors = FirstError(listener)
     scheduler = RuleScheduler(listener, Never(), "dev/wer", errors)
     decision = scheduler.on_trial_result(None, trial(0), result(1, 30.0))
-    assert decision == STOP, "the trial went on from an epoch that is recorded nowhere"
+    assert decision == STOP, "the trial continued after an epoch that was not recorded"
     assert StopAll(errors).stop_all()
     assert isinstance(errors.error, OSError)
 
 
-def test_after_an_epoch_that_could_not_be_recorded_nothing_more_is() -> None:
-    assert run(Never(), result(4, 30.0, finished=1.0), listener=Unrecorded()) == [("record_epoch", 0)]
+def test_nothing_is_reported_after_an_epoch_that_could_not_be_recorded() -> None:
+    assert run(Never(), result(4, 30.0, finished=1.0), listener=ListenerOnFullDisk()) == [("record_epoch", 0)]
 
 
-class Given:
-    """A source of the trials that it was made with."""
+class FixedSource:
+    """A source of a fixed list of trials."""
 
     def __init__(self, *trials: TrialConfig, done: bool = False) -> None:
         self._trials, self._done = list(trials), done
@@ -174,23 +174,23 @@ class Given:
 
 @pytest.mark.parametrize(("done", "after"), [(True, Searcher.FINISHED), (False, None)])
 def test_the_searcher_waits_until_the_source_is_done(done: bool, after: Any) -> None:
-    searcher = TrialSearcher(Given(config(0), done=done), FirstError(Listener()))
+    searcher = TrialSearcher(FixedSource(config(0), done=done), FirstError(RecordingListener()))
     assert searcher.suggest("a") == {TRIAL: config(0)}
     assert searcher.suggest("b") == after
 
 
-def test_a_study_that_is_stopping_starts_nothing() -> None:
-    searcher = TrialSearcher(Given(config(0)), FirstError(Listener(stopping=True)))
+def test_a_study_that_is_stopping_starts_no_trial() -> None:
+    searcher = TrialSearcher(FixedSource(config(0)), FirstError(RecordingListener(stopping=True)))
     assert searcher.suggest("a") == Searcher.FINISHED
 
 
-def test_what_is_handed_to_tune_survives_its_snapshots() -> None:
-    errors = FirstError(Listener())
-    scheduler = RuleScheduler(Listener(), Never(), "m", errors)
+def test_everything_that_tune_gets_can_be_pickled() -> None:
+    errors = FirstError(RecordingListener())
+    scheduler = RuleScheduler(RecordingListener(), Never(), "m", errors)
     for part in (
         scheduler,
-        EndCallback(Listener(), scheduler, errors),
-        TrialSearcher(Given(), errors),
+        EndCallback(RecordingListener(), scheduler, errors),
+        TrialSearcher(FixedSource(), errors),
         StopAll(errors),
     ):
         assert type(pickle.loads(pickle.dumps(part))) is type(part)
@@ -200,10 +200,10 @@ def test_sigint_reaches_tune_and_a_searcher_that_waits_for_a_retry() -> None:
     reached_tune: list[int] = []
     before = signal.signal(signal.SIGINT, lambda kind, frame: reached_tune.append(kind))
     try:
-        errors = FirstError(Listener())
-        searcher = TrialSearcher(Given(done=False), errors)
-        EndCallback(Listener(), RuleScheduler(Listener(), Never(), "m", errors), errors).setup()
-        assert searcher.suggest("a") is None, "nothing is due, and more will come"
+        errors = FirstError(RecordingListener())
+        searcher = TrialSearcher(FixedSource(done=False), errors)
+        EndCallback(RecordingListener(), RuleScheduler(RecordingListener(), Never(), "m", errors), errors).setup()
+        assert searcher.suggest("a") is None, "no trial is due yet, and the source is not done"
         signal.raise_signal(signal.SIGINT)
         assert searcher.suggest("b") == Searcher.FINISHED
     finally:

@@ -1,4 +1,4 @@
-"""What Optuna is shown of a study's trials, and the ordinary Optuna study that they are exported to."""
+"""A study's trials as trials of Optuna's, for the sampler and in an exported study."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from study.ledger.events import EpochReport, TrialEnded, TrialPaused, TrialState
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord
 from study.ledger.trials import Trials
-from study.search.optuna_trials import SamplerTrials, convert, export_database
+from study.search.optuna_trials import SamplerTrials, convert_record, export_database
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
 from study.search.space import Space
@@ -54,30 +54,30 @@ def space() -> Space:
         (TrialState.WAITING, 12.5, OPTUNA.RUNNING, None),
     ],
 )
-def test_each_state_is_shown_as_its_own(
+def test_every_state_has_the_documented_state_of_optuna(
     space: Space, state: TrialState, final: float | None, expected: optuna.trial.TrialState, value: float | None
 ) -> None:
     metrics = {} if final is None else {"dev/wer": final}
     record = TrialRecord(3, state, point=POINT, epochs=TWO_EPOCHS, metrics=metrics, baseline="ed", reason="so")
-    trial = convert(record, space, "dev/wer", 3)
+    trial = convert_record(record, space, "dev/wer", 3)
     assert (trial.state, trial.value, trial.number) == (expected, value, 3)
     assert trial.intermediate_values == {1: 60.0, 2: 40.0}
     assert trial.params == POINT
     assert trial.user_attrs == {"state": state.value, "baseline": "ed", "reason": "so"}
 
 
-def test_a_paused_trial_is_shown_to_the_sampler_as_what_it_has_shown(space: Space) -> None:
+def test_a_paused_trial_with_a_value_is_pruned_to_the_sampler(space: Space) -> None:
     records = {
         0: TrialRecord(0, TrialState.WAITING, point=POINT, epochs=TWO_EPOCHS),
         1: TrialRecord(1, TrialState.WAITING, point=POINT),
         2: TrialRecord(2, TrialState.RUNNING, point=POINT, epochs=TWO_EPOCHS),
     }
-    shown = SamplerTrials(space, "dev/wer", lambda record: {}).update(records)
-    assert [trial.state for trial in shown] == [OPTUNA.PRUNED, OPTUNA.RUNNING, OPTUNA.RUNNING]
-    assert [trial.number for trial in shown] == [1, 2, 3], "0 is the trial that is asked for"
+    converted = SamplerTrials(space, "dev/wer", lambda record: {}).update(records)
+    assert [trial.state for trial in converted] == [OPTUNA.PRUNED, OPTUNA.RUNNING, OPTUNA.RUNNING]
+    assert [trial.number for trial in converted] == [1, 2, 3], "0 is the number of the new trial"
 
 
-def test_a_record_that_stayed_the_same_is_not_converted_again(space: Space) -> None:
+def test_a_record_that_did_not_change_is_not_converted_again(space: Space) -> None:
     trials = SamplerTrials(space, "dev/wer", lambda record: {})
     records = {0: TrialRecord(0, point=POINT), 1: TrialRecord(1, point=POINT)}
     first = trials.update(records)
@@ -89,7 +89,7 @@ def test_a_record_that_stayed_the_same_is_not_converted_again(space: Space) -> N
 
 @pytest.fixture
 def ledger(tmp_path: Path) -> Ledger:
-    """A trial in every state there is."""
+    """A study with a trial in every state."""
     ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
     proposer = Proposer(STUDY, TINY)
     for number in range(7):
@@ -107,7 +107,7 @@ def ledger(tmp_path: Path) -> Ledger:
     return ledger
 
 
-def test_an_exported_study_is_an_ordinary_one_of_optunas(ledger: Ledger, tmp_path: Path) -> None:
+def test_an_exported_study_is_an_ordinary_optuna_study(ledger: Ledger, tmp_path: Path) -> None:
     assert export_database(ledger, tmp_path / "study.db") == 7
     study = optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db")
     names = ["COMPLETE", "PRUNED", "FAIL", "FAIL", "FAIL", "RUNNING", "RUNNING"]
@@ -124,19 +124,19 @@ def test_an_exported_study_is_an_ordinary_one_of_optunas(ledger: Ledger, tmp_pat
     assert len(study.trials_dataframe()) == 7
 
 
-def test_a_file_that_is_there_is_not_overwritten(ledger: Ledger, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(ledger: Ledger, tmp_path: Path) -> None:
     (tmp_path / "study.db").write_text("mine")
-    with pytest.raises(UserError, match=r"study.db is there already; give another file, or remove it"):
+    with pytest.raises(UserError, match=r"study.db exists already; give another file, or remove it"):
         export_database(ledger, tmp_path / "study.db")
     assert (tmp_path / "study.db").read_text() == "mine"
 
 
-def test_a_place_that_cannot_be_written_is_named(ledger: Ledger, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"gone/study.db cannot be written \(.*\); give a place that can be"):
+def test_a_path_that_cannot_be_written_is_reported(ledger: Ledger, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"gone/study.db cannot be written \(.*\); give a path that can be written"):
         export_database(ledger, tmp_path / "gone" / "study.db")
 
 
-def test_an_empty_study_is_exported_as_one(tmp_path: Path) -> None:
+def test_a_study_without_trials_is_exported_as_an_empty_one(tmp_path: Path) -> None:
     ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
     assert export_database(ledger, tmp_path / "study.db") == 0
     assert optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db").trials == []

@@ -1,4 +1,4 @@
-"""Proposals come once each, in order, and can be recomputed from what stood before them."""
+"""A study's proposals: their order and number, and that each can be recomputed from the events before it."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
-from study.config.baselines import baseline
+from study.config.baselines import make_baseline
 from study.config.study_file import StudyFile
 from study.ledger.events import TrialEnded, TrialEpoch, TrialPaused, TrialStarted, TrialState
 from study.ledger.records import TrialRecord
@@ -59,7 +59,7 @@ def loss(proposal: Proposal) -> float:
 
 
 def run_all(proposer: Proposer, trials: Trials) -> list[Proposal]:
-    """Each proposal trained to its end before the next."""
+    """All proposals, each trained to its end before the next."""
     proposals = []
     while (proposal := proposer.propose(trials)) is not None:
         assert isinstance(proposal, Proposal)
@@ -70,17 +70,17 @@ def run_all(proposer: Proposer, trials: Trials) -> list[Proposal]:
     return proposals
 
 
-def test_baselines_come_first_and_once_then_as_many_sampled_trials_as_the_study_says() -> None:
+def test_each_baseline_is_proposed_once_then_as_many_sampled_trials_as_the_budget_has() -> None:
     proposer, trials = make_proposer(), Trials()
-    assert proposer.remaining(trials) == 6
+    assert proposer.count_remaining(trials) == 6
     proposals = run_all(proposer, trials)
     assert [(proposal.number, proposal.baseline) for proposal in proposals] == [
         (0, "ed"),
         (1, "decred-paper"),
         *((number, None) for number in range(2, 6)),
     ]
-    assert proposals[1].recipe == baseline("decred-paper", TINY)
-    assert proposer.remaining(trials) == 0
+    assert proposals[1].recipe == make_baseline("decred-paper", TINY)
+    assert proposer.count_remaining(trials) == 0
 
 
 def test_a_baseline_outside_the_space_has_no_point() -> None:
@@ -98,7 +98,7 @@ def test_another_seed_draws_other_recipes() -> None:
 
 
 @pytest.mark.parametrize("sampler", ["tpe", "random"])
-def test_a_study_that_is_extended_proposes_what_a_longer_one_would_have(sampler: str) -> None:
+def test_an_extended_study_makes_the_proposals_of_a_study_that_was_longer_from_the_start(sampler: str) -> None:
     whole = run_all(make_proposer(8, sampler=sampler), Trials())
     trials = Trials()
     parts = run_all(make_proposer(3, sampler=sampler), trials) + run_all(make_proposer(8, sampler=sampler), trials)
@@ -108,13 +108,15 @@ def test_a_study_that_is_extended_proposes_what_a_longer_one_would_have(sampler:
 
 @pytest.mark.parametrize("sampler", ["tpe", "random", "grid"])
 @pytest.mark.parametrize("seed", range(3))
-def test_each_proposal_can_be_recomputed_from_the_events_before_it_with_four_at_once(sampler: str, seed: int) -> None:
+def test_each_proposal_can_be_recomputed_from_the_events_before_it_with_four_concurrent_trials(
+    sampler: str, seed: int
+) -> None:
     """Trials report, pause, end and fail in any order, as they do with four workers."""
     search = {"sampler": sampler, "grid_points": 3}
-    proposer, trials, events, chance = make_proposer(24, **search), Trials(), list[Any](), random.Random(seed)
-    proposed: list[tuple[int, Proposal]] = []  # and how many events stood before it
+    proposer, trials, events, generator = make_proposer(24, **search), Trials(), list[Any](), random.Random(seed)
+    proposed: list[tuple[int, Proposal]] = []  # with the number of events before it
 
-    def happen(event: Any) -> None:
+    def apply(event: Any) -> None:
         events.append(event)
         trials.apply(event)
 
@@ -123,7 +125,7 @@ def test_each_proposal_can_be_recomputed_from_the_events_before_it_with_four_at_
             proposal = proposer.propose(trials)
             assert isinstance(proposal, Proposal)
             proposed.append((len(events), proposal))
-            happen(
+            apply(
                 TrialStarted(
                     number=proposal.number,
                     recipe_hash=proposal.recipe.hash,
@@ -132,30 +134,30 @@ def test_each_proposal_can_be_recomputed_from_the_events_before_it_with_four_at_
                 )
             )
             continue
-        number = chance.choice(trials.running)
-        if chance.random() < 0.6:
-            happen(TrialEpoch(number=number, epoch=trials[number].epoch + 1, metrics={METRIC: chance.random()}))
-        elif chance.random() < 0.3:
-            happen(TrialPaused(number=number, epoch=trials[number].epoch))
+        number = generator.choice(trials.running)
+        if generator.random() < 0.6:
+            apply(TrialEpoch(number=number, epoch=trials[number].epoch + 1, metrics={METRIC: generator.random()}))
+        elif generator.random() < 0.3:
+            apply(TrialPaused(number=number, epoch=trials[number].epoch))
         else:
-            happen(TrialEnded(number=number, state=chance.choice([state for state in TrialState if state.final])))
+            apply(TrialEnded(number=number, state=generator.choice([state for state in TrialState if state.final])))
     for before, proposal in proposed:
         assert make_proposer(24, **search).propose(Trials(events[:before])) == proposal
 
 
-def test_the_grid_is_tried_once_each_over_restarts_and_then_ends() -> None:
+def test_every_grid_point_is_tried_once_also_over_restarts() -> None:
     small = {"sampler": "grid", "grid_points": 2, "auxiliary": {"count": [0, 1], "layers": [1, 2]}}
     trials, first = Trials(), make_proposer(5, (), **small)
-    assert first.remaining(trials) == 5
+    assert first.count_remaining(trials) == 5
     proposals = run_all(first, trials)
-    again = make_proposer(100, (), **small)
+    restarted = make_proposer(100, (), **small)
     # for each CTC weight: no classifier, or 2 layers x 2 final weights
-    assert again.remaining(trials) == 2 * (1 + 2 * 2) - 5
-    proposals += run_all(again, trials)
+    assert restarted.count_remaining(trials) == 2 * (1 + 2 * 2) - 5
+    proposals += run_all(restarted, trials)
     assert len({proposal.recipe.hash for proposal in proposals}) == len(proposals) == 10
 
 
-def test_tpe_finds_a_planted_optimum_better_than_chance() -> None:
+def test_tpe_finds_a_planted_optimum_better_than_random_sampling() -> None:
     def mean_of_last(sampler: str) -> float:
         last = [run_all(make_proposer(24, (), sampler=sampler, seed=seed), Trials())[-6:] for seed in range(5)]
         return sum(loss(proposal) for proposals in last for proposal in proposals) / (6 * 5)
@@ -163,7 +165,7 @@ def test_tpe_finds_a_planted_optimum_better_than_chance() -> None:
     assert mean_of_last("tpe") < 0.7 * mean_of_last("random")
 
 
-def test_tpe_learns_from_trials_that_wait_as_from_those_that_were_stopped() -> None:
+def test_tpe_learns_from_paused_trials_as_from_pruned_ones() -> None:
     waiting, stopped = Trials(), Trials()
     proposer = make_proposer(12, (), seed=3)
     for _ in range(12):
@@ -177,7 +179,7 @@ def test_tpe_learns_from_trials_that_wait_as_from_those_that_were_stopped() -> N
         end(stopped, proposal.number, TrialState.PRUNED)
 
 
-def test_tpe_takes_a_trial_that_waits_and_has_shown_nothing_for_a_running_one() -> None:
+def test_to_tpe_a_paused_trial_without_a_value_is_a_running_one() -> None:
     proposer, trials, other = make_proposer(12, ()), Trials(), Trials()
     for _ in range(5):
         proposal = proposer.propose(trials)
@@ -188,7 +190,7 @@ def test_tpe_takes_a_trial_that_waits_and_has_shown_nothing_for_a_running_one() 
     assert proposer.propose(trials) == make_proposer(12, ()).propose(other)
 
 
-def test_a_point_that_makes_no_recipe_takes_a_number_and_counts_against_the_budget(
+def test_a_point_that_decodes_to_no_recipe_takes_a_number_and_counts_towards_the_budget(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     def refuse(space: Space, point: Any) -> Recipe:
@@ -202,18 +204,18 @@ def test_a_point_that_makes_no_recipe_takes_a_number_and_counts_against_the_budg
     assert (point.number, point.reason) == (0, "heads 3 do not divide width 128")
     assert set(point.values) >= {"ctc_weight"}
     trials.apply(TrialEnded(number=0, state=TrialState.INFEASIBLE, values=point.values, point=point.point))
-    assert proposer.remaining(trials) == 2
+    assert proposer.count_remaining(trials) == 2
     assert [proposal.number for proposal in run_all(proposer, trials)] == [1, 2]
 
 
-def test_a_trial_that_goes_on_follows_a_corpus_that_moved() -> None:
+def test_a_trial_that_continues_uses_the_new_path_of_a_corpus_that_moved() -> None:
     moved = make_proposer(base=with_values(TINY, {"data.corpus": "/elsewhere"}))
-    proposal = moved.restore(TrialRecord(3, baseline="ed", point={"ctc_weight": 0.3}), baseline("ed", TINY))
+    proposal = moved.restore(TrialRecord(3, baseline="ed", point={"ctc_weight": 0.3}), make_baseline("ed", TINY))
     assert (proposal.number, proposal.baseline, proposal.point) == (3, "ed", {"ctc_weight": 0.3})
-    assert proposal.recipe == baseline("ed", with_values(TINY, {"data.corpus": "/elsewhere"}))
+    assert proposal.recipe == make_baseline("ed", with_values(TINY, {"data.corpus": "/elsewhere"}))
 
 
-def test_the_point_of_a_trial_that_was_recorded_without_one_comes_from_its_recipe() -> None:
+def test_a_trial_that_was_recorded_without_a_point_gets_it_from_its_recipe() -> None:
     """Versions before 0.2 did not record the points of imported trials."""
     recipes: dict[int, Recipe] = {}
     trials, without = Trials(), Trials()
@@ -225,12 +227,12 @@ def test_the_point_of_a_trial_that_was_recorded_without_one_comes_from_its_recip
         without.apply(TrialStarted(number=proposal.number, recipe_hash=proposal.recipe.hash))
         report(without, proposal.number, 1, loss(proposal))
         end(without, proposal.number)
-    found = Proposer(study, TINY, lambda record: recipes[record.number]).propose(without)
+    proposal = Proposer(study, TINY, lambda record: recipes[record.number]).propose(without)
     expected = proposer.propose(trials)
-    assert isinstance(found, Proposal)
+    assert isinstance(proposal, Proposal)
     assert isinstance(expected, Proposal)
-    assert found.point.keys() == expected.point.keys()
-    assert all(value == pytest.approx(found.point[name]) for name, value in expected.point.items())
+    assert proposal.point.keys() == expected.point.keys()
+    assert all(value == pytest.approx(proposal.point[name]) for name, value in expected.point.items())
 
 
 def test_optuna_prints_nothing(capfd: pytest.CaptureFixture[str]) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
-from study.config.baselines import baseline
+from study.config.baselines import make_baseline
 from study.config.search_settings import SearchSettings
 from study.search.quantity import OutsideError
 from study.search.space import Point, Space
@@ -34,7 +34,7 @@ FULL = {
 }
 
 
-class Drawn:
+class HypothesisSource:
     """Values drawn by hypothesis, the ends of every range among them."""
 
     def __init__(self, data: st.DataObject) -> None:
@@ -50,7 +50,7 @@ class Drawn:
         return self.data.draw(st.sampled_from(list(values)), name)
 
 
-class Dice:
+class RandomSource:
     """Uniform draws."""
 
     def __init__(self, seed: int) -> None:
@@ -75,7 +75,7 @@ def full_space(final_weight: tuple[float, float] = (0.05, 0.95)) -> Space:
     return space(BASE, **(FULL | {"auxiliary": {"count": [0, 7], "final_weight": final_weight}}))
 
 
-def refused(base: Recipe = TINY, **search: Any) -> str:
+def refuse(base: Recipe = TINY, **search: Any) -> str:
     with pytest.raises(UserError) as error:
         space(base, **search)
     assert "\n" not in str(error.value)
@@ -92,7 +92,7 @@ def assert_same(encoded: Point, expected: Point) -> None:
 @given(data=st.data())
 def test_every_suggested_point_decodes_to_a_valid_recipe_that_encodes_to_it(data: st.DataObject) -> None:
     full = full_space()
-    point = full.suggest(Drawn(data))
+    point = full.suggest(HypothesisSource(data))
     recipe = full.decode(point)
     auxiliary = recipe.loss.auxiliary
     assert all(weight > 0 for weight in auxiliary.weights)
@@ -123,7 +123,7 @@ def test_every_recipe_inside_the_space_encodes_to_a_point_that_decodes_to_it(dat
 
 def test_only_active_parameters_are_in_a_point() -> None:
     auxiliary = space(auxiliary={"count": [0, 3]})
-    names = {frozenset(auxiliary.suggest(Dice(seed))) for seed in range(50)}
+    names = {frozenset(auxiliary.suggest(RandomSource(seed))) for seed in range(50)}
     classifier = {"auxiliary.count", "auxiliary.final_weight"}
     assert names == {
         frozenset({"auxiliary.count"}),
@@ -164,15 +164,15 @@ def test_a_recipe_of_another_name_has_the_same_point() -> None:
 
 def test_both_default_baselines_are_points_of_the_usual_space() -> None:
     usual = space(BASE, ctc_weight={"uniform": [0.1, 0.6]}, auxiliary={"count": [0, 2]})
-    assert usual.encode(baseline("ed", BASE)) == {"ctc_weight": 0.3, "auxiliary.count": 0}
+    assert usual.encode(make_baseline("ed", BASE)) == {"ctc_weight": 0.3, "auxiliary.count": 0}
     paper = {"auxiliary.count": 1, "auxiliary.placement.1": "6", "auxiliary.final_weight": 0.6}
-    assert_same(usual.encode(baseline("decred-paper", BASE)), {"ctc_weight": 0.3} | paper)
+    assert_same(usual.encode(make_baseline("decred-paper", BASE)), {"ctc_weight": 0.3} | paper)
 
 
-def test_values_for_tables_are_short_and_say_none_where_there_is_no_classifier() -> None:
+def test_values_for_tables_are_rounded_and_none_where_there_is_no_classifier() -> None:
     full = full_space()
     loss = {"loss.auxiliary.placement": [2, 5], "loss.auxiliary.weights": [0.2, 0.004], "loss.ctc_weight": 0.123456}
-    assert full.values(with_values(BASE, loss)) == {
+    assert full.describe_recipe(with_values(BASE, loss)) == {
         "ctc_weight": 0.1235,
         "optimiser.learning_rate": 0.001,
         "training.epochs": BASE.training.epochs,
@@ -182,18 +182,18 @@ def test_values_for_tables_are_short_and_say_none_where_there_is_no_classifier()
         "auxiliary.weights": "0.20,0.004",
         "final_weight": 0.796,
     }
-    none = full.values(baseline("ed", BASE))
+    none = full.describe_recipe(make_baseline("ed", BASE))
     assert (none["auxiliary.placement"], none["auxiliary.weights"], none["final_weight"]) == ("none", "none", 1.0)
 
 
 def test_every_placement_of_a_size_can_be_suggested() -> None:
     pairs = space(BASE, auxiliary={"count": [2, 2], "layers": [1, 3, 5, 7]})
-    placements = {pairs.suggest(Dice(seed))["auxiliary.placement.2"] for seed in range(200)}
+    placements = {pairs.suggest(RandomSource(seed))["auxiliary.placement.2"] for seed in range(200)}
     assert placements == {f"{a},{b}" for a, b in itertools.combinations([1, 3, 5, 7], 2)}
 
 
 @pytest.mark.parametrize(
-    ("search", "words"),
+    ("search", "message"),
     [
         (
             {"auxiliary": {"layers": [1, 4]}},
@@ -225,12 +225,12 @@ def test_every_placement_of_a_size_can_be_suggested() -> None:
         ),
     ],
 )
-def test_a_space_with_an_impossible_recipe_is_refused(search: dict[str, Any], words: str) -> None:
-    assert words in refused(**search)
+def test_a_space_with_an_impossible_recipe_is_refused(search: dict[str, Any], message: str) -> None:
+    assert message in refuse(**search)
 
 
 def test_more_placements_than_a_sampler_can_learn_are_refused() -> None:
     deep = with_values(BASE, {"decoder.layers": 16})
-    message = refused(deep, auxiliary={"count": [0, 4]})
+    message = refuse(deep, auxiliary={"count": [0, 4]})
     assert "makes 1365 placements of 4 classifiers on 15 layers, but 500 is the most" in message
     assert "narrow search.auxiliary.layers" in message
