@@ -1,4 +1,4 @@
-"""A real MLflow server that tests start, freeze and end."""
+"""A real MLflow server for tests, which start, freeze and end it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from study.tracking import mlflow_store
 
 
 class Server:
-    """A `mlflow server` on a database; started again it has the same port."""
+    """An `mlflow server` on a database; it keeps its port when it is restarted."""
 
     def __init__(self, database: str, folder: Path) -> None:
         self.port = choose_port()
@@ -33,19 +33,19 @@ class Server:
             self._process = subprocess.Popen(
                 self._command, stdout=log, stderr=log, env=mlflow_store.ui_environment(), start_new_session=True
             )
-        until = time.monotonic() + 120
+        deadline = time.monotonic() + 120
         while not self._answers():
             assert self._process.poll() is None, self._log.read_text()
-            assert time.monotonic() < until, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.2)
 
     def signal(self, kind: signal.Signals) -> None:
-        """To the server and its workers, which are a group of their own."""
+        """Send a signal to the server and its workers, which are a process group."""
         assert self._process is not None
         os.killpg(self._process.pid, kind)
 
     def end(self) -> None:
-        """As an administrator does: SIGTERM, and wait until it is gone."""
+        """Send SIGTERM, as an administrator does, and wait for the end."""
         assert self._process is not None
         self.signal(signal.SIGTERM)
         self._process.wait(60)

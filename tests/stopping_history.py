@@ -17,35 +17,36 @@ METRIC, LAST_EPOCH = "dev/wer", 12
 
 @dataclass(frozen=True)
 class Report:
-    """A trial reports its objective after an epoch; one that it has reported before replaces what followed."""
+    """A trial reports its objective after an epoch; a repeated epoch replaces the later ones."""
 
     number: int
     epoch: int
     value: float
     baseline: bool = False
 
-    def ask(self, rule: Rule) -> Verdict:
+    def pass_to(self, rule: Rule) -> Verdict:
+        """The rule's verdict on the report."""
         last = self.epoch == LAST_EPOCH
         return rule.decide(self.number, self.epoch, self.value, baseline=self.baseline, last=last)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial fails: it reports no more, and nothing is compared with it."""
+    """A trial fails: it reports no more, and no trial is compared with it."""
 
     number: int
 
 
 Step = Report | Failure
 
-# Few values, so that many are equal, and any; those that are no number are rare.
+# A few values, so that many are equal, and any others; values that are not finite are rare.
 VALUES = st.integers(0, 4).map(float) | st.floats(0, 100) | st.sampled_from([math.nan, math.inf, *map(float, range(9))])
-JUMPS = st.sampled_from([1, 1, 1, 1, 1, 2, 4, 0, -2])  # epochs; a resumed trial repeats some, a gap is rare
+JUMPS = st.sampled_from([1, 1, 1, 1, 1, 2, 4, 0, -2])  # in epochs; a resumed trial repeats some, gaps are rare
 
 
 @st.composite
 def histories(draw: st.DrawFn, trials: int = 6) -> list[Step]:
-    """Trials that report and fail in any order; 0 is a baseline. Short histories decide nothing, so there are none."""
+    """Trials that report and fail in any order; 0 is a baseline. Short histories are left out: they decide nothing."""
     steps: list[Step] = []
     reached, failed = dict.fromkeys(range(trials), 0), set()
     drawn = st.tuples(st.integers(0, trials - 1), JUMPS, VALUES, st.integers(0, 40))

@@ -86,7 +86,7 @@ def assert_equal_verdicts(ours: Rule, tunes: TunesRule, history: list[Step]) -> 
             tunes.remove(step.number)
         else:
             expected = tunes.decide(step)
-            assert step.ask(ours) is expected, f"step {index}, {step}"
+            assert step.pass_to(ours) is expected, f"step {index}, {step}"
 
 
 @settings(max_examples=150, deadline=None)
@@ -112,7 +112,7 @@ def test_thirty_long_trials_get_the_verdicts_of_tune(rule: Rule, make: Callable[
     for epoch in range(1, LAST_EPOCH + 1):
         for number in rng.permutation(30):
             report = Report(int(number), epoch, float(rng.normal(100 / epoch + number, 3)))
-            verdict = report.ask(rule)
+            verdict = report.pass_to(rule)
             assert verdict is tunes.decide(report)
             stopped += verdict is Verdict.PRUNE
     assert 30 < stopped < 300
@@ -124,7 +124,7 @@ def test_equal_curves_are_stopped_where_tunes_rounded_means_stop_them(value: flo
     for epoch in range(1, LAST_EPOCH + 1):
         for number in range(5):
             report = Report(number, epoch, value)
-            assert report.ask(ours) is tunes.decide(report)
+            assert report.pass_to(ours) is tunes.decide(report)
 
 
 @settings(max_examples=150)

@@ -149,12 +149,14 @@ class RecordedStudy:
 
     def report(self, report: Report) -> None:
         before = self.rebuild()
-        verdict = report.ask(self.rule)
-        assert report.ask(before) is verdict
+        verdict = report.pass_to(self.rule)
+        assert report.pass_to(before) is verdict
         kept = {epoch: value for epoch, value in self.values.get(report.number, {}).items() if epoch < report.epoch}
         self.values[report.number] = kept | {report.epoch: report.value}
         self.states[report.number] = TrialState.RUNNING
-        assert report.ask(self.rebuild()) is verdict, "the epoch was recorded, but a crash followed before its verdict"
+        assert report.pass_to(self.rebuild()) is verdict, (
+            "the epoch was recorded, but a crash followed before its verdict"
+        )
         if verdict is PRUNE:
             self.states[report.number] = TrialState.PRUNED
         elif verdict is PAUSE:

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ledger_events import end_trial, kinds, report_epoch
+from ledger_events import end_trial, list_kinds, report_epoch
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, read_recipe, with_values
@@ -219,7 +219,7 @@ def test_a_session_starts_by_itself_with_its_first_event_and_interrupts_what_ran
     assert again.trials[0].state is TrialState.RUNNING, "a reader cannot know that no driver runs it"
     again.append(TrialEnded(number=1, state=TrialState.INFEASIBLE, reason="no"))
     assert again.trials[0].state is TrialState.INTERRUPTED
-    assert kinds(again) == ["session_started", "trial_started", "trial_epoch", "session_started", "trial_ended"]
+    assert list_kinds(again) == ["session_started", "trial_started", "trial_epoch", "session_started", "trial_ended"]
 
 
 @pytest.mark.parametrize(
