@@ -2,12 +2,12 @@
 
 
 class UserError(Exception):
-    """The input is wrong and only the user can mend it; the command line prints the message and exits with 2."""
+    """The input is wrong and only the user can correct it; the command line prints the message and exits with 2."""
 
 
 class NonFiniteLossError(Exception):
-    """The loss or the gradient norm stopped being a finite number; no optimiser step was taken with it."""
+    """The loss or the gradient norm is no longer a finite number; no optimiser step was taken with it."""
 
 
 class OutOfMemoryError(Exception):
-    """The model does not fit this machine's memory, however its batches are split; smaller sizes may."""
+    """The model does not fit this machine's memory, however its batches are split; smaller sizes may fit."""

@@ -36,7 +36,8 @@ from study.ledger.manifest import Changes, describe_changes, find_changes, make_
 from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
-from study.tracking.tracking import Tracking, undelivered
+from study.tracking.flush import outdated_line
+from study.tracking.tracker import Tracker
 from study.workers.failure import is_disk_full
 from study.workers.messages import CrewConfig
 from study.workers.worker import load_function
@@ -75,7 +76,7 @@ def run_study(
             if nodes is not None:
                 max_concurrent_trials(study, nodes)
             run = _open_run(study, folder, checked, stack, console, work)
-            stack.callback(_close_tracking, run.tracking, path, console)
+            stack.callback(_close_tracker, run.tracker, path, console)
             if run.trials_to_run:
                 nodes = nodes or stack.enter_context(_connect(None))
                 run.stopped = _run_trials(run, max_concurrent_trials(study, nodes), console, work)
@@ -98,7 +99,7 @@ class _Run:
     study: StudyFile
     ledger: Ledger
     proposer: Proposer
-    tracking: Tracking
+    tracker: Tracker
     changes: Changes  # of versions and machine since the first session
     is_unfinished: bool = False  # whether the session ended before all its trials
     stopped: str | None = None  # why the study had to stop
@@ -132,9 +133,9 @@ def _open_run(
     changes = find_changes(ledger.manifest, manifest)
     if line := describe_changes(changes):
         _print(console, line)
-    tracking = Tracking(ledger)
-    tracking.start()
-    return _Run(study, ledger, Proposer(study, prepared, ledger.read_recipe), tracking, changes)
+    tracker = Tracker(ledger)
+    tracker.start()
+    return _Run(study, ledger, Proposer(study, prepared, ledger.read_recipe), tracker, changes)
 
 
 def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> str | None:
@@ -152,7 +153,7 @@ def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> st
         return run.proposer.restore(record, ledger.read_recipe(record))
 
     agenda = Agenda(trials, run.proposer, restore, rule, study.failures)
-    session = Session(ledger, agenda, rule, [board, run.tracking])
+    session = Session(ledger, agenda, rule, [board, run.tracker])
     workers = study.workers
     crew = CrewConfig(work.train, str(ledger.folder / "train"), workers.count, workers.cpus, workers.gpus)
     run.is_unfinished = True
@@ -215,12 +216,13 @@ def _record_end(run: _Run, best: TrialRecord | None) -> None:
     elif not run.ledger.trials.has_ended:
         state = TrialState.COMPLETE if best else TrialState.FAILED
         run.ledger.append(StudyEnded(state=state, **best_fields))
-    run.tracking.wake()
+    run.tracker.wake()
 
 
-def _close_tracking(tracking: Tracking, path: Path, console: Console) -> None:
-    """Stop sending to MLflow, and print what it has not received yet and how to send it."""
-    if line := undelivered(tracking.close(), tracking.uri, path, tracking.refused):
+def _close_tracker(tracker: Tracker, path: Path, console: Console) -> None:
+    """Stop the tracker's thread, and print which runs are not up to date in MLflow and how to send them."""
+    outdated = tracker.close()
+    if line := outdated_line(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
         _print(console, line)
 
 

@@ -5,39 +5,66 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
 import urllib.request
 from pathlib import Path
 
-from free_ports import choose_port
-
 from study.tracking import mlflow_store
+
+_PORTS = 3  # that a start tries
 
 
 class Server:
     """An `mlflow server` on a database; it keeps its port when it is restarted."""
 
     def __init__(self, database: str, folder: Path) -> None:
-        self.port = choose_port()
-        self.url = f"http://127.0.0.1:{self.port}"
+        """Nothing runs yet; the port is known once it has started for the first time."""
+        self.port = 0
         self._command = [sys.executable, "-m", "mlflow", "server", "--backend-store-uri", database]
         self._command += ["--artifacts-destination", str(folder / "artifacts"), "--workers", "1"]
-        self._command += ["--host", "127.0.0.1", "--port", str(self.port)]
         self._log = folder / "server.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def url(self) -> str:
+        assert self.port, "it was never started"
+        return f"http://127.0.0.1:{self.port}"
+
     def start(self) -> None:
+        """Start, and wait until it answers.
+
+        `mlflow server` cannot choose a port by itself, and a free one may be taken before it does: then another is.
+        """
+        if self.port:
+            assert self._starts(), self._log.read_text()
+            return
+        for _ in range(_PORTS):
+            with socket.create_server(("127.0.0.1", 0)) as free:
+                self.port = free.getsockname()[1]
+            if self._starts():
+                return
+        raise AssertionError(f"no start on {_PORTS} ports:\n{self._log.read_text()}")
+
+    def _starts(self) -> bool:
+        """Whether it answers, on this port, before it ends."""
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                self._command, stdout=log, stderr=log, env=mlflow_store.ui_environment(), start_new_session=True
+                [*self._command, "--host", "127.0.0.1", "--port", str(self.port)],
+                stdout=log,
+                stderr=log,
+                env=mlflow_store.ui_environment(),
+                start_new_session=True,
             )
         deadline = time.monotonic() + 120
         while not self._answers():
-            assert self._process.poll() is None, self._log.read_text()
+            if self._process.poll() is not None:
+                return False
             assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.2)
+        return self._process.poll() is None  # what answers is it, and not what took the port before it
 
     def signal(self, kind: signal.Signals) -> None:
         """Send a signal to the server and its workers, which are a process group."""

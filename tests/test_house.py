@@ -49,6 +49,7 @@ ROOMS = {
         "weights",
         "evaluation",
         "training",
+        "api",
         "commands",
         "__main__",
     ),

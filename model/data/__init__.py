@@ -1,1 +1,1 @@
-"""Corpora: what is on disk, how text is normalised, and how a corpus is made from speech or from a table."""
+"""Corpora on disk, made from speech or from a table; text normalisers, features, batches and the tokenizer."""

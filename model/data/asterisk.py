@@ -1,4 +1,4 @@
-"""Real speech to try a study on: the telephone prompts of Debian's package asterisk-core-sounds-en-wav, as a table.
+"""Recorded speech to try a study on: the telephone prompts of Debian's asterisk-core-sounds-en-wav, as a table.
 
 apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav
 python -m model.data.asterisk > prompts.tsv
@@ -19,11 +19,11 @@ TRANSCRIPTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
 
-def prompt_rows(lines: Iterable[str], sounds: Path) -> Iterator[str]:
-    """The rows of a table from lines like `activated: Activated.`, with single digits spelt as they are spoken.
+def format_prompt_rows(lines: Iterable[str], sounds: Path) -> Iterator[str]:
+    """The rows of a table from lines like `activated: Activated.`, with single digits spelt out.
 
-    Comments and remarks in brackets (`[sound of monkeys screaming]`) are left out, and so are longer numbers: nobody
-    wrote down how they are spoken.
+    Comments, remarks in brackets (`[sound of monkeys screaming]`) and longer numbers, whose spoken form is not
+    known, are skipped.
     """
     yield "audio\ttext\tspeaker"
     for line in lines:
@@ -39,7 +39,7 @@ def main() -> None:
             "the prompts are not installed; run: apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav"
         )
     with gzip.open(TRANSCRIPTS, "rt", encoding="utf-8") as lines:
-        print(*prompt_rows(lines, SOUNDS), sep="\n")
+        print(*format_prompt_rows(lines, SOUNDS), sep="\n")
 
 
 if __name__ == "__main__":

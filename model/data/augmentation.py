@@ -1,4 +1,4 @@
-"""SpecAugment (arXiv 1904.08779): time and frequency masks, the same for an utterance wherever it is trained."""
+"""SpecAugment (arXiv 1904.08779): time and frequency masks that are the same for an utterance on any rank."""
 
 from __future__ import annotations
 
@@ -13,16 +13,20 @@ from model.recipe.recipe import AugmentationConfig
 TIME, FREQUENCY = 1, 2  # axes of (1, T, F)
 
 
-def spec_augment(features: Tensor, sizes: AugmentationConfig, key: str) -> Tensor:
-    """Features (T, 80) with masks of zeros, the mean; `key` alone decides where, so no worker count changes it."""
-    if not sizes.time_masks and not sizes.frequency_masks:
+def spec_augment(features: Tensor, settings: AugmentationConfig, key: str) -> Tensor:
+    """Features (T, 80) with masks of zeros, the mean of each bin.
+
+    The masks are a function of `key` alone, so the number of workers does not change them; torch's random state is
+    left as it was.
+    """
+    if not settings.time_masks and not settings.frequency_masks:
         return features
     masked = features[None].clone()
-    widest = min(sizes.time_mask_frames, int(sizes.time_mask_share * features.shape[0]))
+    widest = min(settings.time_mask_frames, int(settings.time_mask_share * features.shape[0]))
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(zlib.crc32(key.encode()))
-        for _ in range(sizes.time_masks):
+        for _ in range(settings.time_masks):
             masked = mask_along_axis(masked, widest + 1, 0.0, TIME)
-        for _ in range(sizes.frequency_masks):
-            masked = mask_along_axis(masked, sizes.frequency_mask_bins + 1, 0.0, FREQUENCY)
+        for _ in range(settings.frequency_masks):
+            masked = mask_along_axis(masked, settings.frequency_mask_bins + 1, 0.0, FREQUENCY)
     return masked[0]

@@ -28,11 +28,11 @@ SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 
 _DAMAGE = (OSError, EOFError, zlib.error, ValueError)  # what half a gzip file of JSON lines raises
 _MAKE_AGAIN = "make the corpus again with `decred-study prepare`"
-_PURPOSE = {"train": "train on", "dev": "choose by"}
+_PURPOSE = {"train": "train on", "dev": "compare trials by"}
 
 
 class SetKind(Strict):
-    """What a set is for; `domain` tells in-domain from out-of-domain test sets."""
+    """What a set is for; `domain` separates in-domain from out-of-domain test sets."""
 
     role: Role
     domain: Domain = "in"
@@ -56,14 +56,14 @@ class CorpusFile(Strict):
 
     name: str
     normaliser: str
-    origin: str = Field("", description="how the corpus was made; equal origins need not be made twice")
+    origin: str = Field("", description="how the corpus was made; what has the same origin is not made twice")
     sets: dict[SetName, SetInfo]
     fingerprint: str
 
 
 @dataclass(frozen=True)
 class Corpus:
-    """Named sets of utterances, each with a role. `fingerprint` is the hash of the content, whatever the place."""
+    """Named sets of utterances, each with a role. `fingerprint` is a hash of the content, not of the folder."""
 
     folder: Path
     name: str
@@ -77,16 +77,16 @@ class Corpus:
         path = manifest_path(self.folder, set_name)
         try:
             cuts = CutSet.from_file(path).with_recording_path_prefix(self.folder).to_eager()
-        except Exception as error:  # lhotse raises whatever its parsers raise
+        except Exception as error:  # lhotse passes on what its parsers raise
             raise _unreadable(path, error) from None
         first = Path(cuts[0].recording.sources[0].source)
         if not first.is_file():
             raise UserError(f"corpus {self.folder}: audio file {first} is missing; {_MAKE_AGAIN}")
         return cuts
 
-    def names(self, role: Role, domain: Domain | None = None) -> list[str]:
-        """The sets with this role, in the order of `corpus.yaml`; `domain` keeps one kind of test set."""
-        return [name for name, kind in self.sets.items() if kind.role == role and domain in (None, kind.domain)]
+    def set_names(self, role: Role, domain: Domain | None = None) -> list[str]:
+        """The sets with this role, in the order of `corpus.yaml`; `domain` selects test sets of that domain."""
+        return [name for name, info in self.sets.items() if info.role == role and domain in (None, info.domain)]
 
     def texts(self, set_name: str) -> list[str]:
         """The normalised text of each utterance, in the order of `cuts`."""
@@ -98,7 +98,7 @@ class Corpus:
 
 
 def read_corpus(folder: Path) -> Corpus:
-    """The corpus in `folder`; a UserError if it is missing, or lacks a set, a manifest or part of one."""
+    """The corpus in `folder`. Raises a UserError if it is missing or incomplete: a set, a manifest or part of one."""
     if not folder.is_dir():
         raise UserError(
             f"corpus {folder}: no such folder; make one with `decred-study prepare demo --out {folder}` or "
@@ -122,7 +122,7 @@ def read_corpus(folder: Path) -> Corpus:
 
 
 def check_sets(sets: Mapping[str, SetInfo], source: str) -> None:
-    """A UserError unless there is a train set and a dev set and no set is empty."""
+    """Raise a UserError unless there is a train set and a dev set and no set is empty."""
     for role in ("train", "dev"):
         if not any(info.role == role for info in sets.values()):
             raise UserError(f"{source}: has no {role} set; a study needs one to {_PURPOSE[role]}, so add one")
@@ -132,18 +132,18 @@ def check_sets(sets: Mapping[str, SetInfo], source: str) -> None:
 
 
 def manifest_path(folder: Path, set_name: str) -> Path:
-    """Where the cuts of a set are."""
+    """The file with the cuts of a set."""
     return folder / f"{set_name}.cuts.jsonl.gz"
 
 
 def _check_complete(folder: Path, name: str, info: SetInfo) -> None:
     path = manifest_path(folder, name)
     try:
-        found = sum(1 for _ in _lines(path))
+        count = sum(1 for _ in _lines(path))
     except _DAMAGE as error:
         raise _unreadable(path, error) from None
-    if found != info.utterances:
-        raise UserError(f"{path}: holds {found} utterances, but {CORPUS_FILE} says {info.utterances}; {_MAKE_AGAIN}")
+    if count != info.utterances:
+        raise UserError(f"{path}: holds {count} utterances, but {CORPUS_FILE} says {info.utterances}; {_MAKE_AGAIN}")
 
 
 def _lines(path: Path) -> Iterator[str]:

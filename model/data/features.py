@@ -1,7 +1,7 @@
-"""Features of a whole set, computed once and read back by every trial through a memory map.
+"""Features of a whole set, computed once and read by every trial through a memory map.
 
-One file a set and speed holds all frames of all utterances, (frames, 80) in float16; an index beside it
-says where each utterance lies. Processes on one machine share the pages.
+For every set and speed one file holds the frames of all utterances, (frames, 80) in float16, and an index beside it
+the first frame and the number of frames of each utterance. Processes on one machine share the pages.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ FRAMES, INDEX = "frames.npy", "index.json"
 
 @dataclass(frozen=True)
 class FeatureStore:
-    """Features by utterance id, of one set."""
+    """The features of a set by utterance id; `index` has an utterance's first frame and number of frames."""
 
     set_name: str
     frames: np.ndarray
@@ -41,53 +41,52 @@ class FeatureStore:
         first, count = self.index[utterance]
         return torch.from_numpy(self.frames[first : first + count].astype(np.float32))
 
-    def length(self, utterance: str) -> int:
-        """Frames of an utterance."""
+    def frame_count(self, utterance: str) -> int:
         return self.index[utterance][1]
 
 
-def cuts_at_speed(corpus: Corpus, set_name: str, speed: float) -> CutSet:
-    """The set's cuts, played `speed` times as fast; ids say so when the speed is not 1."""
+def load_cuts(corpus: Corpus, set_name: str, speed: float) -> CutSet:
+    """The set's cuts, played `speed` times as fast; ids end in the speed where it is not 1."""
     cuts = corpus.cuts(set_name)
     return cuts if speed == 1.0 else cuts.perturb_speed(speed).to_eager()
 
 
-def feature_store(corpus: Corpus, set_name: str, speed: float = 1.0) -> FeatureStore:
+def open_feature_store(corpus: Corpus, set_name: str, speed: float = 1.0) -> FeatureStore:
     """The cached features of a set, computed first where they are missing."""
-    place = _cache_folder(corpus) / f"{set_name}@{speed:g}"
-    if not (place / INDEX).is_file():
-        _compute(cuts_at_speed(corpus, set_name, speed), place)
-    index = {key: (first, count) for key, first, count in json.loads((place / INDEX).read_text())}
-    return FeatureStore(set_name, np.load(place / FRAMES, mmap_mode="r"), index)
+    folder = _cache_folder(corpus) / f"{set_name}@{speed:g}"
+    if not (folder / INDEX).is_file():
+        _compute(load_cuts(corpus, set_name, speed), folder)
+    index = {key: (first, count) for key, first, count in json.loads((folder / INDEX).read_text())}
+    return FeatureStore(set_name, np.load(folder / FRAMES, mmap_mode="r"), index)
 
 
 def _cache_folder(corpus: Corpus) -> Path:
     return corpus.folder / "cache" / f"log-mel-v{CACHE_VERSION}"
 
 
-def _compute(cuts: Iterable[MonoCut], place: Path) -> None:
-    """Write the frames, then the index: the index tells that the features are whole."""
+def _compute(cuts: Iterable[MonoCut], folder: Path) -> None:
+    """Write the frames, then the index: where there is an index, the features are complete."""
     cuts = list(cuts)
     counts = [frontend.frame_count(cut.num_samples) for cut in cuts]
     starts = np.concatenate(([0], np.cumsum(counts))).tolist()
-    draft = place / f".{os.getpid()}.{FRAMES}"
+    draft = folder / f".{os.getpid()}.{FRAMES}"
     try:
-        place.mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         frames = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=(starts[-1], MEL_BINS))
     except OSError as error:
         raise UserError(
-            f"{place}: features cannot be kept there ({error.strerror}); make room, "
+            f"{folder}: features cannot be kept there ({error.strerror}); make room, "
             "or copy the corpus to where you may write"
         ) from None
 
     def fill(cut: MonoCut, start: int, count: int) -> None:
         if count:
             samples = torch.from_numpy(cut.load_audio()[0])
-            frames[start : start + count] = frontend.features(samples)[:count].numpy()
+            frames[start : start + count] = frontend.extract_features(samples)[:count].numpy()
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         list(pool.map(fill, cuts, starts, counts))
     frames.flush()
-    os.replace(draft, place / FRAMES)
+    os.replace(draft, folder / FRAMES)
     index = [(cut.id, start, count) for cut, start, count in zip(cuts, starts, counts, strict=False)]
-    write_atomically(place / INDEX, json.dumps(index))
+    write_atomically(folder / INDEX, json.dumps(index))

@@ -16,7 +16,7 @@ SMALLEST_DEVIATION = 1e-5  # a bin that never changes becomes 0 instead of NaN
 
 
 def frame_count(samples: int) -> int:
-    """Whole windows in that many samples."""
+    """Number of whole windows in that many samples."""
     return 0 if samples < WINDOW_SAMPLES else 1 + (samples - WINDOW_SAMPLES) // HOP_SAMPLES
 
 
@@ -32,12 +32,12 @@ def log_mel(waveform: Tensor) -> Tensor:
     )
 
 
-def normalised(energies: Tensor) -> Tensor:
-    """Each bin with mean 0 and population deviation 1 over the utterance: (T, 80) -> (T, 80)."""
+def standardise(energies: Tensor) -> Tensor:
+    """Scale each bin to mean 0 and population deviation 1 over the utterance: (T, 80) -> (T, 80)."""
     deviation, mean = torch.std_mean(energies, dim=0, correction=0)
     return (energies - mean) / deviation.clamp_min(SMALLEST_DEVIATION)
 
 
-def features(waveform: Tensor) -> Tensor:
-    """Samples (n,) in [-1, 1] at 16 kHz -> what the encoder reads (frame_count(n), 80)."""
-    return normalised(log_mel(waveform))
+def extract_features(waveform: Tensor) -> Tensor:
+    """Samples (n,) in [-1, 1] at 16 kHz -> the encoder's input (frame_count(n), 80)."""
+    return standardise(log_mel(waveform))

@@ -1,4 +1,4 @@
-"""Named text normalisers. The name is part of the metric: a WER under `basic` is no WER under `none`."""
+"""Named text normalisers. The name is part of the metric: WERs under `basic` and under `none` do not compare."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def normalise(name: str, text: str) -> str:
 
 
 def check_normaliser(name: str) -> None:
-    """A UserError with the nearest known name unless `name` is a normaliser."""
+    """Raise a UserError with the nearest known name unless `name` is a normaliser."""
     if name not in NORMALISERS:
         raise UserError(f"normaliser '{name}' is unknown; {unknown_name(name, NORMALISERS)}")
 
@@ -27,7 +27,7 @@ def check_normaliser(name: str) -> None:
 def _basic(text: str) -> str:
     """Unicode NFKC, lower case, no punctuation but apostrophes inside words, single spaces.
 
-    Punctuation parts words (`twenty-one` becomes `twenty one`), because joining them would make words that nobody said.
+    Punctuation separates words (`twenty-one` becomes `twenty one`): joined, they would make words that do not exist.
     """
     visible = "".join(char for char in unicodedata.normalize("NFKC", text) if unicodedata.category(char) != "Cf")
     # Lowering can undo the composition (a dotted capital I becomes two characters), so it is composed once more.

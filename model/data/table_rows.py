@@ -1,4 +1,4 @@
-"""Reading the rows of a table of recordings, with an error of one line for whatever is wrong with it."""
+"""Reading the rows of a table of recordings; every fault in it is an error of one line."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from model.strict import unknown_name
 
 REQUIRED = ("audio", "text")
 COLUMNS = (*REQUIRED, "speaker", "set")
-SPEAKER = "unknown"  # of tables that do not say
+UNKNOWN_SPEAKER = "unknown"  # of tables without the column
 
 _SETS = re.compile(r"train|dev|test(-[A-Za-z0-9._-]+)?")
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: `audio` is absolute, `set_name` is None when the table has no such column."""
+    """A row: `audio` is absolute, `set_name` is None when the table has no such column."""
 
     line: int
     audio: Path
@@ -29,7 +29,7 @@ class Row:
 
 
 def read_rows(table: Path) -> list[Row]:
-    """The rows of a TSV file; a UserError names the line if one is malformed or names a recording again."""
+    """The rows of a TSV file. Raises a UserError that names the line if a row is malformed or a recording repeated."""
     (header_line, header), *lines = _fields(table)
     _check_header(table, header_line, header)
     rows: list[Row] = []
@@ -46,7 +46,7 @@ def read_rows(table: Path) -> list[Row]:
 
 
 def _fields(table: Path) -> list[tuple[int, list[str]]]:
-    """Line number and fields of each line that is not blank: the header and one row at least."""
+    """Line number and fields of every line that is not blank: the header and at least one row."""
     try:
         content = table.read_text(encoding="utf-8-sig")
     except OSError as error:
@@ -56,7 +56,7 @@ def _fields(table: Path) -> list[tuple[int, list[str]]]:
     numbered = enumerate(content.split("\n"), start=1)
     lines = [(number, [part.strip() for part in line.split("\t")]) for number, line in numbered if line.strip()]
     if len(lines) < 2:
-        raise UserError(f"{table}: is empty; give a header line ({', '.join(COLUMNS)}) and one row a recording")
+        raise UserError(f"{table}: is empty; give a header line ({', '.join(COLUMNS)}) and a row for each recording")
     return lines
 
 
@@ -89,4 +89,4 @@ def _row(table: Path, line: int, header: list[str], fields: list[str]) -> Row:
             f"{unknown_name(set_name, ('train', 'dev', 'test'))}"
         )
     audio = Path(os.path.abspath(table.parent / values["audio"]))
-    return Row(line, audio, values["text"], values.get("speaker") or SPEAKER, set_name)
+    return Row(line, audio, values["text"], values.get("speaker") or UNKNOWN_SPEAKER, set_name)

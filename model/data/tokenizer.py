@@ -1,4 +1,4 @@
-"""SentencePiece unigram tokenizer, trained on the training text of a corpus."""
+"""SentencePiece tokenizers: unigram ones trained on the text of a corpus, or any from a file."""
 
 from __future__ import annotations
 
@@ -12,14 +12,20 @@ from model.errors import UserError
 from model.recipe.architecture import SpecialTokens, TokenizerConfig
 from model.strict import write_atomically
 
+TOKENIZER_FILE = "tokenizer.model"  # of a run, in its folder
+
 
 class Tokenizer:
-    """Text to piece ids and back; the file says which ids are bos, eos, unknown and pad. No such file: a UserError."""
+    """Text to piece ids and back. The file defines the ids of bos, eos, unknown and pad.
+
+    Raises a UserError where the file holds no SentencePiece model.
+    """
 
     def __init__(self, path: Path) -> None:
-        self._path = path
+        self.path = path
         try:
-            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=path.read_bytes())
+            self.content = path.read_bytes()
+            self._pieces = sentencepiece.SentencePieceProcessor(model_proto=self.content)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "it is damaged, or of another kind"
             raise UserError(f"{path}: holds no SentencePiece model ({reason})") from None
@@ -28,36 +34,36 @@ class Tokenizer:
     def vocabulary(self) -> int:
         return self._pieces.vocab_size()
 
-    def check(self, wanted: TokenizerConfig) -> None:
-        """A UserError unless the pieces are as many, and the special ones where, the recipe has them."""
-        pieces, special = self._pieces, wanted.special
+    def check(self, expected: TokenizerConfig) -> None:
+        """Raise a UserError unless the number of pieces and the special ids are the recipe's."""
+        pieces, special = self._pieces, expected.special
         ids = {"bos": pieces.bos_id(), "eos": pieces.eos_id(), "unk": pieces.unk_id(), "pad": pieces.pad_id()}
-        # A file without bos or pad is no matter: text never becomes these, and the decoder knows their ids.
-        differing = {"vocabulary": (self.vocabulary, wanted.vocabulary)} | {
-            f"special.{name}": (found, getattr(special, name))
-            for name, found in ids.items()
-            if found >= 0 or name == "eos"
+        # A file without bos or pad is fine: text is never encoded as them, and the decoder knows their ids.
+        compared = {"vocabulary": (self.vocabulary, expected.vocabulary)} | {
+            f"special.{name}": (token, getattr(special, name))
+            for name, token in ids.items()
+            if token >= 0 or name == "eos"
         }
-        for name, (found, said) in differing.items():
-            if found != said:
+        for name, (own, recipe) in compared.items():
+            if own != recipe:
                 raise UserError(
-                    f"{self._path}: its {name} is {found}, but the recipe's tokenizer.{name} is {said}; "
+                    f"{self.path}: its {name} is {own}, but the recipe's tokenizer.{name} is {recipe}; "
                     "give the tokenizer that the weights were trained with"
                 )
 
-    def labels(self, text: str) -> list[int]:
+    def encode(self, text: str) -> list[int]:
         """Piece ids with the final eos."""
         return [*self._pieces.encode(text), self._pieces.eos_id()]
 
-    def text(self, ids: Sequence[int]) -> str:
-        """The text up to the first eos; special pieces are left out."""
+    def decode(self, ids: Sequence[int]) -> str:
+        """The text up to the first eos; special pieces are skipped."""
         pieces, ids = self._pieces, list(ids)
         ids = ids[: ids.index(pieces.eos_id())] if pieces.eos_id() in ids else ids
-        return pieces.decode([one for one in ids if not pieces.is_control(one) and not pieces.is_unknown(one)])
+        return pieces.decode([piece for piece in ids if not pieces.is_control(piece) and not pieces.is_unknown(piece)])
 
 
 def train_tokenizer(texts: Iterable[str], vocabulary: int, path: Path, special: SpecialTokens | None = None) -> None:
-    """Train `vocabulary` pieces and write them to `path`; a vocabulary that the text cannot fill is a UserError."""
+    """Train `vocabulary` pieces and write them to `path`. Raises a UserError where the text has too few of them."""
     special = special or SpecialTokens()
     buffer = io.BytesIO()
     try:

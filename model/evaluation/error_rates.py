@@ -24,8 +24,8 @@ class Edits(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Scored:
-    """One utterance with everything that a later test of significance needs.
+class ScoredUtterance:
+    """An utterance with everything that a later test of significance needs.
 
     `nll` is over `tokens` (eos counted) with the audio, `ilm_nll` over the same tokens without it.
     """
@@ -41,35 +41,37 @@ class Scored:
 
 
 def word_edits(reference: str, hypothesis: str) -> Edits:
-    """Counts of the best alignment of words."""
+    """Counts of an alignment of words with the fewest errors."""
     if not reference.split():
         return Edits(0, 0, len(hypothesis.split()), 0)
-    found = jiwer.process_words(reference, hypothesis)
-    length = found.substitutions + found.deletions + found.hits
-    return Edits(found.substitutions, found.deletions, found.insertions, length)
+    return _to_edits(jiwer.process_words(reference, hypothesis))
 
 
 def character_edits(reference: str, hypothesis: str) -> Edits:
-    """Counts of the best alignment of characters, spaces included."""
+    """Counts of an alignment of characters with the fewest errors, spaces inside the text included."""
+    reference, hypothesis = reference.strip(), hypothesis.strip()
     if not reference:
         return Edits(0, 0, len(hypothesis), 0)
-    found = jiwer.process_characters(reference, hypothesis)
-    length = found.substitutions + found.deletions + found.hits
-    return Edits(found.substitutions, found.deletions, found.insertions, length)
+    return _to_edits(jiwer.process_characters(reference, hypothesis))
+
+
+def _to_edits(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> Edits:
+    length = aligned.substitutions + aligned.deletions + aligned.hits
+    return Edits(aligned.substitutions, aligned.deletions, aligned.insertions, length)
 
 
 def error_rate(edits: Iterable[Edits]) -> float:
-    """Percent, over the pooled counts of many utterances."""
+    """Percent, over the pooled counts of many utterances. Raises a ValueError where no reference has a word."""
     edits = list(edits)
-    length = sum(one.length for one in edits)
+    length = sum(counts.length for counts in edits)
     if not length:
         raise ValueError("no reference holds a word, so an error rate is undefined")
-    return 100.0 * sum(one.errors for one in edits) / length
+    return 100.0 * sum(counts.errors for counts in edits) / length
 
 
 def perplexity(nll: float, count: int) -> float:
     """exp(nll / count), of nats over tokens or words.
 
-    It is kept finite: a tracker cannot store infinity, and beyond 100 nats each the model knows nothing anyway.
+    It is kept finite: a tracker cannot store infinity, and a model with more than 100 nats a token is useless anyway.
     """
     return math.exp(min(nll / count, 100.0))

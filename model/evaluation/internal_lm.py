@@ -21,8 +21,8 @@ def token_nll(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
     return nll * mask[:, 1:]
 
 
-def perplexities(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
+def sequence_perplexities(model: Recogniser, token_ids: Tensor, mask: Tensor) -> Tensor:
     """Per sequence exp(mean NLL), cross-attention skipped, eos scored and bos not: (B, U), (B, U) -> (B,)."""
     nll, counts = token_nll(model, token_ids, mask).double().sum(dim=1), mask[:, 1:].sum(dim=1)
-    values = [perplexity(*one) for one in zip(nll.tolist(), counts.tolist(), strict=True)]
+    values = [perplexity(total, count) for total, count in zip(nll.tolist(), counts.tolist(), strict=True)]
     return torch.tensor(values, device=token_ids.device)

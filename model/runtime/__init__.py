@@ -1,1 +1,1 @@
-"""The process that trains or scores: its memory, and its place among the DDP ranks."""
+"""The process that trains or scores: its memory, and its rank among the processes of a DDP group."""

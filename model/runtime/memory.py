@@ -1,4 +1,4 @@
-"""How this process gets its memory, how it gives it back, and how it says that there is none left."""
+"""How this process allocates and releases memory, and how it recognises that there is none left."""
 
 from __future__ import annotations
 
@@ -14,21 +14,23 @@ import torch
 from model.errors import OutOfMemoryError
 
 M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters (glibc malloc.h)
-KEEPING = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
-USUAL = {M_MMAP_MAX: 65_536, M_TRIM_THRESHOLD: 131_072}
+KEEP_FREED = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
+GLIBC_DEFAULTS = {M_MMAP_MAX: 65_536, M_TRIM_THRESHOLD: 131_072}
 
-# What torch, CUDA's libraries, C++ and oneDNN (which names no reason) say where an allocation fails, as RuntimeErrors.
-_SAID = (
+# Texts of the RuntimeErrors that torch, CUDA's libraries, C++ and oneDNN (which names no reason) raise when an
+# allocation fails.
+_ALLOCATION_FAILURES = (
     *("out of memory", "can't allocate memory", "DefaultCPUAllocator", "ALLOC_FAILED", "bad_alloc"),
     *("could not create a primitive", "could not execute a primitive", "could not create a memory"),
 )
 
 
 def keep_freed_memory(keep: bool = True) -> bool:
-    """Have the C library keep what is freed for the next allocation, or no longer; false where it cannot be told.
+    """Let the C library keep freed memory for the next allocation, or return to its defaults; whether that worked.
 
-    By default it hands every large block back at once, so each step of a training on a CPU asks for all of its tensors
-    anew and waits for the pages to be cleared: about a tenth of the step. For processes that train or score.
+    By default glibc returns every large block to the system at once, so each training step on a CPU allocates all of
+    its tensors again and waits until their pages are cleared: about a tenth of the step. For processes that train or
+    score.
     """
     if not sys.platform.startswith("linux"):
         return False
@@ -36,11 +38,11 @@ def keep_freed_memory(keep: bool = True) -> bool:
         mallopt = ctypes.CDLL(None).mallopt
     except AttributeError:
         return False
-    return min(mallopt(name, value) for name, value in (KEEPING if keep else USUAL).items()) == 1
+    return min(mallopt(name, value) for name, value in (KEEP_FREED if keep else GLIBC_DEFAULTS).items()) == 1
 
 
-def give_back_memory() -> None:
-    """Collect what nothing refers to, and hand free memory back to the device and to the operating system."""
+def release_memory() -> None:
+    """Collect unreachable objects and return free memory to the device and to the operating system."""
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()
@@ -49,33 +51,33 @@ def give_back_memory() -> None:
 
 
 def is_memory_failure(error: BaseException) -> bool:
-    """Whether the error says that memory could not be had, on the host or on a device."""
+    """Whether the error means that an allocation failed, on the host or on a device."""
     if isinstance(error, MemoryError | torch.OutOfMemoryError):
         return True
-    return isinstance(error, RuntimeError) and any(words in str(error) for words in _SAID)
+    return isinstance(error, RuntimeError) and any(text in str(error) for text in _ALLOCATION_FAILURES)
 
 
-def first_words(error: BaseException) -> str:
-    """The first sentence of what the error says; CUDA says ten."""
+def first_sentence(error: BaseException) -> str:
+    """The first sentence of the error's message; CUDA's have ten."""
     line = next(iter(str(error).strip().splitlines()), "")
     return line.split(". ")[0].rstrip(".") or type(error).__name__
 
 
 @contextlib.contextmanager
-def naming_memory_failure(tried: str, instead: str) -> Iterator[None]:
-    """Within it a failure to get memory is an OutOfMemoryError: what was `tried`, and what to do `instead`."""
+def convert_memory_failures(action: str, advice: str) -> Iterator[None]:
+    """Raise a failed allocation within the block as an OutOfMemoryError that names the action and ends in advice."""
     try:
         yield
     except Exception as error:
         if not is_memory_failure(error):
             raise
-        raise OutOfMemoryError(f"out of memory in {tried} ({first_words(error)}); {instead}") from None
+        raise OutOfMemoryError(f"out of memory in {action} ({first_sentence(error)}); {advice}") from None
 
 
-def forget_locals(error: BaseException, outer: BaseException | None) -> None:
-    """Empty the frames that the error left, so that whoever keeps it does not keep a model and its activations.
+def clear_tracebacks(error: BaseException, outer: BaseException | None) -> None:
+    """Empty the frames of the error's traceback, so that an error that is kept does not keep a model in memory.
 
-    What came before `outer`, the error that was being handled all along, is left as it is.
+    `outer`, the exception that was being handled when the run started, and what it came from are left as they are.
     """
     earlier: BaseException | None = error
     while earlier is not None and earlier is not outer:

@@ -1,1 +1,1 @@
-"""Training one recipe: preparation, the loop, the optimiser, what is tried and kept when a batch breaks."""
+"""Training a recipe: preparation, the memory probe, optimiser steps, the loop of epochs, broken batches."""

@@ -1,12 +1,12 @@
-"""The batch that broke a training: kept in the run's folder as the model was fed it, and read back.
+"""The batch whose step failed: written into the run's folder as the model was given it, and read back.
 
 broken-batch-{rank}.safetensors   part-{n}/features (B, T, 80) after augmentation, part-{n}/lengths (B,) in frames,
                                   part-{n}/labels (B, U) padded with -100
-broken-batch-{rank}.json          the error's line, epoch, step in it (from 1), step of the run, recipe hash, ids and
-                                  counts of the global batch; of each part its ids, their sets, and losses if known
+broken-batch-{rank}.json          the error in one line, epoch, step in it (from 1), step of the run, recipe hash, ids
+                                  and counts of the global batch; of each part its ids, their sets, and losses if known
 
-    from model.training.broken_batch import read_broken
-    for part in read_broken(Path("runs/first/broken-batch-0.json")):
+    from model.training.broken_batch import read_broken_batch
+    for part in read_broken_batch(Path("runs/first/broken-batch-0.json")):
         model(part.features, part.lengths, part.labels, part.counts)
 """
 
@@ -22,29 +22,30 @@ from pathlib import Path
 from typing import Any
 
 from safetensors.torch import load_file
-from safetensors.torch import save as serialised
+from safetensors.torch import save as serialise
 
 from model.data.batches import Batch, TrainingSet
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from model.network.losses import Counts, Losses
-from model.runtime.memory import first_words, is_memory_failure
+from model.runtime.memory import first_sentence, is_memory_failure
 from model.strict import write_atomically
-from model.training.memory_probe import size_words
-from model.training.optimiser import Step
+from model.training.memory_probe import format_size
+from model.training.optimiser import StepResult
 
 TENSORS = ("features", "lengths", "labels")
 
 
 @dataclass
-class Attempt:
-    """One optimiser step under way: its place (from 1), the global batch, this worker's parts on the host, the step."""
+class TrainingStep:
+    """An optimiser step under way: epoch, step in it and step of the run (all from 1), the ids of the global batch,
+    this rank's parts of it on the host, and the result once there is one."""
 
     epoch: int
     step: int
     global_step: int
     batch: list[str]
     parts: list[Batch] = field(default_factory=list)
-    taken: Step | None = None
+    result: StepResult | None = None
 
     @property
     def place(self) -> str:
@@ -52,87 +53,90 @@ class Attempt:
 
 
 @dataclass(frozen=True)
-class Keeper:
-    """Where a worker keeps its share of a batch that broke, and what identifies the run."""
+class BrokenBatchWriter:
+    """Writes this rank's share of a batch whose step failed, with what identifies the run."""
 
     folder: Path
     rank: int
     recipe_hash: str
-    training: TrainingSet
+    training_set: TrainingSet
 
     @contextlib.contextmanager
-    def keeping(self, attempt: Attempt) -> Iterator[None]:
-        """Within it an error keeps the attempt's batch on its way; a NonFiniteLossError then says where.
+    def write_on_error(self, step: TrainingStep) -> Iterator[None]:
+        """Write the step's batch when the block raises an error, and raise it again.
 
-        A failure to get memory becomes an OutOfMemoryError.
+        A NonFiniteLossError then names the file. A failed allocation becomes an OutOfMemoryError.
         """
         try:
             yield
         except Exception as error:
-            lacking = OutOfMemoryError(_lacking(attempt, error)) if is_memory_failure(error) else None
-            name = self.keep(attempt, lacking or error)
+            memory_error = OutOfMemoryError(_memory_message(step, error)) if is_memory_failure(error) else None
+            name = self.write(step, memory_error or error)
             if isinstance(error, NonFiniteLossError) and name:
                 error.args = (f"{error}; its batch is in {name}",)
-            if lacking:
-                raise lacking from None
+            if memory_error:
+                raise memory_error from None
             raise
 
-    def keep(self, attempt: Attempt, error: Exception) -> str | None:
-        """Write the attempt's batch and return the name of its JSON file; None, and a warning, where that fails."""
+    def write(self, step: TrainingStep, error: Exception) -> str | None:
+        """Write the step's batch and return the name of its JSON file; None, and a warning, where that fails."""
         name = f"broken-batch-{self.rank}.json"
         try:
-            tensors = {f"part-{n}/{key}": getattr(one, key) for n, one in enumerate(attempt.parts) for key in TENSORS}
-            content = serialised({key: value.contiguous() for key, value in tensors.items()})
+            tensors = {f"part-{n}/{key}": getattr(part, key) for n, part in enumerate(step.parts) for key in TENSORS}
+            content = serialise({key: tensor.contiguous() for key, tensor in tensors.items()})
             write_atomically((self.folder / name).with_suffix(".safetensors"), content)
-            write_atomically(self.folder / name, json.dumps(self._facts(attempt, error), indent=1, ensure_ascii=False))
-        except Exception as failure:  # the training's own error must be the one that is told
+            description = json.dumps(self._describe(step, error), indent=1, ensure_ascii=False)
+            write_atomically(self.folder / name, description)
+        except Exception as failure:  # the error of the training is the one to raise
             reason = " ".join(str(failure).split())
-            logging.getLogger(__name__).warning("the batch that broke could not be kept: %s", reason)
+            logging.getLogger(__name__).warning("the broken batch could not be written: %s", reason)
             return None
         return name
 
-    def _facts(self, attempt: Attempt, error: Exception) -> dict[str, Any]:
-        stores, labels = self.training.utterances.stores, self.training.utterances.labels
-        losses = _losses(attempt.taken.losses if attempt.taken else [])
-        parts = [{"utterances": one.ids, "sets": [stores[key].set_name for key in one.ids]} for one in attempt.parts]
+    def _describe(self, step: TrainingStep, error: Exception) -> dict[str, Any]:
+        stores, labels = self.training_set.utterances.stores, self.training_set.utterances.labels
+        losses = _format_losses(step.result.losses if step.result else [])
+        parts = [{"utterances": part.ids, "sets": [stores[key].set_name for key in part.ids]} for part in step.parts]
         return {
             "error": f"{type(error).__name__}: {' '.join(str(error).split())}",
-            "epoch": attempt.epoch,
-            "step": attempt.step,
-            "global_step": attempt.global_step,
+            "epoch": step.epoch,
+            "step": step.step,
+            "global_step": step.global_step,
             "recipe": self.recipe_hash,
             "rank": self.rank,
-            "batch": attempt.batch,
-            "counts": {"utterances": len(attempt.batch), "tokens": sum(len(labels[one]) for one in attempt.batch)},
+            "batch": step.batch,
+            "counts": {"utterances": len(step.batch), "tokens": sum(len(labels[key]) for key in step.batch)},
             "parts": [part | {"losses": losses[n] if losses else None} for n, part in enumerate(parts)],
         }
 
 
-def _losses(done: list[Losses]) -> list[dict[str, float | str]]:
-    """The loss terms of each part; one that is no finite number as a string, since JSON has none."""
+def _format_losses(losses: list[Losses]) -> list[dict[str, float | str]]:
+    """The loss terms of each part; those that are not finite as strings, since JSON has no such numbers."""
     terms = ("total", "ctc", "attention", "inter_ctc")
-    values = [{name: float(getattr(one, name).detach()) for name in terms} for one in done]
-    return [{name: value if math.isfinite(value) else str(value) for name, value in one.items()} for one in values]
+    values = [{name: float(getattr(part, name).detach()) for name in terms} for part in losses]
+    return [{name: value if math.isfinite(value) else str(value) for name, value in part.items()} for part in values]
 
 
-def _lacking(attempt: Attempt, error: Exception) -> str:
-    utterances, frames = max((one.features.shape[:2] for one in attempt.parts), key=math.prod, default=(0, 0))
-    parts = f"{len(attempt.parts)} part{'s' if len(attempt.parts) > 1 else ''}"
+def _memory_message(step: TrainingStep, error: Exception) -> str:
+    utterances, frames = max((part.features.shape[:2] for part in step.parts), key=math.prod, default=(0, 0))
+    parts = f"{len(step.parts)} part{'s' if len(step.parts) > 1 else ''}"
     return (
-        f"out of memory {attempt.place}, in {parts} of up to {size_words(utterances, frames)} ({first_words(error)}); "
+        f"out of memory {step.place}, in {parts} of up to {format_size(utterances, frames)} ({first_sentence(error)}); "
         "lower data.batch_seconds or the model's sizes, or raise optimiser.accumulate"
     )
 
 
-def read_broken(path: Path) -> list[Batch]:
-    """The parts of a kept batch, from its JSON file; a UserError where either file cannot be read."""
+def read_broken_batch(path: Path) -> list[Batch]:
+    """The parts of a broken batch, from its JSON file. Raises a UserError where either of its files is unreadable."""
     try:
-        facts = json.loads(path.read_text(encoding="utf-8"))
+        description = json.loads(path.read_text(encoding="utf-8"))
         tensors = load_file(path.with_suffix(".safetensors"))
-        counts = Counts(**facts["counts"])
-        ids = [part["utterances"] for part in facts["parts"]]
-        fed = [{key: tensors[f"part-{n}/{key}"] for key in TENSORS} for n in range(len(ids))]
-        return [Batch(ids=some, **one, counts=counts) for some, one in zip(ids, fed, strict=True)]
+        counts = Counts(**description["counts"])
+        ids_of_parts = [part["utterances"] for part in description["parts"]]
+        return [
+            Batch(ids=ids, counts=counts, **{key: tensors[f"part-{n}/{key}"] for key in TENSORS})
+            for n, ids in enumerate(ids_of_parts)
+        ]
     except Exception as error:
         reason = " ".join(str(error).split())
         raise UserError(f"{path}: holds no broken batch ({reason}); give a run's broken-batch-0.json") from None

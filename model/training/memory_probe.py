@@ -1,7 +1,7 @@
-"""Before the first epoch: the worst step is tried, and split by gradient accumulation until it fits in memory.
+"""The memory probe: before the first epoch the largest step is tried, and split until it fits in memory.
 
-Each worker runs its own largest part forward and backward on the bare model, so nothing in a try waits for another
-worker; only whether it fitted is agreed on. No optimiser step is taken, and training goes on as if nothing had been.
+Every rank runs its own largest part forward and backward on the bare model, so nothing in a trial waits for another
+rank; only whether it fitted is agreed on. No optimiser step is taken, and all state is left as it was.
 Shapes: B utterances, T feature frames, S encoder frames, U labels.
 """
 
@@ -19,153 +19,167 @@ from model.errors import OutOfMemoryError
 from model.network.recogniser import Recogniser
 from model.network.subsampling import subsampled_length
 from model.recipe.recipe import Recipe
-from model.runtime.memory import first_words, give_back_memory, is_memory_failure
-from model.runtime.workers import Workers
-from model.training.optimiser import add_gradients
+from model.runtime.distributed import DistributedContext
+from model.runtime.memory import first_sentence, is_memory_failure, release_memory
+from model.training.optimiser import accumulate_gradients
 
 
 @dataclass(frozen=True)
-class Worst:
-    """A worker's largest part: of which global batch, which of this worker's parts of it, of what size."""
+class LargestPart:
+    """A rank's largest part: its global batch, which of this rank's parts of it, its padded size and its cost."""
 
     batch: list[str]
     index: int
-    size: tuple[int, int, int]  # utterances, frames and labels, padded
+    size: tuple[int, int, int]  # utterances, frames and labels
     cost: float
 
 
-def parts_that_fit(
-    model: Recogniser, optimiser: torch.optim.Optimizer, training: TrainingSet, workers: Workers, epoch: int
+def find_accumulation(
+    model: Recogniser,
+    optimiser: torch.optim.Optimizer,
+    training_set: TrainingSet,
+    context: DistributedContext,
+    epoch: int,
 ) -> int:
-    """Parts of each worker's share of a batch: the recipe's `accumulate`, doubled until the worst part fits everywhere.
+    """Parts that a rank's share of a batch has to have: the recipe's `accumulate`, doubled until they fit on all ranks.
 
-    The batches of all epochs are alike, so those of one epoch are looked at, and one of the longest utterances. An
-    OutOfMemoryError, on all workers, where single utterances do not fit. Model, optimiser and random state are left as
+    The batches of all epochs are alike, so those of this epoch are looked at, and one of the longest utterances. Raises
+    an OutOfMemoryError, on all ranks, where single utterances do not fit. Model, optimiser and random state are left as
     they were.
     """
-    recipe, batches = model.recipe, [*training.plan(epoch), training.longest()]
-    share = max(-(-len(batch) // workers.world) for batch in batches)  # utterances of the largest one
+    recipe, batches = model.recipe, [*training_set.plan_epoch(epoch), training_set.longest_batch()]
+    largest_share = max(-(-len(batch) // context.world_size) for batch in batches)  # in utterances
     first = parts = recipe.optimiser.accumulate
     while True:
-        worst = worst_part(training, recipe, batches, workers, parts)
-        failure = _failure(model, optimiser, training, worst, parts, workers)
-        if not _any_failed(failure is not None, workers):
+        largest = find_largest_part(training_set, recipe, batches, context, parts)
+        failure = _try_part(model, optimiser, training_set, largest, parts, context)
+        if not _any_rank_failed(failure is not None, context):
             break
-        if parts >= share:
-            raise OutOfMemoryError(_message(worst, parts, failure or "on another worker", recipe, workers))
+        if parts >= largest_share:
+            raise OutOfMemoryError(_error_message(largest, parts, failure or "on another worker", recipe, context))
         parts *= 2
-    if parts > first and workers.rank == 0:
-        words = "the worst batch (%s) does not fit in memory: each worker's share is split in %d parts instead of %d"
-        logging.getLogger(__name__).warning(words, size_words(*_whole(training, batches, recipe)), parts, first)
+    if parts > first and context.rank == 0:
+        message = (
+            "the largest batch (%s) does not fit in memory: each worker's share is split in %d parts instead of %d"
+        )
+        size = format_size(*_largest_batch_size(training_set, batches, recipe))
+        logging.getLogger(__name__).warning(message, size, parts, first)
     return parts
 
 
-def worst_part(
-    training: TrainingSet, recipe: Recipe, batches: Sequence[list[str]], workers: Workers, parts: int
-) -> Worst:
-    """The part that takes most memory among this worker's of all batches, as `cost` has it."""
+def find_largest_part(
+    training_set: TrainingSet,
+    recipe: Recipe,
+    batches: Sequence[list[str]],
+    context: DistributedContext,
+    parts: int,
+) -> LargestPart:
+    """The part with the highest activation cost among this rank's parts of all batches."""
 
-    def candidates() -> Iterator[Worst]:
+    def candidates() -> Iterator[LargestPart]:
         for batch in batches:
-            mine = batch[workers.rank :: workers.world] or batch[:1]
-            for index in range(min(parts, len(mine))):
-                size = _padded(training, mine[index::parts])
-                yield Worst(batch, index, size, cost(recipe, *size))
+            share = batch[context.rank :: context.world_size] or batch[:1]
+            for index in range(min(parts, len(share))):
+                size = _padded_size(training_set, share[index::parts])
+                yield LargestPart(batch, index, size, activation_cost(recipe, *size))
 
-    return max(candidates(), key=lambda one: one.cost)
+    return max(candidates(), key=lambda part: part.cost)
 
 
-def cost(recipe: Recipe, utterances: int, frames: int, labels: int) -> float:
+def activation_cost(recipe: Recipe, utterances: int, frames: int, labels: int) -> float:
     """About how many numbers a part of B utterances, padded to T frames and U labels, keeps for its backward pass.
 
-    Not to be read as bytes: it ranks parts by what memory grows with, which is not length alone.
+    It ranks parts and is no estimate in bytes: memory grows with more than length alone.
     """
     encoder, decoder = recipe.encoder, recipe.decoder
     states, classes = int(subsampled_length(frames)), recipe.tokenizer.vocabulary
-    maps = encoder.channels * (frames // 2 * 39 + states * 19)
+    convolutions = encoder.channels * (frames // 2 * 39 + states * 19)
     inner = 12 * encoder.width + 4 * encoder.feed_forward + 2 * encoder.cgmlp
-    encoded = encoder.layers * (states * inner + 4 * encoder.heads * states**2)
-    scored = 3 * classes * (states * (1 + len(recipe.loss.inter_ctc.layers)))
+    encoder_layers = encoder.layers * (states * inner + 4 * encoder.heads * states**2)
+    ctc_logits = 3 * classes * (states * (1 + len(recipe.loss.inter_ctc.layers)))
     per_label = 14 * decoder.width + 2 * decoder.feed_forward + decoder.heads * (labels + 2 * states)
-    decoded = decoder.layers * (labels * per_label + 2 * states * decoder.width)
-    classified = 3 * classes * labels * (1 + len(recipe.loss.auxiliary.placement))
-    return utterances * float(maps + encoded + scored + decoded + classified)
+    decoder_layers = decoder.layers * (labels * per_label + 2 * states * decoder.width)
+    classifier_logits = 3 * classes * labels * (1 + len(recipe.loss.auxiliary.placement))
+    return utterances * float(convolutions + encoder_layers + ctc_logits + decoder_layers + classifier_logits)
 
 
-def _padded(training: TrainingSet, ids: Sequence[str]) -> tuple[int, int, int]:
+def _padded_size(training_set: TrainingSet, ids: Sequence[str]) -> tuple[int, int, int]:
     """Utterances, frames and labels of a part with its padding."""
-    utterances = training.utterances
-    return len(ids), max(map(utterances.length, ids)), max(len(utterances.labels[one]) for one in ids)
+    utterances = training_set.utterances
+    labels = max(len(utterances.labels[utterance]) for utterance in ids)
+    return len(ids), max(map(utterances.frame_count, ids)), labels
 
 
-def _failure(
+def _try_part(
     model: Recogniser,
     optimiser: torch.optim.Optimizer,
-    training: TrainingSet,
-    worst: Worst,
+    training_set: TrainingSet,
+    largest: LargestPart,
     parts: int,
-    workers: Workers,
+    context: DistributedContext,
 ) -> str | None:
-    """What failed to get memory as the worst part went forward and backward beside all that a step holds."""
-    was_training, device, recipe = model.training, workers.device, model.recipe
+    """Run the part forward and backward beside all else that a step holds; why an allocation failed, or None."""
+    was_training, device, recipe = model.training, context.device, model.recipe
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            share = training.share(worst.batch, workers.rank, workers.world, parts, recipe.training.seed)
-            held = [part.to(device) for part in share]
-            room = _moments_to_come(optimiser)
-            if len(held) > 1:  # those of the parts before are there while this one goes forward
-                _start_gradients(optimiser)
-            add_gradients(model.train(), held[worst.index], recipe.training.precision)
+            seed = recipe.training.seed
+            share = training_set.load_share(largest.batch, context.rank, context.world_size, parts, seed)
+            batches = [part.to(device) for part in share]
+            moments = _allocate_missing_moments(optimiser)
+            if len(batches) > 1:  # this part goes forward beside the gradients of those before it
+                _allocate_gradients(optimiser)
+            accumulate_gradients(model.train(), batches[largest.index], recipe.training.precision)
             if device.type == "cuda":
                 torch.cuda.synchronize(device)
-            del room
+            del moments
     except Exception as error:
-        # Whatever else is wrong with the batch comes up again in training, which keeps it and tells of it.
-        return first_words(error) if is_memory_failure(error) else None
+        # Any other fault of the batch is raised again in training, which writes the batch down.
+        return first_sentence(error) if is_memory_failure(error) else None
     finally:
         optimiser.zero_grad(set_to_none=True)
         model.train(was_training)
     return None
 
 
-def _trained(optimiser: torch.optim.Optimizer) -> Iterator[Tensor]:
+def _trained_parameters(optimiser: torch.optim.Optimizer) -> Iterator[Tensor]:
     for group in optimiser.param_groups:
         yield from group["params"]
 
 
-def _moments_to_come(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    """Room for AdamW's two moments of each parameter that has none yet: the first step makes them."""
-    new = [one for one in _trained(optimiser) if not optimiser.state.get(one)]
-    return [torch.empty_like(one) for one in new for _ in range(2)]
+def _allocate_missing_moments(optimiser: torch.optim.Optimizer) -> list[Tensor]:
+    """Room for AdamW's two moments of each parameter that has none yet: the first step allocates them."""
+    new = [parameter for parameter in _trained_parameters(optimiser) if not optimiser.state.get(parameter)]
+    return [torch.empty_like(parameter) for parameter in new for _ in range(2)]
 
 
-def _start_gradients(optimiser: torch.optim.Optimizer) -> None:
-    for one in _trained(optimiser):
-        one.grad = torch.zeros_like(one)
+def _allocate_gradients(optimiser: torch.optim.Optimizer) -> None:
+    for parameter in _trained_parameters(optimiser):
+        parameter.grad = torch.zeros_like(parameter)
 
 
-def _any_failed(failed: bool, workers: Workers) -> bool:
-    """Whether any worker lacks memory; where one does, all make room for the next try."""
+def _any_rank_failed(failed: bool, context: DistributedContext) -> bool:
+    """Whether an allocation failed on any rank; then all ranks release memory before the next trial."""
     if failed:
-        give_back_memory()  # agreeing takes memory too
-    any_failed = workers.summed([float(failed)])[0] > 0
+        release_memory()  # the sum over ranks allocates too
+    any_failed = context.sum_over_ranks([float(failed)])[0] > 0
     if any_failed and not failed:
-        give_back_memory()
+        release_memory()
     return any_failed
 
 
-def _whole(training: TrainingSet, batches: Sequence[list[str]], recipe: Recipe) -> tuple[int, int]:
+def _largest_batch_size(training_set: TrainingSet, batches: Sequence[list[str]], recipe: Recipe) -> tuple[int, int]:
     """Utterances and frames of the largest global batch."""
-    return max((_padded(training, batch) for batch in batches), key=lambda one: cost(recipe, *one))[:2]
+    sizes = (_padded_size(training_set, batch) for batch in batches)
+    return max(sizes, key=lambda size: activation_cost(recipe, *size))[:2]
 
 
-def size_words(utterances: int, frames: int) -> str:
+def format_size(utterances: int, frames: int) -> str:
     return f"{utterances} utterance{'s' if utterances > 1 else ''} x {frames} frames"
 
 
-def _message(worst: Worst, parts: int, failure: str, recipe: Recipe, workers: Workers) -> str:
-    size = size_words(*worst.size[:2])
+def _error_message(largest: LargestPart, parts: int, failure: str, recipe: Recipe, context: DistributedContext) -> str:
+    size = format_size(*largest.size[:2])
     return (
-        f"out of memory in trying the worst batch on {workers.device}: not even {size} fit, its share in {parts} parts "
-        f"of one ({failure}); lower data.longest_seconds, now {recipe.data.longest_seconds:g}, or the model's sizes"
+        f"out of memory in trying the largest batch on {context.device}: not even {size} fit, in {parts} parts of one "
+        f"utterance ({failure}); lower data.longest_seconds, now {recipe.data.longest_seconds:g}, or the model's sizes"
     )

@@ -1,4 +1,4 @@
-"""What all trials of a study share, made once before the first: tokenizer and features, kept in the corpus folder."""
+"""What all trials of a study share, made before the first: tokenizer and features, kept in the corpus folder."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from pathlib import Path
 
 from model.data.batches import TrainingSet
 from model.data.corpus import Corpus, read_corpus
-from model.data.features import feature_store
-from model.data.tokenizer import Tokenizer, train_tokenizer
+from model.data.features import open_feature_store
+from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from model.errors import UserError
 from model.recipe.architecture import SpecialTokens
 from model.recipe.files import with_values
@@ -21,54 +21,55 @@ from model.weights.initial import fingerprint_weights
 def prepare(recipe: Recipe) -> Recipe:
     """Train the tokenizer and compute all features where they are missing.
 
-    The recipe comes back with the fingerprints of its corpus and of its initial weights. Training utterances that it
-    leaves out are counted aloud; a UserError when none is left.
+    Returns the recipe with the fingerprints of its corpus, its tokenizer's file and its initial weights. Skipped
+    training utterances are counted and logged. Raises a UserError when none is left.
     """
-    corpus = corpus_of(recipe)
-    tokenizer = tokenizer_of(recipe, corpus)
+    corpus = load_corpus(recipe)
+    tokenizer = load_tokenizer(recipe, corpus)
     for name, info in corpus.sets.items():
         if info.role != "train":
-            feature_store(corpus, name)
-    for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer).left_out.items():
+            open_feature_store(corpus, name)
+    for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer).skipped.items():
         if count:
-            logging.getLogger(__name__).warning("%d training utterances are left out: %s", count, reason)
-    return with_values(recipe, {"data.fingerprint": corpus.fingerprint} | _tokenizer_file(recipe) | _initial(recipe))
+            logging.getLogger(__name__).warning("%d training utterances are skipped: %s", count, reason)
+    values = {"data.fingerprint": corpus.fingerprint} | _tokenizer_values(recipe) | _initial_values(recipe)
+    return with_values(recipe, values)
 
 
-def _tokenizer_file(recipe: Recipe) -> dict[str, str]:
-    """Place and fingerprint of the tokenizer's file, as with the initial weights."""
+def _tokenizer_values(recipe: Recipe) -> dict[str, str]:
+    """Absolute path and fingerprint of the tokenizer's file."""
     if recipe.tokenizer.file is None:
         return {}
     path = Path(recipe.tokenizer.file).resolve()
     return {"tokenizer.file": str(path), "tokenizer.fingerprint": file_fingerprint(path)}
 
 
-def _initial(recipe: Recipe) -> dict[str, str]:
-    """Place and fingerprint of the initial weights, so that workers find these elsewhere and no others."""
+def _initial_values(recipe: Recipe) -> dict[str, str]:
+    """Absolute path and fingerprint of the initial weights, so that workers in other folders load the same ones."""
     if recipe.init_from is None:
         return {}
     folder = Path(recipe.init_from).resolve()
     return {"init_from": str(folder), "init_fingerprint": recipe.init_fingerprint or fingerprint_weights(folder)}
 
 
-def corpus_of(recipe: Recipe) -> Corpus:
-    """The recipe's corpus; other content than the recipe was made for is a UserError."""
+def load_corpus(recipe: Recipe) -> Corpus:
+    """The recipe's corpus. Raises a UserError where its content is not what the recipe was made for."""
     corpus = read_corpus(Path(recipe.data.corpus))
-    wanted = recipe.data.fingerprint
-    if wanted is not None and wanted != corpus.fingerprint:
+    expected = recipe.data.fingerprint
+    if expected is not None and expected != corpus.fingerprint:
         raise UserError(
             f"corpus {corpus.folder}: its content is {corpus.fingerprint[:12]}, but the recipe was made for "
-            f"{wanted[:12]}; give the original corpus, or set data.fingerprint to null to train on this one"
+            f"{expected[:12]}; give the original corpus, or set data.fingerprint to null to train on this one"
         )
     return corpus
 
 
-def tokenizer_path(recipe: Recipe, corpus: Corpus) -> Path:
-    """The tokenizer's file: the one that the recipe names, else the corpus' own, trained first where it is missing."""
+def ensure_tokenizer(recipe: Recipe, corpus: Corpus) -> Path:
+    """The tokenizer's file: the one that the recipe names, else the corpus' own, which is trained if it is missing."""
     if recipe.tokenizer.file is not None:
         return Path(recipe.tokenizer.file)
-    texts = [text for name in corpus.names("train") for text in corpus.texts(name)]
-    special = recipe.tokenizer.special.model_copy(update={"blank": None})  # no piece changes with the blank
+    texts = [text for name in corpus.set_names("train") for text in corpus.texts(name)]
+    special = recipe.tokenizer.special.model_copy(update={"blank": None})  # the pieces do not depend on the blank
     content = "\n".join(texts) if special == SpecialTokens() else "\n".join([*texts, special.model_dump_json()])
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     path = corpus.folder / "cache" / f"unigram-{recipe.tokenizer.vocabulary}-{digest}.model"
@@ -77,17 +78,31 @@ def tokenizer_path(recipe: Recipe, corpus: Corpus) -> Path:
     return path
 
 
-def tokenizer_of(recipe: Recipe, corpus: Corpus) -> Tokenizer:
-    """The recipe's tokenizer; a file with other content than the recipe was made for, or other ids, is a UserError."""
-    path, wanted = tokenizer_path(recipe, corpus), recipe.tokenizer
-    if wanted.file is None:
-        return Tokenizer(path)
-    found = file_fingerprint(path)
-    if wanted.fingerprint not in (None, found):
+def load_tokenizer(recipe: Recipe, corpus: Corpus) -> Tokenizer:
+    """The tokenizer that a new run of the recipe is trained with.
+
+    Raises a UserError where the recipe's file has other content than the recipe was made for, or other ids.
+    """
+    path = ensure_tokenizer(recipe, corpus)
+    return Tokenizer(path) if recipe.tokenizer.file is None else _load_checked(path, recipe)
+
+
+def load_run_tokenizer(recipe: Recipe, folder: Path) -> Tokenizer:
+    """The tokenizer of the run in `folder`: the copy in it, which needs no corpus.
+
+    Runs of versions before the copy was made are loaded through their corpus.
+    """
+    path = folder / TOKENIZER_FILE
+    return _load_checked(path, recipe) if path.is_file() else load_tokenizer(recipe, load_corpus(recipe))
+
+
+def _load_checked(path: Path, recipe: Recipe) -> Tokenizer:
+    actual, expected = file_fingerprint(path), recipe.tokenizer.fingerprint
+    if expected not in (None, actual):
         raise UserError(
-            f"{path}: its content is {found[:12]}, but the recipe was made for {wanted.fingerprint[:12]}; give the "
+            f"{path}: its content is {actual[:12]}, but the recipe was made for {expected[:12]}; give the "
             "original tokenizer, or set tokenizer.fingerprint to null to use this one"
         )
     tokenizer = Tokenizer(path)
-    tokenizer.check(wanted)
+    tokenizer.check(recipe.tokenizer)
     return tokenizer

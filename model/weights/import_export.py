@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from model.data.tokenizer import Tokenizer
+from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.errors import UserError
 from model.network.recogniser import Recogniser
 from model.recipe.files import with_values
@@ -28,13 +28,7 @@ def import_published(folder: Path, corpus: str, out: Path, tokenizer: Path | Non
         "init_from": str(folder.resolve()),
         "init_fingerprint": fingerprint_weights(folder),
     }
-    if model.origin and model.origin.generation:
-        generation = model.origin.generation
-        values |= {
-            "decoding.beam": generation.get("num_beams") or 1,
-            "decoding.ctc_weight": generation.get("ctc_weight") or 0.0,
-            "decoding.length_penalty": generation.get("length_penalty", 1.0),
-        }
+    values |= generation_values(model)
     if tokenizer is not None:
         Tokenizer(tokenizer).check(model.recipe.tokenizer)
         values |= {
@@ -46,8 +40,23 @@ def import_published(folder: Path, corpus: str, out: Path, tokenizer: Path | Non
     return recipe
 
 
+def generation_values(model: Recogniser) -> dict[str, Any]:
+    """The recipe keys of decoding that a published checkpoint's generation_config.json sets; none without the file."""
+    if model.origin is None or not model.origin.generation:
+        return {}
+    generation = model.origin.generation
+    return {
+        "decoding.beam": generation.get("num_beams") or 1,
+        "decoding.ctc_weight": generation.get("ctc_weight") or 0.0,
+        "decoding.length_penalty": generation.get("length_penalty", 1.0),
+    }
+
+
 def export_published(run: Path, out: Path) -> Recipe:
-    """Write the last checkpoint of a run's or a trial's folder to `out` in the published layout; returns its recipe."""
+    """Write the last checkpoint of a run's or a trial's folder to `out`, in the published layout.
+
+    The run's tokenizer goes with it, as tokenizer.model; runs of older versions have none in their folder.
+    """
     if find_weights_file(run).parent == run:
         raise UserError(f"{run}: is in the published layout already; give the folder of a run or of a trial")
     source = read_weights(run)
@@ -57,4 +66,6 @@ def export_published(run: Path, out: Path) -> Recipe:
     if source.recipe.init_from and (init_from / CONFIG).is_file():
         model.origin = load_pretrained(init_from).origin  # config keys that no recipe has are written out again
     save_pretrained(model, out)
+    if (run / TOKENIZER_FILE).is_file():
+        write_atomically(out / TOKENIZER_FILE, (run / TOKENIZER_FILE).read_bytes())
     return source.recipe

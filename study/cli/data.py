@@ -68,7 +68,7 @@ def prepare_table(
     from model.data import table as tables
 
     prepared = tables.prepare_table(table, out, name=name, normaliser=normaliser, seed=seed)
-    for line in prepared.left_out.lines():
+    for line in prepared.skipped.lines():
         typer.echo(line)
     _report_corpus(prepared.corpus)
 

@@ -66,27 +66,30 @@ def dashboard(
 )
 def track(
     study: AnyStudy,
-    flush: Annotated[bool, typer.Option("--flush", help="send what is missing")] = False,
-    rebuild: Annotated[bool, typer.Option("--rebuild", help="send everything, from the first event on")] = False,
+    flush: Annotated[bool, typer.Option("--flush", help="send the runs that are not up to date")] = False,
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="fill an empty MLflow, or compare every run point by point")
+    ] = False,
 ) -> None:
-    """Send what MLflow has not received yet, or fill an empty MLflow from the ledger.
+    """Bring the runs in MLflow up to date, or fill an empty MLflow from the ledger.
 
-    Without an option, only print how much is missing. What MLflow has already is not sent twice.
+    Without an option, only count the runs that are not up to date. What MLflow has already is not sent twice.
     """
-    from study.tracking import delivery, tracking
+    from study.tracking import flush as tracking
+    from study.tracking.mlflow_store import store_uri
 
     if flush and rebuild:
         raise UserError(
-            "track was study_file --flush and --rebuild, but takes one of them; --rebuild sends what waits, too"
+            "track was given --flush and --rebuild, but takes one of them; --rebuild does what --flush does"
         )
     ledger = open_ledger(study)
-    uri = delivery.store_uri(ledger.study.tracking, ledger.folder)
+    uri = store_uri(ledger.study.tracking, ledger.folder)
     if flush or rebuild:
-        sent = (tracking.flush if flush else tracking.rebuild)(ledger)
-        typer.echo(f"{sent} events told to MLflow at {uri}")
+        sent = tracking.flush(ledger, verify=rebuild)
+        typer.echo(f"{sent} {'run' if sent == 1 else 'runs'} sent to MLflow at {uri}")
     else:
-        nothing = f"nothing waits for MLflow at {uri}"
-        typer.echo(tracking.undelivered(delivery.waiting(ledger), uri, study) or nothing)
+        line = tracking.outdated_line(tracking.count_outdated(ledger), uri, study)
+        typer.echo(line or f"all runs are up to date in MLflow at {uri}")
 
 
 @app.command(
@@ -128,7 +131,7 @@ def export(
         typer.echo(export.write_model(ledger, trial, out or Path("best-model")))
     elif trial is not None:
         raise UserError(
-            f"export was study_file --trial {trial} with --format optuna, which takes all trials; leave it out"
+            f"export was given --trial {trial} with --format optuna, which takes all trials; leave it out"
         )
     else:
         typer.echo(export.write_optuna_study(ledger, out or Path(f"{ledger.study.name}.db")))

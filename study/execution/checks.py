@@ -12,7 +12,7 @@ from cluster.resources import Node, TrialResources, count_concurrent_trials, det
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
-from model.training.prepare import corpus_of
+from model.training.prepare import load_corpus
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, make_base_recipe
 from study.early_stopping.rules import check_grace_epochs
@@ -39,7 +39,7 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
     """
     concurrency = max_concurrent_trials(study) if address is None else None
     checked = check_space(study)
-    base = with_values(checked.base, {"data.fingerprint": corpus_of(checked.base).fingerprint})
+    base = with_values(checked.base, {"data.fingerprint": load_corpus(checked.base).fingerprint})
     _check_folder(study_folder(study), study, base)
     if study.tracking is not None:
         # A new study's server has to answer, because its address may be mistyped; a resumed study continues without it.

@@ -17,7 +17,7 @@ from typing import Any
 import model.data.normaliser
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, to_yaml
-from model.training.prepare import corpus_of, tokenizer_path
+from model.training.prepare import ensure_tokenizer, load_corpus
 from study.config.study_file import StudyFile
 
 MANIFEST_SECTIONS = ("python", "platform", "host", "packages", "git", "hardware", "hashes", "seeds")
@@ -87,10 +87,10 @@ def _list_packages() -> dict[str, str]:
 
 
 def _hash_inputs(study: StudyFile, base: Recipe) -> dict[str, str | None]:
-    corpus = corpus_of(base)
+    corpus = load_corpus(base)
     return {
         "corpus": corpus.fingerprint,
-        "tokenizer": file_fingerprint(tokenizer_path(base, corpus)),
+        "tokenizer": file_fingerprint(ensure_tokenizer(base, corpus)),
         "normaliser": f"{corpus.normaliser} {file_fingerprint(Path(model.data.normaliser.__file__))}",
         "base_recipe": base.hash,
         "study_file": hashlib.sha256(to_yaml(study).encode()).hexdigest()[:16],

@@ -1,14 +1,12 @@
-"""Where a study's runs are kept: the store's URI, whether it answers, and how its page is opened."""
+"""The store that keeps a study's runs: its URI, whether it answers, a client of it, and its page."""
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
 import logging
 import os
 import socket
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlparse
@@ -46,13 +44,13 @@ def check_form(uri: str) -> None:
 
 
 def check_uri(uri: str) -> None:
-    """Refuse, within seconds, a tracking URI that nothing answers at. Not while a sender runs: see `patience`."""
+    """Refuse, within seconds, a URI that nothing answers at. Not while a tracker runs: see `limit_requests`."""
     check_form(uri)
     try:
-        reachable(uri)
         if _scheme(uri) in ("http", "https"):
-            with patience(_CHECK_PATIENCE):
-                client_of(uri).search_experiments(max_results=1)
+            connect(uri, _CHECK_PATIENCE).search_experiments(max_results=1)
+        else:
+            check_reachable(uri)
     except UserError:
         raise
     except Exception as error:  # sockets, MLflow and its HTTP client each raise their own
@@ -65,12 +63,19 @@ def check_uri(uri: str) -> None:
 
 
 def refuses_credentials(error: Exception) -> bool:
-    """Whether a server answered 401 or 403: it would say so again, however often it is asked."""
+    """Whether a server answered 401 or 403, which trying again would not change."""
     return getattr(error, "error_code", None) in ("UNAUTHENTICATED", "PERMISSION_DENIED")
 
 
-def reachable(uri: str) -> None:
-    """An OSError where nobody listens; a UserError where the folder of an SQLite file is missing."""
+def connect(uri: str, patience: float | None = None) -> MlflowClient:
+    """A client whose requests end after `patience` seconds. An OSError or UserError where the store is not reached."""
+    limit_requests(_REQUEST_PATIENCE if patience is None else patience)
+    check_reachable(uri)  # because MLflow tries to open a database for an hour
+    return client_of(uri)
+
+
+def check_reachable(uri: str) -> None:
+    """An OSError where nothing listens; a UserError where the folder of an SQLite file is missing."""
     parts, scheme = urlparse(uri), _scheme(uri)
     if scheme == "sqlite":
         folder = sqlite_file(uri).parent
@@ -98,29 +103,29 @@ def ui_command(uri: str, host: str, port: int) -> list[str]:
 
 
 def ui_environment() -> dict[str, str]:
-    """What the page's processes run with: no job runners (eight processes that outlive it), nothing sent home."""
+    """The page's environment: no job runners (eight processes that outlive it), no usage figures sent."""
     return os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def client_of(uri: str) -> MlflowClient:
-    """A client of the store, and of no other."""
+    """A client of the store."""
     # MLflow sends usage figures to its makers unless told not to before it is imported.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # here because it takes seconds, which `--help` should not cost
 
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    # Its errors are raised, too, and told in one line; it would log each try with a traceback.
+    # Its errors are raised as well, and reported in one line; it would log each try with a traceback.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
     return mlflow.MlflowClient(tracking_uri=uri)
 
 
-def limit_requests() -> None:
-    """No request to a store takes long or is repeated by MLflow, which reads these variables at every request.
+def limit_requests(patience: float) -> None:
+    """No request takes more than `patience` seconds or is repeated by MLflow, which reads these variables each time.
 
-    Set once and for the whole process: changed around calls, they would change under other threads.
+    Set for the whole process: changed around single calls, they would change under other threads.
     """
     os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] = "0"
-    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(_REQUEST_PATIENCE)
+    os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] = str(patience)
     os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
     os.environ.setdefault("PGCONNECT_TIMEOUT", str(_REQUEST_PATIENCE))
     from mlflow.store.db import utils
@@ -132,19 +137,3 @@ def limit_requests() -> None:
 def brief(error: Exception) -> str:
     """An error in one short line."""
     return " ".join(str(error).split())[:200] or type(error).__name__
-
-
-@contextlib.contextmanager
-def patience(seconds: float) -> Iterator[None]:
-    """MLflow waits two minutes and tries seven times by default, and reads these variables at every request."""
-    limits = {"MLFLOW_HTTP_REQUEST_TIMEOUT": str(seconds), "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "0"}
-    before = {name: os.environ.get(name) for name in limits}
-    os.environ.update(limits)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -30,25 +30,25 @@ def until_mended(recipe: Recipe, folder: Path, report: stub_training.Report) -> 
 
 def poisoned(recipe: Recipe, folder: Path, report: loop.Report) -> None:
     """The real training; one recipe's features hold NaN at one step."""
-    take = loop.take
+    run_step = loop.run_step
 
-    def watched(run: loop.Run, attempt: loop.Attempt, progress: float) -> torch.Tensor:
-        if (recipe.training.seed, attempt.epoch, attempt.step) == (POISONED, EPOCH, STEP):
-            run = replace(run, training=_Poisoned(run.training))
-        return take(run, attempt, progress)
+    def watched(run: loop.TrainingRun, step: loop.TrainingStep, progress: float) -> torch.Tensor:
+        if (recipe.training.seed, step.epoch, step.step) == (POISONED, EPOCH, STEP):
+            run = replace(run, training_set=_Poisoned(run.training_set))
+        return run_step(run, step, progress)
 
-    with mock.patch.object(loop, "take", watched):
+    with mock.patch.object(loop, "run_step", watched):
         loop.train(recipe, folder, report)
 
 
 class _Poisoned(SimpleNamespace):
     """A training set whose shares hold NaN in one frame."""
 
-    def __init__(self, training: loop.TrainingSet) -> None:
-        super().__init__(training=training)
+    def __init__(self, training_set: loop.TrainingSet) -> None:
+        super().__init__(training_set=training_set)
 
-    def share(self, *args: Any) -> list[Any]:
-        parts = self.training.share(*args)
+    def load_share(self, *args: Any) -> list[Any]:
+        parts = self.training_set.load_share(*args)
         for part in parts:
             part.features[:, 5] = torch.nan
         return list(parts)

@@ -10,13 +10,13 @@ import optuna
 from mlflow import MlflowClient
 from mlflow.entities import Run
 from study.search.optuna_store import storage_url
+from study.tracking.delivery import waiting
+from study.tracking.mlflow_adapter import NUMBER, PARENT, STUDY
+from study.tracking.telling import RETRIES, STATE
 
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
-from study.tracking.delivery import waiting
-from study.tracking.mlflow_adapter import NUMBER, PARENT, STUDY
 from study.tracking.mlflow_store import client_of, store_uri
-from study.tracking.telling import RETRIES, STATE
 
 OPTUNA = {
     TrialState.WAITING: "RUNNING",

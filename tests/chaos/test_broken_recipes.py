@@ -16,13 +16,13 @@ from conftest import MINIATURE
 from stub_training import RAISES, REFUSED, SUCCEEDS, TOO_LARGE
 
 from model.data.corpus import Corpus
-from model.training.broken_batch import read_broken
+from model.training.broken_batch import read_broken_batch
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.runner import Work
-from study.tracking.mlflow_adapter import NUMBER
+from study.tracking.mlflow_runs import NUMBER
+from study.tracking.run_content import REASON, STATE
 from study.tracking.mlflow_store import client_of
-from study.tracking.telling import REASON, STATE
 
 MENDABLE = Work("chaos.planted_training:until_mended", "stub_training:prepare")
 POISON = Work("chaos.planted_training:poisoned", "model.training.prepare:prepare")
@@ -119,6 +119,6 @@ def test_a_nan_at_one_step_fails_its_trial_alone_which_names_the_step_and_keeps_
     kept = Ledger.open(FOLDER).trial_folder(failed.number) / "broken-batch-0.json"
     facts = json.loads(kept.read_text())
     assert (facts["epoch"], facts["step"], facts["recipe"]) == (EPOCH, STEP, failed.recipe_hash)
-    assert all(part.features[:, 5].isnan().all() for part in read_broken(kept))
+    assert all(part.features[:, 5].isnan().all() for part in read_broken_batch(kept))
     assert_records_agree(FOLDER)
     assert_told_everywhere(failed)

@@ -16,11 +16,11 @@ import yaml
 from chaos.faults import FOLDER, Event, Locker, epochs, gaps, meanwhile
 from chaos.records import assert_mlflow_agrees, assert_records_agree
 from mlflow_server import Server
+from study.tracking.tracking import Tracking
 
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.tracking import mlflow_store, tracking
-from study.tracking.tracking import Tracking
 
 pytestmark = pytest.mark.chaos
 

@@ -1,4 +1,4 @@
-"""Real MLflow servers, a gate in front of them that answers badly on demand, and a study to tell them of."""
+"""Real MLflow servers, a gate in front of them that fails on demand, and a study to bring to them."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from contracts.told import RECIPE
+from contracts.tracked_study import RECIPE
 from mlflow_server import Server
 
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
-from study.tracking import mlflow_store, tracking
-from study.tracking.tracking import Tracking
+from study.tracking import mlflow_store, tracker
+from study.tracking.tracker import Tracker
 
 STORES = ("file", "server", "server_on_postgresql", pytest.param("postgresql", marks=pytest.mark.slow))
 
@@ -32,7 +32,7 @@ class Gate:
     def __init__(self, server: Server) -> None:
         self.mode = "pass"
         self.drop = ""  # the end of a path whose next answer is dropped
-        self.asked: list[str] = []
+        self.requests: list[str] = []  # paths
         self._server = server
         self._http = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self._http.daemon_threads = True
@@ -48,13 +48,13 @@ class Gate:
         class Handler(BaseHTTPRequestHandler):
             def answer(self) -> None:
                 body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
-                gate.asked.append(self.path)
+                gate.requests.append(self.path)
                 while gate.mode == "hang":
                     time.sleep(0.05)
                 if gate.mode.isdigit():
-                    self.reply(int(gate.mode), b"out of order")
+                    self.reply(int(gate.mode), b"not available")
                     return
-                status, answer = gate._passed_on(self, body)
+                status, answer = gate._pass_on(self, body)
                 if gate.drop and self.path.endswith(gate.drop):
                     gate.drop = ""
                     self.close_connection = True
@@ -62,7 +62,7 @@ class Gate:
                 self.reply(status, answer)
 
             def reply(self, status: int, body: bytes) -> None:
-                with contextlib.suppress(OSError):  # whoever asked has given up
+                with contextlib.suppress(OSError):  # the client has given up
                     self.send_response(status)
                     self.send_header("Content-Length", str(len(body)))
                     self.end_headers()
@@ -75,7 +75,7 @@ class Gate:
 
         return Handler
 
-    def _passed_on(self, asked: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
+    def _pass_on(self, asked: BaseHTTPRequestHandler, body: bytes) -> tuple[int, bytes]:
         headers = {name: value for name, value in asked.headers.items() if name.lower() not in ("host", "connection")}
         request = urllib.request.Request(self._server.url + asked.path, body or None, headers, method=asked.command)
         try:
@@ -129,44 +129,44 @@ def _running(server: Server) -> Iterator[Server]:
 
 
 @pytest.fixture
-def opened(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Ledger]:
+def open_study(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str], Ledger]:
     """A new study on the store at a URI; each test has an experiment of its own."""
     name = re.sub(r"\W+", "-", request.node.name)
 
-    def make(uri: str) -> Ledger:
+    def open_at(uri: str) -> Ledger:
         study = {"name": name, "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}}
         folder = tmp_path / name
         return Ledger.create_or_open(
             folder, StudyFile.model_validate(study | {"tracking": uri}), RECIPE, {"id": f"id-{name}"}
         )
 
-    return make
+    return open_at
 
 
 @pytest.fixture(params=STORES)
-def anywhere(request: pytest.FixtureRequest, opened: Callable[[str], Ledger]) -> Ledger:
+def ledger(request: pytest.FixtureRequest, open_study: Callable[[str], Ledger]) -> Ledger:
     """A study on each kind of store."""
     store = request.getfixturevalue(request.param)
-    return opened(store if isinstance(store, str) else store.url)
+    return open_study(store if isinstance(store, str) else store.url)
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is not answered ends after a second, and is tried again soon."""
     monkeypatch.setattr(mlflow_store, "_REQUEST_PATIENCE", 1)
-    monkeypatch.setattr(tracking, "_LONGEST_PAUSE", 1.0)
+    monkeypatch.setattr(tracker, "_LONGEST_PAUSE", 1.0)
 
 
 @pytest.fixture
-def followed() -> Iterator[Callable[[Ledger], Tracking]]:
-    """Starts senders, and ends them with the test."""
-    started: list[Tracking] = []
+def start_tracker() -> Iterator[Callable[[Ledger], Tracker]]:
+    """Starts trackers, and ends them with the test."""
+    started: list[Tracker] = []
 
-    def follow(ledger: Ledger) -> Tracking:
-        started.append(Tracking(ledger))
+    def start(ledger: Ledger) -> Tracker:
+        started.append(Tracker(ledger))
         started[-1].start()
         return started[-1]
 
-    yield follow
-    for each in started:
-        each.close(0)
+    yield start
+    for running in started:
+        running.close(0)

@@ -1,4 +1,4 @@
-"""A store that breaks off, hangs, answers nonsense or is shared: the study keeps its pace, nothing is told twice."""
+"""A store that breaks off, hangs, answers errors or is shared: the study keeps its pace, no run or row comes twice."""
 
 from __future__ import annotations
 
@@ -6,134 +6,190 @@ import logging
 import re
 import signal
 import statistics
-import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
-from contracts.told import RECIPE, curve, seen, trial
+from contracts.tracked_study import RECIPE, curve, read_runs, write_trial
+from ledger_events import end_trial, report_epoch
 
 from model.errors import UserError
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
-from study.tracking import tracking
-from study.tracking.delivery import waiting
-from study.tracking.tracking import Tracking, flush, rebuild
+from study.tracking.flush import count_outdated, flush, outdated_line
+from study.tracking.tracker import Tracker
 
 
-def test_a_server_that_never_answered_keeps_nobody_waiting(
-    opened: Callable[[str], Ledger], gate: Any, followed: Callable[[Ledger], Tracking], impatient: None
+def test_a_server_that_never_answers_delays_nothing(
+    open_study: Callable[[str], Ledger], gate: Any, start_tracker: Callable[[Ledger], Tracker], short_waits: None
 ) -> None:
-    ledger = opened(gate.url)
+    ledger = open_study(gate.url)
     gate.mode = "hang"
-    sender = followed(ledger)
-    ledger.append("study_started", trials=1, concurrency=1)
-    assert paces(ledger, sender.wake, range(2))
+    tracker = start_tracker(ledger)
+    assert_same_pace(ledger, tracker.wake, range(2))
     began = time.monotonic()
-    left = sender.close(1.5)
+    left = tracker.close(1.5)
     assert time.monotonic() - began < 5
-    assert left == len(ledger.events()) == waiting(ledger)
+    assert (left, tracker.has_compared) == (3, False)
     gate.mode = "pass"
     assert 0 < flush(ledger) <= left  # the request that hung may have got through
-    assert waiting(ledger) == 0
+    assert count_outdated(ledger) == 0
     assert_whole_and_once(ledger, range(2))
 
 
 @pytest.mark.parametrize("fault", ["500", "hang", "frozen", pytest.param("restarted", marks=pytest.mark.slow)])
 def test_whatever_the_server_does_the_study_keeps_its_pace_and_nothing_is_lost_or_doubled(
     fault: str,
-    opened: Callable[[str], Ledger],
+    open_study: Callable[[str], Ledger],
     server: Any,
     gate: Any,
-    followed: Callable[[Ledger], Tracking],
-    impatient: None,
+    start_tracker: Callable[[Ledger], Tracker],
+    short_waits: None,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    ledger = opened(gate.url)
-    sender = followed(ledger)
-    ledger.append("study_started", trials=9, concurrency=1)
-    trial(ledger, 0, wake=sender.wake)
-    until(lambda: waiting(ledger) == 0)
+    ledger = open_study(gate.url)
+    tracker = start_tracker(ledger)
+    ledger.start_session(9, 1)
+    write_trial(ledger, 0, wake=tracker.wake)
+    wait_until(lambda: tracker.count_outdated() == 0)
     begin, end = faults(server, gate)[fault]
     begin()
-    assert paces(ledger, sender.wake, range(1, 4))
-    until(lambda: any("does not answer" in record.getMessage() for record in caplog.records))
-    assert paces(ledger, sender.wake, range(4, 7))
-    assert waiting(ledger) > 0
+    assert_same_pace(ledger, tracker.wake, range(1, 4))
+    wait_until(lambda: any("does not answer" in record.getMessage() for record in caplog.records))
+    assert_same_pace(ledger, tracker.wake, range(4, 7))
+    assert tracker.count_outdated() > 0
     end()
-    assert sender.close(60) == 0
+    assert tracker.close(60) == 0
     assert_whole_and_once(ledger, range(7))
-    said = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
-    assert ["does not answer" in said[0], "answers again" in said[1], len(said)] == [True, True, 2], said
-    assert not any("\n" in line for line in said)
+    away, back = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert re.fullmatch(
+        rf"tracking: {gate.url} does not answer \(.*\); the study continues, its runs are sent later", away
+    )
+    assert back == f"tracking: {gate.url} answers again"
 
 
 @pytest.mark.parametrize("request_", ["runs/create", "runs/log-batch", "runs/update", "experiments/create"])
 def test_an_answer_that_was_lost_doubles_nothing(
-    request_: str, opened: Callable[[str], Ledger], gate: Any, followed: Callable[[Ledger], Tracking]
+    request_: str, open_study: Callable[[str], Ledger], gate: Any, start_tracker: Callable[[Ledger], Tracker]
 ) -> None:
-    ledger = opened(gate.url)
-    ledger.append("study_started", trials=9, concurrency=1)
+    ledger = open_study(gate.url)
+    ledger.start_session(9, 1)
     gate.drop = request_
-    sender = followed(ledger)
-    sender.wake()
-    until(lambda: waiting(ledger) == 0)
-    trial(ledger, 0)
+    tracker = start_tracker(ledger)
+    tracker.wake()
+    wait_until(lambda: tracker.count_outdated() == 0)
+    write_trial(ledger, 0)
     gate.drop = gate.drop or request_
-    sender.wake()
-    until(lambda: waiting(ledger) == 0)
-    trial(ledger, 1)
-    assert sender.close(30) == 0
-    assert any(path.endswith(request_) for path in gate.asked)
+    tracker.wake()
+    wait_until(lambda: tracker.count_outdated() == 0)
+    write_trial(ledger, 1)
+    assert tracker.close(30) == 0
+    assert any(path.endswith(request_) for path in gate.requests)
     assert not (gate.drop and request_ != "experiments/create")  # that one is asked for once
     assert_whole_and_once(ledger, range(2))
 
 
 def test_a_flush_beside_a_running_study_doubles_nothing(
-    opened: Callable[[str], Ledger], server: Any, followed: Callable[[Ledger], Tracking]
+    open_study: Callable[[str], Ledger], server: Any, start_tracker: Callable[[Ledger], Tracker]
 ) -> None:
-    ledger = opened(server.url)
-    sender = followed(ledger)
-    ledger.append("study_started", trials=9, concurrency=1)
+    ledger = open_study(server.url)
+    tracker = start_tracker(ledger)
+    ledger.start_session(9, 1)
     other = Ledger.open(ledger.folder)
-    flushing = [threading.Thread(target=rebuild, args=(other,)), threading.Thread(target=flush, args=(other,))]
-    for number in range(6):
-        trial(ledger, number, wake=sender.wake)
-        if number in (1, 3):
-            flushing.pop().start()
-    assert sender.close(60) == 0
-    flush(other)
+    with ThreadPoolExecutor(2) as threads:  # joined, and their errors raised, before the tracker is closed
+        flushes = []
+        for number in range(6):
+            write_trial(ledger, number, wake=tracker.wake)
+            if number in (1, 3):
+                flushes.append(threads.submit(flush, other, number == 3))
+        for running in flushes:
+            running.result(60)
+    assert tracker.close(60) == 0
+    assert flush(other) == 0
     assert_whole_and_once(ledger, range(6))
 
 
-def test_two_studies_on_one_file_take_turns(tmp_path: Path, file: str, followed: Callable[[Ledger], Tracking]) -> None:
+def test_two_studies_on_one_file_take_turns(
+    tmp_path: Path, file: str, start_tracker: Callable[[Ledger], Tracker]
+) -> None:
     ledgers = []
     for name in ("turns-one", "turns-two"):
         study = StudyFile.model_validate(
             {"name": name, "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}, "tracking": file}
         )
         ledgers.append(Ledger.create_or_open(tmp_path / name, study, RECIPE, {"id": name}))
-        ledgers[-1].append("study_started", trials=9, concurrency=1)
-    senders = [followed(ledger) for ledger in ledgers]
+    trackers = [start_tracker(ledger) for ledger in ledgers]
     for number in range(5):
-        for ledger, sender in zip(ledgers, senders, strict=True):
-            trial(ledger, number, wake=sender.wake)
-    assert [sender.close(60) for sender in senders] == [0, 0]
+        for ledger, tracker in zip(ledgers, trackers, strict=True):
+            write_trial(ledger, number, wake=tracker.wake)
+    assert [tracker.close(60) for tracker in trackers] == [0, 0]
     for ledger in ledgers:
         assert_whole_and_once(ledger, range(5))
 
 
-def test_a_flush_says_in_one_line_that_the_server_is_away(opened: Callable[[str], Ledger]) -> None:
-    ledger = opened("http://127.0.0.1:9")
-    ledger.append("study_started", trials=1, concurrency=1)
-    with pytest.raises(
-        UserError, match=r"^tracking http://127.0.0.1:9 does not answer \(.*refused\); start the server"
-    ):
-        flush(ledger)
-    assert waiting(ledger) == 1
+@pytest.mark.parametrize("command", [flush, count_outdated])
+def test_track_reports_in_one_line_that_the_server_is_away(
+    command: Callable[[Ledger], int], open_study: Callable[[str], Ledger]
+) -> None:
+    ledger = open_study("http://127.0.0.1:9")
+    ledger.start_session(1, 1)
+    words = r"^tracking http://127.0.0.1:9 does not answer \(.*refused\); start the server.*$"
+    with pytest.raises(UserError, match=words):
+        command(ledger)
+
+
+@pytest.mark.parametrize("command", [flush, count_outdated])
+def test_track_reports_in_one_line_that_the_server_answers_errors(
+    command: Callable[[Ledger], int], open_study: Callable[[str], Ledger], gate: Any
+) -> None:
+    ledger = open_study(gate.url)
+    write_trial(ledger, 0)
+    gate.mode = "500"
+    with pytest.raises(UserError, match=rf"^tracking {gate.url} does not answer \(.*\); start the server.*$"):
+        command(ledger)
+
+
+@pytest.mark.parametrize("status", ["401", "403"])
+def test_refused_credentials_are_reported_once_and_the_server_is_asked_no_more(
+    status: str,
+    open_study: Callable[[str], Ledger],
+    gate: Any,
+    start_tracker: Callable[[Ledger], Tracker],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ledger = open_study(gate.url)
+    gate.mode = status
+    write_trial(ledger, 0)
+    with caplog.at_level(logging.WARNING):
+        tracker = start_tracker(ledger)
+        wait_until(lambda: tracker.refused, 30)
+        requests = len(gate.requests)
+        write_trial(ledger, 1, wake=tracker.wake)
+        began = time.monotonic()
+        outdated = tracker.close()
+    assert time.monotonic() - began < 5
+    assert outdated == 3
+    assert len(gate.requests) == requests == 1
+    (line,) = [record.getMessage() for record in caplog.records if record.name == "study.tracking.tracker"]
+    assert re.fullmatch(
+        rf"tracking: {gate.url} refuses the credentials \(.*{status}.*\); the study continues, nothing more is sent",
+        line,
+    )
+    line = outdated_line(outdated, tracker.uri, Path("study.yaml"), tracker.refused, tracker.has_compared)
+    assert line == (
+        f"3 runs may not be up to date in MLflow at {gate.url}, which refuses the credentials; set "
+        "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, then send them with: "
+        "decred-study track study.yaml --flush"
+    )
+    for command in (flush, count_outdated):
+        with pytest.raises(UserError, match=r"refuses the credentials \(.*\); set MLFLOW_TRACKING_USERNAME"):
+            command(ledger)
+    gate.mode = "pass"
+    assert flush(ledger) == outdated
 
 
 def faults(server: Any, gate: Any) -> dict[str, tuple[Callable[[], None], Callable[[], None]]]:
@@ -146,23 +202,24 @@ def faults(server: Any, gate: Any) -> dict[str, tuple[Callable[[], None], Callab
     }
 
 
-def paces(ledger: Ledger, wake: Callable[[], None], numbers: range) -> bool:
-    """Tell of trials; whether an append with its wake took what it takes alone: a few milliseconds."""
-    took = []
+def assert_same_pace(ledger: Ledger, wake: Callable[[], None], numbers: range) -> None:
+    """Run trials; no append with its wake takes as long as a request that is not answered, which is a second."""
+    seconds = []
     for number in numbers:
-        ledger.trial_started(number, RECIPE, {"ctc_weight": 0.1 + number / 100}, "ed" if number == 0 else None)
+        ledger.start_trial(number, RECIPE, {"ctc_weight": 0.1 + number / 100}, "ed" if number == 0 else None)
         for epoch in range(1, 4):
             began = time.perf_counter()
-            ledger.trial_epoch(number, epoch, {"dev/wer": 90.0 - epoch, "train/loss": 4.0 / epoch})
+            report_epoch(ledger, number, epoch, {"dev/wer": 90.0 - epoch, "train/loss": 4.0 / epoch})
             wake()
-            took.append(time.perf_counter() - began)
-        ledger.trial_ended(number, TrialState.COMPLETE, None, {"test/a/wer": 50.0 + number})
+            seconds.append(time.perf_counter() - began)
+        end_trial(ledger, number, TrialState.COMPLETE, None, {"test/a/wer": 50.0 + number})
         wake()
-    return statistics.median(took) < 0.02 and max(took) < 0.5
+    assert statistics.median(seconds) < 0.2
+    assert max(seconds) < 0.9
 
 
 def assert_whole_and_once(ledger: Ledger, numbers: range) -> None:
-    runs = seen(ledger)
+    runs = read_runs(ledger)
     runs.pop(ledger.study.name)
     assert runs.keys() == {"0000 ed" if number == 0 else f"{number:04d}" for number in numbers}
     for name, run in runs.items():
@@ -172,48 +229,9 @@ def assert_whole_and_once(ledger: Ledger, numbers: range) -> None:
         assert run["params"]["recipe_hash"] == RECIPE.hash
 
 
-def until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+def wait_until(holds: Callable[[], bool], seconds: float = 60.0) -> None:
+    """Look until it holds."""
     end = time.monotonic() + seconds
     while not holds():
         assert time.monotonic() < end, "waited too long"
         time.sleep(0.02)
-
-
-@pytest.mark.parametrize("status", ["401", "403"])
-def test_refused_credentials_are_told_once_and_the_server_is_asked_no_more(
-    status: str,
-    opened: Callable[[str], Ledger],
-    gate: Any,
-    followed: Callable[[Ledger], Tracking],
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    ledger = opened(gate.url)
-    gate.mode = status
-    trial(ledger, 0)
-    with caplog.at_level(logging.WARNING):
-        sender = followed(ledger)
-        until = time.monotonic() + 30
-        while not sender.refused:
-            assert time.monotonic() < until
-            time.sleep(0.05)
-        asked = len(gate.asked)
-        trial(ledger, 1, wake=sender.wake)
-        began = time.monotonic()
-        waits = sender.close()
-    assert time.monotonic() - began < 5
-    assert waits == len(ledger.events())
-    assert len(gate.asked) == asked == 1
-    (said,) = [record.getMessage() for record in caplog.records if record.name == "study.tracking.tracking"]
-    assert re.match(
-        rf"tracking: {gate.url} refuses the credentials \(.*{status}.*\); the study goes on and tells", said
-    )
-    line = tracking.undelivered(waits, sender.uri, Path("study.yaml"), sender.refused)
-    assert line == (
-        f"{waits} events wait for MLflow at {gate.url}, which refuses the credentials; set MLFLOW_TRACKING_USERNAME "
-        "and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, then send them with: decred-study track study.yaml "
-        "--flush"
-    )
-    with pytest.raises(UserError, match=r"refuses the credentials \(.*\); set MLFLOW_TRACKING_USERNAME"):
-        flush(ledger)
-    gate.mode = "pass"
-    assert flush(ledger) == waits

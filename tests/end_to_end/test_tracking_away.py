@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 from rich.console import Console
+from study.tracking.tracking import Tracking
 from typer.testing import CliRunner
 
 from study.cli.main import app
 from study.ledger.ledger import Ledger
 from study.runner import Work, run_study
-from study.tracking.tracking import Tracking
 
 
 class Broken(BaseHTTPRequestHandler):

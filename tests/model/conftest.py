@@ -1,14 +1,15 @@
-"""The goldens: folders in the published layout with what the reference computed from them."""
+"""The goldens (folders in the published layout with what the reference computed from them) and a pair of workers."""
 
 from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from processes import WorkerPair
 from safetensors.torch import load_file
 from torch import Tensor
 
@@ -66,3 +67,11 @@ def published(request: pytest.FixtureRequest) -> Published:
     """The checkpoint that the test names as its parameter."""
     folder = GOLDEN / request.param
     return Published(folder, load_pretrained(folder), load_file(folder / "io.safetensors"))
+
+
+@pytest.fixture(scope="session")
+def worker_pair(tmp_path_factory: pytest.TempPathFactory) -> Iterator[WorkerPair]:
+    """Two processes in a gloo group, for all tests that need one."""
+    pair = WorkerPair(tmp_path_factory.mktemp("pair"))
+    yield pair
+    pair.close()

@@ -34,7 +34,7 @@ def test_a_missing_file_is_named(tmp_path: Path) -> None:
 
 def test_a_place_that_cannot_be_written_is_named(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match=r"file/below.yaml: cannot be written \(.*\); give a place that can be"):
+    with pytest.raises(UserError, match=r"file/below.yaml: cannot be written \(.*\); give a place that can"):
         write_atomically(tmp_path / "file" / "below.yaml", "a: 1\n")
 
 

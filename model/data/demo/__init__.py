@@ -1,1 +1,1 @@
-"""The demo corpus: made in seconds on any machine, with something in it for a study to find."""
+"""The demo corpus: made in seconds on any machine, with differences between recipes that a study can measure."""

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data.audio import resampled
+from model.data.audio import resample
 from model.data.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
-from model.data.corpus_writer import Utterance, check_free, write_corpus
+from model.data.corpus_writer import Utterance, check_replaceable, write_corpus
 from model.data.demo.sentences import demo_sentences
 from model.data.demo.voice import ESPEAK_RATE, Voice, check_espeak, speak
 from model.errors import UserError
 
-VERSION = 1  # counts up whenever the same arguments make another corpus
+VERSION = 1  # raised whenever the same arguments make another corpus
 NAME = "demo"
 NORMALISER = "basic"
 
@@ -35,7 +35,7 @@ TRAINING_VOICES = [(accent, variant) for accent in ("en-us", "en-gb-x-rp") for v
 UNSEEN_VOICES = [(accent, variant) for accent in ("en-gb-scotland", "en-029") for variant in UNSEEN_VARIANTS]
 
 SIGNAL_TO_NOISE = (15.0, 35.0)  # dB, drawn for each utterance
-LOUDNESS = (-9.0, 0.0)  # dB, likewise
+LOUDNESS = (-9.0, 0.0)  # dB, drawn for each utterance
 
 
 def make_demo(
@@ -45,24 +45,24 @@ def make_demo(
     dev_utterances: int = 100,
     test_utterances: int = 80,
 ) -> Corpus:
-    """The demo corpus in `folder`, which is left as it is when it already holds this one.
+    """The demo corpus in `folder`, which is left as it is when it already holds the same one.
 
-    `test_utterances` is the size of each of the three test sets. A UserError if the extra `demo` is missing.
+    `test_utterances` is the size of each of the three test sets. Raises a UserError if the extra `demo` is missing.
     """
     sizes = (train_utterances, dev_utterances, test_utterances)
     if min(sizes) < 1:
         raise UserError(f"the demo cannot have sets of {sizes} utterances; give each set at least 1")
     origin = f"demo version {VERSION}, seed {seed}, utterances {train_utterances} {dev_utterances} {test_utterances}"
-    found = _already_there(folder, origin)
-    if found:
-        return found
+    existing = _find_existing(folder, origin)
+    if existing:
+        return existing
     check_espeak()
-    return write_corpus(folder, NAME, NORMALISER, KINDS, _utterances(seed, *sizes), origin)
+    return write_corpus(folder, NAME, NORMALISER, KINDS, _speak_all(seed, *sizes), origin)
 
 
-def _already_there(folder: Path, origin: str) -> Corpus | None:
-    """The corpus in `folder` if it is whole and was made by `origin`; a foreign folder is a UserError."""
-    check_free(folder, NAME)
+def _find_existing(folder: Path, origin: str) -> Corpus | None:
+    """The corpus in `folder` if it is complete and of this origin. Raises a UserError if the folder holds others."""
+    check_replaceable(folder, NAME)
     if not (folder / CORPUS_FILE).is_file():
         return None
     try:
@@ -72,25 +72,25 @@ def _already_there(folder: Path, origin: str) -> Corpus | None:
     return corpus if corpus.origin == origin else None
 
 
-def _utterances(seed: int, train: int, dev: int, test: int) -> Iterator[Utterance]:
+def _speak_all(seed: int, train: int, dev: int, test: int) -> Iterator[Utterance]:
     for set_name, sentences in demo_sentences(seed, train, dev, test).items():
         rng = random.Random(f"demo voices {seed} {set_name}")
-        voices = _voices(UNSEEN_VOICES if set_name == "test-ood-voice" else TRAINING_VOICES, rng)
+        voices = _draw_voices(UNSEEN_VOICES if set_name == "test-ood-voice" else TRAINING_VOICES, rng)
         for number, (sentence, voice) in enumerate(zip(sentences, voices, strict=False)):
-            samples = _recorded(speak(sentence, voice), rng)
+            samples = _record(speak(sentence, voice), rng)
             yield Utterance(set_name, f"{set_name}-{number:05d}", sentence, voice.speaker, samples)
 
 
-def _voices(pool: Sequence[tuple[str, str]], rng: random.Random) -> Iterator[Voice]:
-    """Endless voices: the pool in shuffled rounds, so that each speaks as often as the others."""
+def _draw_voices(pool: Sequence[tuple[str, str]], rng: random.Random) -> Iterator[Voice]:
+    """Voices without end: the pool in shuffled rounds, so that all speak equally often."""
     while True:
         for accent, variant in rng.sample(pool, len(pool)):
             yield Voice(accent, variant, rate=rng.choice(RATES), pitch=rng.choice(PITCHES))
 
 
-def _recorded(spoken: np.ndarray, rng: random.Random) -> np.ndarray:
-    """(T,) int16 at 22050 Hz as (T,) floats at 16 kHz, at a random loudness, with white noise under it."""
-    speech = resampled(spoken / 32768.0, ESPEAK_RATE)
+def _record(spoken: np.ndarray, rng: random.Random) -> np.ndarray:
+    """(T,) int16 at 22050 Hz as (T,) floats at 16 kHz, at a random loudness, with white noise added."""
+    speech = resample(spoken / 32768.0, ESPEAK_RATE)
     gain = _amplitude(rng.uniform(*LOUDNESS)) * min(1.0, 0.9 / max(float(np.abs(speech).max()), 1e-9))
     root_mean_square = float(np.sqrt(np.mean(speech**2)))
     noise = np.random.default_rng(rng.getrandbits(63)).standard_normal(len(speech))

@@ -69,26 +69,26 @@ TRIES_PER_SENTENCE = 200
 
 
 def demo_sentences(seed: int, train: int, dev: int, test: int) -> dict[str, list[str]]:
-    """The sentences of each set, by its name: disjoint sets, and no word that `train` does not have."""
+    """The sentences of each set by its name: sets are disjoint and have no word that `train` lacks."""
     rng = random.Random(f"demo sentences {seed}")
-    in_domain = _sentences(interleaved(list(DOMAINS.values())), rng)
-    seen: set[str] = set()
-    sets = {"train": _take(in_domain, train, seen, None)}
+    in_domain = _fill_templates(interleave(list(DOMAINS.values())), rng)
+    drawn: set[str] = set()
+    sets = {"train": _draw_new(in_domain, train, drawn, None)}
     words = {word for sentence in sets["train"] for word in sentence.split()}
-    sets["dev"] = _take(in_domain, dev, seen, words)
-    sets["test-in"] = _take(in_domain, test, seen, words)
-    sets["test-ood-text"] = _take(_sentences(OTHER_GRAMMAR, rng), test, seen, words)
-    sets["test-ood-voice"] = _take(in_domain, test, seen, words)
+    sets["dev"] = _draw_new(in_domain, dev, drawn, words)
+    sets["test-in"] = _draw_new(in_domain, test, drawn, words)
+    sets["test-ood-text"] = _draw_new(_fill_templates(OTHER_GRAMMAR, rng), test, drawn, words)
+    sets["test-ood-voice"] = _draw_new(in_domain, test, drawn, words)
     return sets
 
 
-def interleaved(groups: Sequence[Sequence[str]]) -> list[str]:
+def interleave(groups: Sequence[Sequence[str]]) -> list[str]:
     """The first of each group, the second of each group, ...: any stretch has an equal share of all groups."""
     return [template for row in zip(*groups, strict=True) for template in row]
 
 
-def _sentences(templates: Sequence[str], rng: random.Random) -> Iterator[str]:
-    """Endless sentences, the templates in turn. Slots are filled from shuffled decks, so that rare words cannot be."""
+def _fill_templates(templates: Sequence[str], rng: random.Random) -> Iterator[str]:
+    """Sentences without end, the templates in turn. Slots are filled from shuffled decks: no word becomes rare."""
     decks: dict[str, list[str]] = {slot: [] for slot in SLOTS}
 
     def draw(match: re.Match[str]) -> str:
@@ -102,18 +102,18 @@ def _sentences(templates: Sequence[str], rng: random.Random) -> Iterator[str]:
             yield re.sub(r"\{(\w+)\}", draw, template)
 
 
-def _take(sentences: Iterator[str], count: int, seen: set[str], words: set[str] | None) -> list[str]:
-    """The next `count` sentences that are new and need no other words; they are added to `seen`."""
-    taken: list[str] = []
+def _draw_new(sentences: Iterator[str], count: int, drawn: set[str], words: set[str] | None) -> list[str]:
+    """The next `count` sentences that are new and consist of `words`; they are added to `drawn`."""
+    chosen: list[str] = []
     for _ in range(count * TRIES_PER_SENTENCE):
-        if len(taken) == count:
+        if len(chosen) == count:
             break
         sentence = next(sentences)
-        if sentence not in seen and (words is None or words.issuperset(sentence.split())):
-            seen.add(sentence)
-            taken.append(sentence)
-    if len(taken) < count:
+        if sentence not in drawn and (words is None or words.issuperset(sentence.split())):
+            drawn.add(sentence)
+            chosen.append(sentence)
+    if len(chosen) < count:
         raise UserError(
-            f"the demo has {len(taken)} of the {count} sentences asked for; ask for fewer, or train on more"
+            f"the demo has {len(chosen)} of the {count} sentences asked for; ask for fewer, or train on more"
         )
-    return taken
+    return chosen

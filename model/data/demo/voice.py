@@ -41,12 +41,12 @@ class Voice:
 
 
 def check_espeak() -> None:
-    """A UserError unless the extra `demo` is installed."""
+    """Raise a UserError unless the extra `demo` is installed."""
     _paths()
 
 
 def speak(text: str, voice: Voice) -> np.ndarray:
-    """`text` as (T,) int16 at `ESPEAK_RATE`; equal arguments give equal bytes, whatever was spoken before."""
+    """`text` as (T,) int16 at `ESPEAK_RATE`; equal arguments give equal bytes, whatever was synthesised before."""
     chunks: list[bytes] = []
 
     def collect(samples: ctypes._Pointer[ctypes.c_short], count: int, _events: int) -> int:
@@ -64,8 +64,8 @@ def speak(text: str, voice: Voice) -> np.ndarray:
 
 
 def _speak(text: str, voice: Voice, callback: ctypes._FuncPointer, library_path: str, data_path: str) -> None:
-    # Phases and flutter live in the library's globals, which espeak_Terminate leaves as they are: only a library
-    # loaded afresh (5 ms) forgets what it said before.
+    # Phases and flutter live in the library's globals, which espeak_Terminate does not reset: only loading the library
+    # again (5 ms) does.
     library = ctypes.CDLL(library_path)
     try:
         if library.espeak_Initialize(SYNCHRONOUS, 0, data_path.encode(), DONT_EXIT) != ESPEAK_RATE:

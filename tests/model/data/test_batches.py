@@ -3,91 +3,114 @@ from __future__ import annotations
 import pytest
 import torch
 
-from model.data.batches import TrainingSet, scoring_batches, utterances_of
-from model.data.features import feature_store
-from model.data.frontend import FRAMES_PER_SECOND, features
-from model.training.prepare import tokenizer_of
+from model.data.batches import TOO_LONG, TrainingSet, make_scoring_batches
+from model.data.features import open_feature_store
+from model.data.frontend import FRAMES_PER_SECOND, extract_features
+from model.data.utterances import load_utterances
+from model.training.prepare import load_tokenizer
+
+MASKS = {"augmentation.time_masks": 2, "augmentation.frequency_masks": 2}
 
 
 @pytest.fixture
-def training_set(corpus, make_recipe):
-    def make(**values):
-        recipe = make_recipe({f"data.{key}": value for key, value in values.items()})
-        return TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer_of(recipe, corpus))
+def make_training_set(corpus, make_recipe):
+    def make(values=None):
+        recipe = make_recipe(values)
+        return TrainingSet(corpus, recipe.data, recipe.augmentation, load_tokenizer(recipe, corpus))
 
     return make
 
 
-def test_an_epoch_has_every_utterance_once_in_batches_no_longer_than_asked(training_set) -> None:
-    training = training_set()
-    plan = training.plan(0)
-    assert sorted(one for batch in plan for one in batch) == sorted(training.cuts.ids)
-    durations = {cut.id: cut.duration for cut in training.cuts}
-    assert all(max(durations[one] for one in batch) * len(batch) <= 12.0 for batch in plan)
+@pytest.mark.parametrize("buckets", [1, 2, 24, 100])
+def test_an_epoch_has_every_utterance_once_in_batches_within_the_limit(make_training_set, buckets: int) -> None:
+    training_set = make_training_set({"data.buckets": buckets})
+    plan = training_set.plan_epoch(0)
+    assert sorted(key for batch in plan for key in batch) == sorted(training_set.cuts.ids)
+    durations = {cut.id: cut.duration for cut in training_set.cuts}
+    assert all(max(durations[key] for key in batch) * len(batch) <= 12.0 for batch in plan)
 
 
-def test_the_order_is_a_function_of_seed_and_epoch_alone(training_set) -> None:
-    assert training_set().plan(3) == training_set().plan(3)
-    assert training_set().plan(3) != training_set().plan(4)
-    assert training_set().plan(3) != training_set(seed=1).plan(3)
+@pytest.mark.parametrize("buckets", [1, 2])
+def test_the_order_is_a_function_of_seed_and_epoch_alone(make_training_set, buckets: int) -> None:
+    values = {"data.buckets": buckets}
+    plan = make_training_set(values).plan_epoch(3)
+    assert make_training_set(values).plan_epoch(3) == plan
+    assert make_training_set(values).plan_epoch(4) != plan
+    assert make_training_set(values | {"data.seed": 1}).plan_epoch(3) != plan
 
 
-@pytest.mark.parametrize("world", [1, 2, 3])
-def test_the_shares_of_all_workers_are_the_batch(training_set, world: int) -> None:
-    training = training_set()
-    for batch in training.plan(0):
-        shares = [training.share(batch, rank, world, 2, seed=0) for rank in range(world)]
+def test_one_bucket_has_batches_of_any_length_and_more_have_less_padding(make_training_set) -> None:
+    padding = []
+    for buckets in (1, 6):
+        training_set = make_training_set({"data.buckets": buckets, "data.batch_seconds": 24.0})
+        durations = {cut.id: cut.duration for cut in training_set.cuts}
+        batches = [[durations[key] for key in batch] for batch in training_set.plan_epoch(0)]
+        padding.append(sum(max(batch) * len(batch) - sum(batch) for batch in batches))
+    assert padding[0] > padding[1]
+
+
+@pytest.mark.parametrize("world_size", [1, 2, 3])
+def test_the_shares_of_all_workers_are_the_batch(make_training_set, world_size: int) -> None:
+    training_set = make_training_set()
+    for batch in training_set.plan_epoch(0):
+        shares = [training_set.load_share(batch, rank, world_size, 2, seed=0) for rank in range(world_size)]
         scored = [part for share in shares for part in share if (part.labels >= 0).any()]
-        assert sorted(one for part in scored for one in part.ids) == sorted(batch)
+        assert sorted(key for part in scored for key in part.ids) == sorted(batch)
         assert {part.counts.utterances for part in scored} == {len(batch)}
-        assert {part.counts.tokens for part in scored} == {sum(int((p.labels >= 0).sum()) for p in scored)}
+        assert {part.counts.tokens for part in scored} == {sum(int((part.labels >= 0).sum()) for part in scored)}
 
 
-def test_a_worker_without_an_utterance_still_takes_the_step(training_set) -> None:
-    training = training_set()
-    alone = training.plan(0)[0][:1]
-    (part,) = training.share(alone, rank=1, world=2, parts=2, seed=0)
+def test_a_worker_without_an_utterance_still_takes_the_step(make_training_set) -> None:
+    training_set = make_training_set()
+    batch = training_set.plan_epoch(0)[0][:1]
+    (part,) = training_set.load_share(batch, rank=1, world_size=2, parts=2, seed=0)
     assert (part.labels == -100).all()
     assert part.counts.utterances == 1
 
 
-def test_an_utterance_is_augmented_the_same_on_any_worker(training_set) -> None:
-    training = training_set()
-    batch = training.plan(0)[0]
-    whole = training.share(batch, 0, 1, 1, seed=5)[0]
-    second = training.share(batch, 1, 2, 1, seed=5)[0]
-    for index, one in enumerate(second.ids):
-        frames = int(second.lengths[index])
-        assert torch.equal(second.features[index, :frames], whole.features[whole.ids.index(one), :frames])
+def test_an_utterance_has_the_same_masks_on_any_worker_and_other_ones_with_another_seed(make_training_set) -> None:
+    training_set = make_training_set(MASKS)
+    batch = training_set.plan_epoch(0)[0]
+    (whole,) = training_set.load_share(batch, 0, 1, 1, seed=5)
+    (second,) = training_set.load_share(batch, 1, 2, 1, seed=5)
+    (other,) = training_set.load_share(batch, 0, 1, 1, seed=6)
+    assert second.ids
+    for index, key in enumerate(second.ids):
+        frames, row = int(second.lengths[index]), whole.ids.index(key)
+        assert torch.equal(second.features[index, :frames], whole.features[row, :frames])
+        assert not torch.equal(second.features[index, :frames], training_set.utterances.features(key))
+    assert not torch.equal(whole.features, other.features)
 
 
-def test_what_is_left_out_is_counted(training_set) -> None:
-    training = training_set(longest_seconds=1.8)
-    left_out = training.left_out["longer than data.longest_seconds"]
-    assert left_out > 0
-    assert len(training.cuts) == 24 - left_out
+def test_skipped_utterances_are_counted(make_training_set) -> None:
+    training_set = make_training_set({"data.longest_seconds": 1.8})
+    skipped = training_set.skipped[TOO_LONG]
+    assert skipped > 0
+    assert len(training_set.cuts) == 24 - skipped
 
 
-def test_every_speed_is_a_copy_of_the_training_set(training_set) -> None:
-    training = training_set(speeds=[0.9, 1.0, 1.1])
-    assert len(training.cuts) + sum(training.left_out.values()) == 3 * 24
-    slow = next(cut for cut in training.cuts if cut.id.endswith("_sp0.9"))
-    plain = next(cut for cut in training.cuts if cut.id == slow.id.removesuffix("_sp0.9"))
-    assert training.utterances.length(slow.id) == pytest.approx(training.utterances.length(plain.id) / 0.9, abs=3)
-    assert training.utterances.texts[slow.id] == training.utterances.texts[plain.id]
+def test_every_speed_is_a_copy_of_the_training_set(make_training_set) -> None:
+    training_set = make_training_set({"data.speeds": [0.9, 1.0, 1.1]})
+    assert len(training_set.cuts) + sum(training_set.skipped.values()) == 3 * 24
+    slow = next(cut for cut in training_set.cuts if cut.id.endswith("_sp0.9"))
+    plain = next(cut for cut in training_set.cuts if cut.id == slow.id.removesuffix("_sp0.9"))
+    frame_count = training_set.utterances.frame_count
+    assert frame_count(slow.id) == pytest.approx(frame_count(plain.id) / 0.9, abs=3)
+    assert training_set.utterances.texts[slow.id] == training_set.utterances.texts[plain.id]
 
 
 def test_scoring_batches_share_a_set_among_workers_within_the_limit(corpus, make_recipe) -> None:
-    _, utterances = utterances_of(corpus, "train", 1.0, tokenizer_of(make_recipe(), corpus))
-    batches = [list(scoring_batches(utterances, 8.0, rank, 2)) for rank in range(2)]
-    ids = [one for share in batches for batch in share for one in batch.ids]
-    assert sorted(ids) == sorted(utterances.texts)
-    for batch in (one for share in batches for one in share):
+    _, utterances = load_utterances(corpus, "train", 1.0, load_tokenizer(make_recipe(), corpus))
+    shares = [list(make_scoring_batches(utterances, 8.0, rank, 2)) for rank in range(2)]
+    batches = [batch for share in shares for batch in share]
+    assert sorted(key for batch in batches for key in batch.ids) == sorted(utterances.texts)
+    assert any(len(batch.ids) > 1 for batch in batches)
+    for batch in batches:
         assert len(batch.ids) == 1 or batch.features.shape[0] * batch.features.shape[1] <= 8.0 * FRAMES_PER_SECOND
 
 
 def test_cached_features_are_those_of_the_audio(corpus) -> None:
-    store = feature_store(corpus, "dev")
+    store = open_feature_store(corpus, "dev")
     for cut in corpus.cuts("dev"):
-        fresh = features(torch.from_numpy(cut.load_audio()[0]))
+        fresh = extract_features(torch.from_numpy(cut.load_audio()[0]))
         torch.testing.assert_close(store[cut.id], fresh, atol=5e-3, rtol=1e-3)  # float16 on disk

@@ -22,7 +22,7 @@ KINDS = {
 SAMPLES = 1600  # 0.1 s
 
 
-def utterances(seed: int = 0, text: str = "Hello, {}!") -> Iterator[Utterance]:
+def make_utterances(seed: int = 0, text: str = "Hello, {}!") -> Iterator[Utterance]:
     rng = np.random.default_rng(seed)
     for name in KINDS:
         for number in range(2):
@@ -30,13 +30,13 @@ def utterances(seed: int = 0, text: str = "Hello, {}!") -> Iterator[Utterance]:
             yield Utterance(name, f"{name}-{number}", text.format(name), "ann", samples)
 
 
-def written(folder: Path, seed: int = 0, text: str = "Hello, {}!", name: str = "small") -> Corpus:
-    return write_corpus(folder, name, "basic", KINDS, utterances(seed, text))
+def write_small_corpus(folder: Path, seed: int = 0, text: str = "Hello, {}!", name: str = "small") -> Corpus:
+    return write_corpus(folder, name, "basic", KINDS, make_utterances(seed, text))
 
 
 @pytest.fixture
 def corpus(tmp_path: Path) -> Corpus:
-    return written(tmp_path / "corpus")
+    return write_small_corpus(tmp_path / "corpus")
 
 
 def test_a_written_corpus_is_read_back_equal(corpus: Corpus) -> None:
@@ -48,7 +48,7 @@ def test_a_written_corpus_is_read_back_equal(corpus: Corpus) -> None:
 
 def test_cuts_have_normalised_text_a_speaker_and_the_audio_that_was_written(corpus: Corpus) -> None:
     cuts = list(corpus.cuts("dev"))
-    expected = [u.samples for u in utterances() if u.set_name == "dev"]
+    expected = [utterance.samples for utterance in make_utterances() if utterance.set_name == "dev"]
     assert [cut.supervisions[0].text for cut in cuts] == corpus.texts("dev") == ["hello dev", "hello dev"]
     assert {cut.supervisions[0].speaker for cut in cuts} == {"ann"}
     for cut, samples in zip(cuts, expected, strict=True):
@@ -57,11 +57,11 @@ def test_cuts_have_normalised_text_a_speaker_and_the_audio_that_was_written(corp
         assert (info.samplerate, info.channels, info.format, info.subtype) == (16_000, 1, "FLAC", "PCM_16")
 
 
-def test_names_tell_roles_and_domains_apart(corpus: Corpus) -> None:
-    assert corpus.names("train") == ["train"]
-    assert corpus.names("test") == ["test", "test-ood"]
-    assert corpus.names("test", "in") == ["test"]
-    assert corpus.names("test", "out") == ["test-ood"]
+def test_set_names_are_selected_by_role_and_domain(corpus: Corpus) -> None:
+    assert corpus.set_names("train") == ["train"]
+    assert corpus.set_names("test") == ["test", "test-ood"]
+    assert corpus.set_names("test", "in") == ["test"]
+    assert corpus.set_names("test", "out") == ["test-ood"]
 
 
 def test_a_corpus_can_be_moved(corpus: Corpus, tmp_path: Path) -> None:
@@ -73,16 +73,16 @@ def test_a_corpus_can_be_moved(corpus: Corpus, tmp_path: Path) -> None:
 
 
 def test_the_fingerprint_is_that_of_the_content(corpus: Corpus, tmp_path: Path) -> None:
-    assert written(tmp_path / "same").fingerprint == corpus.fingerprint
-    assert written(tmp_path / "audio", seed=1).fingerprint != corpus.fingerprint
-    assert written(tmp_path / "text", text="bye {}").fingerprint != corpus.fingerprint
-    assert write_corpus(tmp_path / "norm", "small", "none", KINDS, utterances()).fingerprint != corpus.fingerprint
+    assert write_small_corpus(tmp_path / "same").fingerprint == corpus.fingerprint
+    assert write_small_corpus(tmp_path / "audio", seed=1).fingerprint != corpus.fingerprint
+    assert write_small_corpus(tmp_path / "text", text="bye {}").fingerprint != corpus.fingerprint
+    assert write_corpus(tmp_path / "norm", "small", "none", KINDS, make_utterances()).fingerprint != corpus.fingerprint
     roles = KINDS | {"test-ood": SetKind(role="test")}
-    assert write_corpus(tmp_path / "role", "small", "basic", roles, utterances()).fingerprint != corpus.fingerprint
+    assert write_corpus(tmp_path / "role", "small", "basic", roles, make_utterances()).fingerprint != corpus.fingerprint
 
 
 def test_a_corpus_of_the_same_name_is_replaced(corpus: Corpus) -> None:
-    again = written(corpus.folder, seed=1)
+    again = write_small_corpus(corpus.folder, seed=1)
     assert again.fingerprint != corpus.fingerprint
     assert read_corpus(corpus.folder) == again
     assert [path.name for path in corpus.folder.parent.iterdir()] == ["corpus"]
@@ -90,19 +90,19 @@ def test_a_corpus_of_the_same_name_is_replaced(corpus: Corpus) -> None:
 
 def test_a_corpus_of_another_name_is_not_replaced(corpus: Corpus) -> None:
     with pytest.raises(UserError, match=r"holds corpus 'small', not 'other'; give another --out or remove it"):
-        written(corpus.folder, name="other")
+        write_small_corpus(corpus.folder, name="other")
 
 
 def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
     (tmp_path / "thesis.tex").write_text("years of work")
     with pytest.raises(UserError, match="exists and is no corpus; give a new or empty folder as --out"):
-        written(tmp_path)
+        write_small_corpus(tmp_path)
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.tex"]
 
 
 def test_an_interrupted_writer_leaves_nothing_and_keeps_the_old_corpus(corpus: Corpus) -> None:
     def interrupted() -> Iterator[Utterance]:
-        yield next(utterances(seed=1))
+        yield next(make_utterances(seed=1))
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
@@ -112,16 +112,17 @@ def test_an_interrupted_writer_leaves_nothing_and_keeps_the_old_corpus(corpus: C
 
 
 def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
-    first = next(utterances())
-    with pytest.raises(UserError, match="utterance id 'train-0' appears twice; give each its own"):
+    first = next(make_utterances())
+    with pytest.raises(UserError, match="utterance id 'train-0' appears twice; ids must be unique"):
         write_corpus(tmp_path / "c", "small", "basic", KINDS, [first, first])
 
 
 @pytest.mark.parametrize("role", ["train", "dev"])
 def test_a_corpus_needs_a_train_and_a_dev_set(tmp_path: Path, role: str) -> None:
     kinds = {name: kind for name, kind in KINDS.items() if kind.role != role}
+    utterances = [utterance for utterance in make_utterances() if utterance.set_name in kinds]
     with pytest.raises(UserError, match=f"has no {role} set; a study needs one to .*, so add one"):
-        write_corpus(tmp_path / "c", "small", "basic", kinds, (u for u in utterances() if u.set_name in kinds))
+        write_corpus(tmp_path / "c", "small", "basic", kinds, utterances)
     assert not list(tmp_path.iterdir())
 
 
@@ -130,7 +131,7 @@ def test_only_test_sets_can_be_out_of_domain() -> None:
         SetKind(role="dev", domain="out")
 
 
-def test_a_missing_folder_is_met_with_the_commands_that_make_one(tmp_path: Path) -> None:
+def test_the_error_of_a_missing_folder_names_the_commands_that_make_one(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"no such folder; make one with `decred-study prepare demo --out .*` or"):
         read_corpus(tmp_path / "none")
 
@@ -140,7 +141,7 @@ def test_a_folder_without_corpus_yaml_is_no_corpus(tmp_path: Path) -> None:
         read_corpus(tmp_path)
 
 
-def test_a_misspelt_key_is_met_with_the_nearest(corpus: Corpus) -> None:
+def test_the_error_of_a_misspelt_key_names_the_nearest(corpus: Corpus) -> None:
     path = corpus.folder / CORPUS_FILE
     path.write_text(path.read_text().replace("normaliser:", "normalizer:"))
     with pytest.raises(UserError, match=r"corpus.yaml: .*'normali[sz]er'"):
@@ -162,7 +163,8 @@ def test_a_manifest_that_lacks_utterances_is_refused(corpus: Corpus) -> None:
 
 
 @pytest.mark.parametrize(
-    "content", [b"no gzip", gzip.compress(b"{}\n" * 50)[:-9], gzip.compress(b"{}\n" * 50)[:12] + b"\xff" * 30]
+    "content",
+    [b"no gzip", gzip.compress(b"{}\n" * 50, mtime=0)[:-9], gzip.compress(b"{}\n" * 50, mtime=0)[:12] + b"\xff" * 30],
 )
 def test_a_damaged_manifest_is_refused(corpus: Corpus, content: bytes) -> None:
     (corpus.folder / "dev.cuts.jsonl.gz").write_bytes(content)
@@ -186,7 +188,7 @@ def test_cuts_that_are_no_cuts_are_refused(corpus: Corpus) -> None:
         damaged.texts("dev")
 
 
-def test_missing_audio_is_told_before_it_is_loaded(corpus: Corpus) -> None:
+def test_missing_audio_is_reported_before_it_is_loaded(corpus: Corpus) -> None:
     shutil.rmtree(corpus.folder / "audio")
     with pytest.raises(UserError, match=r"audio file .*train-0.flac is missing; make the corpus again"):
         corpus.cuts("train")

@@ -2,8 +2,6 @@ from __future__ import annotations
 
 import builtins
 import itertools
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +9,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from processes import run_in_new_process
 
 from model.data.corpus import CORPUS_FILE, Corpus
 from model.data.demo.build import TRAINING_VOICES, UNSEEN_VOICES, make_demo
@@ -19,6 +18,7 @@ from model.data.demo.voice import Voice, speak
 from model.errors import UserError
 
 SIZES = {"train_utterances": 30, "dev_utterances": 10, "test_utterances": 6}
+SMALL = {"train_utterances": 20, "dev_utterances": 1, "test_utterances": 1}
 VOICES = [Voice(accent, variant, 190, 50) for accent, variant in (*TRAINING_VOICES, *UNSEEN_VOICES)]
 
 
@@ -32,11 +32,11 @@ def words(sentences: list[str]) -> set[str]:
     return {word for sentence in sentences for word in sentence.split()}
 
 
-def test_the_demo_has_the_sets_a_study_asks_for(demo: Corpus) -> None:
+def test_the_demo_has_all_sets_that_a_study_uses(demo: Corpus) -> None:
     sizes = {name: info.utterances for name, info in demo.sets.items()}
     assert sizes == {"train": 30, "dev": 10, "test-in": 6, "test-ood-text": 6, "test-ood-voice": 6}
-    assert demo.names("test", "in") == ["test-in"]
-    assert demo.names("test", "out") == ["test-ood-text", "test-ood-voice"]
+    assert demo.set_names("test", "in") == ["test-in"]
+    assert demo.set_names("test", "out") == ["test-ood-text", "test-ood-voice"]
 
 
 def test_every_utterance_is_audible_and_one_to_five_seconds_long(demo: Corpus) -> None:
@@ -48,7 +48,7 @@ def test_every_utterance_is_audible_and_one_to_five_seconds_long(demo: Corpus) -
             assert np.abs(samples).max() < 1.0
 
 
-def test_unseen_voices_are_heard_in_their_own_test_set_alone(demo: Corpus) -> None:
+def test_unseen_voices_are_in_their_own_test_set_alone(demo: Corpus) -> None:
     speakers = {name: {cut.supervisions[0].speaker for cut in demo.cuts(name)} for name in demo.sets}
     training = {f"{accent}+{variant}" for accent, variant in TRAINING_VOICES}
     assert speakers["train"] == training
@@ -56,35 +56,27 @@ def test_unseen_voices_are_heard_in_their_own_test_set_alone(demo: Corpus) -> No
     assert not speakers["test-ood-voice"] & training
 
 
+def _make_fingerprint(folder: Path) -> str:
+    return make_demo(folder, **SIZES).fingerprint
+
+
 def test_another_process_makes_the_same_demo(demo: Corpus, tmp_path: Path) -> None:
-    code = f"""if True:
-        import sys
-        from pathlib import Path
-        sys.path.insert(0, {str(Path.cwd())!r})
-        from model.data.demo.build import make_demo
-        print(make_demo(Path("demo"), **{SIZES}).fingerprint)
-    """
-    run = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=True)
-    assert run.stdout.strip() == demo.fingerprint
+    assert run_in_new_process(_make_fingerprint, tmp_path / "demo") == demo.fingerprint
 
 
-def test_the_same_demo_is_reused_and_another_one_made(demo: Corpus, tmp_path: Path) -> None:
+def test_an_existing_demo_is_reused_and_one_that_is_damaged_or_of_another_seed_replaced(tmp_path: Path) -> None:
+    pytest.importorskip("espeakng_loader")
     folder = tmp_path / "demo"
-    first = make_demo(folder, **SIZES)
+    first = make_demo(folder, **SMALL)
     stamp = (folder / CORPUS_FILE).stat().st_mtime_ns
-    assert make_demo(folder, **SIZES) == first
+    assert make_demo(folder, **SMALL) == first
     assert (folder / CORPUS_FILE).stat().st_mtime_ns == stamp
-    assert make_demo(folder, seed=1, **SIZES).fingerprint != first.fingerprint
-
-
-def test_a_damaged_demo_is_made_again(demo: Corpus, tmp_path: Path) -> None:
-    folder = tmp_path / "demo"
-    make_demo(folder, **SIZES)
     (folder / "dev.cuts.jsonl.gz").write_bytes(b"half")
-    assert make_demo(folder, **SIZES).fingerprint == demo.fingerprint
+    assert make_demo(folder, **SMALL) == first
+    assert make_demo(folder, seed=1, **SMALL).fingerprint != first.fingerprint
 
 
-def test_a_sentence_sounds_the_same_whatever_was_spoken_before() -> None:
+def test_a_sentence_sounds_the_same_whatever_was_synthesised_before() -> None:
     pytest.importorskip("espeakng_loader")
     for voice in VOICES:
         first = speak("turn on the light", voice)
@@ -112,7 +104,7 @@ def test_an_unknown_voice_is_refused() -> None:
         speak("hello", Voice("en-mars", "f1", 190, 50))
 
 
-def test_without_the_extra_the_command_that_installs_it_is_named(
+def test_without_the_extra_the_error_names_the_command_that_installs_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real_import = builtins.__import__
@@ -154,8 +146,8 @@ def test_the_default_demo_has_about_ninety_words_and_another_grammar_with_new_wo
 
 
 def test_more_sentences_than_the_grammar_has_is_an_error() -> None:
-    with pytest.raises(UserError, match=r"the demo has \d+ of the 1000 sentences asked for; ask for fewer, or train"):
-        demo_sentences(0, 1, 1000, 1)
+    with pytest.raises(UserError, match=r"the demo has \d+ of the 50 sentences asked for; ask for fewer, or train"):
+        demo_sentences(0, 1, 50, 1)
 
 
 def test_an_empty_set_is_refused(tmp_path: Path) -> None:

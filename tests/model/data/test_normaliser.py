@@ -47,6 +47,6 @@ def test_basic_leaves_single_spaces_and_none_at_the_ends(text: str) -> None:
     assert normalise("basic", text) == " ".join(normalise("basic", text).split())
 
 
-def test_an_unknown_normaliser_is_met_with_the_nearest() -> None:
+def test_the_error_of_an_unknown_normaliser_names_the_nearest() -> None:
     with pytest.raises(UserError, match=r"normaliser 'basik' is unknown; did you mean 'basic'\?"):
         normalise("basik", "hello")

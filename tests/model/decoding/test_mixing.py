@@ -11,7 +11,6 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
-from model.commands.alone import evaluate_checkpoint, mix_checkpoint
 from model.data.batches import Batch
 from model.decoding.beam_search import decode
 from model.decoding.mixing import (
@@ -26,7 +25,6 @@ from model.errors import UserError
 from model.network.decoder import mix_logits
 from model.network.losses import IGNORED, Counts
 from model.network.recogniser import Recogniser
-from model.training.loop import train
 from model.weights.published.checkpoint import save_pretrained
 
 TWO = {"loss.auxiliary": {"placement": [1, 3], "weights": [0.3, 0.2]}}
@@ -105,22 +103,6 @@ def test_saved_weights_are_loaded_from_the_checkpoints_folder(make_recipe, tmp_p
     loaded, by_hand = build(make_recipe), build(make_recipe, {"decoding.mixing": weights.tolist()})
     load_mixing(loaded, tmp_path)
     assert decode(loaded, FEATURES, LENGTHS, 2, 0.3, 6) == decode(by_hand, FEATURES, LENGTHS, 2, 0.3, 6)
-
-
-def test_a_trained_run_is_scored_with_mixing_only_where_that_is_asked_for(make_recipe, run_folder: Path) -> None:
-    train(make_recipe(TWO | {"training.epochs": 1}), run_folder, lambda _: None)
-    with pytest.raises(UserError, match="learn the weights first"):
-        evaluate_checkpoint(run_folder, mixed=True)
-    printed: list[str] = []
-    mix_checkpoint(run_folder, True, 1, printed.append)
-    weights = run_folder / "checkpoints" / "epoch-0001" / MIXING_FILE
-    assert re.match(r"weights \(means over tokens\): layer 1 \S+, layer 3 \S+, final \S+; written to ", printed[0])
-    assert printed[0].endswith(str(weights))
-    without = evaluate_checkpoint(run_folder)
-    save_mixing(torch.tensor([0.0, 0.0, -1.0]), weights.parent)
-    mixed_metrics = evaluate_checkpoint(run_folder, mixed=True)
-    assert mixed_metrics["dev/wer"] != without["dev/wer"], "the least likely token at every step is another hypothesis"
-    assert mixed_metrics["dev/perplexity"] == without["dev/perplexity"], "perplexities are the final classifier's"
 
 
 def test_weights_that_are_missing_broken_or_of_another_model_are_refused(make_recipe, tmp_path: Path) -> None:

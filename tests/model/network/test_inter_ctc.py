@@ -13,8 +13,8 @@ import torch
 from model.errors import UserError
 from model.network.losses import Counts, ctc_sum, decred_loss
 from model.network.recogniser import Recogniser
-from model.runtime.workers import Workers
-from model.training.loop import start, train_epoch
+from model.runtime.distributed import DistributedContext
+from model.training.loop import start_or_resume, train_epoch
 from model.weights.published.checkpoint import save_pretrained
 
 ON = {"encoder.layers": 3, "loss.inter_ctc": {"layers": [1, 2], "weight": 0.4}}
@@ -78,10 +78,9 @@ def test_off_it_is_zero_and_no_lower_layer_is_normalised(make_recipe) -> None:
 
 
 def test_its_metric_is_there_only_when_it_is_on(make_recipe, tmp_path: Path) -> None:
+    context = DistributedContext(0, 1, torch.device("cpu"))
     for name, values in (("on", ON), ("off", {"encoder.layers": 3})):
-        run = start(
-            make_recipe(values | {"data.batch_seconds": 60.0}), tmp_path / name, Workers(0, 1, torch.device("cpu"))
-        )
+        run = start_or_resume(make_recipe(values | {"data.batch_seconds": 60.0}), tmp_path / name, context)
         train_epoch(run)
         assert ("train/loss_inter_ctc" in run.state.losses) == (name == "on")
         assert run.state.losses.get("train/loss_inter_ctc", 1.0) > 0

@@ -7,25 +7,25 @@ from pathlib import Path
 
 import pytest
 import torch
+from training_runs import ALONE
 
 from model.data import batches
 from model.data.batches import Batch
 from model.errors import NonFiniteLossError, UserError
 from model.recipe.recipe import Recipe
-from model.runtime.workers import Workers
 from model.training import loop
-from model.training.broken_batch import read_broken
+from model.training.broken_batch import read_broken_batch
 from model.training.loop import train
 
 MASKS = {"augmentation.time_masks": 1, "augmentation.frequency_masks": 1}
 
 
 def plan_of(recipe: Recipe, folder: Path, epoch: int) -> list[list[str]]:
-    return loop.start(recipe, folder, Workers(0, 1, torch.device("cpu"))).training.plan(epoch)
+    return loop.start_or_resume(recipe, folder, ALONE).training_set.plan_epoch(epoch)
 
 
 def break_step(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -> list[list[Batch]]:
-    """The run's step `number` (from 1) raises the error; the parts that the steps were given."""
+    """Let the run's step `number` (from 1) raise the error; the parts that all steps were given."""
     given: list[list[Batch]] = []
 
     def train_step(model, parts, *others, step=loop.train_step):
@@ -39,64 +39,66 @@ def break_step(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -
 
 
 def poison(monkeypatch: pytest.MonkeyPatch, utterance: str, epoch: int) -> None:
-    """The utterance's features become NaN in the epoch (from 1) of a recipe of seed 0."""
+    """Make the utterance's features NaN in the epoch (from 1) of a recipe of seed 0."""
 
-    def spec_augment(features, sizes, key, augment=batches.spec_augment):
-        augmented = augment(features, sizes, key)
+    def spec_augment(features, settings, key, augment=batches.spec_augment):
+        augmented = augment(features, settings, key)
         return augmented * math.nan if key == f"{epoch - 1}/{utterance}" else augmented
 
     monkeypatch.setattr(batches, "spec_augment", spec_augment)
 
 
-def test_an_exception_in_training_goes_on_and_its_batch_is_kept_as_it_was_fed(
+def test_an_exception_in_training_is_raised_and_its_batch_written_as_the_model_was_given_it(
     make_recipe, run_folder: Path, monkeypatch
 ) -> None:
     recipe = make_recipe(MASKS | {"optimiser.accumulate": 2})
     given = break_step(monkeypatch, 3, ValueError("the planted error\nof two lines"))
     with pytest.raises(ValueError, match=r"the planted error\nof two lines"):
         train(recipe, run_folder, lambda _: None)
-    parts = read_broken(run_folder / "broken-batch-0.json")
+    parts = read_broken_batch(run_folder / "broken-batch-0.json")
     assert len(parts) == len(given[2]) == 2
-    for kept, fed in zip(parts, given[2], strict=True):
-        assert (kept.ids, kept.counts) == (fed.ids, fed.counts)
-        assert all(torch.equal(getattr(kept, key), getattr(fed, key)) for key in ("features", "lengths", "labels"))
-    facts = json.loads((run_folder / "broken-batch-0.json").read_text())
-    assert facts["error"] == "ValueError: the planted error of two lines"
-    assert [facts[key] for key in ("epoch", "step", "global_step", "rank")] == [1, 3, 3, 0]
-    assert facts["recipe"] == recipe.hash
-    assert sorted(facts["batch"]) == sorted(plan_of(recipe, run_folder, 0)[2]) == sorted(parts[0].ids + parts[1].ids)
-    assert facts["parts"][0]["sets"] == ["train"] * len(parts[0].ids)
-    assert facts["parts"][0]["losses"] is None
+    for read, part in zip(parts, given[2], strict=True):
+        assert (read.ids, read.counts) == (part.ids, part.counts)
+        assert all(torch.equal(getattr(read, key), getattr(part, key)) for key in ("features", "lengths", "labels"))
+    description = json.loads((run_folder / "broken-batch-0.json").read_text())
+    assert description["error"] == "ValueError: the planted error of two lines"
+    assert [description[key] for key in ("epoch", "step", "global_step", "rank")] == [1, 3, 3, 0]
+    assert description["recipe"] == recipe.hash
+    assert (
+        sorted(description["batch"]) == sorted(plan_of(recipe, run_folder, 0)[2]) == sorted(parts[0].ids + parts[1].ids)
+    )
+    assert description["parts"][0]["sets"] == ["train"] * len(parts[0].ids)
+    assert description["parts"][0]["losses"] is None
 
 
-def test_a_loss_that_is_no_number_names_its_own_step_and_keeps_its_own_batch(
+def test_a_loss_that_is_no_number_names_its_own_step_and_writes_its_own_batch(
     make_recipe, tmp_path: Path, monkeypatch
 ) -> None:
     recipe = make_recipe()
     plan = plan_of(recipe, tmp_path / "plan", 1)
     poison(monkeypatch, plan[1][0], epoch=2)
-    words = "^loss nan, gradient norm nan at epoch 2, step 2: training cannot go on from here; "
-    with pytest.raises(NonFiniteLossError, match=words + "its batch is in broken-batch-0.json$"):
+    message = "^loss nan, gradient norm nan at epoch 2, step 2: training cannot go on from here; "
+    with pytest.raises(NonFiniteLossError, match=message + "its batch is in broken-batch-0.json$"):
         train(recipe, tmp_path / "run", lambda _: None)
-    (part,) = read_broken(tmp_path / "run" / "broken-batch-0.json")
+    (part,) = read_broken_batch(tmp_path / "run" / "broken-batch-0.json")
     assert part.ids == plan[1]
     assert part.features[0].isnan().all()
-    facts = json.loads((tmp_path / "run" / "broken-batch-0.json").read_text())
-    assert facts["global_step"] == len(plan_of(recipe, tmp_path / "plan", 0)) + 2
-    assert facts["parts"][0]["losses"]["total"] == "nan"
-    assert facts["error"].startswith("NonFiniteLossError: loss nan, gradient norm nan at epoch 2, step 2")
+    description = json.loads((tmp_path / "run" / "broken-batch-0.json").read_text())
+    assert description["global_step"] == len(plan_of(recipe, tmp_path / "plan", 0)) + 2
+    assert description["parts"][0]["losses"]["total"] == "nan"
+    assert description["error"].startswith("NonFiniteLossError: loss nan, gradient norm nan at epoch 2, step 2")
 
 
-def test_the_last_step_of_an_epoch_is_checked_and_kept_too(make_recipe, tmp_path: Path, monkeypatch) -> None:
+def test_the_last_step_of_an_epoch_is_checked_and_written_too(make_recipe, tmp_path: Path, monkeypatch) -> None:
     recipe = make_recipe()
     plan = plan_of(recipe, tmp_path / "plan", 0)
     poison(monkeypatch, plan[-1][-1], epoch=1)
     with pytest.raises(NonFiniteLossError, match=f"at epoch 1, step {len(plan)}: training cannot go on"):
         train(recipe, tmp_path / "run", lambda _: None)
-    assert read_broken(tmp_path / "run" / "broken-batch-0.json")[0].ids == plan[-1]
+    assert read_broken_batch(tmp_path / "run" / "broken-batch-0.json")[0].ids == plan[-1]
 
 
-def test_a_batch_that_cannot_be_kept_never_hides_the_error(make_recipe, run_folder, monkeypatch, caplog) -> None:
+def test_a_batch_that_cannot_be_written_never_hides_the_error(make_recipe, run_folder, monkeypatch, caplog) -> None:
     (run_folder / "broken-batch-0.safetensors").mkdir(parents=True)  # no file can be moved onto a folder
     recipe = make_recipe()
     poison(monkeypatch, plan_of(recipe, run_folder, 0)[0][0], epoch=1)
@@ -105,11 +107,11 @@ def test_a_batch_that_cannot_be_kept_never_hides_the_error(make_recipe, run_fold
         pytest.raises(NonFiniteLossError, match=r"at epoch 1, step 1: training cannot go on from here$"),
     ):
         train(recipe, run_folder, lambda _: None)
-    assert "the batch that broke could not be kept: " in caplog.text
+    assert "the broken batch could not be written: " in caplog.text
     assert not (run_folder / "broken-batch-0.json").exists()
 
 
-def test_a_batch_whose_features_cannot_be_made_is_named_without_them(make_recipe, run_folder, monkeypatch) -> None:
+def test_a_batch_whose_features_cannot_be_read_is_named_without_them(make_recipe, run_folder, monkeypatch) -> None:
     def unreadable(*_):
         raise OSError("the planted disk error")
 
@@ -117,12 +119,12 @@ def test_a_batch_whose_features_cannot_be_made_is_named_without_them(make_recipe
     recipe = make_recipe()
     with pytest.raises(OSError, match="the planted disk error"):
         train(recipe, run_folder, lambda _: None)
-    assert read_broken(run_folder / "broken-batch-0.json") == []
-    facts = json.loads((run_folder / "broken-batch-0.json").read_text())
-    assert facts["batch"] == plan_of(recipe, run_folder, 0)[0]
+    assert read_broken_batch(run_folder / "broken-batch-0.json") == []
+    description = json.loads((run_folder / "broken-batch-0.json").read_text())
+    assert description["batch"] == plan_of(recipe, run_folder, 0)[0]
 
 
-def test_what_a_report_raises_is_no_batch_that_broke(make_recipe, run_folder: Path) -> None:
+def test_an_error_in_a_report_writes_no_batch(make_recipe, run_folder: Path) -> None:
     def stop(_: dict[str, float]) -> None:
         raise RuntimeError("no tracker")
 
@@ -133,4 +135,4 @@ def test_what_a_report_raises_is_no_batch_that_broke(make_recipe, run_folder: Pa
 
 def test_a_file_that_holds_no_batch_is_refused_by_name(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"broken-batch-0.json: holds no broken batch \(.*No such file"):
-        read_broken(tmp_path / "broken-batch-0.json")
+        read_broken_batch(tmp_path / "broken-batch-0.json")

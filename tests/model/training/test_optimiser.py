@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.data.batches import Batch
@@ -34,7 +37,7 @@ def test_the_rate_warms_up_and_decays_to_zero() -> None:
     assert learning_rate(SETTINGS, 1000, 1.0) == 0.0
 
 
-def test_a_step_with_a_non_finite_loss_is_not_taken_and_says_so(make_recipe) -> None:
+def test_a_step_with_a_non_finite_loss_is_not_taken_and_its_check_raises(make_recipe) -> None:
     model = Recogniser(make_recipe())
     optimiser = make_optimiser(model, SETTINGS)
     before = {name: value.clone() for name, value in model.state_dict().items()}
@@ -45,23 +48,32 @@ def test_a_step_with_a_non_finite_loss_is_not_taken_and_says_so(make_recipe) -> 
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
+def step_of_sgd(make_recipe, parts: list[Batch]) -> tuple[float, torch.Tensor]:
+    """The loss of a step and how far SGD moves the weights in it, which is the gradient."""
+    torch.manual_seed(0)
+    model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
+    before = nn.utils.parameters_to_vector(model.parameters()).detach()
+    optimiser = torch.optim.SGD(model.parameters(), lr=1.0, fused=True)
+    losses = train_step(model, parts, optimiser, 1.0, math.inf, "fp32").losses
+    loss = sum(float(part.total.detach()) for part in losses)
+    return loss, before - nn.utils.parameters_to_vector(model.parameters()).detach()
+
+
 def test_a_batch_in_parts_takes_the_step_of_the_whole(make_recipe) -> None:
     features = torch.randn(2, 60, 80)
     whole, counts = batch_of(features), Counts(2, 5)
-    parts = [
-        Batch(["a"], features[:1], whole.lengths[:1], whole.labels[:1], counts),
-        Batch(["b"], features[1:], whole.lengths[1:], whole.labels[1:], counts),
-    ]
-    results = []
-    for batches in ([whole], parts):
-        torch.manual_seed(0)
-        model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
-        optimiser = make_optimiser(model, OptimiserConfig(learning_rate=1e-2))
-        losses = train_step(model, batches, optimiser, 1e-3, 5.0, "fp32").losses
-        results.append((sum(float(one.total.detach()) for one in losses), model.state_dict()))
-    assert results[0][0] == pytest.approx(results[1][0], abs=1e-5)
-    for name, value in results[0][1].items():
-        torch.testing.assert_close(value, results[1][1][name], atol=2e-3, rtol=0)
+
+    def split(*counts_of_parts: Counts) -> list[Batch]:
+        rows = zip(("a", "b"), (slice(0, 1), slice(1, 2)), counts_of_parts, strict=True)
+        return [Batch([key], features[row], whole.lengths[row], whole.labels[row], part) for key, row, part in rows]
+
+    loss, step = step_of_sgd(make_recipe, [whole])
+    loss_in_parts, step_in_parts = step_of_sgd(make_recipe, split(counts, counts))
+    assert loss_in_parts == pytest.approx(loss, rel=1e-6)
+    assert float((step_in_parts - step).norm() / step.norm()) < 1e-5
+    # Were each part divided by its own counts, the step would be another one.
+    _, mean_of_parts = step_of_sgd(make_recipe, split(Counts(1, 3), Counts(1, 2)))
+    assert float((mean_of_parts - step).norm() / step.norm()) > 0.1
 
 
 def test_bf16_autocast_trains_to_nearly_the_same_loss_and_keeps_weights_in_fp32(make_recipe) -> None:
@@ -70,23 +82,22 @@ def test_bf16_autocast_trains_to_nearly_the_same_loss_and_keeps_weights_in_fp32(
         torch.manual_seed(0)
         model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0}))
         features = torch.randn(2, 60, 80, generator=torch.Generator().manual_seed(1))
-        done = train_step(model, [batch_of(features)], make_optimiser(model, SETTINGS), 1e-3, 5.0, precision)
-        losses[precision] = float(done.losses[0].total.detach())
+        result = train_step(model, [batch_of(features)], make_optimiser(model, SETTINGS), 1e-3, 5.0, precision)
+        losses[precision] = float(result.losses[0].total.detach())
         assert {value.dtype for value in model.state_dict().values()} == {torch.float32}
     assert losses["bf16"] == pytest.approx(losses["fp32"], rel=0.02)
     assert losses["bf16"] != losses["fp32"]
 
 
 class NoWaiting(TorchDispatchMode):
-    """Refuses whatever a GPU's host would wait in: reading a value, and shapes that depend on values."""
+    """Refuses operations in which a GPU's host would wait: reading a value, and shapes that depend on values."""
 
     WAITS = ("_local_scalar_dense", "nonzero", "masked_select", "equal", "unique", "_ctc_loss.Tensor")
 
     def __torch_dispatch__(self, function, types, args=(), kwargs=None):
         name = str(function).removeprefix("aten.")
-        by_mask = name.startswith("index") and any(
-            one is not None and one.dtype == torch.bool for one in (args[1] if isinstance(args[1], list) else [])
-        )
+        indices = args[1] if name.startswith("index") and isinstance(args[1], list) else []
+        by_mask = any(index is not None and index.dtype == torch.bool for index in indices)
         waits = by_mask or name.startswith(self.WAITS)
         assert not waits, f"{name} waits for the device"
         return function(*args, **(kwargs or {}))
@@ -97,9 +108,9 @@ def test_nothing_within_a_step_waits_for_the_device(make_recipe) -> None:
     model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0} | auxiliary))
     optimiser = make_optimiser(model, SETTINGS)
     batch = batch_of(torch.randn(2, 60, 80))
-    train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")  # the first one makes the optimiser's state
+    train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")  # the first step makes the optimiser's state
     with NoWaiting():
-        step = train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")
-    step.check()
+        result = train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")
+    result.check()
     with NoWaiting(), pytest.raises(AssertionError, match="_local_scalar_dense"):
-        step.losses[0].total.item()
+        result.losses[0].total.item()

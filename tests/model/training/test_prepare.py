@@ -1,15 +1,16 @@
 from __future__ import annotations
 
 import logging
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 
-from model.data.tokenizer import Tokenizer, train_tokenizer
+from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from model.errors import UserError
 from model.recipe.files import with_values
-from model.training.prepare import corpus_of, prepare, tokenizer_of
+from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer, prepare
 
 
 def test_preparing_makes_everything_once_and_fills_in_the_fingerprint(make_recipe, corpus) -> None:
@@ -20,16 +21,16 @@ def test_preparing_makes_everything_once_and_fills_in_the_fingerprint(make_recip
     assert made == {path: path.stat().st_mtime_ns for path in made}
 
 
-def test_a_training_set_from_which_all_is_left_out_is_refused_before_anything_starts(make_recipe) -> None:
-    words = r"no training utterance is left \(24 longer than data.longest_seconds\)"
-    with pytest.raises(UserError, match=words):
+def test_a_training_set_of_which_all_is_skipped_is_refused_before_anything_starts(make_recipe) -> None:
+    message = r"no training utterance is left \(24 longer than data.longest_seconds\)"
+    with pytest.raises(UserError, match=message):
         prepare(make_recipe({"data.longest_seconds": 0.2}))
 
 
-def test_what_is_left_out_is_counted_aloud(make_recipe, caplog: pytest.LogCaptureFixture) -> None:
+def test_skipped_utterances_are_counted_and_logged(make_recipe, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
         prepare(make_recipe({"data.longest_seconds": 1.8}))
-    assert "training utterances are left out: longer than data.longest_seconds" in caplog.text
+    assert re.search(r"\d+ training utterances are skipped: longer than data.longest_seconds", caplog.text)
 
 
 def test_a_cache_that_cannot_be_written_is_one_line(make_recipe, corpus, tmp_path: Path) -> None:
@@ -43,14 +44,14 @@ def test_a_cache_that_cannot_be_written_is_one_line(make_recipe, corpus, tmp_pat
 @pytest.mark.parametrize("special", [{}, {"bos": 2, "eos": 0, "unk": 1, "pad": 39, "blank": 39}])
 def test_text_survives_the_tokenizer_and_labels_end_in_eos(make_recipe, corpus, special: dict[str, int]) -> None:
     recipe = make_recipe({"tokenizer.special": special})
-    tokenizer, special = tokenizer_of(recipe, corpus), dict(recipe.tokenizer.special)
+    tokenizer, special = load_tokenizer(recipe, corpus), dict(recipe.tokenizer.special)
     assert tokenizer.vocabulary == 40
     for text in corpus.texts("train"):
-        labels = tokenizer.labels(text)
+        labels = tokenizer.encode(text)
         assert labels[-1] == special["eos"]
         assert not {special["bos"], special["pad"]} & set(labels)
-        assert tokenizer.text(labels) == text
-    assert tokenizer.text([special["bos"], *tokenizer.labels("one two"), special["pad"], 9, 9]) == "one two"
+        assert tokenizer.decode(labels) == text
+    assert tokenizer.decode([special["bos"], *tokenizer.encode("one two"), special["pad"], 9, 9]) == "one two"
 
 
 def test_a_vocabulary_that_the_text_cannot_fill_is_refused(tmp_path: Path) -> None:
@@ -60,7 +61,7 @@ def test_a_vocabulary_that_the_text_cannot_fill_is_refused(tmp_path: Path) -> No
 
 @pytest.fixture
 def own_pieces(made_up_text, tmp_path: Path) -> Path:
-    """A tokenizer of the recipe's size that no training would give, since it knows other text."""
+    """A tokenizer of the recipe's size that no training on the corpus would give, since its text is another."""
     path = tmp_path / "own.model"
     train_tokenizer(made_up_text(1), 40, path)
     return path
@@ -68,8 +69,8 @@ def own_pieces(made_up_text, tmp_path: Path) -> Path:
 
 def test_a_tokenizer_file_is_used_as_it_is_and_known_by_its_content(make_recipe, own_pieces: Path) -> None:
     recipe = prepare(make_recipe({"tokenizer.file": str(own_pieces)}))
-    trained = tokenizer_of(make_recipe(), corpus_of(recipe))
-    assert tokenizer_of(recipe, corpus_of(recipe)).labels("belu") != trained.labels("belu")
+    trained = load_tokenizer(make_recipe(), load_corpus(recipe))
+    assert load_tokenizer(recipe, load_corpus(recipe)).encode("belu") != trained.encode("belu")
     moved = own_pieces.rename(own_pieces.with_name("moved.model"))
     assert with_values(recipe, {"tokenizer.file": str(moved)}).hash == recipe.hash != make_recipe().hash
 
@@ -78,11 +79,11 @@ def test_another_tokenizer_than_the_recipe_was_made_for_is_refused(make_recipe, 
     recipe = prepare(make_recipe({"tokenizer.file": str(own_pieces)}))
     train_tokenizer(made_up_text(2), 40, own_pieces)
     with pytest.raises(UserError, match=r"own.model: its content is \w+, but the recipe was made for \w+; give the"):
-        tokenizer_of(recipe, corpus_of(recipe))
+        load_tokenizer(recipe, load_corpus(recipe))
 
 
 @pytest.mark.parametrize(
-    ("change", "words"),
+    ("change", "message"),
     [
         ({"tokenizer.vocabulary": 41}, "its vocabulary is 40, but the recipe's tokenizer.vocabulary is 41"),
         (
@@ -91,9 +92,21 @@ def test_another_tokenizer_than_the_recipe_was_made_for_is_refused(make_recipe, 
         ),
     ],
 )
-def test_a_tokenizer_whose_ids_are_not_the_recipe_s_is_refused(make_recipe, own_pieces: Path, change, words) -> None:
-    with pytest.raises(UserError, match=words):
+def test_a_tokenizer_whose_ids_are_not_the_recipe_s_is_refused(make_recipe, own_pieces: Path, change, message) -> None:
+    with pytest.raises(UserError, match=message):
         prepare(make_recipe({"tokenizer.file": str(own_pieces)} | change))
+
+
+def test_a_run_s_tokenizer_is_checked_against_its_recipe(make_recipe, own_pieces: Path, run_folder: Path) -> None:
+    recipe = prepare(make_recipe({"tokenizer.file": str(own_pieces)}))
+    run_folder.mkdir()
+    own_pieces.rename(run_folder / TOKENIZER_FILE)
+    assert load_run_tokenizer(recipe, run_folder).encode("belu")
+    with pytest.raises(UserError, match=r"run/tokenizer.model: its vocabulary is 40, but the recipe's .* is 41"):
+        load_run_tokenizer(with_values(recipe, {"tokenizer.vocabulary": 41}), run_folder)
+    (run_folder / TOKENIZER_FILE).write_bytes((run_folder / TOKENIZER_FILE).read_bytes() + b"\n")
+    with pytest.raises(UserError, match=r"run/tokenizer.model: its content is \w+, but the recipe was made for"):
+        load_run_tokenizer(recipe, run_folder)
 
 
 @pytest.mark.parametrize(("content", "reason"), [(None, "No such file or directory"), (b"junk", "it is damaged")])

@@ -14,10 +14,10 @@ from hypothesis import strategies as st
 from safetensors import SafetensorError
 from torch import nn
 
-from model.commands.alone import evaluate_checkpoint
+from model.api import load_run
 from model.errors import UserError
-from model.runtime.workers import Workers
-from model.training.loop import start, train
+from model.runtime.distributed import DistributedContext
+from model.training.loop import start_or_resume, train
 from model.weights import checkpoint
 from model.weights.checkpoint import (
     TrainingPosition,
@@ -219,8 +219,8 @@ def test_a_run_without_a_whole_checkpoint_starts_again_and_cannot_be_scored(make
     train(recipe, folder, lambda _: None)
     (folder / "checkpoints" / "epoch-0001" / "model.safetensors").write_bytes(b"")
     with pytest.raises(UserError, match="holds no checkpoint; give the folder of a training run"):
-        evaluate_checkpoint(folder)
-    assert start(recipe, folder, Workers(0, 1, torch.device("cpu"))).state.epoch == 0
+        load_run(folder)
+    assert start_or_resume(recipe, folder, DistributedContext(0, 1, torch.device("cpu"))).state.epoch == 0
 
 
 @pytest.mark.parametrize(

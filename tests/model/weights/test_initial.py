@@ -11,15 +11,15 @@ from model.data.tokenizer import train_tokenizer
 from model.errors import UserError
 from model.network.recogniser import Recogniser
 from model.recipe.files import read_recipe, with_values
-from model.runtime.workers import Workers
-from model.training.loop import start, train
+from model.runtime.distributed import DistributedContext
+from model.training.loop import start_or_resume, train
 from model.training.prepare import prepare
 from model.weights import checkpoint
 from model.weights.import_export import export_published, import_published
 from model.weights.initial import load_initial_weights
 from model.weights.published.checkpoint import load_pretrained, save_pretrained
 
-ALONE = Workers(0, 1, torch.device("cpu"))
+ALONE = DistributedContext(0, 1, torch.device("cpu"))
 BOTH = {"loss.auxiliary": {"placement": [1, 3], "weights": [0.3, 0.2]}}
 IN_LAYOUT = {"encoder.padding": "published", "tokenizer.special.blank": 3}
 
@@ -37,7 +37,7 @@ def equal(ours: dict[str, torch.Tensor], theirs: dict[str, torch.Tensor]) -> boo
 
 
 def test_a_fresh_run_starts_from_published_weights(make_recipe, checkpoint_folder: Path, run_folder: Path) -> None:
-    run = start(make_recipe(BOTH | IN_LAYOUT | {"init_from": str(checkpoint_folder)}), run_folder, ALONE)
+    run = start_or_resume(make_recipe(BOTH | IN_LAYOUT | {"init_from": str(checkpoint_folder)}), run_folder, ALONE)
     assert equal(run.model.state_dict(), load_pretrained(checkpoint_folder).state_dict())
 
 
@@ -60,10 +60,10 @@ def test_a_run_resumes_from_its_own_checkpoint_and_another_starts_from_it(make_r
     assert latest is not None
     checkpoint.load_weights(latest, first)
     adapted = prepare(make_recipe({"init_from": str(tmp_path / "first"), "training.epochs": 1, "training.seed": 5}))
-    second = start(adapted, tmp_path / "second", ALONE)
+    second = start_or_resume(adapted, tmp_path / "second", ALONE)
     assert equal(second.model.state_dict(), first.state_dict())
     train(adapted, tmp_path / "second", lambda _: None)
-    resumed = start(adapted, tmp_path / "second", ALONE)
+    resumed = start_or_resume(adapted, tmp_path / "second", ALONE)
     assert resumed.state.epoch == 1
     assert not equal(resumed.model.state_dict(), first.state_dict())
 
@@ -115,7 +115,7 @@ def test_an_imported_checkpoint_is_a_recipe_that_trains_and_is_exported_again(
     export_published(tmp_path / "run", tmp_path / "out")
     back = load_pretrained(tmp_path / "out")
     assert '"layerdrop": 0.25' in (tmp_path / "out" / "config.json").read_text()
-    resumed = start(recipe, tmp_path / "run", ALONE)
+    resumed = start_or_resume(recipe, tmp_path / "run", ALONE)
     assert equal(back.state_dict(), resumed.model.state_dict())
     with pytest.raises(UserError, match="is in the published layout already; give the folder of a run or of a trial"):
         export_published(tmp_path / "out", tmp_path / "again")

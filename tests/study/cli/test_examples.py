@@ -13,15 +13,13 @@ from typer.testing import CliRunner
 from study.cli.main import app
 
 ROOT: Any = typer.main.get_command(app)
-IN_MODEL_COMMANDS = {"import", "train", "mix", "evaluate"}  # their help is written in model/commands
 
 
 def list_commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command and group of commands below `group`, itself included."""
     yield path, group
     for name, command in getattr(group, "commands", {}).items():
-        if name not in IN_MODEL_COMMANDS:
-            yield from list_commands(command, (*path, name))
+        yield from list_commands(command, (*path, name))
 
 
 ALL = dict(list_commands(ROOT))

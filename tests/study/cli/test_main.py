@@ -199,7 +199,7 @@ def test_the_demo_can_be_made_small(tmp_path: Path) -> None:
     )
 
 
-def test_track_prints_what_waits_sends_it_and_fills_an_empty_mlflow(
+def test_track_counts_what_is_not_up_to_date_sends_it_and_fills_an_empty_mlflow(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -207,22 +207,20 @@ def test_track_prints_what_waits_sends_it_and_fills_an_empty_mlflow(
     ledger = Ledger.create_or_open(
         tmp_path / "studies" / "probe", validate(StudyFile, read_yaml(Path("study.yaml")), ""), TINY, {"id": "one"}
     )
-    ledger.append("study_started", trials=6, concurrency=1)
     ledger.start_trial(0, TINY, {"ctc_weight": 0.3}, "ed")
-    events, uri = len(ledger.events()), f"sqlite:///{ledger.folder}/mlflow.db"
-    wait = f"{events} events wait for MLflow at {uri}; send them with: decred-study track study.yaml --flush\n"
+    uri = f"sqlite:///{ledger.folder}/mlflow.db"
+    outdated = f"2 runs are not up to date in MLflow at {uri}; send them with: decred-study track study.yaml --flush\n"
 
     def track(*options: str) -> str:
-        result = CliRunner().invoke(app, ["track", "study.yaml", *options], catch_exceptions=False)
-        return result.output
+        return CliRunner().invoke(app, ["track", "study.yaml", *options], catch_exceptions=False).output
 
-    assert track() == wait
-    assert track("--flush") == f"{events} events told to MLflow at {uri}\n"
-    assert track() == f"nothing waits for MLflow at {uri}\n"
+    assert track() == outdated
+    assert track("--flush") == f"2 runs sent to MLflow at {uri}\n"
+    assert track() == f"all runs are up to date in MLflow at {uri}\n"
     (ledger.folder / "mlflow.db").unlink()
-    assert track("--rebuild") == f"{events} events told to MLflow at {uri}\n"
-    # Another store in the study file has received nothing yet.
+    assert track("--rebuild") == f"2 runs sent to MLflow at {uri}\n"
+    # Another store in the study file has nothing yet.
     (tmp_path / "study.yaml").write_text(STUDY + f"tracking: sqlite:///{tmp_path}/other.db\n")
-    assert track().startswith(f"{events} events wait for MLflow at sqlite:///{tmp_path}/other.db")
+    assert track().startswith(f"2 runs are not up to date in MLflow at sqlite:///{tmp_path}/other.db")
     with pytest.raises(UserError, match="track was given --flush and --rebuild, but takes one of them"):
         track("--flush", "--rebuild")

@@ -47,7 +47,7 @@ def test_each_session_has_a_file_of_its_own_and_they_are_read_in_order(tmp_path:
 
 
 def test_late_lines_of_a_replaced_driver_change_nothing(tmp_path: Path) -> None:
-    """It was frozen while another took the study over; what it writes later follows the sealed part of its file."""
+    """It was frozen while another took the study over; the lines that it writes later are behind the seal."""
     frozen = start_session(tmp_path)
     append_epochs(frozen, 1)
     successor = start_session(tmp_path)

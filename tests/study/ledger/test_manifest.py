@@ -16,7 +16,7 @@ from model.data.corpus import Corpus
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
-from model.training.prepare import tokenizer_path
+from model.training.prepare import ensure_tokenizer
 from study.config.study_file import StudyFile
 from study.ledger.manifest import describe_changes, find_changes, make_manifest
 
@@ -51,7 +51,7 @@ def test_the_manifest_has_the_hashes_of_the_inputs_and_the_seeds(
     assert manifest["seeds"] == {"search": 9, "training": 7, "data": 8}
     hashes = manifest["hashes"]
     assert hashes["corpus"] == corpus.fingerprint
-    assert hashes["tokenizer"] == file_fingerprint(tokenizer_path(base, corpus))
+    assert hashes["tokenizer"] == file_fingerprint(ensure_tokenizer(base, corpus))
     assert hashes["base_recipe"] == base.hash
     assert hashes["normaliser"].startswith("basic ")
     other = make_manifest(study.model_copy(update={"trials": 3}), with_values(base, {"training.seed": 6}))
@@ -115,7 +115,7 @@ def test_the_tokenizers_hash_is_of_the_file_that_the_recipe_names(
 ) -> None:
     base = make_recipe()
     own = tmp_path / "own.model"
-    own.write_bytes(tokenizer_path(base, corpus).read_bytes() + b"\n")
+    own.write_bytes(ensure_tokenizer(base, corpus).read_bytes() + b"\n")
     study = StudyFile(name="s", corpus="c", trials=0)
     manifest = make_manifest(study, with_values(base, {"tokenizer.file": str(own)}))
     assert manifest["hashes"]["tokenizer"] == file_fingerprint(own) != make_manifest(study, base)["hashes"]["tokenizer"]

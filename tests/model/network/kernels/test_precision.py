@@ -14,8 +14,8 @@ from model.network.losses import Counts
 from model.network.recogniser import Recogniser
 from model.recipe.architecture import MEL_BINS
 from model.recipe.recipe import OptimiserConfig
-from model.runtime.workers import current_workers
-from model.training.loop import start
+from model.runtime.distributed import current_context
+from model.training.loop import start_or_resume
 from model.training.optimiser import make_optimiser, train_step
 
 UTTERANCES, FRAMES, TOKENS, STEPS = 6, 60, 5, 100
@@ -58,5 +58,5 @@ def test_bf16_on_a_processor_without_units_for_it_is_warned_of(
     make_recipe, run_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, units: bool
 ) -> None:
     monkeypatch.setattr("model.training.loop.has_bf16_units", lambda device: units)
-    start(make_recipe({"training.precision": "bf16"}), run_folder, current_workers())
+    start_or_resume(make_recipe({"training.precision": "bf16"}), run_folder, current_context())
     assert ("training.precision is bf16, for which this processor has no units" in caplog.text) == (not units)

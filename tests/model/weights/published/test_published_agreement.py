@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from model.decoding.beam_search import decode
-from model.evaluation.internal_lm import perplexities
+from model.evaluation.internal_lm import sequence_perplexities
 from model.network.losses import ctc_sum
 
 every = pytest.mark.parametrize("published", ["reguler_one_aux", "reguler_two_aux", "train_variant"], indirect=True)
@@ -94,7 +94,7 @@ def test_labels_are_shifted_once_where_the_training_code_shifts_them_twice(publi
 @every
 def test_internal_lm_perplexities_agree(published) -> None:
     # Beyond a few hundred, one float32 step of the mean NLL already moves a perplexity by more than 1e-4.
-    ours = perplexities(published.model, published.io["ilm_ids"], published.io["ilm_attention_mask"])
+    ours = sequence_perplexities(published.model, published.io["ilm_ids"], published.io["ilm_attention_mask"])
     assert_agree(ours.log(), published.io["ilm_ppl"].log())
     torch.testing.assert_close(ours, published.io["ilm_ppl"], rtol=2e-6, atol=0)
 

@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from study.tracking.delivery import CURSOR, note, waiting, writer
+from study.tracking.tracking import flush, rebuild
 
 from model.errors import UserError
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
-from study.tracking.delivery import CURSOR, note, waiting, writer
-from study.tracking.tracking import flush, rebuild
 
 TINY = named_recipe("tiny", "/speech")
 Open = Callable[..., Ledger]

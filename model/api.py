@@ -1,0 +1,145 @@
+"""The interface for Python: load a trained model, decode recordings, measure perplexities of its internal LM."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from model.data.audio import AudioError, read_audio, to_mono_16khz
+from model.data.batches import group_by_length
+from model.data.frontend import extract_features
+from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
+from model.decoding import beam_search
+from model.errors import UserError
+from model.evaluation.internal_lm import sequence_perplexities
+from model.network.recogniser import Recogniser
+from model.recipe.files import read_recipe, with_values
+from model.recipe.recipe import Recipe
+from model.runtime.distributed import current_context
+from model.training.prepare import load_run_tokenizer
+from model.weights import checkpoint
+from model.weights.import_export import generation_values
+from model.weights.published import checkpoint as published
+
+TEXTS_IN_A_BATCH = 64
+
+Recording = str | Path | np.ndarray
+
+
+@dataclass(frozen=True)
+class Run:
+    """A trained model in eval mode, its recipe and its tokenizer; `checkpoint` is the folder of its weights.
+
+    `tokenizer` is None for a published checkpoint that came without one.
+    """
+
+    recipe: Recipe
+    model: Recogniser
+    tokenizer: Tokenizer | None
+    checkpoint: Path
+
+    def require_tokenizer(self) -> Tokenizer:
+        """The tokenizer. Raises a UserError where there is none."""
+        if self.tokenizer is None:
+            raise UserError(
+                f"{self.checkpoint}: has no tokenizer, so there is no text; give load_pretrained the SentencePiece "
+                "model that it was trained with"
+            )
+        return self.tokenizer
+
+
+def load_run(folder: str | Path) -> Run:
+    """The last checkpoint of a run's or a trial's folder, on the GPU if there is one; its corpus is not needed.
+
+    Raises a UserError where the folder holds no checkpoint, or one that does not fit its recipe.
+    """
+    folder = Path(folder)
+    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
+    if latest is None:
+        raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
+    recipe = read_recipe(folder / "recipe.yaml")
+    model = Recogniser(recipe)
+    checkpoint.load_weights(latest, model)
+    return Run(recipe, model.to(current_context().device).eval(), load_run_tokenizer(recipe, folder), latest)
+
+
+def load_pretrained(folder: str | Path, tokenizer: str | Path | None = None) -> Run:
+    """A checkpoint in the published layout, as `export --format published` writes it, on the GPU if there is one.
+
+    Its generation_config.json sets the decoding. `tokenizer` is the SentencePiece model that it was trained with; by
+    default tokenizer.model in the folder, if there.
+    """
+    folder = Path(folder)
+    model = published.load_pretrained(folder).to(current_context().device)
+    path = Path(tokenizer) if tokenizer is not None else folder / TOKENIZER_FILE
+    pieces = Tokenizer(path) if tokenizer is not None or path.is_file() else None
+    if pieces is not None:
+        pieces.check(model.recipe.tokenizer)
+    return Run(with_values(model.recipe, generation_values(model), str(folder)), model, pieces, folder)
+
+
+def decode(
+    run: Run,
+    recordings: Recording | Sequence[Recording],
+    sample_rate: int | None = None,
+    beam: int | None = None,
+    ctc_weight: float | None = None,
+) -> list[str]:
+    """The most likely text of each recording.
+
+    A recording is the path of an audio file, or an array (T,) or (T, channels) of floats within [-1, 1] at
+    `sample_rate` Hz. `beam` and `ctc_weight` are by default the recipe's. Raises a UserError where a recording cannot
+    be used.
+    """
+    tokenizer = run.require_tokenizer()
+    changes = {"decoding.beam": beam, "decoding.ctc_weight": ctc_weight}
+    decoding = with_values(run.recipe, {key: value for key, value in changes.items() if value is not None}).decoding
+    given = [recordings] if isinstance(recordings, str | Path | np.ndarray) else recordings
+    features = {str(index): _extract(recording, sample_rate, index) for index, recording in enumerate(given)}
+    texts: dict[str, str] = {}
+    for ids in group_by_length({key: len(frames) for key, frames in features.items()}, decoding.batch_seconds):
+        padded = pad_sequence([features[key] for key in ids], batch_first=True)
+        lengths = torch.tensor([len(features[key]) for key in ids])
+        device = next(run.model.parameters()).device
+        settings = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty
+        nbest = beam_search.decode(run.model, padded.to(device), lengths, *settings)
+        texts |= {key: tokenizer.decode(hypotheses[0].tokens) for key, hypotheses in zip(ids, nbest, strict=True)}
+    return [texts[key] for key in features]
+
+
+def _extract(recording: Recording, sample_rate: int | None, index: int) -> Tensor:
+    """Features (T, 80) of a recording."""
+    try:
+        if isinstance(recording, np.ndarray):
+            if sample_rate is None:
+                raise UserError("decode was given an array without a sample rate; give sample_rate in Hz")
+            samples = to_mono_16khz(recording, sample_rate)
+        else:
+            samples = read_audio(Path(recording))
+    except AudioError as error:
+        name = f"recording {index}" if isinstance(recording, np.ndarray) else recording
+        raise UserError(f"{name}: {error}; give another recording") from None
+    return extract_features(torch.from_numpy(samples).float())
+
+
+def perplexities(run: Run, texts: Sequence[str]) -> list[float]:
+    """The internal language model's perplexity of each text: exp(mean NLL) of its tokens, eos counted, without audio.
+
+    Texts have to be normalised as those of the run's corpus are.
+    """
+    tokenizer, special = run.require_tokenizer(), run.recipe.tokenizer.special
+    device = next(run.model.parameters()).device
+    values: list[float] = []
+    for first in range(0, len(texts), TEXTS_IN_A_BATCH):
+        batch = texts[first : first + TEXTS_IN_A_BATCH]
+        rows = [torch.tensor([special.bos, *tokenizer.encode(text)]) for text in batch]
+        ids = pad_sequence(rows, batch_first=True, padding_value=special.pad)
+        mask = torch.arange(ids.shape[1]) < torch.tensor([[len(row)] for row in rows])
+        values += sequence_perplexities(run.model, ids.to(device), mask.to(device)).tolist()
+    return values

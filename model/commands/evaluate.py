@@ -1,0 +1,67 @@
+"""`evaluate`: score the last checkpoint of a run."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from model.commands.formatting import format_sets
+
+
+def evaluate(
+    folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
+    beam: Annotated[
+        int | None, typer.Option(min=1, help="hypotheses kept for an utterance, instead of the recipe's")
+    ] = None,
+    ctc_weight: Annotated[float | None, typer.Option(help="weight of CTC in decoding, instead of the recipe's")] = None,
+    corpus: Annotated[
+        Path | None, typer.Option(help="another corpus to score on; the run's own is not needed then")
+    ] = None,
+    mixed: Annotated[bool, typer.Option("--mixed", help="decode with the weights that `mix` learned")] = False,
+) -> None:
+    """Score the last checkpoint of a run on dev and test sets, those of its own corpus or of another one.
+
+    The scored utterances are written to the folder `evaluation` of the run.
+    """
+    typer.echo("\n".join(format_sets(score_run(folder, beam, ctc_weight, corpus, mixed))))
+
+
+def score_run(
+    folder: Path,
+    beam: int | None = None,
+    ctc_weight: float | None = None,
+    corpus: Path | None = None,
+    mixed: bool = False,
+) -> dict[str, float]:
+    """The metrics of the dev and test sets of the run's corpus, or of another one, which `evaluate` prints."""
+    from model.api import load_run
+    from model.decoding.mixing import load_mixing
+    from model.evaluation.scoring import (
+        compute_metrics,
+        load_dev_utterances,
+        score_set,
+        score_test_sets,
+        write_hypotheses,
+    )
+    from model.recipe.files import with_values
+    from model.runtime.distributed import current_context
+    from model.runtime.memory import keep_freed_memory
+    from model.training.prepare import load_corpus
+
+    run = load_run(folder)
+    if mixed:
+        load_mixing(run.model, run.checkpoint)
+    changes: dict[str, Any] = {"decoding.beam": beam, "decoding.ctc_weight": ctc_weight}
+    changes = {key: value for key, value in changes.items() if value is not None}
+    if corpus:
+        changes |= {"data.corpus": str(corpus.resolve()), "data.fingerprint": None}
+    recipe = with_values(run.recipe, changes)
+    keep_freed_memory()
+    tokenizer, context, data = run.require_tokenizer(), current_context(), load_corpus(recipe)
+    out, decoding = folder / "evaluation", recipe.decoding
+    scored = score_set(run.model, load_dev_utterances(data, tokenizer), decoding, tokenizer, context)
+    write_hypotheses(scored, out / "dev.jsonl", context)
+    tests = score_test_sets(run.model, data, decoding, tokenizer, context, out)
+    return compute_metrics(scored, "dev") | tests

@@ -1,0 +1,39 @@
+"""Where a process stands in torch.distributed's default group, and the two collectives that a run needs of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.distributed as dist
+
+
+@dataclass(frozen=True)
+class DistributedContext:
+    """Rank of this process among `world_size` of them, and its device. Without a process group it is 0 of 1."""
+
+    rank: int
+    world_size: int
+    device: torch.device
+
+    def barrier(self) -> None:
+        """Wait until every rank is here."""
+        if self.world_size > 1:
+            dist.barrier()
+
+    def sum_over_ranks(self, values: list[float]) -> list[float]:
+        """Each value summed over all ranks, in float64."""
+        if self.world_size == 1:
+            return values
+        total = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(total)
+        return total.tolist()
+
+
+def current_context() -> DistributedContext:
+    """The context of the process group that is initialised, or of a single process."""
+    cuda = torch.cuda.is_available()
+    device = torch.device("cuda", torch.cuda.current_device()) if cuda else torch.device("cpu")
+    if not dist.is_available() or not dist.is_initialized():
+        return DistributedContext(0, 1, device)
+    return DistributedContext(dist.get_rank(), dist.get_world_size(), device)

@@ -1,0 +1,77 @@
+"""Comparing and syncing MLflow's runs on command: `decred-study track`."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from model.errors import UserError
+from study.ledger.ledger import Ledger
+from study.tracking.mlflow_store import CREDENTIALS, brief, check_uri, refuses_credentials
+from study.tracking.sync import Sync
+
+_TRIES, _PAUSE = 3, 0.5  # seconds
+
+
+def count_outdated(ledger: Ledger) -> int:
+    """How many runs MLflow does not have as the ledger has them. A UserError where it does not answer."""
+    sync = Sync(ledger)
+    check_uri(sync.uri)
+    try:
+        return sync.compare()
+    except UserError:
+        raise
+    except Exception as error:  # MLflow, its database and its HTTP client each raise their own
+        raise UserError(f"tracking {sync.uri} cannot be read ({brief(error)}); correct that and try again") from None
+
+
+def flush(ledger: Ledger, verify: bool = False) -> int:
+    """Bring MLflow's runs up to date, in turn with a study that runs; how many were sent.
+
+    `verify`: compare every run point by point, not those alone that carry another fingerprint. A UserError where the
+    store does not take them.
+    """
+    sync = Sync(ledger)
+    check_uri(sync.uri)
+    count = tries = 0
+    while True:
+        try:
+            sent = sync.sync_batch(verify)
+        except UserError:
+            raise
+        except Exception as error:  # MLflow, its database and its HTTP client each raise their own
+            if refuses_credentials(error):
+                raise UserError(
+                    f"tracking {sync.uri} refuses the credentials ({brief(error)}); {CREDENTIALS}"
+                ) from None
+            tries += 1
+            if tries == _TRIES:
+                left = count_runs(sync.count_outdated(ledger.trials))
+                raise UserError(
+                    f"tracking {sync.uri} does not take the runs ({brief(error)}), {left} not up to date; "
+                    "correct that and repeat the command"
+                ) from None
+            time.sleep(_PAUSE * tries)
+            continue
+        tries, count, verify = 0, count + sent, False
+        if not sent:
+            return count
+
+
+def count_runs(count: int) -> str:
+    """The number with its verb."""
+    return "1 run is" if count == 1 else f"{count} runs are"
+
+
+def outdated_line(outdated: int, uri: str, study: Path, refused: bool = False, compared: bool = True) -> str:
+    """The line on runs that are not up to date; empty where there is none.
+
+    `refused`: because of the credentials. `compared`: whether MLflow's runs were ever read.
+    """
+    if not outdated:
+        return ""
+    are = count_runs(outdated) if compared else count_runs(outdated).rsplit(" ", 1)[0] + " may"
+    why = ", which refuses the credentials" if refused else "" if compared else ", which did not answer"
+    first = f"{CREDENTIALS}, then " if refused else ""
+    send = f"{first}send {'it' if outdated == 1 else 'them'} with: decred-study track {study} --flush"
+    return f"{are} not {'' if compared else 'be '}up to date in MLflow at {uri}{why}; {send}"

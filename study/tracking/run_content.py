@@ -1,0 +1,151 @@
+"""What an MLflow run must hold: a function of a trial's record, or of all trials for the study's own run.
+
+Here an epoch's metrics, WER among them, become points of MLflow's curves. Nothing here imports MLflow.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from study.ledger.events import EpochReport, TrialState
+from study.ledger.records import TrialRecord
+from study.ledger.trials import Trials
+
+STATE, REASON, EPOCH = "trial.state", "trial.reason", "trial.epoch"
+RETRIES, SOURCE = "trial.retries", "trial.source"
+_STATUS = {
+    TrialState.WAITING: "SCHEDULED",
+    TrialState.RUNNING: "RUNNING",
+    TrialState.COMPLETE: "FINISHED",
+    TrialState.PRUNED: "KILLED",
+    TrialState.INTERRUPTED: "KILLED",
+    TrialState.FAILED: "FAILED",
+    TrialState.INFEASIBLE: "FAILED",
+}
+_MAX_REASON = 5000  # characters that MLflow takes in a tag
+_FILES = ("recipe.yaml", "hypotheses/*.jsonl", "error-*.txt", "broken-batch-*.json")
+
+
+Key = tuple[str, int, int]  # tells a point from every other one of its run
+
+
+class Point(NamedTuple):
+    """One value of one curve; the step axis is the epoch."""
+
+    name: str
+    value: float
+    step: int
+    time: int  # Unix milliseconds, when it was reported
+
+    @property
+    def key(self) -> Key:
+        return self.name, self.step, self.time
+
+
+@dataclass(frozen=True)
+class RunContent:
+    """What one run must hold. Times are in Unix milliseconds."""
+
+    number: int | None  # of the trial; None is the study's own run
+    name: str
+    status: str  # MLflow's word
+    started: int
+    ended: int | None
+    params: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] = field(default_factory=dict)
+    epochs: tuple[EpochReport, ...] = ()
+    final_metrics: dict[str, float] = field(default_factory=dict)  # shown beside the last epoch, once it has ended
+
+    @cached_property
+    def points(self) -> list[Point]:
+        """All points, in the order of the epochs."""
+        points = [
+            Point(name, _finite(value), report.epoch, _milliseconds(report.time))
+            for report in self.epochs
+            for name, value in report.metrics.items()
+        ]
+        if self.ended is not None:
+            last = self.epochs[-1].epoch if self.epochs else 0
+            points += [Point(name, _finite(value), last, self.ended) for name, value in self.final_metrics.items()]
+        return points
+
+    @cached_property
+    def keys(self) -> frozenset[Key]:
+        """Those of all points."""
+        return frozenset(point.key for point in self.points)
+
+    @property
+    def fingerprint(self) -> str:
+        """Equal where the contents are equal. An epoch is known by its number and time, so its metrics are left out."""
+        epochs = [(report.epoch, _milliseconds(report.time)) for report in self.epochs]
+        final = {name: _finite(value) for name, value in self.final_metrics.items()}
+        content = [self.status, self.ended, self.params, self.tags, epochs, final]
+        return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def trial_run(record: TrialRecord) -> RunContent:
+    """The run of a trial."""
+    tags = {STATE: record.state.value, REASON: _text(record.reason or "")[:_MAX_REASON]}
+    tags |= {EPOCH: str(record.epoch)} if record.epochs else {}
+    tags |= {RETRIES: str(record.retries)} if record.retries else {}
+    tags |= {SOURCE: record.source} if record.source else {}
+    named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline}
+    params = record.values | {name: value for name, value in named.items() if value}
+    first = record.started or record.ended or (record.epochs[0].time if record.epochs else 0.0)
+    return RunContent(
+        number=record.number,
+        name=f"{record.number:04d} {record.baseline}" if record.baseline else f"{record.number:04d}",
+        status=_STATUS[record.state],
+        started=_milliseconds(first),
+        ended=None if record.ended is None else _milliseconds(record.ended),
+        params={name: _text(value) for name, value in params.items()},
+        tags=tags,
+        epochs=record.epochs,
+        final_metrics=record.final_metrics,
+    )
+
+
+def study_run(trials: Trials, name: str) -> RunContent:
+    """The study's own run, the parent of all others."""
+    state = trials.study_state
+    tags = {"study.status": state.value}
+    if trials.best is not None:
+        number, recipe_hash = trials.best
+        tags |= {"study.best_trial": str(number), "study.best_recipe_hash": recipe_hash}
+    ended = trials.changed if state not in (TrialState.WAITING, TrialState.RUNNING) else None
+    return RunContent(
+        number=None,
+        name=name,
+        status=_STATUS[state],
+        started=_milliseconds(trials.began or 0.0),
+        ended=None if ended is None else _milliseconds(ended),
+        tags=tags,
+    )
+
+
+def list_files(study_folder: Path, content: RunContent) -> list[Path]:
+    """The files of a trial that has ended, as far as MLflow shows them."""
+    if content.number is None or content.ended is None:
+        return []
+    folder = study_folder / "trials" / f"{content.number:04d}"
+    return [path for pattern in _FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
+
+
+def _text(value: Any) -> str:
+    """PostgreSQL takes no NUL, and MLflow would report that as a database that does not answer."""
+    return str(value).replace("\0", "")
+
+
+def _finite(value: float) -> float:
+    """An event file has null for every number that is not finite, which is read as NaN."""
+    return value if math.isfinite(value) else math.nan
+
+
+def _milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)

@@ -1,0 +1,134 @@
+"""Brings the runs in MLflow to the ledger's records, in batches, and counts those that are not up to date.
+
+No process remembers how far it came for the next one: each run carries the fingerprint of what it holds.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import uuid
+from collections.abc import Callable, Iterator
+from itertools import islice
+
+from study.ledger.event_log import EventLog, Position
+from study.ledger.ledger import Ledger
+from study.ledger.trials import Trials
+from study.tracking.mlflow_runs import MlflowRuns
+from study.tracking.mlflow_store import sqlite_file, store_uri
+from study.tracking.run_content import RunContent, study_run, trial_run
+
+WRITER = "tracked.writer"
+Number = int | None  # of a trial and its run; None is the study's own run
+
+_MAX_EVENTS = 500  # that are read at a time
+_MAX_RUNS = 20  # of one batch
+
+
+class Sync:
+    """Follows one study's ledger with records of its own. For one thread, except `count_outdated`."""
+
+    def __init__(self, ledger: Ledger, on_progress: Callable[[], None] = lambda: None) -> None:
+        """`on_progress` is called after each run that was brought up to date. Nothing is opened yet."""
+        self.uri = store_uri(ledger.study.tracking, ledger.folder)
+        self.has_compared = False  # MLflow's runs were read at least once
+        self._folder, self._name, self._on_progress = ledger.folder, ledger.study.name, on_progress
+        self._log, self._position, self._trials = EventLog(ledger.folder), Position(), Trials()
+        self._runs = MlflowRuns(self.uri, self._name, ledger.manifest.get("id") or self._name, ledger.folder)
+        self._changed: set[Number] = set()  # runs that events since their last update may have changed
+        self._must_look = True  # MLflow's runs are not known: after an error, or when another process wrote them
+        self._id = uuid.uuid4().hex
+
+    def sync_batch(self, verify: bool = False) -> int:
+        """Bring the next few runs up to date; how many, 0 where all are. Raises what the store raises.
+
+        `verify`: compare all runs with their records point by point, those too whose fingerprints are right.
+        """
+        self._read_events()
+        if not self._changed:
+            return 0  # without a turn
+        with self._turn() as was_ours:
+            # Again, because another process may have read more, and its runs must not be set back.
+            self._read_events()
+            try:
+                if self._must_look or verify or not was_ours:
+                    self._look(verify)
+                count = self._update_runs(len(self._trials) + 1 if verify else _MAX_RUNS)
+                if self._runs.may_have_twins:
+                    self._look()
+                    self._runs.may_have_twins = False
+            except BaseException:
+                self._must_look = True
+                self._changed.add(None)
+                raise
+            return count
+
+    def compare(self) -> int:
+        """How many runs are not up to date; nothing is changed. Raises what the store raises."""
+        self._read_events()
+        if not self.uri.startswith("sqlite") or sqlite_file(self.uri).exists():  # to open it would make it
+            self._runs.look()
+        return self.count_outdated(self._trials)
+
+    def count_outdated(self, trials: Trials) -> int:
+        """How many runs are not known to hold these records."""
+        return sum(1 for _ in self._find_outdated(trials, {None, *trials}))
+
+    def _find_outdated(self, trials: Trials, numbers: set[Number]) -> Iterator[RunContent]:
+        """What runs must hold and do not; the study's own run comes first."""
+        fingerprints = self._runs.fingerprints
+        for number in sorted(numbers, key=lambda number: -1 if number is None else number):
+            content = study_run(trials, self._name) if number is None else trial_run(trials[number])
+            if trials.began is not None and content.fingerprint != fingerprints.get(number):
+                yield content
+
+    def _read_events(self) -> None:
+        while True:
+            events, self._position = self._log.read_since(self._position, _MAX_EVENTS)
+            if not events:
+                return
+            for event in events:
+                self._trials.apply(event)
+                number = getattr(event, "number", None)
+                # An event of the study itself, such as the start of a session, may change every trial.
+                self._changed |= {None, number} if number in self._trials else {None, *self._trials}
+
+    def _look(self, verify: bool = False) -> None:
+        self._runs.look(trust=not verify)
+        self._runs.prepare(study_run(self._trials, self._name))
+        self._changed = {content.number for content in self._find_outdated(self._trials, {None, *self._trials})}
+        self.has_compared, self._must_look = True, False
+
+    def _update_runs(self, most: int) -> int:
+        count = 0
+        for content in islice(self._find_outdated(self._trials, self._changed), most):
+            self._runs.update(content)
+            self._changed.discard(content.number)
+            self._on_progress()
+            count += 1
+        if count < most:  # those that were skipped hold what they must
+            self._changed.clear()
+        return count
+
+    @contextlib.contextmanager
+    def _turn(self) -> Iterator[bool]:
+        """Be the only process that writes the study's runs; whether no other one did since the last turn.
+
+        Studies on one SQLite file take turns as well, because it takes one writer at a time.
+        """
+        with contextlib.ExitStack() as stack:
+            stream = stack.enter_context((self._folder / WRITER).open("a+"))
+            streams = [stream]
+            if self.uri.startswith("sqlite"):
+                database = sqlite_file(self.uri)
+                streams.append(stack.enter_context(database.with_name(f"{database.name}.writer").open("a")))
+            for lock in streams:
+                with contextlib.suppress(OSError):  # a file system without locks: nothing can be kept out
+                    fcntl.flock(lock, fcntl.LOCK_EX)
+            stream.seek(0)
+            was_ours = stream.read() == self._id
+            if not was_ours:
+                stream.truncate(0)
+                stream.write(self._id)
+                stream.flush()
+            yield was_ours
