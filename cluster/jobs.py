@@ -32,8 +32,7 @@ class SubmittedJob:
 def submit(address: str, folder: Path, command: str, env: dict[str, str] | None = None) -> SubmittedJob:
     """Start `command` in an uploaded copy of `folder` on the cluster whose dashboard is at `address`.
 
-    Raises ClusterError: the upload is too large, no dashboard answers, it refuses this machine's token, or it
-    accepts no jobs.
+    Raises ClusterError: the upload is too large, no dashboard answers, or it refuses this machine's token or the job.
     """
     check_size(folder)
     dashboard = find_dashboard(address)

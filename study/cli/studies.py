@@ -130,9 +130,7 @@ def export(
     elif form == "published":
         typer.echo(export.write_model(ledger, trial, out or Path("best-model")))
     elif trial is not None:
-        raise UserError(
-            f"export was given --trial {trial} with --format optuna, which takes all trials; leave it out"
-        )
+        raise UserError(f"export was given --trial {trial} with --format optuna, which takes all trials; leave it out")
     else:
         typer.echo(export.write_optuna_study(ledger, out or Path(f"{ledger.study.name}.db")))
 

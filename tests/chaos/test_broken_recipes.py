@@ -21,8 +21,8 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.runner import Work
 from study.tracking.mlflow_runs import NUMBER
-from study.tracking.run_content import REASON, STATE
 from study.tracking.mlflow_store import client_of
+from study.tracking.run_content import REASON, STATE
 
 MENDABLE = Work("chaos.planted_training:until_mended", "stub_training:prepare")
 POISON = Work("chaos.planted_training:poisoned", "model.training.prepare:prepare")
