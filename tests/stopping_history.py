@@ -1,4 +1,4 @@
-"""Random histories of a study's trials, and the records that they leave, for the tests of the stopping rules."""
+"""For the tests of the stopping rules: random histories of a study's trials, their records, steps of a promotion."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from study.early_stopping.promotion import Promotion
 from study.early_stopping.verdict import Rule, Verdict
 from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
@@ -72,3 +73,20 @@ def record(
     """The record of a trial that reported these values, epoch -> value."""
     epochs = tuple(EpochReport(epoch=epoch, metrics={METRIC: value}) for epoch, value in sorted(values.items()))
     return TrialRecord(number, state, baseline="ed" if baseline else None, epochs=epochs, paused_at=paused_at)
+
+
+def continues(
+    promotion: Promotion, number: int, epoch: int, value: float, baseline: bool = False, last: bool = False
+) -> bool:
+    """Report an epoch; false when the trial is paused."""
+    verdict = promotion.decide(number, epoch, value, baseline=baseline, last=last)
+    assert verdict is not Verdict.PRUNE
+    return verdict is Verdict.CONTINUE
+
+
+def promote_all(promotion: Promotion, closed: bool) -> list[int]:
+    """The numbers of all trials that can be promoted now, in order."""
+    numbers = []
+    while (number := promotion.promote_next(closed)) is not None:
+        numbers.append(number)
+    return numbers

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stopping_history import continues
 
 from model.recipe.files import named_recipe
 from study.config.study_file import EarlyStoppingSettings, FailureSettings
@@ -144,10 +145,6 @@ def test_a_study_that_crashed_after_any_step_stops_and_promotes_as_one_that_neve
 def rebuild_after_crash(*values: float) -> Promotion:
     """Trial 2 reported the first rung, where two others are paused; then the driver died."""
     return Promotion.rebuild(1, 3, {number: {1: value} for number, value in enumerate(values)}, [0, 1], {0: 1, 1: 1})
-
-
-def continues(promotion: Promotion, number: int, epoch: int, value: float) -> bool:
-    return promotion.decide(number, epoch, value, baseline=False, last=False) is Verdict.CONTINUE
 
 
 def test_a_trial_whose_report_was_not_answered_is_decided_when_it_reports_again() -> None:
