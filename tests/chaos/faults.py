@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from small_disk import mounted
+from small_disk import mount_small_disk
 
 from study.ledger import event_file
 from study.ledger.ledger import EVENTS
@@ -102,7 +102,7 @@ class Disk:
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Disk]:
     """A real tmpfs of `size`, freed in the end."""
-    with mounted(folder, size):
+    with mount_small_disk(folder, size):
         disk = Disk(folder)
         try:
             yield disk
