@@ -14,15 +14,15 @@ from chaos.planted_training import EPOCH, MENDED, POISONED, STEP
 from chaos.records import assert_records_agree
 from conftest import MINIATURE
 from stub_training import RAISES, REFUSED, TOO_LARGE, WELL
-from study.tracking.mlflow_adapter import NUMBER
-from study.tracking.telling import REASON, STATE
 
 from model.data.corpus import Corpus
 from model.training.broken_batch import read_broken_batch
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.runner import Work
+from study.tracking.mlflow_runs import NUMBER
 from study.tracking.mlflow_store import client_of
+from study.tracking.run_content import REASON, STATE
 
 MENDABLE = Work("chaos.planted_training:until_mended", "stub_training:prepare")
 POISON = Work("chaos.planted_training:poisoned", "model.training.prepare:prepare")
