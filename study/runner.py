@@ -36,7 +36,7 @@ from study.ledger.manifest import Changes, describe_changes, find_changes, make_
 from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
-from study.tracking.flush import outdated_line
+from study.tracking.flush import describe_outdated
 from study.tracking.tracker import Tracker
 from study.workers.failure import is_disk_full
 from study.workers.messages import CrewConfig
@@ -222,7 +222,7 @@ def _record_end(run: _Run, best: TrialRecord | None) -> None:
 def _close_tracker(tracker: Tracker, path: Path, console: Console) -> None:
     """Stop the tracker's thread, and print which runs are not up to date in MLflow and how to send them."""
     outdated = tracker.close()
-    if line := outdated_line(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
+    if line := describe_outdated(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
         _print(console, line)
 
 

@@ -88,7 +88,7 @@ def track(
         sent = tracking.flush(ledger, verify=rebuild)
         typer.echo(f"{sent} {'run' if sent == 1 else 'runs'} sent to MLflow at {uri}")
     else:
-        line = tracking.outdated_line(tracking.count_outdated(ledger), uri, study)
+        line = tracking.describe_outdated(tracking.count_outdated(ledger), uri, study)
         typer.echo(line or f"all runs are up to date in MLflow at {uri}")
 
 

@@ -52,11 +52,11 @@ class MlflowRuns:
     def __init__(self, uri: str, study: str, study_id: str, folder: Path) -> None:
         """`study_id` tells this study from others of its name on a shared server; nothing is opened yet."""
         self.uri = uri
-        self.may_have_twins = False  # a run was asked for and no answer came, so it may still be made
+        self.may_have_duplicates = False  # a run was asked for and no answer came, so it may still be made
         self._study, self._study_id, self._folder = study, study_id, folder
         self._experiment: str | None = None
         self._runs: dict[int | None, _Run] = {}
-        self._twins: list[str] = []  # empty runs beside another one of the same trial
+        self._duplicates: list[str] = []  # empty runs beside another one of the same trial
         self._refusals = Refusals(uri)
 
     @cached_property
@@ -68,7 +68,7 @@ class MlflowRuns:
         """Of what the runs hold, as they were found or written last."""
         return {number: run.fingerprint for number, run in self._runs.copy().items()}
 
-    def look(self, trust: bool = True) -> None:
+    def load(self, trust: bool = True) -> None:
         """Find the study's runs; nothing is changed. Raises what MLflow raises.
 
         `trust`: take their fingerprints for what they hold; else no run counts as up to date.
@@ -87,13 +87,13 @@ class MlflowRuns:
                     found[int(run.data.tags[NUMBER])].append(_make_entry(run, trust))
         self._runs = {number: max(runs, key=_count_items) for number, runs in found.items()}
         used = {run.id for run in self._runs.values()}
-        self._twins = [run.id for runs in found.values() for run in runs if not run.items and run.id not in used]
+        self._duplicates = [run.id for runs in found.values() for run in runs if not run.items and run.id not in used]
 
     def prepare(self, study: RunContent) -> None:
         """Make the experiment and the study's own run where they are missing; delete runs that were made twice."""
-        for twin in self._twins:
-            self._client.delete_run(twin)
-        self._twins = []
+        for duplicate in self._duplicates:
+            self._client.delete_run(duplicate)
+        self._duplicates = []
         if self._experiment is None:
             # A server knows where its artifacts go; a bare database would put them into the current folder.
             artifacts = None if self.uri.startswith("http") else (self._folder.resolve() / "artifacts").as_uri()
@@ -135,9 +135,9 @@ class MlflowRuns:
         if content.number is not None:
             own = {PARENT: self._runs[None].id, NUMBER: str(content.number)}
         own |= {"mlflow.source.name": "decred-study", **(tags or {})}
-        before, self.may_have_twins = self.may_have_twins, True
+        before, self.may_have_duplicates = self.may_have_duplicates, True
         made = self._client.create_run(str(self._experiment), content.started, own, content.name)
-        self.may_have_twins = before
+        self.may_have_duplicates = before
         run = self._runs[content.number] = _Run(made.info.run_id)
         return run
 
@@ -150,14 +150,14 @@ class MlflowRuns:
         return _Held(run.data.params, keys, run.info.status)
 
     def _write(self, run_id: str, content: RunContent, held: _Held) -> None:
-        """Send what the run lacks. The fingerprint comes last of all: a run that has it is whole."""
+        """Send what the run lacks. A run has a fingerprint while it is whole, and none while more requests follow."""
         params = {name: value for name, value in content.params.items() if name not in held.params}
         points = [point for point in content.points if point.key not in held.points]
         fingerprint = {FINGERPRINT: content.fingerprint}
         if content.ended is None and content.status == held.status:
             self._log(run_id, params, points, content.tags | fingerprint)
             return
-        self._log(run_id, params, points, content.tags)
+        self._log(run_id, params, points, {FINGERPRINT: ""} | content.tags)
         with self._refusals.collect():  # before the files: a full disk must not leave a run that looks alive
             self._set_status(run_id, content)
         for path in list_files(self._folder, content):

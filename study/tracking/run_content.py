@@ -28,7 +28,7 @@ _STATUS = {
     TrialState.FAILED: "FAILED",
     TrialState.INFEASIBLE: "FAILED",
 }
-_MAX_REASON = 5000  # characters that MLflow takes in a tag
+_MAX_TAG, _MAX_PARAM = 5000, 6000  # characters that MLflow takes; it cuts off the rest of a longer param
 _FILES = ("recipe.yaml", "hypotheses/*.jsonl", "error-*.txt", "broken-batch-*.json")
 
 
@@ -66,13 +66,15 @@ class RunContent:
     def points(self) -> list[Point]:
         """All points, in the order of the epochs."""
         points = [
-            Point(name, _finite(value), report.epoch, _milliseconds(report.time))
+            Point(name, _replace_infinite(value), report.epoch, _to_milliseconds(report.time))
             for report in self.epochs
             for name, value in report.metrics.items()
         ]
         if self.ended is not None:
             last = self.epochs[-1].epoch if self.epochs else 0
-            points += [Point(name, _finite(value), last, self.ended) for name, value in self.final_metrics.items()]
+            points += [
+                Point(name, _replace_infinite(value), last, self.ended) for name, value in self.final_metrics.items()
+            ]
         return points
 
     @cached_property
@@ -83,15 +85,15 @@ class RunContent:
     @property
     def fingerprint(self) -> str:
         """Equal where the contents are equal. An epoch is known by its number and time, so its metrics are left out."""
-        epochs = [(report.epoch, _milliseconds(report.time)) for report in self.epochs]
-        final = {name: _finite(value) for name, value in self.final_metrics.items()}
+        epochs = [(report.epoch, _to_milliseconds(report.time)) for report in self.epochs]
+        final = {name: _replace_infinite(value) for name, value in self.final_metrics.items()}
         content = [self.status, self.ended, self.params, self.tags, epochs, final]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def trial_run(record: TrialRecord) -> RunContent:
+def build_trial_run(record: TrialRecord) -> RunContent:
     """The run of a trial."""
-    tags = {STATE: record.state.value, REASON: _text(record.reason or "")[:_MAX_REASON]}
+    tags = {STATE: record.state.value, REASON: _clean_text(record.reason or "", _MAX_TAG)}
     tags |= {EPOCH: str(record.epoch)} if record.epochs else {}
     tags |= {RETRIES: str(record.retries)} if record.retries else {}
     tags |= {SOURCE: record.source} if record.source else {}
@@ -102,16 +104,16 @@ def trial_run(record: TrialRecord) -> RunContent:
         number=record.number,
         name=f"{record.number:04d} {record.baseline}" if record.baseline else f"{record.number:04d}",
         status=_STATUS[record.state],
-        started=_milliseconds(first),
-        ended=None if record.ended is None else _milliseconds(record.ended),
-        params={name: _text(value) for name, value in params.items()},
+        started=_to_milliseconds(first),
+        ended=None if record.ended is None else _to_milliseconds(record.ended),
+        params={name: _clean_text(value, _MAX_PARAM) for name, value in params.items()},
         tags=tags,
         epochs=record.epochs,
         final_metrics=record.final_metrics,
     )
 
 
-def study_run(trials: Trials, name: str) -> RunContent:
+def build_study_run(trials: Trials, name: str) -> RunContent:
     """The study's own run, the parent of all others."""
     state = trials.study_state
     tags = {"study.status": state.value}
@@ -123,8 +125,8 @@ def study_run(trials: Trials, name: str) -> RunContent:
         number=None,
         name=name,
         status=_STATUS[state],
-        started=_milliseconds(trials.began or 0.0),
-        ended=None if ended is None else _milliseconds(ended),
+        started=_to_milliseconds(trials.began or 0.0),
+        ended=None if ended is None else _to_milliseconds(ended),
         tags=tags,
     )
 
@@ -137,15 +139,15 @@ def list_files(study_folder: Path, content: RunContent) -> list[Path]:
     return [path for pattern in _FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
-def _text(value: Any) -> str:
+def _clean_text(value: Any, most: int) -> str:
     """PostgreSQL takes no NUL, and MLflow would report that as a database that does not answer."""
-    return str(value).replace("\0", "")
+    return str(value).replace("\0", "")[:most]
 
 
-def _finite(value: float) -> float:
+def _replace_infinite(value: float) -> float:
     """An event file has null for every number that is not finite, which is read as NaN."""
     return value if math.isfinite(value) else math.nan
 
 
-def _milliseconds(seconds: float) -> int:
+def _to_milliseconds(seconds: float) -> int:
     return round(1000 * seconds)
