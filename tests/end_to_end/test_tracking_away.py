@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_events import kinds
+from ledger_events import list_kinds
 from mlflow import MlflowClient
 from rich.console import Console
 from typer.testing import CliRunner
@@ -61,7 +61,7 @@ def test_a_study_ends_names_the_outdated_runs_resumes_without_a_server_and_is_se
     console = Console(record=True, width=200)
     assert run_study(path, console=console, work=stub) == 0
     ledger = Ledger.open(Path("studies/probe"))
-    events = kinds(ledger)
+    events = list_kinds(ledger)
     assert events[-1] == "study_ended"
     count = len(ledger.trials) + 1  # and the study's own
     line = (
@@ -74,7 +74,7 @@ def test_a_study_ends_names_the_outdated_runs_resumes_without_a_server_and_is_se
     broken_server.server_close()
     assert run_study(path, console=console, work=stub) == 0  # nothing left to do, and no server asked
     assert line in console.export_text()
-    assert kinds(ledger) == events
+    assert list_kinds(ledger) == events
 
     path.write_text(path.read_text().replace(uri, f"sqlite:///{path.parent}/later.db"))
     flushed = CliRunner().invoke(app, ["track", str(path), "--flush"], catch_exceptions=False)
