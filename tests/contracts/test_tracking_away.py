@@ -36,7 +36,7 @@ def test_a_server_that_never_answers_delays_nothing(
     assert time.monotonic() - began < 5
     assert (left, tracker.has_compared) == (3, False)
     gate.mode = "pass"
-    assert 0 < flush(ledger) <= left  # the request that hung may have got through
+    assert flush(ledger) <= left  # the tracker's thread, which no program outlives, may come first
     assert count_outdated(ledger) == 0
     assert_whole_and_once(ledger, range(2))
 

@@ -141,7 +141,7 @@ def test_a_deleted_experiment_waits_until_it_is_back(open_study: Open) -> None:
     report_epoch(ledger, 0, 2, {"dev/wer": 70.0})
     words = (
         r"does not take the runs \(its experiment 'deleted' was deleted; restore it or rename the study\), "
-        r"2 runs are not up to date; correct that and repeat the command$"
+        r"2 are left; correct that and repeat the command$"
     )
     with pytest.raises(UserError, match=words):
         flush(ledger)
