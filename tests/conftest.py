@@ -25,7 +25,7 @@ from model.recipe.recipe import Recipe
 from model.training.prepare import prepare
 from study.runner import Work
 
-pytest_plugins = ["skips"]
+pytest_plugins = ["parallel", "skips"]
 
 HERE = Path(__file__).parent
 # Seconds for a test with this marker or in this folder, where it names no timeout itself.

@@ -63,6 +63,8 @@ def _shrink(path: Path) -> None:
     study["recipe"]["set"] = MINIATURE
     study["search"]["auxiliary"] = {"count": [0, 1], "final_weight": [0.3, 0.9]}
     study |= {"trials": 1 if path.stem == "demo" else 0, "baselines": ["ed"], "early_stopping": {"rule": "none"}}
+    # Groups of two workers are tested in test_whole_study.py and in tests/contracts/test_crew.py.
+    study["workers"] = {"count": 1, "cpus": 1, "concurrent_trials": 1}
     path.write_text(yaml.safe_dump(study))
 
 
@@ -70,7 +72,7 @@ def _start(command: str, checkout: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-c", f"set -e; source .venv/bin/activate; {command}"],
         cwd=checkout,
-        env=os.environ | {"DEMO_OPTIONS": DEMO_OPTIONS},
+        env=os.environ | {"DEMO_OPTIONS": DEMO_OPTIONS, "MLFLOW_WORKERS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
