@@ -11,14 +11,12 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from small_disk import mounted
+from small_disk import mount_small_disk
 
-from study.ledger import event_file
-from study.ledger.ledger import EVENTS
+from study.ledger.event_log import EventLog
+from study.ledger.events import AnyEvent as Event
 
-Event = dict[str, Any]
 Step = tuple[Callable[[list[Event]], bool], Callable[[], object]]
 FOLDER = Path("studies/probe")  # of the study that `study_in` writes
 PATIENCE = 300.0  # seconds for anything to happen on a busy machine
@@ -26,7 +24,7 @@ PATIENCE = 300.0  # seconds for anything to happen on a busy machine
 
 def epochs(many: int) -> Callable[[list[Event]], bool]:
     """Whether the ledger has so many epochs."""
-    return lambda events: sum(event["kind"] == "trial_epoch" for event in events) >= many
+    return lambda events: sum(event.kind == "trial_epoch" for event in events) >= many
 
 
 @contextlib.contextmanager
@@ -61,7 +59,7 @@ def meanwhile(folder: Path, *steps: Step) -> Iterator[None]:
 
 def _events(folder: Path) -> list[Event]:
     with contextlib.suppress(FileNotFoundError):
-        return event_file.read(folder / EVENTS)
+        return EventLog(folder).read()
     return []
 
 
@@ -102,7 +100,7 @@ class Disk:
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Disk]:
     """A real tmpfs of `size`, freed in the end."""
-    with mounted(folder, size):
+    with mount_small_disk(folder, size):
         disk = Disk(folder)
         try:
             yield disk
@@ -151,5 +149,5 @@ class Locker:
 
 def gaps(events: list[Event]) -> list[float]:
     """Seconds between one event and the next."""
-    times = [event["time"] for event in events]
+    times = [event.time for event in events]
     return [after - before for before, after in itertools.pairwise(times)]

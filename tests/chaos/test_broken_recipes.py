@@ -13,16 +13,16 @@ from chaos.faults import FOLDER
 from chaos.planted_training import EPOCH, MENDED, POISONED, STEP
 from chaos.records import assert_records_agree
 from conftest import MINIATURE
-from stub_training import RAISES, REFUSED, TOO_LARGE, WELL
-from study.tracking.mlflow_adapter import NUMBER
-from study.tracking.telling import REASON, STATE
+from stub_training import RAISES, REFUSED, SUCCEEDS, TOO_LARGE
 
 from model.data.corpus import Corpus
 from model.training.broken_batch import read_broken_batch
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.runner import Work
+from study.tracking.mlflow_runs import NUMBER
 from study.tracking.mlflow_store import client_of
+from study.tracking.run_content import REASON, STATE
 
 MENDABLE = Work("chaos.planted_training:until_mended", "stub_training:prepare")
 POISON = Work("chaos.planted_training:poisoned", "model.training.prepare:prepare")
@@ -58,11 +58,11 @@ def assert_told_everywhere(record: TrialRecord) -> None:
 def test_a_model_too_large_is_infeasible_in_every_record_and_the_search_goes_on(
     plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = plain_study(**grid_of(TOO_LARGE, WELL))
+    path = plain_study(**grid_of(TOO_LARGE, SUCCEEDS))
     said = decred_study("run", path.name)
     assert said.code == 0, said
     trials = by_seed()
-    assert trials[WELL].state is TrialState.COMPLETE
+    assert trials[SUCCEEDS].state is TrialState.COMPLETE
     assert trials[TOO_LARGE].state is TrialState.INFEASIBLE
     assert trials[TOO_LARGE].reason == "OutOfMemoryError: one utterance does not fit"
     assert_records_agree(FOLDER)

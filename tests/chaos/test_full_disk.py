@@ -111,10 +111,11 @@ def test_a_full_disk_of_mlflow_stops_no_study_and_what_waits_is_sent_afterwards(
     with meanwhile(FOLDER, (epochs(10), disk.fill)):
         said = decred_study("run", path.name)
     assert said.code == 0, said
-    assert f"wait for MLflow at sqlite:///{FOLDER.resolve()}/mlflow.db; send them with: decred-study track" in said.out
+    uri = f"sqlite:///{FOLDER.resolve()}/mlflow.db"
+    assert f"not up to date in MLflow at {uri}; send them with: decred-study track" in said.out
     disk.free()
     said = decred_study("track", path.name, "--flush")
-    assert "events told to MLflow" in said.out, said
+    assert f"runs sent to MLflow at {uri}" in said.out, said
     assert_records_agree(FOLDER)
 
 

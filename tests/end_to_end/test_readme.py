@@ -1,6 +1,6 @@
-"""Every command of the README is run, in its order and to the letter, in a copy of the checkout.
+"""Every command of the README is run as it is written, in its order, in a copy of the checkout.
 
-The copy's study files are miniatures, so that a walk takes a minute or two; the environment is this one.
+The study files of the copy are miniatures, so that all commands take a minute or two; the environment is this one.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ MINIATURE = {
     "training.epochs": 1,
 }
 DEMO_OPTIONS = "--train-utterances 24 --dev-utterances 4 --test-utterances 4"
-ELSEWHERE = {
-    "make test": "this suite is what it runs",
-    "apt-get install -y asterisk-core-sounds-en asterisk-core-sounds-en-wav": "a test changes no system",
-    "decred-study submit search_spaces/demo.yaml --address http://127.0.0.1:8265": "make slow submits",
+NOT_RUN = {
+    "make test": "it runs this suite",
+    "apt-get install -y asterisk-core-sounds-en asterisk-core-sounds-en-wav": "a test must not change the system",
+    "decred-study submit search_spaces/demo.yaml --address http://127.0.0.1:8265": "`make slow` runs it on a cluster",
 }
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout whose studies are over in seconds and whose environment is the running one."""
+    """A copy of the checkout with studies of seconds and the environment of this process."""
     folder = tmp_path_factory.mktemp("readme") / "decred-study"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
@@ -68,7 +68,7 @@ def _shrink(path: Path) -> None:
     path.write_text(yaml.safe_dump(study))
 
 
-def _shell(command: str, checkout: Path) -> subprocess.Popen[str]:
+def _start(command: str, checkout: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-c", f"set -e; source .venv/bin/activate; {command}"],
         cwd=checkout,
@@ -81,15 +81,15 @@ def _shell(command: str, checkout: Path) -> subprocess.Popen[str]:
 
 
 def _run(command: str, checkout: Path) -> str:
-    process = _shell(command, checkout)
+    process = _start(command, checkout)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, f"{command}\n{output}"
     return output
 
 
-def _browse(command: str, checkout: Path) -> None:
-    """A server is up when its page answers; then it is ended as Ctrl-C ends it."""
-    process = _shell(command, checkout)
+def _open_dashboard(command: str, checkout: Path) -> None:
+    """Start the server, wait until its page answers, and end it with SIGINT."""
+    process = _start(command, checkout)
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -110,13 +110,13 @@ def _browse(command: str, checkout: Path) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_readme_works(command: str, checkout: Path) -> None:
-    if command in ELSEWHERE:
+def test_every_command_of_the_readme_succeeds(command: str, checkout: Path) -> None:
+    if command in NOT_RUN:
         return
     if "prompts" in command and not Path("/usr/share/asterisk/sounds/en_US_f_Allison").is_dir():
         pytest.skip("the recorded prompts are not installed: apt-get install the two packages the README names")
     if " dashboard " in command:
-        _browse(command, checkout)
+        _open_dashboard(command, checkout)
         return
     output = _run(command, checkout)
     if command == "make study":
@@ -125,6 +125,6 @@ def test_every_command_of_the_readme_works(command: str, checkout: Path) -> None
         assert "decred-study train" in output
 
 
-def test_the_readme_has_commands_and_names_each_exception() -> None:
+def test_the_commands_that_are_not_run_are_in_the_readme() -> None:
     assert len(COMMANDS) > 10
-    assert set(ELSEWHERE) <= set(COMMANDS)
+    assert set(NOT_RUN) <= set(COMMANDS)
