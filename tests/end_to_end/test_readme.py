@@ -79,7 +79,7 @@ def _start(command: str, checkout: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-c", f"set -e; source .venv/bin/activate; {command}"],
         cwd=checkout,
-        env=os.environ | {"DEMO_OPTIONS": DEMO_OPTIONS, "MLFLOW_WORKERS": "1"},
+        env=os.environ | {"DEMO_OPTIONS": DEMO_OPTIONS, "MLFLOW_WORKERS": "1", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
