@@ -15,16 +15,17 @@ from study.ledger.records import TrialState
 SMALL = {
     "training.epochs": 2,
     "tokenizer.vocabulary": 40,
+    "data.speeds": [1.0],
     "encoder.layers": 1,
-    "encoder.width": 32,
+    "encoder.width": 16,
     "encoder.heads": 2,
-    "encoder.feed_forward": 32,
-    "encoder.cgmlp": 32,
-    "encoder.channels": 8,
+    "encoder.feed_forward": 16,
+    "encoder.cgmlp": 16,
+    "encoder.channels": 4,
     "decoder.layers": 3,
-    "decoder.width": 32,
+    "decoder.width": 16,
     "decoder.heads": 2,
-    "decoder.feed_forward": 32,
+    "decoder.feed_forward": 16,
 }
 
 
