@@ -234,7 +234,7 @@ def evaluate_and_report(run: TrainingRun, report: Report) -> bool:
         metrics |= score_test_sets(*scoring, run.hypotheses) | {"finished": 1.0}
     go_on = report(metrics) is not False
     if run.context.rank == 0:
-        checkpoint.mark_reported(run.checkpoints)
+        checkpoint.mark_reported(run.checkpoints, run.state.epoch)
     return go_on
 
 

@@ -12,6 +12,7 @@ If the newest is torn all the same (a disk lost what it had confirmed, a copy br
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import os
@@ -59,10 +60,12 @@ def save_checkpoint(
 
     The newest whole checkpoint before it stays. All others are removed first, so that the disk never holds more than
     two. Where the new one cannot be written, as on a full disk, an OSError or SafetensorError is raised, and the one
-    before it is still there.
+    before it is still there. A UserError, and nothing is changed, where the folder holds a whole checkpoint of a later
+    epoch: another process has continued this run.
     """
     make_folders(folder)
-    path, draft = folder / f"epoch-{position.epoch:04d}", folder / f".draft-{os.getpid()}"
+    path, draft = checkpoint_path(folder, position.epoch), folder / f".draft-{os.getpid()}"
+    _refuse_later(folder, path)
     _remove_outdated(folder, path)
     try:
         draft.mkdir()
@@ -79,6 +82,21 @@ def save_checkpoint(
         shutil.rmtree(draft, ignore_errors=True)
         raise
     return path
+
+
+def checkpoint_path(folder: Path, epoch: int) -> Path:
+    """Where the checkpoint of an epoch is."""
+    return folder / f"epoch-{epoch:04d}"
+
+
+def _refuse_later(folder: Path, path: Path) -> None:
+    """A process that was frozen and replaced must not remove what its successor has trained."""
+    latest = _latest_whole(folder)
+    if latest is not None and _epoch(latest) > _epoch(path):
+        raise UserError(
+            f"{folder}: has epoch {_epoch(latest)}, but this process has trained epoch {_epoch(path)}: another process "
+            "has continued this run; let that one train, or give another folder"
+        )
 
 
 def _remove_outdated(folder: Path, path: Path) -> None:
@@ -120,12 +138,12 @@ def _epoch(path: Path) -> int:
     return int(path.name.removeprefix("epoch-"))
 
 
-def mark_reported(folder: Path) -> None:
-    """Record that the newest checkpoint's epoch was reported."""
-    latest = _latest_whole(folder)
-    assert latest is not None
-    (latest / REPORTED).touch()
-    sync_folder(latest)
+def mark_reported(folder: Path, epoch: int) -> None:
+    """Record that an epoch was reported, in its checkpoint; nothing where another process has removed that."""
+    path = checkpoint_path(folder, epoch)
+    with contextlib.suppress(FileNotFoundError):
+        (path / REPORTED).touch()
+        sync_folder(path)
 
 
 def is_reported(folder: Path) -> bool:

@@ -181,7 +181,7 @@ def test_a_torn_checkpoint_is_logged_is_not_reported_and_is_replaced(
 ) -> None:
     for epoch in (1, 2):
         path = save_checkpoint(tmp_path, *trained(4), position(epoch))
-        mark_reported(tmp_path)
+        mark_reported(tmp_path, epoch)
     (path / "state.json").write_text("{")
     assert latest_checkpoint(tmp_path) == tmp_path / "epoch-0001"
     assert f"{path}: this checkpoint is torn and is passed over" in caplog.text
@@ -190,6 +190,23 @@ def test_a_torn_checkpoint_is_logged_is_not_reported_and_is_replaced(
     assert names(tmp_path) == ["epoch-0001", "epoch-0002"]
     assert latest_checkpoint(tmp_path) == path
     assert not is_reported(tmp_path), "the second is a new one"
+
+
+def test_a_process_whose_run_another_one_has_continued_changes_nothing(tmp_path: Path) -> None:
+    for epoch in (4, 5, 6):  # the successor's; the fifth was its frozen predecessor's last
+        save_checkpoint(tmp_path, *trained(4), position(epoch))
+    before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
+    with pytest.raises(
+        UserError, match="has epoch 6, but this process has trained epoch 4: another process"
+    ):
+        save_checkpoint(tmp_path, *trained(4), position(4))
+    mark_reported(tmp_path, 4)
+    assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == before
+    mark_reported(tmp_path, 5)
+    assert not is_reported(tmp_path), "the report of another epoch is none of the newest"
+    save_checkpoint(tmp_path, *trained(4), position(6))
+    mark_reported(tmp_path, 6)
+    assert is_reported(tmp_path)
 
 
 def test_the_one_before_is_kept_while_the_newest_is_torn(tmp_path: Path) -> None:
