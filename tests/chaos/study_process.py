@@ -67,9 +67,7 @@ class StudyProcess:
             with contextlib.suppress(OSError):
                 if os.getsid(process.pid) == self.process.pid != process.pid:
                     self._known.setdefault(process.pid, process)
-        return [
-            process for process in self._known.values() if (command := _read_command(process)) and name in command
-        ]
+        return [process for process in self._known.values() if (command := _read_command(process)) and name in command]
 
     def kill(self) -> None:
         """kill -9 of the study's own process, and of nothing else."""

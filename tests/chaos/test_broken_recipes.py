@@ -1,4 +1,4 @@
-"""Recipes that break: ledger and MLflow have the reason, the search continues, and what breaks every recipe stops it."""
+"""Recipes that break: both records have the reason, the search continues, and what breaks every recipe stops it."""
 
 from __future__ import annotations
 

@@ -54,8 +54,6 @@ def test_the_last_epoch_may_be_reported_again_once_after_a_loss(events: list[Any
         ([SESSION, START, *report(1), END, SESSION, START], "trial 0 had ended"),
     ],
 )
-def test_training_that_begins_again_skips_or_repeats_an_epoch_is_refused(
-    events: list[AnyEvent], message: str
-) -> None:
+def test_training_that_begins_again_skips_or_repeats_an_epoch_is_refused(events: list[AnyEvent], message: str) -> None:
     with pytest.raises(AssertionError, match=message):
         assert_trained_once(events)
