@@ -17,7 +17,7 @@ from study.runner import Work
 
 
 @dataclass(frozen=True)
-class Said:
+class CommandResult:
     """How a command ended, and what it printed."""
 
     code: int
@@ -45,10 +45,10 @@ def plain_study(study_in: Callable[..., Path]) -> Callable[..., Path]:
 @pytest.fixture
 def decred_study(
     stub: Work, ray_here: None, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., Said]:
+) -> Callable[..., CommandResult]:
     """The command `decred-study`, in this process and on the tests' Ray, with other work than training."""
 
-    def command(*arguments: object, work: Work = stub) -> Said:
+    def command(*arguments: object, work: Work = stub) -> CommandResult:
         monkeypatch.setattr(runner, "Work", lambda: work)
         monkeypatch.setattr(sys, "argv", ["decred-study", *map(str, arguments)])
         capsys.readouterr()
@@ -56,7 +56,7 @@ def decred_study(
             cli.main()
         printed = capsys.readouterr()
         code = ended.value.code
-        return Said(0 if code is None else int(code), printed.out, printed.err)
+        return CommandResult(0 if code is None else int(code), printed.out, printed.err)
 
     return command
 
@@ -64,5 +64,5 @@ def decred_study(
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Disk]:
     """A tmpfs of 4 MB, beside the study."""
-    with small_disk(tmp_path / "disk", "4m") as made:
-        yield made
+    with small_disk(tmp_path / "disk", "4m") as disk:
+        yield disk

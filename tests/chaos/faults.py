@@ -1,4 +1,4 @@
-"""Faults of the world around a study: a full disk, a lock that somebody else holds, at a moment of one's choice."""
+"""Faults around a study, at a chosen moment: a full disk, a database that another process has locked."""
 
 from __future__ import annotations
 
@@ -7,46 +7,51 @@ import itertools
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from small_disk import mount_small_disk
 
-from study.ledger.event_log import EventLog
-from study.ledger.events import AnyEvent as Event
+from study.ledger.event_log import EventLog, Position
+from study.ledger.events import AnyEvent, TrialEpoch
 
-Step = tuple[Callable[[list[Event]], bool], Callable[[], object]]
+Events = list[AnyEvent]
+Step = tuple[Callable[[Events], bool], Callable[[], object]]
 FOLDER = Path("studies/probe")  # of the study that `study_in` writes
 PATIENCE = 300.0  # seconds for anything to happen on a busy machine
 
 
-def epochs(many: int) -> Callable[[list[Event]], bool]:
-    """Whether the ledger has so many epochs."""
-    return lambda events: sum(event.kind == "trial_epoch" for event in events) >= many
+def has_epochs(count: int) -> Callable[[Events], bool]:
+    """Whether so many epochs were reported."""
+    return lambda events: sum(isinstance(event, TrialEpoch) for event in events) >= count
 
 
 @contextlib.contextmanager
-def meanwhile(folder: Path, *steps: Step) -> Iterator[None]:
-    """While the block runs, another thread reads the study's ledger and takes one step after the other.
+def inject_faults(folder: Path, *steps: Step) -> Iterator[None]:
+    """While the block runs, another thread reads the study's events and takes one step after the other.
 
-    Each is taken when its condition holds; the block has to leave time for all of them.
+    Each is taken when its condition holds; the block has to last long enough for all of them.
     """
     over, errors, taken = threading.Event(), [], []
 
-    def act() -> None:
+    def take_steps() -> None:
+        events: Events = []
+        position = Position()
         try:
-            for holds, step in steps:
-                while not holds(_events(folder)):
+            for condition, step in steps:
+                while not condition(events):
                     if over.wait(0.01):
                         return
+                    with contextlib.suppress(FileNotFoundError):  # a full disk made a session give up its new file
+                        new, position = EventLog(folder).read_since(position)
+                        events += new
                 step()
                 taken.append(step)
         except BaseException as error:
             errors.append(error)
 
-    thread = threading.Thread(target=act, daemon=True)
+    thread = threading.Thread(target=take_steps, daemon=True)
     thread.start()
     try:
         yield
@@ -55,12 +60,6 @@ def meanwhile(folder: Path, *steps: Step) -> Iterator[None]:
         thread.join(PATIENCE)
     assert not errors, errors
     assert len(taken) == len(steps), f"the study ended before step {len(taken) + 1} of {len(steps)} could be taken"
-
-
-def _events(folder: Path) -> list[Event]:
-    with contextlib.suppress(FileNotFoundError):
-        return EventLog(folder).read()
-    return []
 
 
 @dataclass
@@ -73,7 +72,7 @@ class Disk:
 
     def fill(self) -> None:
         self._freed.clear()
-        self._take()
+        self._take_space()
         self._thread = threading.Thread(target=self._keep_full, daemon=True)
         self._thread.start()
 
@@ -89,9 +88,9 @@ class Disk:
 
     def _keep_full(self) -> None:
         while not self._freed.wait(0.001):
-            self._take()
+            self._take_space()
 
-    def _take(self) -> None:
+    def _take_space(self) -> None:
         with contextlib.suppress(OSError), self._ballast.open("ab", buffering=0) as stream:
             while True:
                 stream.write(bytes(4096))
@@ -130,24 +129,12 @@ class Locker:
         assert self._process.stdout is not None
         assert self._process.stdout.readline() == "locked\n"
 
-    def hold(self, seconds: float) -> None:
-        """Lock it for so long."""
-        self.lock()
-        time.sleep(seconds)
-        self.free()
-
     def free(self) -> None:
         if self._process is not None:
             self._process.communicate(timeout=60)
             self._process = None
 
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
 
-
-def gaps(events: list[Event]) -> list[float]:
+def gaps(events: Events) -> list[float]:
     """Seconds between one event and the next."""
-    times = [event.time for event in events]
-    return [after - before for before, after in itertools.pairwise(times)]
+    return [after.time - before.time for before, after in itertools.pairwise(events)]

@@ -1,10 +1,10 @@
-"""The records of a study side by side: the ledger is the truth, MLflow has to agree with it."""
+"""The two records of a study side by side: the ledger is the truth, and MLflow has to hold the same, point by point."""
 
 from __future__ import annotations
 
-import math
+from collections import defaultdict
+from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 from mlflow import MlflowClient
 from mlflow.entities import Run
@@ -14,9 +14,9 @@ from study.ledger.records import TrialRecord, TrialState
 from study.tracking.flush import count_outdated
 from study.tracking.mlflow_runs import NUMBER, PARENT, STUDY
 from study.tracking.mlflow_store import client_of, store_uri
-from study.tracking.run_content import RETRIES, STATE
+from study.tracking.run_content import EPOCH, REASON, RETRIES, STATE
 
-MLFLOW = {
+STATUS = {
     TrialState.WAITING: "SCHEDULED",
     TrialState.RUNNING: "RUNNING",
     TrialState.INTERRUPTED: "KILLED",
@@ -25,59 +25,75 @@ MLFLOW = {
     TrialState.FAILED: "FAILED",
     TrialState.INFEASIBLE: "FAILED",
 }
+Point = tuple[int, str, int]  # epoch, value as text because no NaN equals itself, Unix milliseconds
 
 
-def assert_records_agree(study_folder: Path, tracking_uri: str | None = None) -> None:
-    """Every trial is in the ledger and in MLflow once, with the same state and the same curves.
+def assert_records_agree(study_folder: Path, tracking: str | None = None) -> None:
+    """One run for the study, one below it for each trial, and each holds exactly what its record holds.
 
-    `tracking_uri`: where to look for the runs, if not where the study sends them (it may send through a gate).
+    A run whose trial had epochs replaced was replaced as a whole, so not even one point of theirs is left. `tracking`:
+    where the runs are, if not where the study's own copy of its file has them.
     """
     ledger = Ledger.open(study_folder)
-    assert_mlflow_agrees(ledger, tracking_uri)
-
-
-def assert_mlflow_agrees(ledger: Ledger, uri: str | None = None) -> None:
-    """One parent, one run a trial below it, each with the ledger's state, retries and curves, and no row twice."""
+    if tracking is not None:
+        ledger.study = ledger.study.model_copy(update={"tracking": tracking})
     outdated = count_outdated(ledger)
     assert not outdated, f"{outdated} runs are not up to date in MLflow"
-    records = ledger.trials
-    client = client_of(uri or store_uri(ledger.study.tracking, ledger.folder))
-    runs = _trial_runs(client, ledger)
+    client = client_of(store_uri(ledger.study.tracking, ledger.folder))
+    parent, runs = _read_runs(client, ledger)
+    assert parent.data.tags["study.status"] == ledger.trials.study_state.value
+    assert parent.info.status == STATUS[ledger.trials.study_state]
     numbers = sorted(int(run.data.tags[NUMBER]) for run in runs)
-    assert numbers == sorted(records), f"MLflow has runs of {numbers}, the ledger has {sorted(records)}"
+    assert numbers == list(ledger.trials), f"MLflow has runs of {numbers}, the ledger has {list(ledger.trials)}"
     for run in runs:
-        record = records[int(run.data.tags[NUMBER])]
-        where = f"trial {record.number} in MLflow"
-        assert run.info.status == MLFLOW[record.state], f"{where} is {run.info.status}, but {record.state}"
-        assert run.data.tags[STATE] == record.state.value, where
-        assert int(run.data.tags.get(RETRIES, 0)) == record.retries, where
-        expected = curves(record)
-        assert set(run.data.metrics) == set(expected), where
-        for name, points in expected.items():
-            rows = [(row.step, _same(row.value)) for row in client.get_metric_history(run.info.run_id, name)]
-            assert sorted(rows, key=lambda row: row[0]) == points, f"{where}: {name}"
+        _assert_run_holds(client, run, ledger.trials[int(run.data.tags[NUMBER])])
 
 
-def curves(record: TrialRecord) -> dict[str, list[tuple[int, Any]]]:
-    """The rows that MLflow should have of each metric; final figures stand beside the last epoch."""
-    found: dict[str, list[tuple[int, Any]]] = {}
+def _assert_run_holds(client: MlflowClient, run: Run, record: TrialRecord) -> None:
+    where, tags = f"trial {record.number} in MLflow", run.data.tags
+    assert run.info.status == STATUS[record.state], f"{where} is {run.info.status}, but {record.state}"
+    assert (tags[STATE], tags[REASON]) == (record.state.value, record.reason or ""), where
+    assert int(tags.get(RETRIES, 0)) == record.retries, where
+    assert int(tags.get(EPOCH, 0)) == record.epoch, where
+    if record.ended is not None:
+        assert run.info.end_time == _milliseconds(record.ended), where
+    assert run.data.params == _list_params(record), where
+    expected = list_points(record)
+    assert set(run.data.metrics) == set(expected), where
+    for name, points in expected.items():
+        rows = client.get_metric_history(run.info.run_id, name)
+        held = sorted((row.step, str(row.value), row.timestamp) for row in rows)
+        assert held == points, f"{where}: {name}"
+
+
+def _list_params(record: TrialRecord) -> dict[str, str]:
+    named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline}
+    return {name: str(value) for name, value in record.values.items()} | {k: v for k, v in named.items() if v}
+
+
+def list_points(record: TrialRecord) -> dict[str, list[Point]]:
+    """The points that MLflow must hold of each metric; final figures stand beside the last epoch once a trial ended."""
+    points: dict[str, list[Point]] = defaultdict(list)
     for report in record.epochs:
         for name, value in report.metrics.items():
-            found.setdefault(name, []).append((report.epoch, _same(value)))
-    return found | {name: [(record.epoch, _same(value))] for name, value in record.final_metrics.items()}
+            points[name].append((report.epoch, str(float(value)), _milliseconds(report.time)))
+    if record.ended is not None:
+        for name, value in record.final_metrics.items():
+            points[name] = [(record.epoch, str(float(value)), _milliseconds(record.ended))]
+    return dict(points)
 
 
-def _trial_runs(client: MlflowClient, ledger: Ledger) -> list[Run]:
+def _read_runs(client: MlflowClient, ledger: Ledger) -> tuple[Run, Iterable[Run]]:
+    """The study's own run and the runs below it; an AssertionError where there are others."""
     experiment = client.get_experiment_by_name(ledger.study.name)
-    assert experiment is not None, "MLflow does not have the study"
+    assert experiment is not None, "MLflow has no experiment of this study"
     runs = list(client.search_runs([experiment.experiment_id], max_results=10_000))
-    parents = [run.info.run_id for run in runs if STUDY in run.data.tags]
+    parents = [run for run in runs if STUDY in run.data.tags and PARENT not in run.data.tags]
     assert len(parents) == 1, f"the study has {len(parents)} runs of its own in MLflow"
-    nested = [run for run in runs if run.data.tags.get(PARENT) == parents[0]]
-    assert len(nested) + 1 == len(runs), "MLflow has runs that are not of the study"
-    return nested
+    nested = [run for run in runs if run.data.tags.get(PARENT) == parents[0].info.run_id]
+    assert len(nested) + 1 == len(runs), "MLflow has runs that belong to no trial"
+    return parents[0], nested
 
 
-def _same(value: float) -> float | str:
-    """No number equals itself here."""
-    return "nan" if math.isnan(value) else value
+def _milliseconds(seconds: float) -> int:
+    return round(1000 * seconds)

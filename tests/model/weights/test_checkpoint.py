@@ -196,9 +196,7 @@ def test_a_process_whose_run_another_one_has_continued_changes_nothing(tmp_path:
     for epoch in (4, 5, 6):  # the successor's; the fifth was its frozen predecessor's last
         save_checkpoint(tmp_path, *trained(4), position(epoch))
     before = {path: path.read_bytes() for path in tmp_path.glob("*/*")}
-    with pytest.raises(
-        UserError, match="has epoch 6, but this process has trained epoch 4: another process"
-    ):
+    with pytest.raises(UserError, match="has epoch 6, but this process has trained epoch 4: another process"):
         save_checkpoint(tmp_path, *trained(4), position(4))
     mark_reported(tmp_path, 4)
     assert {path: path.read_bytes() for path in tmp_path.glob("*/*")} == before
