@@ -1,6 +1,6 @@
-"""One Ray for one study: an embedded one that leaves nothing behind, or a running cluster.
+"""One Ray for one study: an embedded Ray that ends with it, or a running cluster.
 
-Ray is imported inside the functions: it takes a second, and `--help` must not pay for it.
+Ray is imported inside the functions, because the import takes a second, which `--help` does not need.
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import signal
 from collections.abc import Iterator
 from typing import Any
 
-from cluster.addresses import no_head
-from cluster.credentials import enable_token_authentication, refused_credentials
-from cluster.errors import error_line
-from cluster.resources import Node, this_machine
+from cluster.addresses import no_head_error
+from cluster.credentials import enable_token_authentication, refused_credentials_error
+from cluster.errors import format_error
+from cluster.resources import Node, detect_this_machine
 
-# What Ray Train and Tune read from the environment. Every line takes away seconds of a trial or lines of noise.
+# Environment variables of Ray Train and Tune. Each of them saves seconds of a trial or lines of output.
 # setdefault is used, so that a user's own setting wins.
 SETTINGS = {
     "RAY_TRAIN_HEALTH_CHECK_INTERVAL_S": "0.2",  # a start or a death of workers is noticed at the next poll
@@ -28,7 +28,7 @@ SETTINGS = {
     "RAY_TRAIN_ENABLE_WORKER_STRUCTURED_LOGGING": "0",
     "RAY_TRAIN_ENABLE_STATE_ACTOR_RECONCILIATION": "0",
     "RAY_WARN_BLOCKING_GET_INSIDE_ASYNC": "0",
-    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths mean what they meant to the user
+    "RAY_CHDIR_TO_TRIAL_DIR": "0",  # relative paths are relative to the user's folder
     "RAY_USAGE_STATS_ENABLED": "0",
     "RAY_DEDUP_LOGS": "0",
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -36,37 +36,37 @@ SETTINGS = {
     "TUNE_DISABLE_AUTO_CALLBACK_LOGGERS": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-OBJECT_STORE_BYTES = 200 * 1024**2  # data goes through the disk; only recipes and metrics travel
-SHUTDOWN_SECONDS = 1.0  # for workers to end by themselves, once Ray is down; its agents do not
+OBJECT_STORE_BYTES = 200 * 1024**2  # only recipes and metrics go through it; data is on the disk
+SHUTDOWN_SECONDS = 1.0  # for workers to end by themselves after Ray's shutdown; its agents do not
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 @contextlib.contextmanager
 def connect(address: str | None = None, cpus: int | None = None) -> Iterator[list[Node]]:
-    """Ray for the time of the block, and the nodes it has; whatever was started here is gone afterwards.
+    """Connect to Ray for the time of the block; yields its nodes. Processes that were started here end with the block.
 
     Raises ClusterError where `address` does not answer or refuses this machine's token.
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
-    if address is not None:  # an embedded Ray turns authentication on by itself
+    if address is not None:  # an embedded Ray enables authentication by itself
         enable_token_authentication()
     import ray
 
     if ray.is_initialized():  # a caller's own Ray is used and left alone
-        yield nodes()
+        yield list_nodes()
         return
     try:
         if address is None:
             _start_embedded(ray, cpus)
         else:
             _join_cluster(ray, address)
-        yield nodes()
+        yield list_nodes()
     finally:
         _stop(ray)
 
 
-def nodes() -> list[Node]:
+def list_nodes() -> list[Node]:
     """The living machines of the connected cluster."""
     import ray
 
@@ -77,12 +77,12 @@ def nodes() -> list[Node]:
     ]
 
 
-def _quiet() -> dict[str, Any]:
+def _make_quiet_options() -> dict[str, Any]:
     return {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 
 
 def _start_embedded(ray: Any, cpus: int | None) -> None:
-    machine = this_machine()
+    machine = detect_this_machine()
     with _block_stop_signals():
         ray.init(
             address="local",
@@ -90,17 +90,17 @@ def _start_embedded(ray: Any, cpus: int | None) -> None:
             num_gpus=int(machine.gpus),
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
-            **_quiet(),
+            **_make_quiet_options(),
         )
 
 
 def _join_cluster(ray: Any, address: str) -> None:
     try:
-        ray.init(address=address, runtime_env={"env_vars": _train_settings()}, **_quiet())
+        ray.init(address=address, runtime_env={"env_vars": _list_train_settings()}, **_make_quiet_options())
     except ray.exceptions.AuthenticationError:
-        raise refused_credentials(address) from None
+        raise refused_credentials_error(address) from None
     except (ConnectionError, ValueError, RuntimeError, OSError) as error:
-        raise no_head(address, error_line(error)) from None
+        raise no_head_error(address, format_error(error)) from None
 
 
 @contextlib.contextmanager
@@ -117,8 +117,8 @@ def _block_stop_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
-def _train_settings() -> dict[str, str]:
-    """For workers on other machines. What the enclosing job has set reaches them anyway, and Ray refuses it twice."""
+def _list_train_settings() -> dict[str, str]:
+    """Settings for workers on other machines, without those of the enclosing job, which Ray refuses to set again."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     set_by_job = (job.get("runtime_env") or {}).get("env_vars") or {}
     return {key: os.environ[key] for key in SETTINGS if key.startswith("RAY_TRAIN_") and key not in set_by_job}

@@ -1,7 +1,7 @@
-"""The token of a Ray cluster: where Ray looks for it, and what to do where a cluster refuses us.
+"""The token of a Ray cluster: where Ray finds it, and the error where a cluster refuses it.
 
-Ray 2.60 turns token authentication on by itself when it starts a head, but not when it connects to an address that
-was given: without RAY_AUTH_MODE=token it does not send the token that lies in its usual file.
+Ray 2.60 enables token authentication by itself when it starts a head, but not when it connects to an address that
+was given: without RAY_AUTH_MODE=token it does not send the token in its usual file.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ MODE, TOKEN, TOKEN_PATH = "RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PAT
 USUAL_FILE = "~/.ray/auth_token"
 
 
-def token_source() -> str | None:
+def find_token_source() -> str | None:
     """Where Ray would find a token, in Ray's order: a variable's name or a file; None if there is no token."""
     if os.environ.get(TOKEN):
         return TOKEN
@@ -32,7 +32,7 @@ def enable_token_authentication() -> None:
 
     A mode that the user set is kept. A cluster without authentication ignores the token.
     """
-    if MODE in os.environ or token_source() is None:
+    if MODE in os.environ or find_token_source() is None:
         return
     os.environ[MODE] = "token"
     if "ray" in sys.modules:  # it has read the mode already; Ray itself refreshes it in this way
@@ -41,9 +41,9 @@ def enable_token_authentication() -> None:
         Config.initialize("")
 
 
-def refused_credentials(address: str) -> ClusterError:
-    """Why the cluster at `address` refuses this machine, and what to change."""
-    source, mode = token_source(), os.environ.get(MODE, "token").lower()
+def refused_credentials_error(address: str) -> ClusterError:
+    """The error of a cluster that refuses this machine: why, and what to change."""
+    source, mode = find_token_source(), os.environ.get(MODE, "token").lower()
     if mode != "token":
         return ClusterError(f"the cluster at '{address}' requires a token, but {MODE} is '{mode}' here; unset it")
     if source is None:

@@ -1,4 +1,4 @@
-"""The one error of this package; its message is one line: what was given, what is there, what to change."""
+"""The one error of this package; its message is one line: what was given, what is available, what to change."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ class ClusterError(Exception):
     """The cluster cannot do what was requested, for a reason that the user can change."""
 
 
-def error_line(error: BaseException) -> str:
-    """An error in one line: its first line, or the last one of a traceback that a server sent as its text."""
+def format_error(error: BaseException) -> str:
+    """An error in one line: the first line of its message, or the last one where that is a server's traceback."""
     lines = [line.strip().rstrip(".") for line in str(error).splitlines()]
     lines = [line for line in lines if line]
     if not lines:

@@ -1,4 +1,4 @@
-"""Placement groups that Ray keeps although the driver that made them was killed."""
+"""Placement groups, which Ray keeps after the driver that made them was killed."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import contextlib
 
 
 def remove_placement_group(number: str) -> None:
-    """Release the resources of the placement group with this id (hexadecimal); no error where it is gone already.
+    """Release the resources of the placement group with this hexadecimal id; no error where it is gone already.
 
     A placement group that an actor made stays until the whole job ends, even when the actor is dead.
     """

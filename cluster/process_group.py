@@ -15,7 +15,7 @@ from typing import Any
 import ray
 from ray.train.backend import Backend, BackendConfig
 
-# How long a collective operation may take: a rank may decode long utterances while the others wait. Ray notices a
+# The limit of a collective operation: a rank may decode long utterances while the others wait. Ray notices a
 # rank that died within seconds.
 COLLECTIVE_SECONDS = 1800.0
 SHUTDOWN_SECONDS = 5.0

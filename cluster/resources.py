@@ -1,6 +1,6 @@
-"""Admission: whether the trials fit where they are to run, decided from numbers before anything starts.
+"""Whether the trials fit on the machines, checked from numbers before anything starts.
 
-Ray does not report trials that cannot be placed: they wait, and no error comes. So this is checked first.
+Ray does not report a trial that cannot be placed: it waits without an error. So this is checked first.
 """
 
 from __future__ import annotations
@@ -11,12 +11,12 @@ from dataclasses import dataclass
 
 from cluster.errors import ClusterError
 
-TOLERANCE = 1e-6  # 3 x 0.1 CPUs are, in floating point, more than 0.3
+TOLERANCE = 1e-6  # in floating point, 3 x 0.1 CPUs are more than 0.3
 
 
 @dataclass(frozen=True)
 class Node:
-    """All that one machine of the cluster has."""
+    """The resources of one machine of the cluster."""
 
     cpus: float
     gpus: float = 0.0
@@ -31,7 +31,7 @@ class TrialResources:
     gpus: float = 0.0
 
 
-def this_machine() -> Node:
+def detect_this_machine() -> Node:
     """The CPUs that this process may use (its affinity) and the GPUs that it sees."""
     return Node(cpus=len(os.sched_getaffinity(0)), gpus=_count_visible_gpus())
 
@@ -46,14 +46,14 @@ def count_concurrent_trials(nodes: Sequence[Node], trial: TrialResources, reques
     if fitting == 0:
         largest = max(nodes, key=lambda node: (node.gpus, node.cpus))
         raise ClusterError(
-            f"workers.count {trial.count} with {_worker_resources(trial)} each do not fit on the nodes one by one "
-            f"(the largest has {_amount(largest.cpus, 'CPU')} and {_amount(largest.gpus, 'GPU')}); "
+            f"workers.count {trial.count} with {_describe_worker(trial)} each do not fit on the nodes one by one "
+            f"(the largest has {_format_amount(largest.cpus, 'CPU')} and {_format_amount(largest.gpus, 'GPU')}); "
             "lower workers.cpus or workers.gpus"
         )
     if requested is not None and requested > fitting:
         raise ClusterError(
-            f"workers.concurrent_trials is {requested}, but {_place(nodes)} room for {_amount(fitting, 'trial')} "
-            f"of {trial.count} workers with {_worker_resources(trial)} each; "
+            f"workers.concurrent_trials is {requested}, but {_describe_nodes(nodes)} room for "
+            f"{_format_amount(fitting, 'trial')} of {trial.count} workers with {_describe_worker(trial)} each; "
             f"give {fitting} or less, or null for as many as fit"
         )
     return requested or fitting
@@ -69,7 +69,8 @@ def _check_totals(nodes: Sequence[Node], trial: TrialResources) -> None:
             unit = name.upper().rstrip("S")
             raise ClusterError(
                 f"workers.count {trial.count} x workers.{name} {per_worker:g} needs "
-                f"{_amount(trial.count * per_worker, unit)}, {_place(nodes)} {_amount(available, unit)}; "
+                f"{_format_amount(trial.count * per_worker, unit)}, "
+                f"{_describe_nodes(nodes)} {_format_amount(available, unit)}; "
                 f"lower workers.count or workers.{name}"
             )
 
@@ -90,14 +91,14 @@ def _count_visible_gpus() -> int:
         return 0
 
 
-def _place(nodes: Sequence[Node]) -> str:
+def _describe_nodes(nodes: Sequence[Node]) -> str:
     return "this machine has" if len(nodes) == 1 else f"the cluster of {len(nodes)} nodes has"
 
 
-def _worker_resources(trial: TrialResources) -> str:
-    cpus = _amount(trial.cpus, "CPU")
-    return f"{cpus} and {_amount(trial.gpus, 'GPU')}" if trial.gpus else cpus
+def _describe_worker(trial: TrialResources) -> str:
+    cpus = _format_amount(trial.cpus, "CPU")
+    return f"{cpus} and {_format_amount(trial.gpus, 'GPU')}" if trial.gpus else cpus
 
 
-def _amount(number: float, unit: str) -> str:
+def _format_amount(number: float, unit: str) -> str:
     return f"{number:g} {unit}" + ("" if number == 1 else "s")

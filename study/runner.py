@@ -1,6 +1,6 @@
-"""Running a study: check everything, prepare once, try recipe after recipe, close with what was found.
+"""Run a study: check everything, prepare once, try recipe after recipe, print the results.
 
-Running it again continues with whatever is there: trials that ended stay, interrupted ones continue first.
+The same call continues a study: trials that ended stay, interrupted ones continue first.
 """
 
 from __future__ import annotations
@@ -28,27 +28,27 @@ from study.execution.checks import CheckResult, check, max_concurrent_trials
 from study.execution.private_names import check_private_names
 from study.execution.session import Session
 from study.execution.signals import forward_sigterm, handle_stop_signals
-from study.ledger import lease
 from study.ledger.best import export_recipe, find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
+from study.ledger.lease import hold_lease
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.manifest import Changes, describe_changes, find_changes, make_manifest
 from study.ledger.records import TrialRecord, TrialState
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
-from study.tracking.flush import outdated_line
+from study.tracking.flush import describe_outdated
 from study.tracking.tracker import Tracker
 from study.workers.failure import is_disk_full
 from study.workers.messages import CrewConfig
 from study.workers.worker import load_function
 
 BEST_RECIPE = "best-recipe.yaml"
-INTERRUPTED = 130  # the exit code of a program that Ctrl-C ended
+INTERRUPTED = 130  # exit code of a program that Ctrl-C ended
 
 
 @dataclass(frozen=True)
 class Work:
-    """What is done for a recipe, as `module:function`; tests put a quick stand-in here."""
+    """The functions that prepare and train a recipe, as `module:function`; tests replace them by quick stand-ins."""
 
     train: str = "model.training.loop:train"
     prepare: str = "model.training.prepare:prepare"
@@ -71,42 +71,42 @@ def run_study(
     check_private_names()
     with contextlib.ExitStack() as stack, handle_stop_signals():
         try:
-            # A cluster is asked before the folder is made; a Ray of our own starts last.
+            # A cluster's resources are checked before the folder is made; an embedded Ray starts last.
             nodes = stack.enter_context(_connect(address)) if address is not None else None
             if nodes is not None:
                 max_concurrent_trials(study, nodes)
-            run = _open(study, folder, checked, stack, console, work)
+            run = _open_run(study, folder, checked, stack, console, work)
             stack.callback(_close_tracker, run.tracker, path, console)
             if run.trials_to_run:
                 nodes = nodes or stack.enter_context(_connect(None))
                 run.stopped = _run_trials(run, max_concurrent_trials(study, nodes), console, work)
-            return _close(run, path, command, console)
+            return _close_run(run, path, command, console)
         except KeyboardInterrupt:
-            return _interrupted(folder, command, console)
+            return _report_interruption(folder, command, console)
         except (OSError, UserError) as error:
             if not is_disk_full(error):
                 raise
             raise UserError(
-                f"the disk that holds {_short(folder)} is full; nothing that ended is lost. "
+                f"the disk that holds {_shorten(folder)} is full; nothing that ended is lost. "
                 f"Free space, then continue with: {command}"
             ) from None
 
 
 @dataclass
 class _Run:
-    """What one call of `run_study` holds open."""
+    """The state of one call of `run_study`."""
 
     study: StudyFile
     ledger: Ledger
     proposer: Proposer
     tracker: Tracker
-    changes: Changes  # of versions and machine, since the study was begun
-    is_unfinished: bool = False  # whether trials are left that were to run
+    changes: Changes  # of versions and machine since the first session
+    is_unfinished: bool = False  # whether the session ended before all its trials
     stopped: str | None = None  # why the study had to stop
 
     @property
     def trials_to_run(self) -> int:
-        """New trials and those that an earlier session left, whose driver is gone."""
+        """The number of new trials and of those that earlier sessions did not end."""
         left = sum(not record.state.final for record in self.ledger.trials.values())
         return self.proposer.count_remaining(self.ledger.trials) + left
 
@@ -115,22 +115,22 @@ class _Run:
 def _connect(address: str | None) -> Iterator[list[Node]]:
     try:
         with connect(address) as nodes:
-            forward_sigterm()  # again: Ray has put a handler of its own in its place
+            forward_sigterm()  # again, because Ray replaced the handler by its own
             yield nodes
     except ClusterError as error:
         raise UserError(str(error)) from None
 
 
-def _open(
+def _open_run(
     study: StudyFile, folder: Path, checked: CheckResult, stack: contextlib.ExitStack, console: Console, work: Work
 ) -> _Run:
-    """What all trials share, and the study's records; the folder is ours until `stack` is closed."""
+    """Prepare what all trials share and open the ledger; the folder's lease is held until `stack` is closed."""
     with console.status("preparing tokenizer and features"):
         prepared = load_function(work.prepare)(checked.base)
-    held = stack.enter_context(lease.hold_lease(folder, lambda line: _print(console, line)))
-    now = make_manifest(study, prepared)
-    ledger = Ledger.create_or_open(folder, study, prepared, now, held.check)
-    changes = find_changes(ledger.manifest, now)
+    lease = stack.enter_context(hold_lease(folder, lambda line: _print(console, line)))
+    manifest = make_manifest(study, prepared)
+    ledger = Ledger.create_or_open(folder, study, prepared, manifest, lease.check)
+    changes = find_changes(ledger.manifest, manifest)
     if line := describe_changes(changes):
         _print(console, line)
     tracker = Tracker(ledger)
@@ -139,7 +139,7 @@ def _open(
 
 
 def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> str | None:
-    """Run what is to do; why the study had to stop before that, if it had to."""
+    """Run the trials; the reason where the study had to stop before their end."""
     from study.execution import tune  # Ray's Tune takes a second to import
 
     study, ledger, objective = run.study, run.ledger, run.study.objective.metric
@@ -157,7 +157,7 @@ def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> st
     workers = study.workers
     crew = CrewConfig(work.train, str(ledger.folder / "train"), workers.count, workers.cpus, workers.gpus)
     run.is_unfinished = True
-    with show_live(board, console), _interrupting(session):
+    with show_live(board, console), _interrupt_running_trials(session):
         tune.run_trials(session, session, rule, objective, crew, ledger.folder, concurrency)
         run.is_unfinished = not session.is_done()
         session.end_never_promoted()
@@ -165,8 +165,8 @@ def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> st
 
 
 @contextlib.contextmanager
-def _interrupting(session: Session) -> Iterator[None]:
-    """However the block is left, trials that still run are recorded as interrupted; not where the disk is full."""
+def _interrupt_running_trials(session: Session) -> Iterator[None]:
+    """When the block ends, record the trials that still run as interrupted, unless the disk is full."""
     try:
         yield
     finally:
@@ -174,19 +174,19 @@ def _interrupting(session: Session) -> Iterator[None]:
             session.interrupt()
 
 
-def _interrupted(folder: Path, command: str, console: Console) -> int:
-    done = f"what was done is in {_short(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
+def _report_interruption(folder: Path, command: str, console: Console) -> int:
+    done = f"what was done is in {_shorten(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
     console.print(f"stopped; {done}. Continue with: {command}", soft_wrap=True)
     return INTERRUPTED
 
 
-def _close(run: _Run, path: Path, command: str, console: Console) -> int:
+def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     """Print the table of all trials, the best recipe's file and what to do next; or how to continue."""
     ledger, records = run.ledger, run.ledger.trials.values()
     best = find_best(records, run.study.objective)
     _record_end(run, best)
     if run.is_unfinished and run.stopped is None:
-        return _interrupted(ledger.folder, command, console)
+        return _report_interruption(ledger.folder, command, console)
     console.print(make_table(records, run.study))
     for line in describe_rungs(records, run.study):
         _print(console, line)
@@ -197,41 +197,41 @@ def _close(run: _Run, path: Path, command: str, console: Console) -> int:
         _print(console, f"stopped: {run.stopped}. Correct it, then continue with: {command}")
         return 1
     if best is None:
-        _print(console, f"no trial completed; the error of each one is in {_short(ledger.folder)}/trials")
+        _print(console, f"no trial completed; the error of each one is in {_shorten(ledger.folder)}/trials")
         return 1
     recipe, number = export_recipe(ledger)
     exported = ledger.folder / BEST_RECIPE
     write_atomically(exported, to_yaml(recipe))
-    _print(console, f"best: trial {number:04d}, its recipe is in {_short(exported)}")
+    _print(console, f"best: trial {number:04d}, its recipe is in {_shorten(exported)}")
     _print(console, "next:")
-    for line in next_commands(path, exported):
+    for line in list_next_commands(path, exported):
         _print(console, f"  {line}")
     return 0
 
 
 def _record_end(run: _Run, best: TrialRecord | None) -> None:
-    known = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best else {}
+    best_fields = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best else {}
     if run.is_unfinished:
-        run.ledger.append(StudyInterrupted(reason=run.stopped, **known))
+        run.ledger.append(StudyInterrupted(reason=run.stopped, **best_fields))
     elif not run.ledger.trials.has_ended:
         state = TrialState.COMPLETE if best else TrialState.FAILED
-        run.ledger.append(StudyEnded(state=state, **known))
+        run.ledger.append(StudyEnded(state=state, **best_fields))
     run.tracker.wake()
 
 
 def _close_tracker(tracker: Tracker, path: Path, console: Console) -> None:
-    """Before the program ends, and with it the tracker's thread: print which runs are not up to date in MLflow."""
+    """Stop the tracker's thread, and print which runs are not up to date in MLflow and how to send them."""
     outdated = tracker.close()
-    if line := outdated_line(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
+    if line := describe_outdated(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
         _print(console, line)
 
 
-def next_commands(path: Path, exported: Path) -> list[str]:
-    """Browse, export, train."""
+def list_next_commands(path: Path, exported: Path) -> list[str]:
+    """The commands that browse, export and train."""
     return [
         f"decred-study dashboard {path}",
         f"decred-study export {path} -o {BEST_RECIPE}",
-        f"decred-study train {_short(exported)}",
+        f"decred-study train {_shorten(exported)}",
     ]
 
 
@@ -239,8 +239,8 @@ def _print(console: Console, line: str) -> None:
     console.print(line, markup=False, highlight=False, soft_wrap=True)
 
 
-def _short(path: Path) -> str:
-    """Relative to the current folder where it lies below."""
+def _shorten(path: Path) -> str:
+    """The path relative to the current folder, where it is below that."""
     with contextlib.suppress(ValueError):
         return str(path.relative_to(Path.cwd()))
     return str(path)

@@ -1,4 +1,4 @@
-"""Shared by all tests: a miniature of the demo, spoken once a session, and a PostgreSQL of their own."""
+"""Fixtures for all tests: a miniature of the demo corpus, made once a session, and a PostgreSQL server."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import pytest
 import torch
 import yaml
 from free_ports import choose_port
-from small_disk import mounted
+from small_disk import mount_small_disk
 
 from cluster.connect import connect
 from model.data.corpus import Corpus
@@ -25,7 +25,7 @@ from model.recipe.recipe import Recipe
 from model.training.prepare import prepare
 from study.runner import Work
 
-pytest_plugins = ["skips"]
+pytest_plugins = ["parallel", "skips"]
 
 HERE = Path(__file__).parent
 # Seconds for a test with this marker or in this folder, where it names no timeout itself.
@@ -51,7 +51,7 @@ MINIATURE = {
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Give the tests that take long by design more time than pyproject.toml gives to all."""
+    """Give tests that take long by design a longer timeout than that of pyproject.toml."""
     for item in items:
         names = {mark.name for mark in item.iter_markers()} | set(item.path.relative_to(HERE).parts)
         limits = [LONG[name] for name in names & LONG.keys()]
@@ -61,13 +61,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread() -> None:
-    # Two cores are shared with the workers that some tests start.
+    # The cores are shared with the workers that some tests start.
     torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session")
 def corpus(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    """Forty utterances of the demo."""
+    """Forty utterances of the demo corpus."""
     folder = tmp_path_factory.mktemp("corpus") / "demo"
     return make_demo(folder, train_utterances=24, dev_utterances=4, test_utterances=4)
 
@@ -91,13 +91,13 @@ def run_folder(tmp_path: Path) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A real file system of 256 KiB."""
-    with mounted(tmp_path / "disk", "256k") as folder:
+    with mount_small_disk(tmp_path / "disk", "256k") as folder:
         yield folder
 
 
 @pytest.fixture(scope="session")
 def stub() -> Work:
-    """The stand-in for training, importable here and, through PYTHONPATH, in every process that is started."""
+    """The stand-in for training; importable here and, through PYTHONPATH, in every process that a test starts."""
     sys.path.insert(0, str(HERE))
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE), *filter(None, [os.environ.get("PYTHONPATH")])])
     return STUB
@@ -105,7 +105,7 @@ def stub() -> Work:
 
 @pytest.fixture(scope="session")
 def ray_here(stub: Work) -> Iterator[None]:
-    """An embedded Ray that lives as long as the tests."""
+    """An embedded Ray for the whole session."""
     with connect(cpus=2):
         yield
 
@@ -135,15 +135,15 @@ def study_in(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.fixture(scope="session")
 def new_database() -> Iterator[Callable[[], str]]:
-    """Makes databases on a PostgreSQL server of the tests' own; each call gives the URL of a fresh one."""
-    found = [shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
-    initdb = next((Path(place).resolve() for place in found if place), None)
+    """A function that makes a database on the tests' PostgreSQL server and returns its URL."""
+    candidates = [shutil.which("initdb"), *sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"), reverse=True)]
+    initdb = next((Path(path).resolve() for path in candidates if path), None)
     if initdb is None:
         pytest.skip("NOT TESTED: no PostgreSQL here; install Debian's package `postgresql`")
     port = choose_port()
     folder = Path(tempfile.mkdtemp(prefix="postgresql-"))  # pytest's own folders are closed to other users
     # PostgreSQL refuses to run as root.
-    user = None if os.geteuid() else _some_user(("postgres", "nobody"))
+    user = None if os.geteuid() else _find_user(("postgres", "nobody"))
     if user is not None:
         shutil.chown(folder, user)
 
@@ -157,7 +157,7 @@ def new_database() -> Iterator[Callable[[], str]]:
         options = f"-p {port} -h 127.0.0.1 -k {folder} -c fsync=off"
         run("pg_ctl", "-w", "-l", str(folder / "server.log"), "-o", options, "start")
         try:
-            yield _databases(f"postgresql://tests@127.0.0.1:{port}")
+            yield _make_database_factory(f"postgresql://tests@127.0.0.1:{port}")
         finally:
             run("pg_ctl", "-w", "-m", "immediate", "stop")
     finally:
@@ -166,11 +166,11 @@ def new_database() -> Iterator[Callable[[], str]]:
 
 @pytest.fixture
 def postgresql(new_database: Callable[[], str]) -> str:
-    """The URL of a fresh PostgreSQL database."""
+    """The URL of a new PostgreSQL database."""
     return new_database()
 
 
-def _databases(server: str) -> Callable[[], str]:
+def _make_database_factory(server: str) -> Callable[[], str]:
     import psycopg
 
     names = iter(f"probe_{number}" for number in range(1000))
@@ -185,8 +185,8 @@ def _databases(server: str) -> Callable[[], str]:
     return make
 
 
-def _some_user(names: tuple[str, ...]) -> str:
+def _find_user(names: tuple[str, ...]) -> str:
     import pwd
 
-    known = {entry.pw_name for entry in pwd.getpwall()}
-    return next(name for name in names if name in known)
+    existing = {entry.pw_name for entry in pwd.getpwall()}
+    return next(name for name in names if name in existing)

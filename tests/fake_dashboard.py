@@ -1,4 +1,4 @@
-"""A web server that answers as a test says: a stand-in for Ray's dashboard where a real one cannot be made to fail."""
+"""A web server with the answers that a test chooses: a stand-in for a Ray dashboard that fails."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ Answers = dict[str, tuple[int, str]]  # the start of a path -> status and text
 @contextlib.contextmanager
 def serve(answers: Answers) -> Iterator[str]:
     """HOST:PORT of a server that gives each path the answer of its longest start in `answers`, else status 404."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _handler(answers))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), _make_handler(answers))
     threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True).start()
     try:
         yield f"127.0.0.1:{server.server_address[1]}"
@@ -24,7 +24,7 @@ def serve(answers: Answers) -> Iterator[str]:
         server.server_close()
 
 
-def _handler(answers: Answers) -> type[BaseHTTPRequestHandler]:
+def _make_handler(answers: Answers) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def answer(self) -> None:
             self.rfile.read(int(self.headers.get("Content-Length", 0)))

@@ -5,13 +5,13 @@ from __future__ import annotations
 import random
 import socket
 
-# Below the ports that Linux hands out by itself (from 32768 on) and above those of Ray's workers (to 19999): so that
-# nothing takes a port between its choice and the start of its server.
+# Below the ports that Linux assigns by itself (from 32768 on) and above those of Ray's workers (to 19999), so that no
+# other process takes a port between its choice and the start of its server.
 RANGE = (20000, 32000)
 
 
 def choose_port() -> int:
-    """A port of 127.0.0.1 where nothing listens, and where nothing will that was not told to."""
+    """A port of 127.0.0.1 that is free, and that no process gets unless it asks for this number."""
     generator = random.SystemRandom()
     while True:
         port = generator.randrange(*RANGE)

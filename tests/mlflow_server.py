@@ -1,4 +1,4 @@
-"""A real MLflow server that tests start, freeze and end."""
+"""A real MLflow server for tests, which start, freeze and end it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _PORTS = 3  # that a start tries
 
 
 class Server:
-    """A `mlflow server` on a database; started again it has the same port."""
+    """An `mlflow server` on a database; it keeps its port when it is restarted."""
 
     def __init__(self, database: str, folder: Path) -> None:
         """Nothing runs yet; the port is known once it has started for the first time."""
@@ -58,21 +58,21 @@ class Server:
                 env=mlflow_store.ui_environment(),
                 start_new_session=True,
             )
-        until = time.monotonic() + 120
+        deadline = time.monotonic() + 120
         while not self._answers():
             if self._process.poll() is not None:
                 return False
-            assert time.monotonic() < until, self._log.read_text()
+            assert time.monotonic() < deadline, self._log.read_text()
             time.sleep(0.2)
         return self._process.poll() is None  # what answers is it, and not what took the port before it
 
     def signal(self, kind: signal.Signals) -> None:
-        """To the server and its workers, which are a group of their own."""
+        """Send a signal to the server and its workers, which are a process group."""
         assert self._process is not None
         os.killpg(self._process.pid, kind)
 
     def end(self) -> None:
-        """As an administrator does: SIGTERM, and wait until it is gone."""
+        """Send SIGTERM, as an administrator does, and wait for the end."""
         assert self._process is not None
         self.signal(signal.SIGTERM)
         self._process.wait(60)

@@ -27,13 +27,13 @@ START_SECONDS = 90.0
 class Head:
     """A running head, and the environment of a user whose home folder holds its token in the usual file."""
 
-    address: str  # HOST:PORT, what `ray.init` takes
-    dashboard: str  # http://HOST:PORT, what takes jobs
+    address: str  # HOST:PORT, for `ray.init`
+    dashboard: str  # http://HOST:PORT, for jobs
     env: dict[str, str]
     home: Path
 
     def get(self, path: str) -> str:
-        """What the dashboard answers."""
+        """The dashboard's answer to a GET request."""
         request = urllib.request.Request(self.dashboard + path, headers={"Authorization": f"Bearer {TOKEN}"})
         with urllib.request.urlopen(request, timeout=10) as page:
             return page.read().decode()
@@ -42,21 +42,21 @@ class Head:
 @contextlib.contextmanager
 def start_head(agent_port: int | None = None) -> Iterator[Head]:
     """A head for the time of the block, whose job agent is up; its port is chosen unless it is given."""
-    folder = Path(tempfile.mkdtemp(prefix="ray"))  # sockets lie in it, so its path has to be short
+    folder = Path(tempfile.mkdtemp(prefix="ray"))  # it holds sockets, so its path has to be short
     token = folder / ".ray" / "auth_token"
     token.parent.mkdir()
     token.write_text(TOKEN)
     env = {key: value for key, value in os.environ.items() if not key.startswith("RAY_")}
     env |= {"HOME": str(folder), "PATH": f"{BIN}:{env['PATH']}", "PYTHONPATH": str(Path(__file__).parents[1])}
     try:
-        with _started(folder, env, agent_port or choose_port()) as head:
+        with _start(folder, env, agent_port or choose_port()) as head:
             yield head
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def _started(folder: Path, env: dict[str, str], agent: int) -> Iterator[Head]:
+def _start(folder: Path, env: dict[str, str], agent: int) -> Iterator[Head]:
     gcs, dashboard, client = choose_port(), choose_port(), choose_port()
     options = {
         "port": gcs,
@@ -78,7 +78,7 @@ def _started(folder: Path, env: dict[str, str], agent: int) -> Iterator[Head]:
         )
     try:
         ports = gcs, dashboard, agent
-        ready = wait_until(lambda: process.poll() is not None or all(map(_listens, ports)), START_SECONDS)
+        ready = wait_until(lambda: process.poll() is not None or all(map(_is_open, ports)), START_SECONDS)
         assert ready, "the head did not come up"
         assert process.poll() is None, (folder / "head.log").read_text()
         yield Head(f"127.0.0.1:{gcs}", f"http://127.0.0.1:{dashboard}", env, folder)
@@ -87,7 +87,7 @@ def _started(folder: Path, env: dict[str, str], agent: int) -> Iterator[Head]:
 
 
 def wait_until(done: Callable[[], bool], seconds: float) -> bool:
-    """Whether `done` came true within `seconds`."""
+    """Whether `done` became true within `seconds`."""
     deadline = time.monotonic() + seconds
     while not done():
         if time.monotonic() > deadline:
@@ -97,7 +97,7 @@ def wait_until(done: Callable[[], bool], seconds: float) -> bool:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """End the head and everything that it started, which is one session of processes."""
+    """End the head and all processes that it started, which are in its session."""
     with contextlib.suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGTERM)
     with contextlib.suppress(subprocess.TimeoutExpired):
@@ -107,7 +107,7 @@ def _end(process: subprocess.Popen[bytes]) -> None:
     process.wait()
 
 
-def _listens(port: int) -> bool:
+def _is_open(port: int) -> bool:
     with socket.socket() as client:
         client.settimeout(2)
         return client.connect_ex(("127.0.0.1", port)) == 0

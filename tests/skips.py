@@ -1,6 +1,6 @@
 """In continuous integration (CI=true) a skipped test fails, unless the reason of its skip is on the list below.
 
-Without this, a missing dependency or a mistyped condition turns tests off, and nobody notices.
+Without this, a missing dependency or a mistyped condition would turn tests off without notice.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Generator
 
 import pytest
 
-# Starts of the reasons for which a test may be skipped in continuous integration: what its machine may lack.
+# The first words of the reasons that are accepted in continuous integration, because its machines may differ.
 ALLOWED_IN_CI = (
     "root writes everywhere",  # continuous integration may run as root
     "NOT TESTED: a full disk, because no tmpfs can be mounted here",  # or in a container that may not mount

@@ -1,4 +1,4 @@
-"""A disk that is soon full."""
+"""A disk that is quickly full."""
 
 from __future__ import annotations
 
@@ -11,15 +11,17 @@ import pytest
 
 
 @contextlib.contextmanager
-def mounted(folder: Path, size: str) -> Iterator[Path]:
-    """A real tmpfs of `size` (64k, 4m) at `folder`, which is made; the test is skipped aloud where none can be."""
+def mount_small_disk(folder: Path, size: str) -> Iterator[Path]:
+    """Mount a real tmpfs of `size` (64k, 4m) at `folder`, a new one; skip the test with a reason where that fails."""
     folder.mkdir()
     command = ["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(folder)]
-    asked = subprocess.run(command, capture_output=True, text=True, check=False)
-    if asked.returncode:
-        pytest.skip(f"NOT TESTED: a full disk, because no tmpfs can be mounted here ({asked.stderr.strip()}); be root")
+    mounted = subprocess.run(command, capture_output=True, text=True, check=False)
+    if mounted.returncode:
+        pytest.skip(
+            f"NOT TESTED: a full disk, because no tmpfs can be mounted here ({mounted.stderr.strip()}); be root"
+        )
     try:
         yield folder
     finally:
-        # Lazily: a worker that idles may still have its log open.
+        # Lazily, because an idle worker may still have its log open.
         subprocess.run(["umount", "--lazy", str(folder)], check=True)

@@ -1,4 +1,4 @@
-"""Random histories of a study's trials, and the records that they leave, for the tests of the stopping rules."""
+"""For the tests of the stopping rules: random histories of a study's trials, their records, steps of a promotion."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from study.early_stopping.promotion import Promotion
 from study.early_stopping.verdict import Rule, Verdict
 from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
@@ -17,35 +18,36 @@ METRIC, LAST_EPOCH = "dev/wer", 12
 
 @dataclass(frozen=True)
 class Report:
-    """A trial reports its objective after an epoch; one that it has reported before replaces what followed."""
+    """A trial reports its objective after an epoch; a repeated epoch replaces the later ones."""
 
     number: int
     epoch: int
     value: float
     baseline: bool = False
 
-    def ask(self, rule: Rule) -> Verdict:
+    def pass_to(self, rule: Rule) -> Verdict:
+        """The rule's verdict on the report."""
         last = self.epoch == LAST_EPOCH
         return rule.decide(self.number, self.epoch, self.value, baseline=self.baseline, last=last)
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial fails: it reports no more, and nothing is compared with it."""
+    """A trial fails: it reports no more, and no trial is compared with it."""
 
     number: int
 
 
 Step = Report | Failure
 
-# Few values, so that many are equal, and any; those that are no number are rare.
+# A few values, so that many are equal, and any others; values that are not finite are rare.
 VALUES = st.integers(0, 4).map(float) | st.floats(0, 100) | st.sampled_from([math.nan, math.inf, *map(float, range(9))])
-JUMPS = st.sampled_from([1, 1, 1, 1, 1, 2, 4, 0, -2])  # epochs; a resumed trial repeats some, a gap is rare
+JUMPS = st.sampled_from([1, 1, 1, 1, 1, 2, 4, 0, -2])  # in epochs; a resumed trial repeats some, gaps are rare
 
 
 @st.composite
 def histories(draw: st.DrawFn, trials: int = 6) -> list[Step]:
-    """Trials that report and fail in any order; 0 is a baseline. Short histories decide nothing, so there are none."""
+    """Trials that report and fail in any order; 0 is a baseline. Short histories are left out: they decide nothing."""
     steps: list[Step] = []
     reached, failed = dict.fromkeys(range(trials), 0), set()
     drawn = st.tuples(st.integers(0, trials - 1), JUMPS, VALUES, st.integers(0, 40))
@@ -71,3 +73,20 @@ def record(
     """The record of a trial that reported these values, epoch -> value."""
     epochs = tuple(EpochReport(epoch=epoch, metrics={METRIC: value}) for epoch, value in sorted(values.items()))
     return TrialRecord(number, state, baseline="ed" if baseline else None, epochs=epochs, paused_at=paused_at)
+
+
+def continues(
+    promotion: Promotion, number: int, epoch: int, value: float, baseline: bool = False, last: bool = False
+) -> bool:
+    """Report an epoch; false when the trial is paused."""
+    verdict = promotion.decide(number, epoch, value, baseline=baseline, last=last)
+    assert verdict is not Verdict.PRUNE
+    return verdict is Verdict.CONTINUE
+
+
+def promote_all(promotion: Promotion, closed: bool) -> list[int]:
+    """The numbers of all trials that can be promoted now, in order."""
+    numbers = []
+    while (number := promotion.promote_next(closed)) is not None:
+        numbers.append(number)
+    return numbers

@@ -1,4 +1,4 @@
-"""Training without a model: what a worker does is chosen by `training.seed`, quick and the same every time."""
+"""A stand-in for training, without a model: quick, deterministic, its behaviour chosen by `training.seed`."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from model.recipe.recipe import Recipe
 from model.strict import write_atomically
 
-WELL, RAISES, NO_NUMBER, LAGS, NON_FINITE, VARIES, DIES_ONCE, DISK_FULL, TOO_LARGE, REFUSED = range(10)
+SUCCEEDS, RAISES, NAN_OBJECTIVE, LAGS, NON_FINITE, VARIES, DIES_ONCE, DISK_FULL, TOO_LARGE, REFUSED = range(10)
 Report = Callable[[dict[str, float]], bool | None]
 
 
@@ -26,26 +26,28 @@ def prepare(recipe: Recipe) -> Recipe:
 
 
 def train(recipe: Recipe, folder: Path, report: Report) -> None:
-    """Report a falling WER for each epoch, going on from the epoch that the folder tells."""
-    together = dist.is_initialized()
-    rank, ranks = (dist.get_rank(), dist.get_world_size()) if together else (0, 1)
+    """Report a falling WER for each epoch, starting after the last epoch in the folder."""
+    distributed = dist.is_initialized()
+    rank, ranks = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
     done = folder / "done"
     first = int(done.read_text()) + 1 if done.exists() else 1
     for epoch in range(min(first, recipe.training.epochs), recipe.training.epochs + 1):
         time.sleep(float(os.environ.get("STUB_SECONDS", "0.05")))
         if epoch == 2:
-            _break(recipe.training.seed, folder, rank)
-        if together:
+            _fail(recipe.training.seed, folder, rank)
+        if distributed:
             dist.barrier()
-        final = _final(folder, rank) if epoch == recipe.training.epochs else {}
-        go_on = report(_metrics(recipe, epoch, ranks) | final)
+        final = _make_final_metrics(folder, rank) if epoch == recipe.training.epochs else {}
+        proceed = report(_make_metrics(recipe, epoch, ranks) | final)
         if rank == 0:
-            write_atomically(done, str(epoch))  # now: an epoch whose report did not return is reported again
-        if go_on is False:
+            write_atomically(
+                done, str(epoch)
+            )  # after the report: an epoch whose report did not return is reported again
+        if proceed is False:
             return
 
 
-def _break(kind: int, folder: Path, rank: int) -> None:
+def _fail(kind: int, folder: Path, rank: int) -> None:
     errors = {
         RAISES: ValueError("the planted error\nof two lines"),
         NON_FINITE: NonFiniteLossError("loss is nan at step 7"),
@@ -56,16 +58,16 @@ def _break(kind: int, folder: Path, rank: int) -> None:
     if kind in errors:
         raise errors[kind]
     if kind == DIES_ONCE and rank == int(os.environ.get("STUB_DIES", "0")):
-        died = folder / "died"
-        deaths = len(died.read_text()) if died.exists() else 0
+        deaths_file = folder / "died"
+        deaths = len(deaths_file.read_text()) if deaths_file.exists() else 0
         if deaths < int(os.environ.get("STUB_DEATHS", "1")):
-            died.write_text("+" * (deaths + 1))
+            deaths_file.write_text("+" * (deaths + 1))
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def _metrics(recipe: Recipe, epoch: int, ranks: int) -> dict[str, float]:
+def _make_metrics(recipe: Recipe, epoch: int, ranks: int) -> dict[str, float]:
     kind = recipe.training.seed
-    wer = {NO_NUMBER: math.nan, LAGS: 90.0, VARIES: 100 * recipe.loss.ctc_weight}.get(kind, 40.0)
+    wer = {NAN_OBJECTIVE: math.nan, LAGS: 90.0, VARIES: 100 * recipe.loss.ctc_weight}.get(kind, 40.0)
     return {
         "epoch": epoch,
         "dev/wer": wer / epoch,
@@ -75,7 +77,7 @@ def _metrics(recipe: Recipe, epoch: int, ranks: int) -> dict[str, float]:
     }
 
 
-def _final(folder: Path, rank: int) -> dict[str, float]:
+def _make_final_metrics(folder: Path, rank: int) -> dict[str, float]:
     if rank == 0:
         (folder / "hypotheses").mkdir(exist_ok=True)
         (folder / "hypotheses" / "test-in.jsonl").write_text("{}\n")

@@ -17,7 +17,7 @@ def test_a_path_that_is_named_exists(path: str) -> None:
     assert (ROOT / path).exists()
 
 
-def test_the_questions_of_a_newcomer_are_answered() -> None:
+def test_the_questions_of_a_new_developer_are_answered() -> None:
     answers = dict(re.findall(r"^\| (where [^|]+) \| (.*) \|$", TEXT, re.MULTILINE))
     assert {
         "where is a trial stopped early",

@@ -85,13 +85,13 @@ def sources(package: str) -> list[Path]:
 
 def imports(path: Path) -> set[str]:
     """Every module that the file names in an import, those inside functions included."""
-    found: set[str] = set()
+    names: set[str] = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            names |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom) and node.module:
-            found |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+            names |= {node.module} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return names
 
 
 def module_of(path: Path) -> str:
@@ -170,7 +170,7 @@ def test_nothing_else_lies_at_the_top() -> None:
 
 
 def test_no_source_file_is_too_long_to_read() -> None:
-    lengths = {path: len(path.read_text().splitlines()) for package in PACKAGES for path in sources(package)}
+    lengths = {path: len(path.read_text().splitlines()) for folder in (*PACKAGES, "tests") for path in sources(folder)}
     assert not {str(path): length for path, length in lengths.items() if length > 300}
 
 

@@ -1,3 +1,5 @@
+"""In continuous integration a skipped test fails, unless its reason is allowed."""
+
 from __future__ import annotations
 
 import os
@@ -32,13 +34,13 @@ def test_that_is_expected_to_fail():
 """
 
 
-def outcomes(folder: Path, **env: str) -> tuple[int, str]:
+def run_program(folder: Path, **env: str) -> tuple[int, str]:
     """Exit code and output of a run of the program's four tests, and a module that skips itself, with the hook."""
     (folder / "test_program.py").write_text(PROGRAM)
     (folder / "test_module.py").write_text("import pytest\npytest.importorskip('no_such_library')\n")
     settings = {name: value for name, value in os.environ.items() if name != "CI"} | env
     options = ["-q", "-p", "skips", "-p", "no:cacheprovider", "--continue-on-collection-errors"]
-    ended = subprocess.run(
+    result = subprocess.run(
         [sys.executable, "-m", "pytest", *options, "--rootdir", str(folder), str(folder)],
         env=settings | {"PYTHONPATH": str(TESTS)},
         cwd=folder,
@@ -46,24 +48,24 @@ def outcomes(folder: Path, **env: str) -> tuple[int, str]:
         text=True,
         check=False,
     )
-    return ended.returncode, ended.stdout
+    return result.returncode, result.stdout
 
 
 def test_in_continuous_integration_a_skip_fails_unless_its_reason_is_on_the_list(tmp_path: Path) -> None:
-    code, output = outcomes(tmp_path, CI="true")
+    code, output = run_program(tmp_path, CI="true")
     assert code != 0
     assert "1 failed, 1 skipped, 1 xfailed, 2 errors" in output
     for reason in ("a reason of its own", "no server here", "could not import 'no_such_library'"):
         assert f"skipped in CI, and tests/skips.py does not allow this reason: Skipped: {reason}" in output
 
 
-def test_elsewhere_a_skip_is_a_skip(tmp_path: Path) -> None:
-    code, output = outcomes(tmp_path)
+def test_outside_continuous_integration_a_skip_is_allowed(tmp_path: Path) -> None:
+    code, output = run_program(tmp_path)
     assert code == 0
     assert "4 skipped, 1 xfailed" in output
 
 
-def test_what_debians_packages_bring_may_be_missing_only_where_they_could_not_be_installed(
+def test_skips_for_missing_debian_packages_are_allowed_only_where_they_could_not_be_installed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     reason = "Skipped: NOT TESTED: no PostgreSQL here; install Debian's package `postgresql`"

@@ -228,7 +228,7 @@ def save(run: TrainingRun) -> None:
 
 def evaluate_and_report(run: TrainingRun, report: Report) -> bool:
     """Score the dev sets, after the last epoch the test sets too, and report all metrics; whether to go on."""
-    metrics = {"epoch": run.state.epoch, **run.state.losses, **score_dev(run)}
+    metrics = {"epoch": run.state.epoch, "step": run.state.step, **run.state.losses, **score_dev(run)}
     if run.is_finished:
         scoring = run.model, run.corpus, run.recipe.decoding, run.tokenizer, run.context
         metrics |= score_test_sets(*scoring, run.hypotheses) | {"finished": 1.0}

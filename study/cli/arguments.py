@@ -34,7 +34,7 @@ def open_ledger(study: Path) -> Ledger:
 
     if study.is_dir():
         return Ledger.open(study)
-    given = read_study(study)
-    ledger = Ledger.open(study_folder(given))
-    ledger.study = ledger.study.model_copy(update={"tracking": given.tracking})
+    study_file = read_study(study)
+    ledger = Ledger.open(study_folder(study_file))
+    ledger.study = ledger.study.model_copy(update={"tracking": study_file.tracking})
     return ledger

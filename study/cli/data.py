@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer()
 prepare_app = typer.Typer(
-    help="Make a corpus: the spoken demo, or your own recordings.",
+    help="Make a corpus: the demo, spoken by Espeak NG, or your own recordings.",
     epilog=example("decred-study prepare demo"),
     no_args_is_help=True,
 )
@@ -44,7 +44,7 @@ def prepare_demo(
     dev_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
     test_utterances: Annotated[int | None, typer.Option(min=1, help="of each of the three test sets")] = None,
 ) -> None:
-    """Speak the demo corpus with Espeak NG (extra `demo`)."""
+    """Make the demo corpus with the speech synthesiser Espeak NG (extra `demo`)."""
     from model.data.demo.build import make_demo
 
     sizes = {

@@ -55,7 +55,7 @@ for commands in (studies.app, cluster.app, make_app(DISTRIBUTION), data.app):
 
 
 def main() -> None:
-    """Exit code 2 and one line when the input is wrong, 1 when a training broke, 130 after Ctrl-C."""
+    """Exit code 2 and one line when the input is wrong, 1 when a training failed, 130 after Ctrl-C."""
     try:
         sys.exit(app(prog_name=DISTRIBUTION, standalone_mode=False))
     except UserError as error:

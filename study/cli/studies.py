@@ -24,9 +24,9 @@ STUDIES = "Studies"
     ),
 )
 def run(study: StudyPath, trials: Trials = None, address: Address = None) -> None:
-    """Run a study to its end, or go on with it.
+    """Run a study to its end, or continue it.
 
-    Trials that ended stay as they are, interrupted ones go on from their last checkpoint. Ctrl-C stops cleanly.
+    Trials that ended stay as they are, interrupted ones continue from their last checkpoint. Ctrl-C stops cleanly.
     """
     from study.runner import run_study
 
@@ -88,7 +88,7 @@ def track(
         sent = tracking.flush(ledger, verify=rebuild)
         typer.echo(f"{sent} {'run' if sent == 1 else 'runs'} sent to MLflow at {uri}")
     else:
-        line = tracking.outdated_line(tracking.count_outdated(ledger), uri, study)
+        line = tracking.describe_outdated(tracking.count_outdated(ledger), uri, study)
         typer.echo(line or f"all runs are up to date in MLflow at {uri}")
 
 
@@ -160,13 +160,13 @@ def validate(study: StudyPath) -> None:
     """Check a study file, its corpus, folder and tracking, and print what it would run; nothing starts."""
     from study.config.study_file import read_study
 
-    given = read_study(study)
+    study_file = read_study(study)
     from study.execution.checks import check  # takes seconds to import, so the file's own faults are reported first
 
-    checked, workers, search = check(given), given.workers, given.search
+    checked, workers, search = check(study_file), study_file.workers, study_file.search
     quantities = [name for name in ("ctc_weight", "auxiliary") if getattr(search, name) is not None]
     typer.echo(
-        f"{study}: {checked.proposals} trials ({len(given.baselines)} baselines first), "
+        f"{study}: {checked.proposals} trials ({len(study_file.baselines)} baselines first), "
         f"{checked.concurrency} at a time, {workers.count} workers with {workers.cpus:g} CPUs and "
         f"{workers.gpus:g} GPUs each; searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
     )

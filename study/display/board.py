@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: one live table on a terminal, else one plain line an event."""
+"""The display of a running study: a live table on a terminal, else one plain line an event."""
 
 from __future__ import annotations
 
@@ -11,7 +11,14 @@ from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
-from study.display.table import FIGURES, STYLES, empty_table, format_folding, format_value, searched_quantities
+from study.display.table import (
+    FIGURES,
+    STYLES,
+    format_folding,
+    format_value,
+    list_searched_quantities,
+    make_empty_table,
+)
 from study.ledger.records import TrialRecord, TrialState
 
 REDRAWS_PER_SECOND = 2
@@ -36,42 +43,42 @@ class Board:
         self._records = dict(records)
         self._console, self._title = console, title
         self._trials_to_run, self._concurrency, self._clock = trials_to_run, concurrency, clock
-        self._began: dict[int, float] = {}  # of each running trial
+        self._started: dict[int, float] = {}  # of each running trial
         self._durations: list[float] = []  # seconds of every trial that ended in this session
 
     def update(self, record: TrialRecord) -> None:
-        """Take a trial's new record in, and print what changed where there is no terminal."""
+        """Take a trial's new record; where there is no terminal, print what changed."""
         number, before = record.number, self._records.get(record.number)
         self._records[number] = record
         if record.state is TrialState.RUNNING:
-            if number not in self._began:
-                self._began[number] = self._clock()
+            if number not in self._started:
+                self._started[number] = self._clock()
                 values = ", ".join(f"{name} {format_value(value)}" for name, value in record.values.items())
                 self._print(number, "started" if before is None else "continues", record.baseline or values)
             else:
                 self._print_epoch(record)
             return
-        began = self._began.pop(number, None)
-        if record.state is TrialState.INFEASIBLE and began is None:
+        started = self._started.pop(number, None)
+        if record.state is TrialState.INFEASIBLE and started is None:
             self._trials_to_run -= 1
-        elif began is not None and record.state.final:
-            self._durations.append(self._clock() - began)
+        elif started is not None and record.state.final:
+            self._durations.append(self._clock() - started)
         self._print_end(record)
 
-    def seconds_left(self) -> float | None:
-        """From the trials of this session so far; None before the first one has reported anything."""
+    def estimate_seconds_left(self) -> float | None:
+        """Estimated from the trials of this session so far; None before the first epoch."""
         now, ended = self._clock(), len(self._durations)
-        mean = sum(self._durations) / ended if ended else self._slowest_pace(now)
+        mean = sum(self._durations) / ended if ended else self._find_slowest_pace(now)
         if mean is None:
             return None
-        spent = sum(min(now - began, mean) for began in self._began.values())
+        spent = sum(min(now - started, mean) for started in self._started.values())
         return max(0.0, (self._trials_to_run - ended) * mean - spent) / self._concurrency
 
     def render(self) -> RenderableType:
         """The table as it stands, with a footer."""
-        records = self._records_that_fit()
-        searched = searched_quantities(records)
-        table = empty_table(self._title, ("trial", "name", "state", "epoch", *DEV_FIGURES), searched)
+        records = self._choose_records()
+        searched = list_searched_quantities(records)
+        table = make_empty_table(self._title, ("trial", "name", "state", "epoch", *DEV_FIGURES), searched)
         for record in records:
             metrics = record.metrics
             table.add_row(
@@ -82,30 +89,30 @@ class Board:
                 *(f"{metrics[name]:.2f}" if name in metrics else "-" for name in DEV_FIGURES.values()),
                 *(format_folding(record.values.get(name)) for name in searched),
             )
-        return Group(table, self._footer())
+        return Group(table, self._make_footer())
 
-    def _slowest_pace(self, now: float) -> float | None:
-        """Seconds that a running trial takes in all, judged by the slowest; None before a first epoch."""
+    def _find_slowest_pace(self, now: float) -> float | None:
+        """Seconds that the slowest running trial takes from start to end; None before a first epoch."""
         paces = [
-            (now - began) / record.epoch * (record.planned_epochs or record.epoch)
-            for number, began in self._began.items()
+            (now - started) / record.epoch * (record.planned_epochs or record.epoch)
+            for number, started in self._started.items()
             if (record := self._records[number]).epoch
         ]
         return max(paces, default=None)
 
-    def _records_that_fit(self) -> list[TrialRecord]:
-        """The newest trials and those that run; what a screen cuts off is its end, where the running ones are."""
+    def _choose_records(self) -> list[TrialRecord]:
+        """All trials, but only as many of those that ended, the newest, as fit on the screen."""
         records = [self._records[number] for number in sorted(self._records)]
         surplus = max(0, len(records) - max(FEWEST_ROWS, self._console.height - LINES_AROUND))
         hidden = {record.number for record in [record for record in records if record.state.final][:surplus]}
         return [record for record in records if record.number not in hidden]
 
-    def _footer(self) -> Text:
-        left = self.seconds_left()
-        waiting = max(0, self._trials_to_run - len(self._durations) - len(self._began))
-        parts = [f"{len(self._began)} running", f"{waiting} waiting"]
-        known = "time left: known after the first epoch" if left is None else f"about {format_duration(left)} left"
-        return Text("  ".join([*parts, known, "Ctrl-C stops; the same command goes on"]), style="dim")
+    def _make_footer(self) -> Text:
+        left = self.estimate_seconds_left()
+        waiting = max(0, self._trials_to_run - len(self._durations) - len(self._started))
+        parts = [f"{len(self._started)} running", f"{waiting} waiting"]
+        time_left = "time left: known after the first epoch" if left is None else f"about {format_duration(left)} left"
+        return Text("  ".join([*parts, time_left, "Ctrl-C stops; the same command continues"]), style="dim")
 
     def _print_epoch(self, record: TrialRecord) -> None:
         metrics = record.metrics
@@ -113,13 +120,15 @@ class Board:
         self._print(record.number, f"epoch {record.epoch}/{record.planned_epochs}", ", ".join(figures))
 
     def _print_end(self, record: TrialRecord) -> None:
-        left = self.seconds_left() if record.state.final else None
+        left = self.estimate_seconds_left() if record.state.final else None
         parts = [record.reason, left and f"{format_duration(left)} left"]
         self._print(record.number, str(record.state), "; ".join(part for part in parts if part))
 
-    def _print(self, number: int, what: str, more: str) -> None:
+    def _print(self, number: int, event: str, details: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(f"trial {number:04d} {what}" + (f": {escape(more)}" if more else ""), soft_wrap=True)
+            self._console.print(
+                f"trial {number:04d} {event}" + (f": {escape(details)}" if details else ""), soft_wrap=True
+            )
 
 
 @contextlib.contextmanager
@@ -133,7 +142,7 @@ def show_live(board: Board, console: Console) -> Iterator[None]:
 
 
 def make_console() -> Console:
-    """Standard output; wide where it is no terminal, because a file has no edge to keep within."""
+    """Standard output, with a wide line where it is no terminal."""
     console = Console()
     return console if console.is_terminal else Console(width=PLAIN_WIDTH)
 

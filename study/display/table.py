@@ -25,20 +25,20 @@ STYLES = {
 
 
 def make_table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
-    """Every trial in a line; the best one is marked."""
+    """A table with a line for every trial; the best one is marked."""
     records = sorted(records, key=lambda record: record.number)
     best = find_best(records, study.objective)
     metrics = [study.objective.metric, *(name for name in FIGURES if name != study.objective.metric)]
     metrics = [name for name in metrics if any(name in record.metrics for record in records)]
-    searched = searched_quantities(records)
+    searched = list_searched_quantities(records)
     headings = [FIGURES.get(name, name) for name in metrics]
-    table = empty_table(study.name, ("trial", "name", "state", "epoch", *headings), searched)
+    table = make_empty_table(study.name, ("trial", "name", "state", "epoch", *headings), searched)
     for record in records:
         cells = [_format_metric(record.metrics.get(name)) for name in metrics]
         cells += [format_folding(record.values.get(name)) for name in searched]
         table.add_row(
             f"{record.number:04d}{' *' if record is best else ''}",
-            _label_record(record),
+            _format_label(record),
             f"[{STYLES[record.state]}]{record.state}[/]",
             str(len(record.epochs)),
             *cells,
@@ -47,41 +47,41 @@ def make_table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
     return table
 
 
-def searched_quantities(records: Iterable[TrialRecord]) -> list[str]:
+def list_searched_quantities(records: Iterable[TrialRecord]) -> list[str]:
     """The quantities that any trial has a value of, in the order of their first appearance."""
     return list(dict.fromkeys(name for record in records for name in record.values))
 
 
-def empty_table(name: str, columns: Iterable[str], searched: Iterable[str]) -> Table:
+def make_empty_table(name: str, columns: Iterable[str], searched: Iterable[str]) -> Table:
     """A table of a study's trials without rows, narrow enough for a terminal."""
     table = Table(title=f"study {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
     for column in columns:
         justify: Any = "left" if column in ("name", "state") else "right"
         table.add_column(column.replace(" ", "\n"), justify=justify, no_wrap=True)
-    for quantity in searched:  # where the terminal is narrow, these are folded
+    for quantity in searched:  # folded where the terminal is narrow
         table.add_column(label_quantity(quantity).replace(" ", "\n"), justify="right", overflow="fold")
     return table
 
 
 def label_quantity(name: str) -> str:
-    """A searched quantity's name, short: the last part, in words."""
+    """The last part of a searched quantity's name, with spaces."""
     return name.rsplit(".", 1)[-1].replace("_", " ")
 
 
 def format_value(value: Any) -> str:
-    """A searched value, short."""
+    """A searched value in a few characters."""
     if isinstance(value, float):
         return f"{value:.3g}"
     return "-" if value is None else str(value)
 
 
 def format_folding(value: Any) -> str:
-    """The same for a narrow column: a list is folded behind a comma, never within a number."""
+    """The same for a narrow column: a list is folded after a comma, never within a number."""
     return format_value(value).replace(",", ", ")
 
 
-def _label_record(record: TrialRecord) -> str:
-    """What sets the trial apart, a line each: which baseline it is, where it came from, how often it was retried."""
+def _format_label(record: TrialRecord) -> str:
+    """The trial's baseline, the study that it was imported from, its number of retries; a line for each that it has."""
     retries = f"{record.retries} {'retry' if record.retries == 1 else 'retries'}" if record.retries else None
     origin = f"from {record.source}" if record.source else None
     return "\n".join(part for part in (record.baseline, origin, retries) if part)

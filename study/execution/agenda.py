@@ -28,7 +28,7 @@ class Proposals(Protocol):
 
 
 class Rungs(Protocol):
-    """Which of the paused trials goes on: part of `study.early_stopping.verdict.Rule`."""
+    """Which of the paused trials continues: part of `study.early_stopping.verdict.Rule`."""
 
     def promote_next(self, closed: bool = False) -> int | None: ...
 
@@ -45,7 +45,7 @@ class Agenda:
         settings: FailureSettings,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`restore` makes the proposal of a trial that goes on."""
+        """`restore` makes the proposal of a trial that continues."""
         self._trials, self._proposals, self._restore = trials, proposals, restore
         self._settings, self._rungs, self._clock = settings, rungs, clock
         self._due: dict[int, float] = {}  # when a retried trial may start

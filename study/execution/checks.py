@@ -8,7 +8,7 @@ from pathlib import Path
 
 from cluster.addresses import check_head
 from cluster.errors import ClusterError
-from cluster.resources import Node, TrialResources, count_concurrent_trials, this_machine
+from cluster.resources import Node, TrialResources, count_concurrent_trials, detect_this_machine
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
@@ -69,7 +69,7 @@ def max_concurrent_trials(study: StudyFile, nodes: list[Node] | None = None) -> 
     """How many trials run at the same time on `nodes`, by default on this machine; a UserError when not one fits."""
     try:
         return count_concurrent_trials(
-            nodes or [this_machine()], make_trial_resources(study), study.workers.concurrent_trials
+            nodes or [detect_this_machine()], make_trial_resources(study), study.workers.concurrent_trials
         )
     except ClusterError as error:
         raise UserError(str(error)) from None

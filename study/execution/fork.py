@@ -1,7 +1,7 @@
 """A new study that starts with the trials of another one, as far as they fit its corpus, space and objective.
 
-What is taken over is decided first. Then the study is built in a folder beside its own and moved there whole, so that
-a crash leaves no half study under its name.
+Which trials are imported is decided first. Then the study is built in a folder beside its own and renamed as a whole,
+so that a crash leaves no incomplete study under its name.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class Adopted:
 
 @dataclass
 class Plan:
-    """Which trials are taken over, and why the others are not, by their old numbers."""
+    """Which trials are imported, and why the others are not, by their old numbers."""
 
     adopted: list[Adopted] = field(default_factory=list)
     refused: dict[int, str] = field(default_factory=dict)
@@ -68,9 +68,9 @@ def fork_study(
     folder = study_folder(study)
     _refuse_used_folder(folder, path)
     base = prepare(check(study, address).base)
-    about = make_manifest(study, base) | {"forked_from": {"study": old.study.name, "id": old.manifest.get("id")}}
+    manifest = make_manifest(study, base) | {"forked_from": {"study": old.study.name, "id": old.manifest.get("id")}}
     proposer = Proposer(study, base)
-    plan = make_plan(old, base, _tokenizer_of(about), proposer, study.objective.metric)
+    plan = make_plan(old, base, _read_tokenizer_hash(manifest), proposer, study.objective.metric)
     for number, reason in plan.refused.items():
         print_line(f"trial {number:04d} is left out: {reason}")
     if not plan.adopted:
@@ -79,28 +79,28 @@ def fork_study(
             f"start it without them: decred-study run {path}"
         )
     with _draft_folder(folder, print_line) as draft:
-        ledger = Ledger.create_or_open(draft, study, base, about)
+        ledger = Ledger.create_or_open(draft, study, base, manifest)
         for adopted in plan.adopted:
             _copy_trial(adopted, old, ledger)
-        left = proposer.count_remaining(ledger.trials)
+        remaining = proposer.count_remaining(ledger.trials)
     print_line(
         f"{folder} starts with {len(plan.adopted)} of {len(plan.adopted) + len(plan.refused)} trials of "
-        f"'{old.study.name}', {left} are to run; continue with: decred-study run {path}"
+        f"'{old.study.name}', {remaining} are to run; continue with: decred-study run {path}"
     )
     return folder
 
 
-def _tokenizer_of(about: Mapping[str, Any]) -> str | None:
-    return (about.get("hashes") or {}).get("tokenizer")
+def _read_tokenizer_hash(manifest: Mapping[str, Any]) -> str | None:
+    return (manifest.get("hashes") or {}).get("tokenizer")
 
 
 def make_plan(old: Ledger, base: Recipe, tokenizer: str | None, proposer: Proposer, metric: str) -> Plan:
-    """What of `old` is taken over, under new numbers. `tokenizer` is the hash of the new study's."""
+    """Which trials of `old` are imported, under new numbers. `tokenizer` is the hash of the new study's tokenizer."""
     plan = Plan()
-    known = (_tokenizer_of(old.manifest), tokenizer)
-    other = f"it was tried with another tokenizer ({known[0]}, here {known[1]})"
+    hashes = (_read_tokenizer_hash(old.manifest), tokenizer)
+    other = f"it was tried with another tokenizer ({hashes[0]}, here {hashes[1]})"
     for number, record in old.trials.items():
-        reason = _unusable(record, metric) or (other if None not in known and known[0] != known[1] else None)
+        reason = _find_fault(record, metric) or (other if None not in hashes and hashes[0] != hashes[1] else None)
         adopted = _adopt(old, record, base, proposer, plan) if reason is None else reason
         if isinstance(adopted, Adopted):
             plan.adopted.append(adopted)
@@ -126,7 +126,7 @@ def _adopt(old: Ledger, record: TrialRecord, base: Recipe, proposer: Proposer, p
     return Adopted(record.number, recipe, here)
 
 
-def _unusable(record: TrialRecord, metric: str) -> str | None:
+def _find_fault(record: TrialRecord, metric: str) -> str | None:
     """Why a trial has no result to take over, where it has none."""
     if not record.state.final:
         return f"it has not ended, it is {record.state}"
@@ -138,7 +138,7 @@ def _unusable(record: TrialRecord, metric: str) -> str | None:
 
 
 def _copy_trial(adopted: Adopted, old: Ledger, ledger: Ledger) -> None:
-    """The trial's folder and its record; files are linked where that can be, for nothing writes into them."""
+    """The trial's folder and its record; files are linked where possible, because they are never written again."""
     record, source = adopted.record, old.trial_folder(adopted.old_number)
     folder = ledger.trial_folder(record.number)
     shutil.copytree(source, folder, copy_function=_link, ignore=shutil.ignore_patterns(".*"))
@@ -171,27 +171,27 @@ def _link(source: str, target: str) -> str:
 
 
 def _refuse_used_folder(folder: Path, path: Path) -> None:
-    """The new study's folder has to be free; what a run that was refused leaves there is nothing."""
+    """The new study's folder has to be free; the lock file of a refused run does not count."""
     if (folder / STUDY).exists():
         raise UserError(
             f"{folder} holds a study already; give the new study another name in {path}, "
-            f"or go on with the one that is there: decred-study run {path}"
+            f"or continue the existing one: decred-study run {path}"
         )
-    if folder.exists() and {each.name for each in folder.iterdir()} - {lease.LOCK}:
+    if folder.exists() and {entry.name for entry in folder.iterdir()} - {lease.LOCK}:
         raise UserError(f"{folder} holds other files; give the new study another name in {path}, or move them away")
 
 
 @contextlib.contextmanager
 def _draft_folder(folder: Path, print_line: Print) -> Iterator[Path]:
-    """An empty folder beside `folder` that takes its place when the block is through, and else is removed."""
+    """An empty folder beside `folder` that replaces it when the block succeeds, and is removed when it fails."""
     draft = folder.with_name(f".{folder.name}.fork")
     try:
         with lease.hold_lease(draft, print_line):
-            for left in draft.iterdir():  # by a fork that was killed
-                if left.is_dir():
-                    shutil.rmtree(left)
-                elif left.name not in (lease.LOCK, lease.LEASE):
-                    left.unlink()
+            for entry in draft.iterdir():  # of a fork that was killed
+                if entry.is_dir():
+                    shutil.rmtree(entry)
+                elif entry.name not in (lease.LOCK, lease.LEASE):
+                    entry.unlink()
             try:
                 yield draft
             except BaseException:
@@ -199,6 +199,6 @@ def _draft_folder(folder: Path, print_line: Print) -> Iterator[Path]:
                 raise
         folder.mkdir(exist_ok=True)
         (folder / lease.LOCK).unlink(missing_ok=True)
-        os.rename(draft, folder)  # a folder takes the place of an empty one
+        os.rename(draft, folder)  # an empty folder is replaced
     except OSError as error:
         raise lease.unwritable_folder_error(folder, error) from None

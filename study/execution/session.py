@@ -1,6 +1,6 @@
 """One call of `run`: gives Tune the trials of the agenda, and records what becomes of them.
 
-The ledger comes first because it is the truth. Whoever shows or follows the trials is updated after it.
+An event is written to the ledger first; the observers are updated afterwards.
 """
 
 from __future__ import annotations
@@ -109,12 +109,12 @@ class Session:
                 self.stopped = f"{decision.count} trials in a row failed with {decision.reason} ({decision.setting})"
 
     def end_never_promoted(self) -> None:
-        """End the trials that wait at a rung and will never go on, once all is done."""
+        """End the trials that wait at a rung and will never continue, once all other trials have ended."""
         for number in self._agenda.never_promoted():
             self._end(number, TrialState.PRUNED, NEVER_PROMOTED)
 
     def interrupt(self) -> None:
-        """Record the trials that still run as interrupted; they go on another time."""
+        """Record the trials that still run as interrupted; a later session continues them."""
         for number in self._ledger.trials.running:
             self._end(number, TrialState.INTERRUPTED, "the study was stopped")
 

@@ -1,6 +1,6 @@
-"""What Tune asks and reports while it runs: which trial is next, whether one goes on, how one ended.
+"""What Tune requests and reports while it runs: the next trial, whether a trial continues, how a trial ended.
 
-Tune decides nothing about the search. The searcher hands over what is next, the scheduler asks the study's rule after
+Tune decides nothing about the search. The searcher returns the next trial, the scheduler asks the study's rule after
 every epoch, and the callback passes each trial's end to the listener.
 """
 
@@ -52,7 +52,7 @@ class Listener(Protocol):
 
 
 class TrialSearcher(NotPickled, Searcher):
-    """Hands over one trial after the other."""
+    """Returns one trial after the other."""
 
     def __init__(self, source: Source, errors: FirstError) -> None:
         super().__init__()
@@ -65,10 +65,10 @@ class TrialSearcher(NotPickled, Searcher):
         return Searcher.FINISHED if self._errors.is_stopping() or self._source.is_done() else None
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
-        """The callback reports how a trial ended; Tune does not say here whether it was stopped."""
+        """The callback reports how a trial ended; Tune does not report here whether it was stopped."""
 
     def save(self, checkpoint_path: str) -> None:
-        """Nothing: the ledger is the record that a study goes on from."""
+        """Nothing: a study continues from its ledger."""
 
     def restore(self, checkpoint_path: str) -> None:
         """Nothing, see save."""
@@ -78,7 +78,7 @@ class RuleScheduler(NotPickled, FIFOScheduler):
     """Has each epoch recorded, then asks the rule; ends a trial whose objective is not finite.
 
     Recorded here and not in the callback, which Tune calls when it has decided: a trial whose epoch could not be
-    recorded gets no answer to it, and so reports it again when it goes on.
+    recorded gets no answer to it, and so reports it again when it continues.
     """
 
     def __init__(self, listener: Listener, rule: Rule, objective: str, errors: FirstError) -> None:
@@ -156,7 +156,7 @@ class EndCallback(NotPickled, tune.Callback):
             self._listener.pause(number, epoch, reason)
         elif metrics.get("finished"):
             self._listener.complete(number, metrics)
-        elif not self._errors.is_stopping():  # else it was stopped with the study, and goes on another time
+        elif not self._errors.is_stopping():  # else it was stopped with the study, and continues in a later session
             reason = f"training ended after epoch {epoch} without final figures"
             self._listener.fail(number, Failure(FailureKind.ERROR, reason))
 

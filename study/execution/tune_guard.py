@@ -18,7 +18,7 @@ class Stopping(Protocol):
 
 
 class NotPickled:
-    """Tune pickles what it is given into snapshots that nothing reads: a study goes on from its ledger."""
+    """Tune pickles its callbacks into snapshots that nothing reads: a study continues from its ledger."""
 
     def __getstate__(self) -> dict[str, Any]:
         return {}
@@ -27,8 +27,8 @@ class NotPickled:
 class FirstError(NotPickled):
     """Keeps the first error of the study's own records, raised in a callback of Tune's, until Tune has ended.
 
-    After it nothing more is recorded: what comes later must not be written where what came before is missing. A trial
-    whose end was not recorded goes on another time, and reports it again.
+    After it nothing more is recorded, because no event may be written after a missing one. A trial whose end was not
+    recorded continues in a later session, and reports it again.
     """
 
     def __init__(self, listener: Stopping) -> None:
@@ -50,7 +50,7 @@ class FirstError(NotPickled):
         return self._interrupted or self.error is not None or self._listener.is_stopping()
 
     def catch_sigint(self) -> None:
-        """Notice SIGINT beside Tune, which does not look at its own note of it while nothing runs.
+        """Handle SIGINT beside Tune, which does not check its own flag while nothing runs.
 
         That is so while a retry waits; without this, the signal would take effect only after the retry had started.
         """
@@ -61,5 +61,5 @@ class FirstError(NotPickled):
             if callable(of_tune):
                 of_tune(kind, frame)
 
-        with contextlib.suppress(ValueError):  # outside the main thread nothing handles signals
+        with contextlib.suppress(ValueError):  # signals are handled in the main thread alone
             signal.signal(signal.SIGINT, handle)

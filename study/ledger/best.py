@@ -1,4 +1,4 @@
-"""The best trial of a study, and recipes to go on with."""
+"""The best trial of a study, and the recipes of its trials."""
 
 from __future__ import annotations
 
@@ -30,12 +30,12 @@ def choose_trial(ledger: Ledger, number: int | None = None) -> TrialRecord:
         if best is None:
             raise UserError(
                 f"study '{name}' has no complete trial yet, so none is best; "
-                "go on with `decred-study run`, or name a trial"
+                "continue with `decred-study run`, or name a trial"
             )
         return best
     if number not in trials:
-        known = f"0 to {max(trials)}" if trials else "none yet"
-        raise UserError(f"study '{name}' has no trial {number}; its trials: {known}")
+        numbers = f"0 to {max(trials)}" if trials else "none yet"
+        raise UserError(f"study '{name}' has no trial {number}; its trials: {numbers}")
     return trials[number]
 
 

@@ -1,4 +1,4 @@
-"""An append-only file of lines that crashes, full disks and readers at any moment leave whole.
+"""An append-only file of lines that stays whole when writers crash, the disk is full, or others read it.
 
 Only lines with their line end count. A crash can tear the last one: readers leave it out, the next append cuts it off.
 """
@@ -53,7 +53,7 @@ def read_lines(path: Path, offset: int = 0, end: int | None = None, most: int | 
         if end is not None:
             lines = file.read(max(0, end - offset)).splitlines(keepends=True)[:most]
             return [line for line in lines if line.endswith(b"\n")]
-        # Not one line further than a torn one: while it was looked at, its rest may have come.
+        # Stop at a torn line: its rest may have been written meanwhile, and would look like the next line.
         return list(itertools.takewhile(lambda line: line.endswith(b"\n"), itertools.islice(file, most)))
 
 
@@ -75,9 +75,9 @@ def _end_of_last_line(descriptor: int) -> int:
     end = os.fstat(descriptor).st_size
     while end:
         start = max(0, end - _BACK)
-        found = os.pread(descriptor, end - start, start).rfind(b"\n")
-        if found >= 0:
-            return start + found + 1
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            return start + newline + 1
         end = start
     return 0
 

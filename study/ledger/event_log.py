@@ -3,9 +3,9 @@
 events/000003.jsonl   the third session's; its number is the fencing number: a session only writes to its own file
 events.jsonl          what versions before 0.2 wrote (format 1); read first, never written to
 
-A session's first line seals the files before it: it notes how many of their bytes count. A driver that was frozen,
-replaced, and wakes up again writes to its own file behind that mark, where nobody reads. So it can neither change what
-its successor has already folded nor overwrite its lines.
+A session's first line seals the files before it: it records how many of their bytes count. A driver that was frozen,
+replaced, and wakes up again appends to its own file after those bytes, which no reader reads. So it can neither change
+what its successor has already folded nor overwrite its lines.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class EventLog:
             own = directory / f"{_number(files[-1]) + 1 if files else 1:06d}.jsonl"
             try:
                 event_file.create(own, to_line(header))
-            except FileExistsError:  # another driver was quicker; the lease decides who of us goes on
+            except FileExistsError:  # another driver was quicker; the lease decides which of them continues
                 continue
             self._own = own
             return header
@@ -80,11 +80,11 @@ class EventLog:
         events: list[AnyEvent] = []
         for index in range(position.index, len(files)):
             path, offset = files[index], position.offset if index == position.index else 0
-            left = None if most is None else most - len(events)
-            lines = event_file.read_lines(path, offset, ends.get(path.name), left)
+            limit = None if most is None else most - len(events)
+            lines = event_file.read_lines(path, offset, ends.get(path.name), limit)
             events += _parse(path, lines, offset)
             position = Position(index, offset + sum(map(len, lines)))
-            if len(lines) == left:
+            if len(lines) == limit:
                 break
             _check_length(path, position.offset, ends.get(path.name))
         return events, position

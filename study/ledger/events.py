@@ -20,7 +20,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter,
 class TrialState(StrEnum):
     """Where a trial stands. Only complete and pruned trials carry usable values."""
 
-    WAITING = "waiting"  # paused at a rung; goes on if it is promoted
+    WAITING = "waiting"  # paused at a rung; continues if it is promoted
     RUNNING = "running"
     COMPLETE = "complete"
     PRUNED = "pruned"
@@ -115,7 +115,7 @@ class TrialEpoch(EpochReport):
 
 
 class TrialPaused(Event):
-    """A trial waits at a rung, its checkpoint kept; it may be promoted and go on."""
+    """A trial waits at a rung, its checkpoint kept; it may be promoted and continue."""
 
     kind: Literal["trial_paused"] = "trial_paused"
     number: int
@@ -125,7 +125,7 @@ class TrialPaused(Event):
 
 
 class TrialRetried(Event):
-    """A trial lost its workers for the `count`-th time and goes on from its checkpoint, as `setting` allows."""
+    """A trial lost its workers for the `count`-th time and continues from its checkpoint, as `setting` allows."""
 
     kind: Literal["trial_retried"] = "trial_retried"
     number: int
@@ -194,7 +194,7 @@ class StudyEnded(Event):
 
 
 class StudyInterrupted(Event):
-    """The study stops before its end and goes on another time; `best` is the best so far."""
+    """The study stops before its end and may be continued; `best` is the best so far."""
 
     kind: Literal["study_interrupted"] = "study_interrupted"
     reason: str | None = None

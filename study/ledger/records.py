@@ -26,7 +26,7 @@ class TrialRecord:
     planned_epochs: int | None = None  # that the recipe asks for; None where it is not known
     started: float | None = None  # Unix seconds
     ended: float | None = None  # Unix seconds
-    retries: int = 0  # times that it went on after losing its workers
+    retries: int = 0  # times that it continued after losing its workers
     lost_seconds: float = 0.0  # of training that had to be repeated
     source: str | None = None  # "study/number" of a trial that came by `fork`
     paused_at: int | None = None  # the epoch after which it was paused last

@@ -1,7 +1,7 @@
 """Optuna's samplers on a study's space.
 
-A sampler learns from the trials that it is given, as Optuna's frozen trials; each proposal makes a new
-sampler. It is seeded by the trial's number, so that the same trials lead to the same proposal in every session.
+A sampler learns from the trials that it is given, as Optuna's frozen trials; each proposal makes a new sampler. It is
+seeded by the trial's number, so that the same trials lead to the same proposal in every session.
 """
 
 from __future__ import annotations

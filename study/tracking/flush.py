@@ -46,10 +46,9 @@ def flush(ledger: Ledger, verify: bool = False) -> int:
                 ) from None
             tries += 1
             if tries == _TRIES:
-                left = count_runs(sync.count_outdated(ledger.trials))
                 raise UserError(
-                    f"tracking {sync.uri} does not take the runs ({brief(error)}), {left} not up to date; "
-                    "correct that and repeat the command"
+                    f"tracking {sync.uri} does not take the runs ({brief(error)}), "
+                    f"{sync.count_outdated(ledger.trials)} are left; correct that and repeat the command"
                 ) from None
             time.sleep(_PAUSE * tries)
             continue
@@ -58,20 +57,16 @@ def flush(ledger: Ledger, verify: bool = False) -> int:
             return count
 
 
-def count_runs(count: int) -> str:
-    """The number with its verb."""
-    return "1 run is" if count == 1 else f"{count} runs are"
-
-
-def outdated_line(outdated: int, uri: str, study: Path, refused: bool = False, compared: bool = True) -> str:
+def describe_outdated(outdated: int, uri: str, study: Path, refused: bool = False, compared: bool = True) -> str:
     """The line on runs that are not up to date; empty where there is none.
 
     `refused`: because of the credentials. `compared`: whether MLflow's runs were ever read.
     """
     if not outdated:
         return ""
-    are = count_runs(outdated) if compared else count_runs(outdated).rsplit(" ", 1)[0] + " may"
+    noun, verb, them = ("1 run", "is", "it") if outdated == 1 else (f"{outdated} runs", "are", "them")
+    state = f"{verb} not" if compared else "may not be"
     why = ", which refuses the credentials" if refused else "" if compared else ", which did not answer"
     first = f"{CREDENTIALS}, then " if refused else ""
-    send = f"{first}send {'it' if outdated == 1 else 'them'} with: decred-study track {study} --flush"
-    return f"{are} not {'' if compared else 'be '}up to date in MLflow at {uri}{why}; {send}"
+    command = f"decred-study track {study} --flush"
+    return f"{noun} {state} up to date in MLflow at {uri}{why}; {first}send {them} with: {command}"

@@ -7,15 +7,16 @@ A run that holds what its trial no longer has is replaced, because MLflow can ne
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from functools import cached_property
+from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.tracking.mlflow_store import connect
 from study.tracking.refusals import Refusals
-from study.tracking.run_content import Key, Point, RunContent, list_files
+from study.tracking.run_content import Point, RunContent, list_files
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 PARENT = "mlflow.parentRunId"  # by which MLflow's page nests runs
 STUDY, NUMBER = "study.id", "trial.number"
 FINGERPRINT = "sync.fingerprint"  # of the content that a run holds as a whole
+_ITEMS = attrgetter("items")
 _MAX_POINTS = 800  # of the thousand things that MLflow takes in one request
 
 
@@ -32,13 +34,13 @@ class _Held:
     """What a run holds; by default a new one."""
 
     params: Mapping[str, str] = field(default_factory=dict)
-    points: frozenset[Key] = frozenset()
+    points: Set[Point] = frozenset()
     status: str = "RUNNING"
 
 
 @dataclass
 class _Run:
-    """A run in MLflow. `items` is how much it holds; 0 is a run that was made, and nothing else."""
+    """A run in MLflow. `items` counts what was found in it; 0 is a run that was made, and nothing else."""
 
     id: str
     fingerprint: str = ""
@@ -52,11 +54,11 @@ class MlflowRuns:
     def __init__(self, uri: str, study: str, study_id: str, folder: Path) -> None:
         """`study_id` tells this study from others of its name on a shared server; nothing is opened yet."""
         self.uri = uri
-        self.may_have_twins = False  # a run was asked for and no answer came, so it may still be made
+        self.may_have_duplicates = False  # a run was asked for and no answer came, so it may still be made
         self._study, self._study_id, self._folder = study, study_id, folder
         self._experiment: str | None = None
         self._runs: dict[int | None, _Run] = {}
-        self._twins: list[str] = []  # empty runs beside another one of the same trial
+        self._duplicates: list[str] = []  # empty runs beside another one of the same trial
         self._refusals = Refusals(uri)
 
     @cached_property
@@ -68,7 +70,7 @@ class MlflowRuns:
         """Of what the runs hold, as they were found or written last."""
         return {number: run.fingerprint for number, run in self._runs.copy().items()}
 
-    def look(self, trust: bool = True) -> None:
+    def load(self, trust: bool = True) -> None:
         """Find the study's runs; nothing is changed. Raises what MLflow raises.
 
         `trust`: take their fingerprints for what they hold; else no run counts as up to date.
@@ -81,19 +83,19 @@ class MlflowRuns:
         for run in self._search(f"tags.`{STUDY}` = '{self._study_id}'"):
             found[None].append(_make_entry(run, trust))
         if found:
-            parent = max(found[None], key=_count_items)
+            parent = max(found[None], key=_ITEMS)
             for run in self._search(f"tags.`{PARENT}` = '{parent.id}'"):
-                if run.data.tags.get(NUMBER, "").isdigit():  # others were nested by somebody else
+                if run.data.tags.get(NUMBER, "").isdigit():  # others are not ours
                     found[int(run.data.tags[NUMBER])].append(_make_entry(run, trust))
-        self._runs = {number: max(runs, key=_count_items) for number, runs in found.items()}
+        self._runs = {number: max(runs, key=_ITEMS) for number, runs in found.items()}
         used = {run.id for run in self._runs.values()}
-        self._twins = [run.id for runs in found.values() for run in runs if not run.items and run.id not in used]
+        self._duplicates = [run.id for runs in found.values() for run in runs if not run.items and run.id not in used]
 
     def prepare(self, study: RunContent) -> None:
         """Make the experiment and the study's own run where they are missing; delete runs that were made twice."""
-        for twin in self._twins:
-            self._client.delete_run(twin)
-        self._twins = []
+        for duplicate in self._duplicates:
+            self._client.delete_run(duplicate)
+        self._duplicates = []
         if self._experiment is None:
             # A server knows where its artifacts go; a bare database would put them into the current folder.
             artifacts = None if self.uri.startswith("http") else (self._folder.resolve() / "artifacts").as_uri()
@@ -112,7 +114,7 @@ class MlflowRuns:
             self._write(run.id, content, held)
             run.fingerprint = content.fingerprint
             # What a run holds that has ended is not kept in memory; it hardly ever changes.
-            run.held = None if content.ended else _Held(content.params, content.keys, content.status)
+            run.held = None if content.ended else _Held(content.params, content.points.keys(), content.status)
         self._refusals.report("the study" if content.number is None else f"trial {content.number:04d}")
 
     def _open(self, content: RunContent) -> tuple[_Run, _Held]:
@@ -122,7 +124,7 @@ class MlflowRuns:
             return self._create(content), _Held()
         held = run.held or self._read(run.id, content)
         differs = any(held.params.get(name, value) != value for name, value in content.params.items())
-        if not differs and held.points <= content.keys:
+        if not differs and held.points <= content.points.keys():
             return run, held
         # What people noted on its page goes along; the old run stays in MLflow's trash.
         tags = self._client.get_run(run.id).data.tags
@@ -135,53 +137,50 @@ class MlflowRuns:
         if content.number is not None:
             own = {PARENT: self._runs[None].id, NUMBER: str(content.number)}
         own |= {"mlflow.source.name": "decred-study", **(tags or {})}
-        before, self.may_have_twins = self.may_have_twins, True
+        before, self.may_have_duplicates = self.may_have_duplicates, True
         made = self._client.create_run(str(self._experiment), content.started, own, content.name)
-        self.may_have_twins = before
+        self.may_have_duplicates = before
         run = self._runs[content.number] = _Run(made.info.run_id)
         return run
 
     def _read(self, run_id: str, content: RunContent) -> _Held:
         """What a run holds of the names that its content has; what others logged to it is left alone."""
         run = self._client.get_run(run_id)
-        names = {name for name, _, _ in content.keys} & run.data.metrics.keys()
-        rows = ((name, row) for name in names for row in self._client.get_metric_history(run_id, name))
-        keys = frozenset((name, row.step, row.timestamp) for name, row in rows)
-        return _Held(run.data.params, keys, run.info.status)
+        names = {name for name, _, _ in content.points} & run.data.metrics.keys()
+        rows = [row for name in names for row in self._client.get_metric_history(run_id, name)]
+        return _Held(run.data.params, {(row.key, row.step, row.timestamp) for row in rows}, run.info.status)
 
     def _write(self, run_id: str, content: RunContent, held: _Held) -> None:
-        """Send what the run lacks. The fingerprint comes last of all: a run that has it is whole."""
+        """Send what the run lacks. A run has a fingerprint while it is whole, and none while more requests follow."""
         params = {name: value for name, value in content.params.items() if name not in held.params}
-        points = [point for point in content.points if point.key not in held.points]
+        points = {point: value for point, value in content.points.items() if point not in held.points}
         fingerprint = {FINGERPRINT: content.fingerprint}
         if content.ended is None and content.status == held.status:
             self._log(run_id, params, points, content.tags | fingerprint)
             return
-        self._log(run_id, params, points, content.tags)
+        self._log(run_id, params, points, {FINGERPRINT: ""} | content.tags)
         with self._refusals.collect():  # before the files: a full disk must not leave a run that looks alive
-            self._set_status(run_id, content)
+            if content.ended is not None:
+                self._client.set_terminated(run_id, content.status, content.ended)
+            else:  # MLflow cannot take an end time back: a run that continues keeps its last one until it ends again
+                self._client.update_run(run_id, content.status)
         for path in list_files(self._folder, content):
             with self._refusals.collect(of_file=True):
                 self._client.log_artifact(run_id, str(path))
-        self._log(run_id, {}, [], fingerprint)
+        self._log(run_id, {}, {}, fingerprint)
 
-    def _set_status(self, run_id: str, content: RunContent) -> None:
-        """MLflow cannot take an end time back: a run that continues keeps its last one until it ends again."""
-        if content.ended is None:
-            self._client.update_run(run_id, content.status)
-        else:
-            self._client.set_terminated(run_id, content.status, content.ended)
-
-    def _log(self, run_id: str, params: Mapping[str, str], points: list[Point], tags: Mapping[str, str]) -> None:
+    def _log(
+        self, run_id: str, params: Mapping[str, str], points: Mapping[Point, float], tags: Mapping[str, str]
+    ) -> None:
         """Send in few requests, the tags last; of a request that is refused, each part is sent for itself."""
         from mlflow.entities import Metric, Param, RunTag
 
-        for start in range(0, max(1, len(points)), _MAX_POINTS):
-            some, is_last = points[start : start + _MAX_POINTS], start + _MAX_POINTS >= len(points)
+        metrics = [Metric(name, value, time, epoch) for (name, epoch, time), value in points.items()]
+        for start in range(0, max(1, len(metrics)), _MAX_POINTS):
             batch: dict[str, list[Any]] = {
                 "params": [Param(*item) for item in params.items() if start == 0],
-                "metrics": [Metric(point.name, point.value, point.time, point.step) for point in some],
-                "tags": [RunTag(*item) for item in tags.items() if is_last],
+                "metrics": metrics[start : start + _MAX_POINTS],
+                "tags": [RunTag(*item) for item in tags.items() if start + _MAX_POINTS >= len(metrics)],
             }
             try:
                 self._client.log_batch(run_id, **batch, synchronous=True)
@@ -206,7 +205,3 @@ def _make_entry(run: Run, trust: bool) -> _Run:
     tags = run.data.tags
     items = len(run.data.params) + len(run.data.metrics) + (FINGERPRINT in tags) + ("study.status" in tags)
     return _Run(run.info.run_id, tags.get(FINGERPRINT, "") if trust else "", items)
-
-
-def _count_items(run: _Run) -> int:
-    return run.items

@@ -7,11 +7,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from study.ledger.events import EpochReport, TrialState
 from study.ledger.records import TrialRecord
@@ -28,24 +27,10 @@ _STATUS = {
     TrialState.FAILED: "FAILED",
     TrialState.INFEASIBLE: "FAILED",
 }
-_MAX_REASON = 5000  # characters that MLflow takes in a tag
+_MAX_TAG, _MAX_PARAM = 5000, 6000  # characters that MLflow takes; it cuts off the rest of a longer param
 _FILES = ("recipe.yaml", "hypotheses/*.jsonl", "error-*.txt", "broken-batch-*.json")
 
-
-Key = tuple[str, int, int]  # tells a point from every other one of its run
-
-
-class Point(NamedTuple):
-    """One value of one curve; the step axis is the epoch."""
-
-    name: str
-    value: float
-    step: int
-    time: int  # Unix milliseconds, when it was reported
-
-    @property
-    def key(self) -> Key:
-        return self.name, self.step, self.time
+Point = tuple[str, int, int]  # of a curve: its name, the epoch, and when it was reported, in Unix milliseconds
 
 
 @dataclass(frozen=True)
@@ -63,35 +48,29 @@ class RunContent:
     final_metrics: dict[str, float] = field(default_factory=dict)  # shown beside the last epoch, once it has ended
 
     @cached_property
-    def points(self) -> list[Point]:
-        """All points, in the order of the epochs."""
-        points = [
-            Point(name, _finite(value), report.epoch, _milliseconds(report.time))
+    def points(self) -> dict[Point, float]:
+        """The value of each point, in the order of the epochs."""
+        points = {
+            (name, report.epoch, _to_milliseconds(report.time)): value
             for report in self.epochs
             for name, value in report.metrics.items()
-        ]
-        if self.ended is not None:
-            last = self.epochs[-1].epoch if self.epochs else 0
-            points += [Point(name, _finite(value), last, self.ended) for name, value in self.final_metrics.items()]
-        return points
-
-    @cached_property
-    def keys(self) -> frozenset[Key]:
-        """Those of all points."""
-        return frozenset(point.key for point in self.points)
+        }
+        if self.ended is None:
+            return points
+        last = self.epochs[-1].epoch if self.epochs else 0
+        return points | {(name, last, self.ended): value for name, value in self.final_metrics.items()}
 
     @property
     def fingerprint(self) -> str:
-        """Equal where the contents are equal. An epoch is known by its number and time, so its metrics are left out."""
-        epochs = [(report.epoch, _milliseconds(report.time)) for report in self.epochs]
-        final = {name: _finite(value) for name, value in self.final_metrics.items()}
-        content = [self.status, self.ended, self.params, self.tags, epochs, final]
+        """Equal where the contents are equal: the number and time of a report identify its metrics."""
+        epochs = [(report.epoch, _to_milliseconds(report.time)) for report in self.epochs]
+        content = [self.status, self.ended, self.params, self.tags, epochs, list(self.final_metrics)]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def trial_run(record: TrialRecord) -> RunContent:
+def build_trial_run(record: TrialRecord) -> RunContent:
     """The run of a trial."""
-    tags = {STATE: record.state.value, REASON: _text(record.reason or "")[:_MAX_REASON]}
+    tags = {STATE: record.state.value, REASON: _clean_text(record.reason or "", _MAX_TAG)}
     tags |= {EPOCH: str(record.epoch)} if record.epochs else {}
     tags |= {RETRIES: str(record.retries)} if record.retries else {}
     tags |= {SOURCE: record.source} if record.source else {}
@@ -102,16 +81,16 @@ def trial_run(record: TrialRecord) -> RunContent:
         number=record.number,
         name=f"{record.number:04d} {record.baseline}" if record.baseline else f"{record.number:04d}",
         status=_STATUS[record.state],
-        started=_milliseconds(first),
-        ended=None if record.ended is None else _milliseconds(record.ended),
-        params={name: _text(value) for name, value in params.items()},
+        started=_to_milliseconds(first),
+        ended=None if record.ended is None else _to_milliseconds(record.ended),
+        params={name: _clean_text(value, _MAX_PARAM) for name, value in params.items()},
         tags=tags,
         epochs=record.epochs,
         final_metrics=record.final_metrics,
     )
 
 
-def study_run(trials: Trials, name: str) -> RunContent:
+def build_study_run(trials: Trials, name: str) -> RunContent:
     """The study's own run, the parent of all others."""
     state = trials.study_state
     tags = {"study.status": state.value}
@@ -123,8 +102,8 @@ def study_run(trials: Trials, name: str) -> RunContent:
         number=None,
         name=name,
         status=_STATUS[state],
-        started=_milliseconds(trials.began or 0.0),
-        ended=None if ended is None else _milliseconds(ended),
+        started=_to_milliseconds(trials.began or 0.0),
+        ended=None if ended is None else _to_milliseconds(ended),
         tags=tags,
     )
 
@@ -137,15 +116,10 @@ def list_files(study_folder: Path, content: RunContent) -> list[Path]:
     return [path for pattern in _FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
-def _text(value: Any) -> str:
+def _clean_text(value: Any, most: int) -> str:
     """PostgreSQL takes no NUL, and MLflow would report that as a database that does not answer."""
-    return str(value).replace("\0", "")
+    return str(value).replace("\0", "")[:most]
 
 
-def _finite(value: float) -> float:
-    """An event file has null for every number that is not finite, which is read as NaN."""
-    return value if math.isfinite(value) else math.nan
-
-
-def _milliseconds(seconds: float) -> int:
+def _to_milliseconds(seconds: float) -> int:
     return round(1000 * seconds)

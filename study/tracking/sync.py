@@ -16,7 +16,7 @@ from study.ledger.ledger import Ledger
 from study.ledger.trials import Trials
 from study.tracking.mlflow_runs import MlflowRuns
 from study.tracking.mlflow_store import sqlite_file, store_uri
-from study.tracking.run_content import RunContent, study_run, trial_run
+from study.tracking.run_content import RunContent, build_study_run, build_trial_run
 
 WRITER = "tracked.writer"
 Number = int | None  # of a trial and its run; None is the study's own run
@@ -36,7 +36,7 @@ class Sync:
         self._log, self._position, self._trials = EventLog(ledger.folder), Position(), Trials()
         self._runs = MlflowRuns(self.uri, self._name, ledger.manifest.get("id") or self._name, ledger.folder)
         self._changed: set[Number] = set()  # runs that events since their last update may have changed
-        self._must_look = True  # MLflow's runs are not known: after an error, or when another process wrote them
+        self._must_load = True  # MLflow's runs are not known: after an error, or when another process wrote them
         self._id = uuid.uuid4().hex
 
     def sync_batch(self, verify: bool = False) -> int:
@@ -47,18 +47,18 @@ class Sync:
         self._read_events()
         if not self._changed:
             return 0  # without a turn
-        with self._turn() as was_ours:
+        with self._take_turn() as was_ours:
             # Again, because another process may have read more, and its runs must not be set back.
             self._read_events()
             try:
-                if self._must_look or verify or not was_ours:
-                    self._look(verify)
+                if self._must_load or verify or not was_ours:
+                    self._load_runs(verify)
                 count = self._update_runs(len(self._trials) + 1 if verify else _MAX_RUNS)
-                if self._runs.may_have_twins:
-                    self._look()
-                    self._runs.may_have_twins = False
+                if self._runs.may_have_duplicates:
+                    self._load_runs()
+                    self._runs.may_have_duplicates = False
             except BaseException:
-                self._must_look = True
+                self._must_load = True
                 self._changed.add(None)
                 raise
             return count
@@ -67,7 +67,7 @@ class Sync:
         """How many runs are not up to date; nothing is changed. Raises what the store raises."""
         self._read_events()
         if not self.uri.startswith("sqlite") or sqlite_file(self.uri).exists():  # to open it would make it
-            self._runs.look()
+            self._runs.load()
         return self.count_outdated(self._trials)
 
     def count_outdated(self, trials: Trials) -> int:
@@ -78,7 +78,7 @@ class Sync:
         """What runs must hold and do not; the study's own run comes first."""
         fingerprints = self._runs.fingerprints
         for number in sorted(numbers, key=lambda number: -1 if number is None else number):
-            content = study_run(trials, self._name) if number is None else trial_run(trials[number])
+            content = build_study_run(trials, self._name) if number is None else build_trial_run(trials[number])
             if trials.began is not None and content.fingerprint != fingerprints.get(number):
                 yield content
 
@@ -93,11 +93,11 @@ class Sync:
                 # An event of the study itself, such as the start of a session, may change every trial.
                 self._changed |= {None, number} if number in self._trials else {None, *self._trials}
 
-    def _look(self, verify: bool = False) -> None:
-        self._runs.look(trust=not verify)
-        self._runs.prepare(study_run(self._trials, self._name))
+    def _load_runs(self, verify: bool = False) -> None:
+        self._runs.load(trust=not verify)
+        self._runs.prepare(build_study_run(self._trials, self._name))
         self._changed = {content.number for content in self._find_outdated(self._trials, {None, *self._trials})}
-        self.has_compared, self._must_look = True, False
+        self.has_compared, self._must_load = True, False
 
     def _update_runs(self, most: int) -> int:
         count = 0
@@ -111,7 +111,7 @@ class Sync:
         return count
 
     @contextlib.contextmanager
-    def _turn(self) -> Iterator[bool]:
+    def _take_turn(self) -> Iterator[bool]:
         """Be the only process that writes the study's runs; whether no other one did since the last turn.
 
         Studies on one SQLite file take turns as well, because it takes one writer at a time.

@@ -11,7 +11,7 @@ import time
 from abc import ABC, abstractmethod
 
 from study.workers.failure import Failure, FailureKind
-from study.workers.messages import Answer, Broken, Done, Report, Running, Task, ToDriver, ToWorker
+from study.workers.messages import Answer, Done, Failed, Report, Running, Task, ToDriver, ToWorker
 
 # A rank whose peer died or failed only sees its connection close; the peer's own error is the one worth reading.
 _ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
@@ -64,7 +64,7 @@ class Crew(ABC):
                     return self._find_cause(_other_recipe(rank, message.recipe_hash, self._hash))
                 continue
             self._latest[rank] = message
-            if isinstance(message, Broken):
+            if isinstance(message, Failed):
                 return self._find_cause(None)
             if len(self._latest) == self.count:
                 return self._agreed()
@@ -99,8 +99,8 @@ class Crew(ABC):
     def _find_cause(self, failure: Failure | None) -> Failure:
         """The error that the others followed from, once every worker had time to send its own."""
         began = time.monotonic()
-        while failure is None and len(self._broken()) < self.count:
-            patience = GATHER_SECONDS if self._own_errors() else LOSS_SECONDS
+        while failure is None and len(self._list_failed()) < self.count:
+            patience = GATHER_SECONDS if self._list_own_errors() else LOSS_SECONDS
             received = self._receive(max(0.0, began + patience - time.monotonic()))
             if received is None:
                 break
@@ -108,20 +108,20 @@ class Crew(ABC):
                 failure = received
             else:
                 self._latest[received[0]] = received[1]
-        broken = self._broken()
-        self.usable = failure is None and len(broken) == self.count and all(message.reusable for message in broken)
+        failed = self._list_failed()
+        self.usable = failure is None and len(failed) == self.count and all(message.reusable for message in failed)
         self._busy = False
-        if own := self._own_errors():
+        if own := self._list_own_errors():
             return Failure(own[0].failure, own[0].reason)
-        return failure or Failure(FailureKind.LOST, broken[0].reason)
+        return failure or Failure(FailureKind.LOST, failed[0].reason)
 
-    def _broken(self) -> list[Broken]:
+    def _list_failed(self) -> list[Failed]:
         messages = [self._latest[rank] for rank in sorted(self._latest)]
-        return [message for message in messages if isinstance(message, Broken)]
+        return [message for message in messages if isinstance(message, Failed)]
 
-    def _own_errors(self) -> list[Broken]:
-        """What failed of itself, and not because another worker did."""
-        return [message for message in self._broken() if not _ECHO.search(message.reason)]
+    def _list_own_errors(self) -> list[Failed]:
+        """The failures that were not caused by another worker's failure."""
+        return [message for message in self._list_failed() if not _ECHO.search(message.reason)]
 
     def _send_all(self, message: ToWorker) -> None:
         for rank in range(self.count):

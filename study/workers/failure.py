@@ -1,4 +1,4 @@
-"""What kind of failure a trial met, as far as it decides anything."""
+"""The kinds of failure of a trial that decisions distinguish."""
 
 from __future__ import annotations
 
@@ -7,35 +7,35 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_SAYS_FULL = ("No space left on device", "Disk quota exceeded", "database or disk is full")  # safetensors, SQLite
+_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "database or disk is full")  # safetensors, SQLite
 
 
 class FailureKind(StrEnum):
-    """What went wrong, as far as it decides anything."""
+    """What failed, as far as a decision depends on it."""
 
     LOST = "lost"  # a worker, its driver or their machine is gone, or was preempted
     START = "start"  # the workers' process group did not form
     OUT_OF_MEMORY = "out of memory"  # even with the batch split into single utterances
     IMPOSSIBLE = "impossible"  # the recipe makes no model, or fits no data
-    NON_FINITE = "non-finite"  # the loss or the objective is no number
+    NON_FINITE = "non-finite"  # the loss or the objective is not finite
     ERROR = "error"  # any other exception in training
     DISK_FULL = "disk full"
 
 
 @dataclass(frozen=True)
 class Failure:
-    """A trial that broke, and why in one line."""
+    """The failure of a trial: its kind, and the reason in one line."""
 
     kind: FailureKind
     reason: str
 
 
 def is_disk_full(error: BaseException) -> bool:
-    """Whether an error, or one that it came from, says that no space is left."""
+    """Whether an error, or one of its causes, reports that no space is left."""
     while error is not None:
         if isinstance(error, OSError) and error.errno in _FULL:
             return True
-        if any(words in str(error) for words in _SAYS_FULL):
+        if any(message in str(error) for message in _FULL_MESSAGES):
             return True
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return False

@@ -29,7 +29,7 @@ from study.workers.messages import Close, CrewConfig, ToDriver, ToWorker, decode
 from study.workers.worker import DriverGoneError, one_line, serve
 
 ABORT_SECONDS = 10.0
-CAUSE_SECONDS = 2.0  # for Ray to report how a worker ended whose connection broke
+CAUSE_SECONDS = 2.0  # for Ray to report how a worker ended whose connection was closed
 NODE_ID_LABEL = "ray.io/node-id"
 
 # Two helpers that Ray Train starts for every run, a process each, and that a trial has no use for: one serves
@@ -189,7 +189,7 @@ def serve_driver(config: Mapping[str, _ConnectionConfig]) -> None:
 
 
 def root_cause(error: BaseException | None) -> BaseException:
-    """What was raised in the worker that broke first, out of an error of Ray Train."""
+    """The error of the worker that failed first, from an error of Ray Train."""
     failures = getattr(error, "worker_failures", None)
     if failures:
         error = failures[min(failures)]

@@ -7,7 +7,7 @@ import threading
 
 from study.workers.crew import Crew
 from study.workers.failure import Failure, FailureKind
-from study.workers.messages import Broken, Close, ToDriver, ToWorker
+from study.workers.messages import Close, Failed, ToDriver, ToWorker
 from study.workers.worker import DriverGoneError, one_line, serve
 
 
@@ -57,5 +57,5 @@ def _serve_in_thread(channel: _Channel, train: str, cpus: float) -> None:
         torch.set_num_threads(max(1, int(cpus)))  # this thread's own number
         serve(channel, 0, train)
     except BaseException as error:  # a thread's error reaches no one else
-        channel.send(Broken(FailureKind.ERROR, one_line(error), reusable=False))
+        channel.send(Failed(FailureKind.ERROR, one_line(error), reusable=False))
         raise

@@ -1,7 +1,7 @@
-"""What a trial's driver and its workers send each other: frozen values, as JSON where a socket lies between them.
+"""What a trial's driver and its workers send each other: frozen values, as JSON where they are sent over a socket.
 
 driver -> worker   Task, then an Answer to each Report; Close at the end of the crew
-worker -> driver   Running when the recipe is read, a Report each epoch, then Done or Broken
+worker -> driver   Running when the recipe is read, a Report each epoch, then Done or Failed
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ class Task:
 
 @dataclass(frozen=True)
 class Answer:
-    """The driver's answer to a report: whether training goes on."""
+    """The driver's answer to a report: whether training continues."""
 
     proceed: bool
 
@@ -60,7 +60,7 @@ class Done:
 
 
 @dataclass(frozen=True)
-class Broken:
+class Failed:
     """Training raised an error; `reusable`: every worker has left training at the same place."""
 
     failure: FailureKind
@@ -69,7 +69,7 @@ class Broken:
 
 
 ToWorker = Task | Answer | Close
-ToDriver = Running | Report | Done | Broken
+ToDriver = Running | Report | Done | Failed
 
 
 _CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(ToWorker), *get_args(ToDriver))}
@@ -83,7 +83,7 @@ def encode(message: ToWorker | ToDriver) -> bytes:
 def decode(content: bytes) -> Any:
     """The message in bytes that `encode` made."""
     name, fields = json.loads(content)
-    if name == Broken.__name__:
+    if name == Failed.__name__:
         fields["failure"] = FailureKind(fields["failure"])
     return _CLASSES[name](**fields)
 

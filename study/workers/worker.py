@@ -18,7 +18,7 @@ from typing import Any, Protocol
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from model.recipe.recipe import Recipe
 from study.workers.failure import FailureKind, is_disk_full
-from study.workers.messages import Answer, Broken, Done, Report, Running, Task, ToDriver, ToWorker
+from study.workers.messages import Answer, Done, Failed, Report, Running, Task, ToDriver, ToWorker
 
 ERROR_FILE = "error-{rank}.txt"
 
@@ -49,7 +49,7 @@ def serve(channel: Channel, rank: int, train: str) -> None:
             first = False
 
 
-def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Broken:
+def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed:
     folder, waited = Path(task.folder), None
 
     def report(metrics: Mapping[str, float]) -> bool:
@@ -69,7 +69,7 @@ def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Broken:
     except DriverGoneError:
         raise
     except Exception as error:
-        return _broken(error, folder, rank)
+        return _make_failed(error, folder, rank)
     return Done()
 
 
@@ -80,16 +80,16 @@ def _device() -> str:
     return torch.cuda.get_device_name() if torch.cuda.is_available() else "cpu"
 
 
-def _broken(error: Exception, folder: Path, rank: int) -> Broken:
-    with contextlib.suppress(OSError):  # on a full disk the reason is sent all the same
+def _make_failed(error: Exception, folder: Path, rank: int) -> Failed:
+    with contextlib.suppress(OSError):  # on a full disk the reason is sent without the file
         (folder / ERROR_FILE.format(rank=rank)).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
-    kind = kind_of(error)
-    # A full disk is met by the worker that writes alone.
-    return Broken(kind, one_line(error), isinstance(error, _REUSABLE_AFTER) and kind is not FailureKind.DISK_FULL)
+    kind = classify_error(error)
+    # Only the worker that writes gets the error of a full disk.
+    return Failed(kind, one_line(error), isinstance(error, _REUSABLE_AFTER) and kind is not FailureKind.DISK_FULL)
 
 
-def kind_of(error: BaseException) -> FailureKind:
-    """What kind of failure an error in training is; a full disk says nothing of the recipe, whatever its message."""
+def classify_error(error: BaseException) -> FailureKind:
+    """The kind of failure of an error in training; a full disk comes first, whatever the type of the error."""
     if is_disk_full(error):
         return FailureKind.DISK_FULL
     if isinstance(error, NonFiniteLossError):
@@ -106,7 +106,7 @@ def one_line(error: BaseException) -> str:
 
 
 def load_function(path: str) -> Callable[..., Any]:
-    """The function behind `module:function`."""
+    """The function that `module:function` names."""
     module, _, name = path.partition(":")
     function: Callable[..., Any] = getattr(importlib.import_module(module), name)
     return function

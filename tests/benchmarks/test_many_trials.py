@@ -29,7 +29,7 @@ from study.execution.agenda import Agenda
 from study.execution.session import Session
 from study.ledger.events import TrialEnded, TrialPaused, TrialStarted
 from study.ledger.ledger import Ledger
-from study.ledger.manifest import manifest
+from study.ledger.manifest import make_manifest
 from study.ledger.records import TrialRecord
 from study.runner import Work, run_study
 from study.search.proposal import Proposal
@@ -65,7 +65,7 @@ class Prefilled:
     def __init__(self, path: Path, corpus: Corpus) -> None:
         study = read_study(path)
         base = with_values(make_base_recipe(study), {"data.fingerprint": corpus.fingerprint})
-        self.ledger = Ledger.create_or_open(study_folder(study), study, base, manifest())
+        self.ledger = Ledger.create_or_open(study_folder(study), study, base, make_manifest())
         self.ledger.start_session()
         proposer = Proposer(study, base)
 

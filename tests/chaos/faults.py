@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from small_disk import mounted
+from small_disk import mount_small_disk
 
 from study.ledger.event_log import EventLog, Position
 from study.ledger.events import AnyEvent, TrialEpoch
@@ -99,7 +99,7 @@ class Disk:
 @contextlib.contextmanager
 def small_disk(folder: Path, size: str) -> Iterator[Disk]:
     """A real tmpfs of `size`, freed in the end."""
-    with mounted(folder, size):
+    with mount_small_disk(folder, size):
         disk = Disk(folder)
         try:
             yield disk

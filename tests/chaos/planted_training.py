@@ -23,7 +23,7 @@ prepare = stub_training.prepare
 def train_until_corrected(recipe: Recipe, folder: Path, report: stub_training.Report) -> None:
     """The stub, whose faults are gone once the file `corrected` is there."""
     if (folder.parents[3] / CORRECTED).exists():
-        training = recipe.training.model_copy(update={"seed": stub_training.WELL})
+        training = recipe.training.model_copy(update={"seed": stub_training.SUCCEEDS})
         recipe = recipe.model_copy(update={"training": training})
     stub_training.train(recipe, folder, report)
 

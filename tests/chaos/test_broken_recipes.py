@@ -13,7 +13,7 @@ from chaos.faults import FOLDER
 from chaos.planted_training import CORRECTED, EPOCH, NAN_SEED, STEP
 from chaos.records import assert_records_agree
 from conftest import MINIATURE
-from stub_training import RAISES, REFUSED, TOO_LARGE, WELL
+from stub_training import RAISES, REFUSED, SUCCEEDS, TOO_LARGE
 
 from model.data.corpus import Corpus
 from model.training.broken_batch import read_broken_batch
@@ -38,11 +38,11 @@ def trials_by_seed() -> dict[int, TrialRecord]:
 def test_a_model_too_large_is_infeasible_in_both_records_and_the_search_continues(
     plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = plain_study(**grid_of(TOO_LARGE, WELL))
+    path = plain_study(**grid_of(TOO_LARGE, SUCCEEDS))
     result = decred_study("run", path.name)
     assert result.code == 0, result
     trials = trials_by_seed()
-    assert trials[WELL].state is TrialState.COMPLETE
+    assert trials[SUCCEEDS].state is TrialState.COMPLETE
     assert trials[TOO_LARGE].state is TrialState.INFEASIBLE
     assert trials[TOO_LARGE].reason == "OutOfMemoryError: one utterance does not fit"
     assert_records_agree(FOLDER)

@@ -76,7 +76,7 @@ def test_a_trial_that_loses_one_of_two_workers_continues_from_its_checkpoint(
 def test_the_workers_of_a_killed_driver_release_their_resources_and_the_next_trials_run(
     stub: Work, study_in: Callable[..., Path]
 ) -> None:
-    recipe = {"base": "tiny", "set": {"training.epochs": 6, "training.seed": stub_training.WELL}}
+    recipe = {"base": "tiny", "set": {"training.epochs": 6, "training.seed": stub_training.SUCCEEDS}}
     half = len(os.sched_getaffinity(0)) / 2  # there is no room for another group beside the first
     study_in(recipe=recipe, trials=1, workers={"count": 2, "cpus": half}, early_stopping={"rule": "none"})
     with start_study(seconds=1.0) as run:

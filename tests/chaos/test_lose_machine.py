@@ -43,7 +43,7 @@ def cluster(stub: Work) -> Iterator[Cluster]:
 def test_a_trial_whose_machine_is_gone_continues_from_its_checkpoint_on_another(
     cluster: Cluster, corpus: Corpus, study_in: Callable[..., Path]
 ) -> None:
-    recipe = {"base": "tiny", "set": {"training.epochs": 30, "training.seed": stub_training.WELL}}
+    recipe = {"base": "tiny", "set": {"training.epochs": 30, "training.seed": stub_training.SUCCEEDS}}
     study_in(recipe=recipe, trials=0, workers={"count": 2, "cpus": 1, "concurrent_trials": 1})
     with start_study(seconds=0.5, address=cluster.address) as run:
         run.wait_for_output("epoch 3/30")

@@ -1,4 +1,4 @@
-"""An environment without any token, and a port where nothing listens."""
+"""An environment without a token, and a port that refuses connections."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 
 @pytest.fixture
 def no_token(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Path:
-    """The home folder of a user who has no token; what the code sets in the environment is undone."""
+    """The home folder of a user who has no token; changes of the environment are undone after the test."""
     for name in ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH", "RAY_ADDRESS", "RAY_API_SERVER_ADDRESS"):
         monkeypatch.setenv(name, "")  # so that it is restored even where it was not set before
         monkeypatch.delenv(name)

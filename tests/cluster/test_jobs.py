@@ -1,3 +1,5 @@
+"""What is uploaded with a job, and the errors of a dashboard that refuses one."""
+
 from __future__ import annotations
 
 import os
@@ -12,7 +14,7 @@ from cluster.jobs import SubmittedJob, check_size, pack, submit
 JOBS: Answers = {"/api/version": VERSION, "/api/packages/": (200, "")}  # a dashboard that has the upload already
 
 
-def test_an_upload_holds_packages_and_files_without_caches(tmp_path: Path) -> None:
+def test_an_upload_has_packages_and_files_without_caches(tmp_path: Path) -> None:
     package = tmp_path / "code"
     (package / "__pycache__").mkdir(parents=True)
     (package / "__pycache__" / "a.pyc").write_text("x")
@@ -24,7 +26,7 @@ def test_an_upload_holds_packages_and_files_without_caches(tmp_path: Path) -> No
     assert sorted(str(path.relative_to(out)) for path in out.rglob("*")) == ["code", "code/a.py", "study.yaml"]
 
 
-def test_an_upload_beyond_the_limit_is_refused_by_the_names_of_its_biggest_entries(tmp_path: Path) -> None:
+def test_an_upload_beyond_the_limit_is_refused_with_its_biggest_entries(tmp_path: Path) -> None:
     (tmp_path / "corpus").mkdir()
     (tmp_path / "corpus" / "speech.bin").write_bytes(bytes(3 * 1024**2))
     (tmp_path / "study.yaml").write_text("x")
@@ -35,7 +37,7 @@ def test_an_upload_beyond_the_limit_is_refused_by_the_names_of_its_biggest_entri
         check_size(tmp_path, limit=2 * 1024**2)
 
 
-def test_an_address_that_does_not_answer_is_one_line(tmp_path: Path, closed_port: str) -> None:
+def test_an_address_that_does_not_answer_is_reported_in_one_line(tmp_path: Path, closed_port: str) -> None:
     with pytest.raises(
         ClusterError, match=rf"address 'http://{closed_port}' does not answer as a Ray dashboard"
     ) as raised:
@@ -60,26 +62,26 @@ def test_an_address_that_does_not_answer_is_one_line(tmp_path: Path, closed_port
     ],
     ids=["no token", "token refused", "no agent", "fault of the server", "refused"],
 )
-def test_what_the_dashboard_refuses_is_reported_as_what_it_is_in_one_line(
+def test_a_refusal_of_the_dashboard_is_reported_with_its_cause_in_one_line(
     answers: Answers, expected: str, tmp_path: Path, no_token: Path
 ) -> None:
-    folder = upload(tmp_path)
-    with serve(answers) as place, pytest.raises(ClusterError, match=expected) as raised:
-        submit(place, folder, "true")
+    folder = make_upload(tmp_path)
+    with serve(answers) as server, pytest.raises(ClusterError, match=expected) as raised:
+        submit(server, folder, "true")
     assert "\n" not in str(raised.value)
 
 
-def test_the_address_that_was_given_comes_before_rays_variables(
+def test_the_given_address_has_precedence_over_rays_variables(
     tmp_path: Path, no_token: Path, monkeypatch: pytest.MonkeyPatch, closed_port: str
 ) -> None:
-    folder = upload(tmp_path)
+    folder = make_upload(tmp_path)
     monkeypatch.setenv("RAY_ADDRESS", closed_port)
-    with serve(JOBS | {"/api/jobs/": (200, '{"job_id": "a", "submission_id": "a"}')}) as place:
-        assert submit(place, folder, "true") == SubmittedJob("a", f"http://{place}")
+    with serve(JOBS | {"/api/jobs/": (200, '{"job_id": "a", "submission_id": "a"}')}) as server:
+        assert submit(server, folder, "true") == SubmittedJob("a", f"http://{server}")
     assert os.environ["RAY_ADDRESS"] == closed_port
 
 
-def upload(folder: Path) -> Path:
+def make_upload(folder: Path) -> Path:
     (folder / "upload").mkdir()
     (folder / "upload" / "study.yaml").write_text("name: x")
     return folder / "upload"

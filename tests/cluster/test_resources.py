@@ -1,3 +1,5 @@
+"""How many trials fit on machines, and what is refused because it does not fit."""
+
 from __future__ import annotations
 
 import pytest
@@ -6,7 +8,7 @@ from cluster.errors import ClusterError
 from cluster.resources import Node, TrialResources, count_concurrent_trials
 
 
-def test_as_many_trials_run_at_once_as_fit() -> None:
+def test_as_many_trials_run_at_the_same_time_as_fit() -> None:
     assert count_concurrent_trials([Node(8)], TrialResources(2, 1)) == 4
     assert count_concurrent_trials([Node(8)], TrialResources(2, 1), requested=3) == 3
     assert count_concurrent_trials([Node(2)], TrialResources(2, 1)) == 1
@@ -17,12 +19,12 @@ def test_more_workers_than_cpus_are_refused_with_the_numbers() -> None:
         count_concurrent_trials([Node(2)], TrialResources(4, 1))
 
 
-def test_gpus_that_are_not_there_are_refused_with_the_numbers() -> None:
+def test_more_gpus_than_there_are_are_refused_with_the_numbers() -> None:
     with pytest.raises(ClusterError, match=r"workers.count 2 x workers.gpus 1 needs 2 GPUs, this machine has 0 GPUs"):
         count_concurrent_trials([Node(8)], TrialResources(2, 1, 1))
 
 
-def test_more_trials_at_once_than_fit_are_refused_with_what_fits() -> None:
+def test_more_concurrent_trials_than_fit_are_refused_with_the_number_that_fits() -> None:
     with pytest.raises(ClusterError, match=r"concurrent_trials is 3, but this machine has room for 2 trials .* give 2"):
         count_concurrent_trials([Node(4)], TrialResources(2, 1), requested=3)
 
@@ -34,6 +36,6 @@ def test_a_worker_never_spans_two_nodes() -> None:
         count_concurrent_trials(nodes, TrialResources(1, 4))
 
 
-def test_shares_of_a_cpu_or_gpu_add_up() -> None:
+def test_fractions_of_a_cpu_or_gpu_are_summed_without_rounding_errors() -> None:
     assert count_concurrent_trials([Node(0.3)], TrialResources(3, 0.1)) == 1
     assert count_concurrent_trials([Node(16, gpus=2)], TrialResources(1, 1, 0.5)) == 4

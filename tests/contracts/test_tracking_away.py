@@ -20,7 +20,7 @@ from model.errors import UserError
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
-from study.tracking.flush import count_outdated, flush, outdated_line
+from study.tracking.flush import count_outdated, describe_outdated, flush
 from study.tracking.tracker import Tracker
 
 
@@ -36,7 +36,7 @@ def test_a_server_that_never_answers_delays_nothing(
     assert time.monotonic() - began < 5
     assert (left, tracker.has_compared) == (3, False)
     gate.mode = "pass"
-    assert 0 < flush(ledger) <= left  # the request that hung may have got through
+    assert flush(ledger) <= left  # the tracker's thread, which no program outlives, may come first
     assert count_outdated(ledger) == 0
     assert_whole_and_once(ledger, range(2))
 
@@ -179,7 +179,7 @@ def test_refused_credentials_are_reported_once_and_the_server_is_asked_no_more(
         rf"tracking: {gate.url} refuses the credentials \(.*{status}.*\); the study continues, nothing more is sent",
         line,
     )
-    line = outdated_line(outdated, tracker.uri, Path("study.yaml"), tracker.refused, tracker.has_compared)
+    line = describe_outdated(outdated, tracker.uri, Path("study.yaml"), tracker.refused, tracker.has_compared)
     assert line == (
         f"3 runs may not be up to date in MLflow at {gate.url}, which refuses the credentials; set "
         "MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN, then send them with: "

@@ -1,4 +1,4 @@
-"""Ctrl-C or SIGTERM on a real process with a Ray of its own: it stops, leaves nothing behind, and goes on again."""
+"""Ctrl-C or SIGTERM on a real process with an embedded Ray: it stops, leaves no process, and can be continued."""
 
 from __future__ import annotations
 
@@ -26,27 +26,27 @@ from pathlib import Path
 from study.runner import Work, run_study
 sys.exit(run_study(Path("study.yaml"), work=Work("stub_training:train", "stub_training:prepare")))
 """
-STOPS_WITHIN = 20.0  # seconds; about 5 on a quiet machine
+STOP_SECONDS = 20.0  # about 5 on a quiet machine
 
 
-@pytest.mark.parametrize("sent", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
-def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
-    sent: signal.Signals, ray_here: None, stub: Work, study_in: Callable[..., Path]
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+def test_a_stop_signal_stops_a_study_within_seconds_and_the_same_trial_continues(
+    stop_signal: signal.Signals, ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:
     path = study_in(recipe={"base": "tiny", "set": {"training.epochs": 6}}, trials=0)
     mark = uuid.uuid4().hex
     process = _start(mark, seconds="1")
     _read_until(process, "epoch 2/6")
-    asked = time.monotonic()
-    for number in {process.pid, *_marked(mark)}:  # as Ctrl-C, timeout and Slurm do: every process gets it
+    start = time.monotonic()
+    for pid in {process.pid, *_find_processes(mark)}:  # Ctrl-C, timeout and Slurm signal every process
         with contextlib.suppress(ProcessLookupError):
-            os.kill(number, sent)
+            os.kill(pid, stop_signal)
     out = process.communicate(timeout=60)[0]
     assert process.returncode == 130, out
-    assert time.monotonic() - asked < STOPS_WITHIN
+    assert time.monotonic() - start < STOP_SECONDS
     assert "Continue with: decred-study run study.yaml" in out
     assert "Traceback" not in out
-    assert _alive(mark) == []
+    assert _list_commands(mark) == []
     ledger = Ledger.open(Path("studies/probe"))
     assert ledger.trials[0].state is TrialState.INTERRUPTED
 
@@ -54,7 +54,7 @@ def test_a_stop_signal_stops_within_seconds_and_the_same_trial_goes_on(
     assert run_study(path, console=console, work=stub) == 0
     printed = console.file.getvalue()  # type: ignore[attr-defined]
     assert "trial 0000 continues" in printed
-    assert "epoch 1/6" not in printed, "it began again instead of going on"
+    assert "epoch 1/6" not in printed, "it started again instead of continuing"
     trials = Ledger.open(ledger.folder).trials
     assert list(trials) == [0]
     assert trials[0].state is TrialState.COMPLETE
@@ -72,29 +72,29 @@ def _start(mark: str, seconds: str) -> subprocess.Popen[str]:
     )
 
 
-def _read_until(process: subprocess.Popen[str], words: str) -> None:
+def _read_until(process: subprocess.Popen[str], text: str) -> None:
     assert process.stdout is not None
-    seen = []
+    lines = []
     for line in process.stdout:
-        seen.append(line)
-        if words in line:
+        lines.append(line)
+        if text in line:
             return
-    raise AssertionError("".join(seen))
+    raise AssertionError("".join(lines))
 
 
-def _alive(mark: str) -> list[str]:
-    """Commands of processes that inherited the mark and still run."""
-    alive = []
-    for number in _marked(mark):
+def _list_commands(mark: str) -> list[str]:
+    """The commands of processes that inherited the mark and still run."""
+    commands = []
+    for pid in _find_processes(mark):
         with contextlib.suppress(OSError):
-            alive.append(Path(f"/proc/{number}/cmdline").read_bytes().replace(b"\0", b" ").decode())
-    return alive
+            commands.append(Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode())
+    return commands
 
 
-def _marked(mark: str) -> list[int]:
-    marked = []
+def _find_processes(mark: str) -> list[int]:
+    pids = []
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
             if mark.encode() in (folder / "environ").read_bytes():
-                marked.append(int(folder.name))
-    return marked
+                pids.append(int(folder.name))
+    return pids

@@ -1,4 +1,4 @@
-"""A study under `asha-promote`: every trial pauses at the rungs, the best go on, and one comes to its end."""
+"""A study with `asha-promote`: every trial pauses at the rungs, the best continue, and one is trained to its end."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from study.ledger.records import TrialState
 from study.runner import Work, run_study
 
 
-def test_the_best_of_a_rung_go_on_from_where_they_waited_and_the_rest_is_pruned(
+def test_the_best_trials_of_a_rung_continue_from_their_pause_and_the_others_are_pruned(
     ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:
     path = study_in(
@@ -39,11 +39,11 @@ def test_the_best_of_a_rung_go_on_from_where_they_waited_and_the_rest_is_pruned(
     assert trials[by_value[-1]].state is TrialState.PRUNED
     assert trials[by_value[-1]].reason == "others of its rung were better"
     assert all(epochs >= 1 for epochs in reached.values())
-    waited = Counter(event.number for event in events if isinstance(event, TrialPaused))
-    assert waited, "no trial waited"
-    resumed = [number for number in waited if reached[number] > 1]
-    assert resumed, "no trial that had waited was promoted"
-    started = Counter(event.number for event in events if isinstance(event, TrialStarted))
-    assert all(started[number] == 1 + waited[number] - (trials[number].state is TrialState.PRUNED) for number in trials)
-    epochs = Counter((event.number, event.epoch) for event in events if isinstance(event, TrialEpoch))
-    assert set(epochs.values()) == {1}, "an epoch was trained twice"
+    pauses = Counter(event.number for event in events if isinstance(event, TrialPaused))
+    assert pauses, "no trial was paused"
+    resumed = [number for number in pauses if reached[number] > 1]
+    assert resumed, "no paused trial was promoted"
+    starts = Counter(event.number for event in events if isinstance(event, TrialStarted))
+    assert all(starts[number] == 1 + pauses[number] - (trials[number].state is TrialState.PRUNED) for number in trials)
+    reports = Counter((event.number, event.epoch) for event in events if isinstance(event, TrialEpoch))
+    assert set(reports.values()) == {1}, "an epoch was trained twice"

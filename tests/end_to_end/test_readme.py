@@ -1,6 +1,6 @@
-"""Every command of the README is run, in its order and to the letter, in a copy of the checkout.
+"""Every command of the README is run as it is written, in its order, in a copy of the checkout.
 
-The copy's study files are miniatures, so that a walk takes a minute or two; the environment is this one.
+The study files of the copy are miniatures, so that all commands take a minute or two; the environment is this one.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
+PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
 MINIATURE = {
     "tokenizer.vocabulary": 40,
     "data.speeds": [1.0],
@@ -34,16 +35,22 @@ MINIATURE = {
     "training.epochs": 1,
 }
 DEMO_OPTIONS = "--train-utterances 24 --dev-utterances 4 --test-utterances 4"
-ELSEWHERE = {
-    "make test": "this suite is what it runs",
-    "apt-get install -y asterisk-core-sounds-en asterisk-core-sounds-en-wav": "a test changes no system",
-    "decred-study submit search_spaces/demo.yaml --address http://127.0.0.1:8265": "make slow submits",
+NOT_RUN = {  # here, but where these words are
+    "make test": (".ci/run", "make test"),
+    "apt-get install -y asterisk-core-sounds-en asterisk-core-sounds-en-wav": (
+        ".ci/run",
+        "asterisk-core-sounds-en asterisk-core-sounds-en-wav",
+    ),
+    "decred-study submit search_spaces/demo.yaml --address http://127.0.0.1:8265": (
+        "tests/end_to_end/test_submission.py",
+        '"-m", "study", "submit", str(path), "--address", head.dashboard',
+    ),
 }
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A copy of the checkout whose studies are over in seconds and whose environment is the running one."""
+    """A copy of the checkout with studies of seconds and the environment of this process."""
     folder = tmp_path_factory.mktemp("readme") / "decred-study"
     listed = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
     for name in subprocess.run(listed, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines():
@@ -63,14 +70,16 @@ def _shrink(path: Path) -> None:
     study["recipe"]["set"] = MINIATURE
     study["search"]["auxiliary"] = {"count": [0, 1], "final_weight": [0.3, 0.9]}
     study |= {"trials": 1 if path.stem == "demo" else 0, "baselines": ["ed"], "early_stopping": {"rule": "none"}}
+    # Groups of two workers are tested in test_whole_study.py and in tests/contracts/test_crew.py.
+    study["workers"] = {"count": 1, "cpus": 1, "concurrent_trials": 1}
     path.write_text(yaml.safe_dump(study))
 
 
-def _shell(command: str, checkout: Path) -> subprocess.Popen[str]:
+def _start(command: str, checkout: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-c", f"set -e; source .venv/bin/activate; {command}"],
         cwd=checkout,
-        env=os.environ | {"DEMO_OPTIONS": DEMO_OPTIONS},
+        env=os.environ | {"DEMO_OPTIONS": DEMO_OPTIONS, "MLFLOW_WORKERS": "1", "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -79,15 +88,15 @@ def _shell(command: str, checkout: Path) -> subprocess.Popen[str]:
 
 
 def _run(command: str, checkout: Path) -> str:
-    process = _shell(command, checkout)
+    process = _start(command, checkout)
     output, _ = process.communicate(timeout=300)
     assert process.returncode == 0, f"{command}\n{output}"
     return output
 
 
-def _browse(command: str, checkout: Path) -> None:
-    """A server is up when its page answers; then it is ended as Ctrl-C ends it."""
-    process = _shell(command, checkout)
+def _open_dashboard(command: str, checkout: Path) -> None:
+    """Start the server, wait until its page answers, and end it with SIGINT."""
+    process = _start(command, checkout)
     try:
         deadline = time.monotonic() + 60
         while True:
@@ -107,14 +116,12 @@ def _browse(command: str, checkout: Path) -> None:
             os.killpg(process.pid, signal.SIGKILL)
 
 
-@pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_of_the_readme_works(command: str, checkout: Path) -> None:
-    if command in ELSEWHERE:
-        return
+@pytest.mark.parametrize("command", [command for command in COMMANDS if command not in NOT_RUN])
+def test_every_command_of_the_readme_succeeds(command: str, checkout: Path) -> None:
     if "prompts" in command and not Path("/usr/share/asterisk/sounds/en_US_f_Allison").is_dir():
         pytest.skip("the recorded prompts are not installed: apt-get install the two packages the README names")
     if " dashboard " in command:
-        _browse(command, checkout)
+        _open_dashboard(command, checkout)
         return
     output = _run(command, checkout)
     if command == "make study":
@@ -123,6 +130,15 @@ def test_every_command_of_the_readme_works(command: str, checkout: Path) -> None
         assert "decred-study train" in output
 
 
-def test_the_readme_has_commands_and_names_each_exception() -> None:
+@pytest.mark.parametrize("number", range(len(PROGRAMS)))
+def test_every_program_of_the_readme_runs_after_its_commands(number: int, checkout: Path) -> None:
+    output = _run(f"python - <<'END'\n{PROGRAMS[number]}\nEND", checkout)
+    assert len(output.splitlines()) > 1
+
+
+def test_the_commands_that_are_not_run_here_are_in_the_readme_and_run_elsewhere() -> None:
     assert len(COMMANDS) > 10
-    assert set(ELSEWHERE) <= set(COMMANDS)
+    for command, place in NOT_RUN.items():
+        assert command in COMMANDS
+        file, words = place
+        assert words in (ROOT / file).read_text(), f"{file} does not run `{command}` any more"

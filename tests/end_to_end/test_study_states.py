@@ -1,4 +1,4 @@
-"""One study with a trial of every ending, looked at in the ledger and in MLflow."""
+"""A study with a trial in each final state, as the ledger and MLflow have them."""
 
 from __future__ import annotations
 
@@ -21,18 +21,18 @@ def console() -> Console:
     return Console(file=io.StringIO(), width=200)
 
 
-def text(console: Console) -> str:
+def read_output(console: Console) -> str:
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
-def test_every_ending_is_the_same_everywhere_and_a_finished_study_only_grows(
+def test_final_states_are_the_same_in_ledger_and_mlflow_and_a_finished_study_is_only_extended(
     ray_here: None, stub: Work, study_in: Callable[..., Path], console: Console
 ) -> None:
     seeds = {"training.seed": {"choice": [2, 3, 4]}}
     path = study_in(
         search={"sampler": "grid", "recipe": seeds},
         trials=2,
-        workers={"count": 1, "cpus": 1, "concurrent_trials": 1},  # asha prunes by what came before
+        workers={"count": 1, "cpus": 1, "concurrent_trials": 1},  # asha compares a trial with earlier ones
     )
     folder = Path("studies/probe")
     assert run_study(path, console=console, work=stub) == 0
@@ -56,7 +56,7 @@ def test_every_ending_is_the_same_everywhere_and_a_finished_study_only_grows(
     assert [report.epoch for report in trials[0].epochs] == [1, 2, 3, 4]
     assert trials[0].metrics["out_of_domain/wer"] == 22.0
 
-    runs = _nested_runs(ledger)
+    runs = _find_nested_runs(ledger)
     assert {int(run.data.tags["trial.number"]): run.info.status for run in runs} == {
         number: _MLFLOW[record.state] for number, record in trials.items()
     }
@@ -66,7 +66,7 @@ def test_every_ending_is_the_same_everywhere_and_a_finished_study_only_grows(
 
     exported = read_recipe(folder / "best-recipe.yaml")
     assert exported.hash == trials[0].recipe_hash
-    assert "decred-study train studies/probe/best-recipe.yaml" in text(console)
+    assert "decred-study train studies/probe/best-recipe.yaml" in read_output(console)
     failed = next(record.number for record in trials.values() if record.values.get("training.seed") == 4)
     assert "loss is nan at step 7" in (ledger.trial_folder(failed) / "error-0.txt").read_text()
 
@@ -74,7 +74,7 @@ def test_every_ending_is_the_same_everywhere_and_a_finished_study_only_grows(
 _MLFLOW = {TrialState.COMPLETE: "FINISHED", TrialState.PRUNED: "KILLED", TrialState.FAILED: "FAILED"}
 
 
-def _nested_runs(ledger: Ledger) -> list[mlflow.entities.Run]:
+def _find_nested_runs(ledger: Ledger) -> list[mlflow.entities.Run]:
     client = mlflow.MlflowClient(f"sqlite:///{ledger.folder.resolve()}/mlflow.db")
     experiment = client.get_experiment_by_name("probe")
     assert experiment is not None

@@ -54,7 +54,7 @@ def write_study_file(folder: Path, corpus: Corpus) -> Path:
     return path
 
 
-def test_the_upload_names_nothing_relative_to_the_place_it_came_from(
+def test_the_uploaded_study_file_has_no_path_relative_to_the_users_folder(
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -79,16 +79,18 @@ def test_a_submitted_study_runs_to_its_end_on_the_cluster(head: Head, tmp_path: 
         ["bash", "-c", follow], env=head.env, capture_output=True, text=True, timeout=300, check=False
     )
     assert "best: trial 0000" in logs.stdout, logs.stdout + logs.stderr
-    assert wait_until(lambda: status_of(head, job) not in ("PENDING", "RUNNING"), 60), "the job did not end"
-    assert status_of(head, job) == "SUCCEEDED", head.get(f"/api/jobs/{job}/logs")
-    trials = Ledger.open(tmp_path / "studies" / "sent").trials()
+    assert wait_until(lambda: read_status(head, job) not in ("PENDING", "RUNNING"), 60), "the job did not end"
+    assert read_status(head, job) == "SUCCEEDED", head.get(f"/api/jobs/{job}/logs")
+    trials = Ledger.open(tmp_path / "studies" / "sent").trials
     assert [trial.state for trial in trials.values()] == [TrialState.COMPLETE]
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", ["submit", "run"])
 @pytest.mark.parametrize("fault", ["no token", "another token", "mode disabled"])
-def test_refused_credentials_are_one_line(command: str, fault: str, head: Head, tmp_path: Path, corpus: Corpus) -> None:
+def test_refused_credentials_are_reported_in_one_line(
+    command: str, fault: str, head: Head, tmp_path: Path, corpus: Corpus
+) -> None:
     path = write_study_file(tmp_path, corpus)
     address = head.dashboard if command == "submit" else head.address
     changes, expected = {
@@ -118,7 +120,7 @@ def test_the_other_port_of_a_cluster_is_refused_in_one_line(
 
 @pytest.mark.slow
 @pytest.mark.parametrize("ray_first", [True, False])
-def test_the_token_in_its_usual_file_is_sent_whether_or_not_ray_was_imported_before(
+def test_the_token_in_its_usual_file_is_sent_whether_ray_was_imported_before_or_not(
     ray_first: bool, head: Head, tmp_path: Path
 ) -> None:
     (tmp_path / "upload").mkdir()
@@ -139,7 +141,7 @@ print(submit({head.dashboard.removeprefix("http://")!r}, Path("upload"), "true")
 
 
 @pytest.mark.slow
-def test_a_cluster_whose_job_agents_port_is_taken_is_reported_as_that(tmp_path: Path, corpus: Corpus) -> None:
+def test_a_job_agent_whose_port_is_in_use_is_reported_as_the_cause(tmp_path: Path, corpus: Corpus) -> None:
     path = write_study_file(tmp_path, corpus)
     with socket.create_server(("127.0.0.1", 0)) as other, start_head(other.getsockname()[1]) as head:
         refused = run("-m", "study", "submit", str(path), "--address", head.dashboard, cwd=tmp_path, env=head.env)
@@ -155,5 +157,5 @@ def run(*arguments: str, cwd: Path, env: dict[str, str]) -> subprocess.Completed
     )
 
 
-def status_of(head: Head, job: str) -> str:
+def read_status(head: Head, job: str) -> str:
     return json.loads(head.get(f"/api/jobs/{job}"))["status"]

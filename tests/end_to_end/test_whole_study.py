@@ -15,16 +15,17 @@ from study.ledger.records import TrialState
 SMALL = {
     "training.epochs": 2,
     "tokenizer.vocabulary": 40,
+    "data.speeds": [1.0],
     "encoder.layers": 1,
-    "encoder.width": 32,
+    "encoder.width": 16,
     "encoder.heads": 2,
-    "encoder.feed_forward": 32,
-    "encoder.cgmlp": 32,
-    "encoder.channels": 8,
+    "encoder.feed_forward": 16,
+    "encoder.cgmlp": 16,
+    "encoder.channels": 4,
     "decoder.layers": 3,
-    "decoder.width": 32,
+    "decoder.width": 16,
     "decoder.heads": 2,
-    "decoder.feed_forward": 32,
+    "decoder.feed_forward": 16,
 }
 
 
@@ -34,19 +35,19 @@ def test_a_study_trains_scores_exports_and_its_recipe_trains_again(
     study = study_in(
         recipe={"base": "tiny", "set": SMALL}, trials=0, baselines=["decred-paper"], workers={"count": 2, "cpus": 1}
     )
-    said = CliRunner().invoke(app, ["run", str(study)], catch_exceptions=False)
-    assert said.exit_code == 0, said.output
+    result = CliRunner().invoke(app, ["run", str(study)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
     trial = Ledger.open(Path("studies/probe")).trials[0]
     assert trial.state is TrialState.COMPLETE
     assert len(trial.epochs) == 2
     assert {"dev/wer", "dev/ilm_perplexity", "in_domain/wer", "out_of_domain/wer"} <= trial.metrics.keys()
 
-    said = CliRunner().invoke(app, ["status", str(study)], catch_exceptions=False)
-    assert "complete" in said.output
-    said = CliRunner().invoke(app, ["export", str(study), "-o", "best.yaml"], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["status", str(study)], catch_exceptions=False)
+    assert "complete" in result.output
+    result = CliRunner().invoke(app, ["export", str(study), "-o", "best.yaml"], catch_exceptions=False)
     assert read_recipe(Path("best.yaml")).hash == trial.recipe_hash
-    said = CliRunner().invoke(app, ["train", "best.yaml", "--out", "runs/best"], catch_exceptions=False)
-    assert "epoch 2/2" in said.output
-    said = CliRunner().invoke(app, ["evaluate", "studies/probe/trials/0000"], catch_exceptions=False)
+    result = CliRunner().invoke(app, ["train", "best.yaml", "--out", "runs/best"], catch_exceptions=False)
+    assert "epoch 2/2" in result.output
+    result = CliRunner().invoke(app, ["evaluate", "studies/probe/trials/0000"], catch_exceptions=False)
     wer, perplexity = trial.metrics["dev/wer"], trial.metrics["dev/ilm_perplexity"]
-    assert said.output.splitlines()[0] == f"dev: WER {wer:.1f} %  ILM perplexity {perplexity:.1f}"
+    assert result.output.splitlines()[0] == f"dev: WER {wer:.1f} %  ILM perplexity {perplexity:.1f}"

@@ -1,4 +1,4 @@
-"""The examples in the help: every command has one, and every one is a command line that would be accepted."""
+"""The examples in the help: every command has some, and all of them are valid command lines."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from study.cli.main import app
 ROOT: Any = typer.main.get_command(app)
 
 
-def commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
+def list_commands(group: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:
     """Every command and group of commands below `group`, itself included."""
     yield path, group
     for name, command in getattr(group, "commands", {}).items():
-        yield from commands(command, (*path, name))
+        yield from list_commands(command, (*path, name))
 
 
-ALL = dict(commands(ROOT))
+ALL = dict(list_commands(ROOT))
 
 
-def examples_of(command: Any) -> list[list[str]]:
+def read_examples(command: Any) -> list[list[str]]:
     lines = (command.epilog or "").splitlines()
     return [shlex.split(line.removeprefix("$ ")) for line in lines if line.startswith("$ ")]
 
@@ -40,8 +40,8 @@ def parse(command: Any, name: str, arguments: list[str]) -> list[str]:
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_every_commands_help_has_an_example_of_it_that_would_be_accepted(path: tuple[str, ...]) -> None:
-    examples = examples_of(ALL[path])
+def test_every_commands_help_has_valid_examples_of_it(path: tuple[str, ...]) -> None:
+    examples = read_examples(ALL[path])
     assert examples
     for program, *arguments in examples:
         assert program == "decred-study"
@@ -49,13 +49,13 @@ def test_every_commands_help_has_an_example_of_it_that_would_be_accepted(path: t
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_an_example_is_shown_on_a_line_of_its_own(path: tuple[str, ...]) -> None:
-    shown = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "100"}).output.splitlines()
-    for example in examples_of(ALL[path]):
-        assert f"$ {shlex.join(example)}" in [line.strip() for line in shown]
+def test_an_example_is_printed_on_a_line_of_its_own(path: tuple[str, ...]) -> None:
+    printed = CliRunner().invoke(app, [*path, "--help"], env={"COLUMNS": "100"}).output.splitlines()
+    for example in read_examples(ALL[path]):
+        assert f"$ {shlex.join(example)}" in [line.strip() for line in printed]
 
 
-def test_an_option_that_does_not_exist_would_be_noticed() -> None:
+def test_an_unknown_option_or_command_in_an_example_is_an_error() -> None:
     with pytest.raises(Exception, match="No such option: --trails"):
         parse(ROOT, "decred-study", ["run", "study.yaml", "--trails", "3"])
     with pytest.raises(Exception, match="No such command 'runn'"):

@@ -1,3 +1,5 @@
+"""The command line: help, version, one-line errors, and the commands that no other test runs."""
+
 from __future__ import annotations
 
 import json
@@ -45,68 +47,68 @@ def run_command(*arguments: str, cwd: Path | None = None) -> subprocess.Complete
 
 
 def test_help_names_every_command_and_imports_nothing_heavy() -> None:
-    shown = run_command("--help")
-    assert shown.returncode == 0
-    assert all(command in shown.stdout for command in COMMANDS)
-    assert all(panel in shown.stdout for panel in ("Studies", "Clusters", "Single recipes", "Data and files"))
+    result = run_command("--help")
+    assert result.returncode == 0
+    assert all(command in result.stdout for command in COMMANDS)
+    assert all(panel in result.stdout for panel in ("Studies", "Clusters", "Single recipes", "Data and files"))
     heavy = "ray", "torch", "mlflow", "optuna", "pydantic"
     program = f"import sys, study.cli.main; print([name for name in {heavy} if name in sys.modules])"
     assert subprocess.check_output([sys.executable, "-c", program], text=True) == "[]\n"
 
 
-def test_the_version_is_the_installed_packages() -> None:
-    shown = run_command("--version")
-    assert shown.returncode == 0
-    assert shown.stdout == f"decred-study {version('decred-study')}\n"
+def test_the_version_is_that_of_the_installed_package() -> None:
+    result = run_command("--version")
+    assert result.returncode == 0
+    assert result.stdout == f"decred-study {version('decred-study')}\n"
 
 
-def test_an_uploaded_copy_has_no_version_and_says_so(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_version_of_an_uploaded_copy_is_reported_as_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("study.cli.main.DISTRIBUTION", "decred-study-not-there")
-    shown = CliRunner().invoke(app, ["--version"], catch_exceptions=False)
-    assert shown.exit_code == 0
-    assert shown.output == "decred-study-not-there, not installed as a package\n"
+    result = CliRunner().invoke(app, ["--version"], catch_exceptions=False)
+    assert result.exit_code == 0
+    assert result.output == "decred-study-not-there, not installed as a package\n"
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_every_command_explains_itself(command: str) -> None:
-    said = CliRunner().invoke(app, [command, "--help"])
-    assert said.exit_code == 0
-    assert "Usage" in said.output
+def test_every_command_has_help(command: str) -> None:
+    result = CliRunner().invoke(app, [command, "--help"])
+    assert result.exit_code == 0
+    assert "Usage" in result.output
 
 
-def test_a_wrong_study_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
+def test_a_wrong_study_file_is_reported_in_one_line_with_exit_code_2(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY.replace("trials", "trails"))
-    ended = run_command("validate", "study.yaml", cwd=tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr == "error: study.yaml: unknown key 'trails'; did you mean 'trials'?\n"
+    result = run_command("validate", "study.yaml", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr == "error: study.yaml: unknown key 'trails'; did you mean 'trials'?\n"
 
 
-def test_a_missing_file_is_one_line_and_exit_code_2(tmp_path: Path) -> None:
-    ended = run_command("run", "nowhere.yaml", cwd=tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith("error: nowhere.yaml: cannot be read")
-    assert ended.stderr.count("\n") == 1
+def test_a_missing_file_is_reported_in_one_line_with_exit_code_2(tmp_path: Path) -> None:
+    result = run_command("run", "nowhere.yaml", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith("error: nowhere.yaml: cannot be read")
+    assert result.stderr.count("\n") == 1
 
 
-def test_validate_says_what_would_run(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_validate_prints_what_would_run(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     Path("study.yaml").write_text(STUDY.replace("corpus: corpus", f"corpus: {corpus.folder}"))
-    said = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
-    assert "8 trials (2 baselines first)" in said.output
-    assert "searches ctc_weight, optimiser.learning_rate" in said.output
+    result = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
+    assert "8 trials (2 baselines first)" in result.output
+    assert "searches ctc_weight, optimiser.learning_rate" in result.output
     assert not Path("studies").exists()
 
 
-def test_validate_looks_at_the_corpus_too(tmp_path: Path) -> None:
+def test_validate_checks_the_corpus(tmp_path: Path) -> None:
     (tmp_path / "study.yaml").write_text(STUDY)
-    ended = run_command("validate", "study.yaml", cwd=tmp_path)
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: corpus {tmp_path / 'corpus'}: no such folder")
-    assert ended.stderr.count("\n") == 1
+    result = run_command("validate", "study.yaml", cwd=tmp_path)
+    assert result.returncode == 2
+    assert result.stderr.startswith(f"error: corpus {tmp_path / 'corpus'}: no such folder")
+    assert result.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize(
-    ("typed", "said"),
+    ("typed", "expected"),
     [
         (["run", "x.yaml", "--trials", "-1"], "error: Invalid value for '--trials'"),
         (["run", "x.yaml", "--trails", "3"], "error: No such option: --trails (Possible options: --trials)"),
@@ -114,54 +116,54 @@ def test_validate_looks_at_the_corpus_too(tmp_path: Path) -> None:
         (["run"], "error: Missing argument 'STUDY.yaml'"),
     ],
 )
-def test_a_mistyped_command_is_one_line_and_exit_code_2(
-    typed: list[str], said: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_a_mistyped_command_is_reported_in_one_line_with_exit_code_2(
+    typed: list[str], expected: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["decred-study", *typed])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as raised:
         main()
-    assert ended.value.code == 2
-    told = capsys.readouterr().err
-    assert told.startswith(said)
-    assert told.count("\n") == 1
+    assert raised.value.code == 2
+    printed = capsys.readouterr().err
+    assert printed.startswith(expected)
+    assert printed.count("\n") == 1
 
 
-def test_a_command_alone_still_shows_its_help(
+def test_a_group_of_commands_alone_prints_its_help(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(sys, "argv", ["decred-study", "prepare"])
-    with pytest.raises(SystemExit) as ended:
+    with pytest.raises(SystemExit) as raised:
         main()
-    assert ended.value.code == 2
-    told = capsys.readouterr()
-    assert "Usage: decred-study prepare" in told.out + told.err
+    assert raised.value.code == 2
+    printed = capsys.readouterr()
+    assert "Usage: decred-study prepare" in printed.out + printed.err
 
 
-def test_status_of_no_study_says_so(tmp_path: Path) -> None:
-    ended = run_command("status", str(tmp_path), cwd=tmp_path)
-    assert ended.returncode == 2
-    assert "holds no study" in ended.stderr
+def test_status_of_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
+    result = run_command("status", str(tmp_path), cwd=tmp_path)
+    assert result.returncode == 2
+    assert "holds no study" in result.stderr
 
 
-def test_the_schema_is_json_that_editors_can_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_schema_is_written_as_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     CliRunner().invoke(app, ["schema", "-o", "study.schema.json"], catch_exceptions=False)
     assert "search" in json.loads(Path("study.schema.json").read_text())["properties"]
 
 
-def test_a_published_checkpoint_comes_in_as_a_base_recipe(
+def test_a_published_checkpoint_is_imported_as_a_base_recipe(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, corpus: Corpus
 ) -> None:
     monkeypatch.chdir(tmp_path)
     Path("corpus").symlink_to(corpus.folder)
-    said = CliRunner().invoke(app, ["import", str(GOLDEN), "--out", "recipes/base.yaml"], catch_exceptions=False)
-    assert said.output.startswith(f"recipes/base.yaml starts from {GOLDEN}; ")
+    result = CliRunner().invoke(app, ["import", str(GOLDEN), "--out", "recipes/base.yaml"], catch_exceptions=False)
+    assert result.output.startswith(f"recipes/base.yaml starts from {GOLDEN}; ")
     Path("study.yaml").write_text(STUDY + "recipe: {base: recipes/base.yaml}\n")
-    said = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
-    assert "8 trials (2 baselines first)" in said.output
+    result = CliRunner().invoke(app, ["validate", "study.yaml"], catch_exceptions=False)
+    assert "8 trials (2 baselines first)" in result.output
 
 
-def test_a_trial_and_a_single_run_go_out_in_the_published_layout(
+def test_a_trial_and_a_single_run_are_exported_in_the_published_layout(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -181,16 +183,20 @@ def test_a_trial_and_a_single_run_go_out_in_the_published_layout(
     )
     for source, out in (("studies/probe", "best-model"), ("studies/probe/trials/0000", "elsewhere")):
         arguments = ["export", source, "--format", "published", *(["-o", out] if out != "best-model" else [])]
-        said = CliRunner().invoke(app, arguments, catch_exceptions=False)
-        assert said.output.endswith(f"recipe {recipe.hash}, written to {out} in the published layout\n")
-        back = load_pretrained(out).state_dict()
-        assert all(value.equal(back[name]) for name, value in trained.state_dict().items())
+        result = CliRunner().invoke(app, arguments, catch_exceptions=False)
+        assert result.output.endswith(f"recipe {recipe.hash}, written to {out} in the published layout\n")
+        loaded = load_pretrained(out).state_dict()
+        assert all(value.equal(loaded[name]) for name, value in trained.state_dict().items())
 
 
 def test_the_demo_can_be_made_small(tmp_path: Path) -> None:
     sizes = ("--train-utterances", "24", "--dev-utterances", "4", "--test-utterances", "4")
-    said = CliRunner().invoke(app, ["prepare", "demo", "--out", str(tmp_path / "demo"), *sizes], catch_exceptions=False)
-    assert "train 24, dev 4, test-in 4, test-ood-text 4, test-ood-voice 4 utterances" in said.output.replace("\n", " ")
+    result = CliRunner().invoke(
+        app, ["prepare", "demo", "--out", str(tmp_path / "demo"), *sizes], catch_exceptions=False
+    )
+    assert "train 24, dev 4, test-in 4, test-ood-text 4, test-ood-voice 4 utterances" in result.output.replace(
+        "\n", " "
+    )
 
 
 def test_track_counts_what_is_not_up_to_date_sends_it_and_fills_an_empty_mlflow(

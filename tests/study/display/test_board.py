@@ -1,4 +1,4 @@
-"""What a person sees while a study runs."""
+"""The live board, and the lines that are printed where there is no terminal."""
 
 from __future__ import annotations
 
@@ -26,32 +26,32 @@ def make_board(terminal: bool = False, trials: int = 4) -> tuple[Board, Console,
     return Board(console, "probe", {}, trials, clock=clock), console, clock
 
 
-def running(number: int, *metrics: dict[str, float]) -> TrialRecord:
-    epochs = tuple(EpochReport(epoch=epoch, metrics=given) for epoch, given in enumerate(metrics, 1))
+def running_record(number: int, *metrics: dict[str, float]) -> TrialRecord:
+    epochs = tuple(EpochReport(epoch=epoch, metrics=report) for epoch, report in enumerate(metrics, 1))
     last = metrics[-1] if metrics else {}
     return TrialRecord(number, values=VALUES, planned_epochs=4, epochs=epochs, metrics=last)
 
 
-def ended(record: TrialRecord, state: TrialState, reason: str | None = None) -> TrialRecord:
+def end(record: TrialRecord, state: TrialState, reason: str | None = None) -> TrialRecord:
     return replace(record, state=state, reason=reason)
 
 
-def printed(console: Console) -> list[str]:
+def printed_lines(console: Console) -> list[str]:
     return console.file.getvalue().splitlines()  # type: ignore[attr-defined]
 
 
-def test_without_a_terminal_every_event_is_one_plain_line() -> None:
+def test_without_a_terminal_every_event_is_printed_as_one_plain_line() -> None:
     board, console, clock = make_board()
-    board.update(running(0))
+    board.update(running_record(0))
     clock.now = 10.0
-    epoch = running(0, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0})
+    epoch = running_record(0, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0})
     board.update(epoch)
-    board.update(ended(epoch, TrialState.INTERRUPTED, "worker 1 was lost; retry 1 (failures.retries 5)"))
+    board.update(end(epoch, TrialState.INTERRUPTED, "worker 1 was lost; retry 1 (failures.retries 5)"))
     board.update(epoch)
     clock.now = 20.0
-    board.update(ended(epoch, TrialState.FAILED, "NonFiniteLossError: loss is nan [at] step 7"))
+    board.update(end(epoch, TrialState.FAILED, "NonFiniteLossError: loss is nan [at] step 7"))
     board.update(TrialRecord(1, TrialState.INFEASIBLE, "heads 3 do not divide width 128"))
-    assert printed(console) == [
+    assert printed_lines(console) == [
         "trial 0000 started: ctc_weight 0.25, auxiliary.placement 1,3",
         "trial 0000 epoch 1/4: WER 61.25, ILM ppl 12.00",
         "trial 0000 interrupted: worker 1 was lost; retry 1 (failures.retries 5)",
@@ -61,39 +61,39 @@ def test_without_a_terminal_every_event_is_one_plain_line() -> None:
     ]
 
 
-def test_the_time_left_follows_the_trials_so_far() -> None:
+def test_the_time_left_is_estimated_from_the_trials_so_far() -> None:
     board, _, clock = make_board(trials=4)
-    board.update(running(0))
-    assert board.seconds_left() is None
+    board.update(running_record(0))
+    assert board.estimate_seconds_left() is None
     clock.now = 10.0
-    board.update(running(0, {}))
-    assert board.seconds_left() == 4 * 40.0 - 10.0
+    board.update(running_record(0, {}))
+    assert board.estimate_seconds_left() == 4 * 40.0 - 10.0
     clock.now = 40.0
-    board.update(ended(running(0, {}), TrialState.COMPLETE))
-    assert board.seconds_left() == 3 * 40.0
+    board.update(end(running_record(0, {}), TrialState.COMPLETE))
+    assert board.estimate_seconds_left() == 3 * 40.0
 
 
-def test_the_table_has_a_line_a_trial_with_its_figures_and_values() -> None:
+def test_the_table_has_a_line_a_trial_with_its_metrics_and_values() -> None:
     board, console, _ = make_board(terminal=True)
-    board.update(running(7, {}, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0}))
+    board.update(running_record(7, {}, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0}))
     console.print(board.render())
-    text = "\n".join(printed(console))
-    for word in ("0007", "running", "2/4", "61.25", "12.00", "0.25", "1, 3", "1 running"):
-        assert word in text
+    text = "\n".join(printed_lines(console))
+    for cell in ("0007", "running", "2/4", "61.25", "12.00", "0.25", "1, 3", "1 running"):
+        assert cell in text
 
 
-def test_on_a_small_screen_the_newest_trials_are_seen() -> None:
+def test_on_a_small_screen_the_newest_trials_are_visible() -> None:
     board, console, _ = make_board(terminal=True)
     console.height = 20
     for number in range(50):
-        board.update(running(number))
-        board.update(ended(running(number), TrialState.COMPLETE))
+        board.update(running_record(number))
+        board.update(end(running_record(number), TrialState.COMPLETE))
     console.print(board.render())
-    text = "\n".join(printed(console))
+    text = "\n".join(printed_lines(console))
     assert "0049" in text
     assert "0001" not in text
-    assert len(printed(console)) <= 20
+    assert len(printed_lines(console)) <= 20
 
 
-def test_durations_are_short() -> None:
+def test_durations_are_formatted_in_one_or_two_units() -> None:
     assert [format_duration(seconds) for seconds in (40, 720, 3900)] == ["40 s", "12 min", "1:05 h"]

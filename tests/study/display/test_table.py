@@ -40,7 +40,7 @@ def test_an_empty_study_has_an_empty_table() -> None:
     assert make_table([], STUDY).row_count == 0
 
 
-def test_the_headers_of_the_demos_table_are_unbroken_at_100_columns() -> None:
+def test_the_headers_of_the_demos_table_are_not_folded_at_100_columns() -> None:
     values = {"ctc_weight": 0.123, "auxiliary.placement": "1,3", "auxiliary.weights": "0.25,0.31", "final_weight": 0.44}
     metrics = {"dev/wer": 120.25, "dev/ilm_perplexity": 111.0, "out_of_domain/wer": 188.0}
     records = [
@@ -48,11 +48,11 @@ def test_the_headers_of_the_demos_table_are_unbroken_at_100_columns() -> None:
     ]
     printed = io.StringIO()
     Console(width=100, file=printed).print(make_table(records, STUDY))
-    said = printed.getvalue().split()
-    assert all(word in said for word in ("OOD", "weight", "placement", "weights", "final", "decred-paper"))
+    cells = printed.getvalue().split()
+    assert all(cell in cells for cell in ("OOD", "weight", "placement", "weights", "final", "decred-paper"))
 
 
-def test_a_list_is_folded_behind_a_comma_and_no_number_is_broken_at_100_columns() -> None:
+def test_lists_are_folded_after_a_comma_and_numbers_are_not_folded_at_100_columns() -> None:
     values = {"ctc_weight": 0.123, "optimiser.learning_rate": 0.00123, "auxiliary.placement": "1,3"}
     values |= {"auxiliary.weights": "0.19,0.04", "final_weight": 0.77}
     metrics = {"dev/wer": 120.25, "dev/ilm_perplexity": 111.0, "out_of_domain/wer": 188.0}
@@ -62,13 +62,13 @@ def test_a_list_is_folded_behind_a_comma_and_no_number_is_broken_at_100_columns(
     for width in (100, 110, 160):
         printed = io.StringIO()
         Console(width=width, file=printed).print(make_table(records, STUDY))
-        said = printed.getvalue().split()
-        assert all(word in said for word in ("learning", "0.00123", "placement", "1,", "0.19,", "0.04", "weight")), (
+        cells = printed.getvalue().split()
+        assert all(cell in cells for cell in ("learning", "0.00123", "placement", "1,", "0.19,", "0.04", "weight")), (
             width
         )
 
 
-def test_a_waiting_a_retried_and_an_imported_trial_can_be_told_apart() -> None:
+def test_the_table_marks_waiting_retried_and_imported_trials() -> None:
     records = [
         TrialRecord(0, TrialState.COMPLETE, baseline="ed", source="old/3"),
         TrialRecord(1, TrialState.WAITING, retries=1, epochs=EPOCHS),

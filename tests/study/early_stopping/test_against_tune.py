@@ -17,10 +17,10 @@ from study.early_stopping.asha import Asha, cutoff
 from study.early_stopping.median import Median
 from study.early_stopping.verdict import Rule, Verdict
 
-Ask = Callable[[Report], str]  # a scheduler of Tune's, which knows all that it was asked before
+Decide = Callable[[Report], str]  # a scheduler of Tune's, which keeps all earlier reports
 
 
-def tunes_asha(grace_epochs: int, reduction: int) -> Ask:
+def make_tunes_asha(grace_epochs: int, reduction: int) -> Decide:
     scheduler = AsyncHyperBandScheduler(
         time_attr="epoch",
         metric="value",
@@ -30,22 +30,22 @@ def tunes_asha(grace_epochs: int, reduction: int) -> Ask:
         reduction_factor=reduction,
         stop_last_trials=False,
     )
-    # Of one bracket; on_trial_result would want each trial to be added by a controller first.
+    # The only bracket; on_trial_result requires that a controller has added the trial.
     return lambda report: scheduler._brackets[0].on_result(_Trial(report.number), report.epoch, -report.value)
 
 
-def tunes_median(grace_epochs: int) -> Ask:
+def make_tunes_median(grace_epochs: int) -> Decide:
     scheduler = MedianStoppingRule(
         time_attr="epoch", metric="value", mode="min", grace_period=grace_epochs, min_time_slice=math.inf
     )
     trials = {number: _Trial(number) for number in range(100)}
 
-    def ask(report: Report) -> str:
+    def decide(report: Report) -> str:
         trial: Any = trials[report.number]
-        scheduler._stopped_trials.discard(trial)  # a baseline goes on, and may be stopped again
+        scheduler._stopped_trials.discard(trial)  # a baseline continues, and may be stopped again
         return scheduler.on_trial_result(None, trial, {"epoch": report.epoch, "value": report.value})
 
-    return ask
+    return decide
 
 
 class _Trial:
@@ -54,10 +54,10 @@ class _Trial:
 
 
 class TunesRule:
-    """Tune's scheduler on the reports that the study's records hold: it is made again where one of them is replaced."""
+    """Tune's scheduler on the reports in the study's records; it is rebuilt when one of them is replaced."""
 
-    def __init__(self, make: Callable[[], Ask]) -> None:
-        self._make, self._ask = make, make()
+    def __init__(self, make: Callable[[], Decide]) -> None:
+        self._make, self._decide = make, make()
         self._kept: list[Report] = []
 
     def decide(self, report: Report) -> Verdict:
@@ -65,18 +65,18 @@ class TunesRule:
         if not math.isfinite(report.value):
             return Verdict.CONTINUE
         self._kept.append(report)
-        stops = self._ask(report) == TrialScheduler.STOP
+        stops = self._decide(report) == TrialScheduler.STOP
         return Verdict.PRUNE if stops and not report.baseline and report.epoch < LAST_EPOCH else Verdict.CONTINUE
 
     def remove(self, number: int) -> None:
         self._keep(lambda kept: kept.number != number)
 
-    def _keep(self, wanted: Callable[[Report], bool]) -> None:
-        kept = [report for report in self._kept if wanted(report)]
+    def _keep(self, condition: Callable[[Report], bool]) -> None:
+        kept = [report for report in self._kept if condition(report)]
         if len(kept) < len(self._kept):
-            self._kept, self._ask = kept, self._make()
+            self._kept, self._decide = kept, self._make()
             for report in kept:
-                self._ask(report)
+                self._decide(report)
 
 
 def assert_equal_verdicts(ours: Rule, tunes: TunesRule, history: list[Step]) -> None:
@@ -86,33 +86,33 @@ def assert_equal_verdicts(ours: Rule, tunes: TunesRule, history: list[Step]) -> 
             tunes.remove(step.number)
         else:
             expected = tunes.decide(step)
-            assert step.ask(ours) is expected, f"step {index}, {step}"
+            assert step.pass_to(ours) is expected, f"step {index}, {step}"
 
 
 @settings(max_examples=150, deadline=None)
 @given(history=histories(), grace_epochs=st.integers(1, 3), reduction=st.integers(2, 4))
 def test_asha_decides_as_tunes_asha(history: list[Step], grace_epochs: int, reduction: int) -> None:
-    tunes = TunesRule(lambda: tunes_asha(grace_epochs, reduction))
+    tunes = TunesRule(lambda: make_tunes_asha(grace_epochs, reduction))
     assert_equal_verdicts(Asha(grace_epochs, reduction), tunes, history)
 
 
 @settings(max_examples=150, deadline=None)
 @given(history=histories(), grace_epochs=st.integers(1, 4))
 def test_median_decides_as_tunes_median_rule(history: list[Step], grace_epochs: int) -> None:
-    assert_equal_verdicts(Median(grace_epochs), TunesRule(lambda: tunes_median(grace_epochs)), history)
+    assert_equal_verdicts(Median(grace_epochs), TunesRule(lambda: make_tunes_median(grace_epochs)), history)
 
 
 @pytest.mark.parametrize(
-    ("rule", "make"), [(Asha(1, 2), lambda: tunes_asha(1, 2)), (Median(2), lambda: tunes_median(2))]
+    ("rule", "make"), [(Asha(1, 2), lambda: make_tunes_asha(1, 2)), (Median(2), lambda: make_tunes_median(2))]
 )
-def test_a_study_of_thirty_trials_has_the_same_trials_stopped(rule: Rule, make: Callable[[], Ask]) -> None:
-    """What the random histories rarely hold: long curves of many trials, whose means have rounded digits."""
+def test_thirty_long_trials_get_the_verdicts_of_tune(rule: Rule, make: Callable[[], Decide]) -> None:
+    """Long curves of many trials, whose means are rounded, are rare among the random histories."""
     rng = np.random.default_rng(0)
     tunes, stopped = TunesRule(make), 0
     for epoch in range(1, LAST_EPOCH + 1):
         for number in rng.permutation(30):
             report = Report(int(number), epoch, float(rng.normal(100 / epoch + number, 3)))
-            verdict = report.ask(rule)
+            verdict = report.pass_to(rule)
             assert verdict is tunes.decide(report)
             stopped += verdict is Verdict.PRUNE
     assert 30 < stopped < 300
@@ -120,11 +120,11 @@ def test_a_study_of_thirty_trials_has_the_same_trials_stopped(rule: Rule, make: 
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 1.1, 61.7])
 def test_equal_curves_are_stopped_where_tunes_rounded_means_stop_them(value: float) -> None:
-    ours, tunes = Median(1), TunesRule(lambda: tunes_median(1))
+    ours, tunes = Median(1), TunesRule(lambda: make_tunes_median(1))
     for epoch in range(1, LAST_EPOCH + 1):
         for number in range(5):
             report = Report(number, epoch, value)
-            assert report.ask(ours) is tunes.decide(report)
+            assert report.pass_to(ours) is tunes.decide(report)
 
 
 @settings(max_examples=150)

@@ -1,4 +1,4 @@
-"""What a decision costs: it does not grow with the number of trials."""
+"""The cost of a decision does not grow with the number of trials."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from study.early_stopping.verdict import Rule
 from study.ledger.records import TrialRecord, TrialState
 
 
-def lines_run(action: Callable[[], object]) -> int:
-    """How many lines of Python an action runs, those of comprehensions once for each element."""
+def count_lines(action: Callable[[], object]) -> int:
+    """How many lines of Python an action executes; those of comprehensions count once for each element."""
     count = 0
 
     def trace(frame: Any, event: str, argument: Any) -> Any:
@@ -36,8 +36,8 @@ def lines_run(action: Callable[[], object]) -> int:
     return count
 
 
-def study_of(trials: int) -> dict[int, TrialRecord]:
-    """Every fourth trial came to epoch 9, the others wait or were stopped after epoch 1."""
+def make_records(trials: int) -> dict[int, TrialRecord]:
+    """Every fourth trial reached epoch 9, the others are paused after epoch 1."""
     records = {}
     for number in range(trials):
         long = number % 4 == 0
@@ -47,8 +47,8 @@ def study_of(trials: int) -> dict[int, TrialRecord]:
     return records
 
 
-def one_trial(rule: Rule, number: int, value: float) -> None:
-    """All that a rule is asked about one trial."""
+def run_trial(rule: Rule, number: int, value: float) -> None:
+    """All calls of a rule for one trial."""
     for epoch in (1, 2, 3):
         rule.decide(number, epoch, value / epoch, baseline=False, last=False)
     rule.promote_next()
@@ -61,12 +61,12 @@ def test_a_decision_costs_the_same_after_two_thousand_trials(rule: str) -> None:
     settings = EarlyStoppingSettings.model_validate({"rule": rule, "grace_epochs": 1, "reduction": 3})
     lines, seconds = {}, math.inf
     for trials in (100, 2000):
-        built = build_rule(settings, METRIC, study_of(trials))
+        built = build_rule(settings, METRIC, make_records(trials))
         for value in (0.0, 200.0, 400.0, 900.0):  # among the best, and not
-            trial = functools.partial(one_trial, built, trials, value)
-            lines[trials] = max(lines.get(trials, 0), lines_run(trial))
-            began = time.perf_counter()
+            trial = functools.partial(run_trial, built, trials, value)
+            lines[trials] = max(lines.get(trials, 0), count_lines(trial))
+            start = time.perf_counter()
             trial()
-            seconds = min(seconds, time.perf_counter() - began)
+            seconds = min(seconds, time.perf_counter() - start)
     assert 0 < lines[2000] <= 1.5 * lines[100] < 500
     assert seconds < 0.005

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from stopping_history import continues
 
 from model.recipe.files import named_recipe
 from study.config.study_file import EarlyStoppingSettings, FailureSettings
@@ -33,22 +34,22 @@ TINY = named_recipe("tiny", "speech")
 
 
 class CrashError(Exception):
-    """The driver is gone."""
+    """The driver died."""
 
 
 @dataclass
-class Driven:
-    """A study with one worker, recorded step by step; after each of the steps in `crashes` it starts again."""
+class CrashingStudy:
+    """A study with one worker, recorded step by step; after each of the steps in `crashes` it is restarted."""
 
     values: list[list[float]]  # of each trial, after each epoch
     baselines: int
     settings: EarlyStoppingSettings
     crashes: Collection[int] = ()
     events: list[AnyEvent] = field(default_factory=list)
-    answered: dict[int, int] = field(default_factory=dict)  # what the workers' folders hold: the last epoch answered
+    answered: dict[int, int] = field(default_factory=dict)  # the last epoch that each worker got an answer to
     steps: int = 0
 
-    def run(self) -> Driven:
+    def run(self) -> CrashingStudy:
         while True:
             try:
                 self._run_session()
@@ -131,41 +132,37 @@ VALUES = st.lists(st.integers(0, 4).map(float), min_size=LAST_EPOCH, max_size=LA
     reduction=st.integers(2, 3),
     crashes=st.frozensets(st.integers(1, 90), min_size=1, max_size=4),
 )
-def test_a_study_that_crashed_after_any_step_stops_and_promotes_as_one_that_never_did(
+def test_a_study_that_crashed_after_any_step_stops_and_promotes_as_one_that_never_crashed(
     name: str, values: list[list[float]], baselines: int, grace: int, reduction: int, crashes: frozenset[int]
 ) -> None:
     stopping = EarlyStoppingSettings.model_validate({"rule": name, "grace_epochs": grace, "reduction": reduction})
-    whole = Driven(values, baselines, stopping).run()
-    cut = Driven(values, baselines, stopping, crashes).run()
-    assert cut.trained() == whole.trained()
-    assert cut.ends() == whole.ends()
+    uninterrupted = CrashingStudy(values, baselines, stopping).run()
+    restarted = CrashingStudy(values, baselines, stopping, crashes).run()
+    assert restarted.trained() == uninterrupted.trained()
+    assert restarted.ends() == uninterrupted.ends()
 
 
-def after_a_crash(*values: float) -> Promotion:
-    """Trial 2 came to the first rung after two others that wait there; then the driver died."""
+def rebuild_after_crash(*values: float) -> Promotion:
+    """Trial 2 reported the first rung, where two others are paused; then the driver died."""
     return Promotion.rebuild(1, 3, {number: {1: value} for number, value in enumerate(values)}, [0, 1], {0: 1, 1: 1})
 
 
-def continues(promotion: Promotion, number: int, epoch: int, value: float) -> bool:
-    return promotion.decide(number, epoch, value, baseline=False, last=False) is Verdict.CONTINUE
-
-
 def test_a_trial_whose_report_was_not_answered_is_decided_when_it_reports_again() -> None:
-    promotion = after_a_crash(10.0, 20.0, 30.0)
+    promotion = rebuild_after_crash(10.0, 20.0, 30.0)
     assert promotion.promote_next() == 0
     assert not continues(promotion, 2, 1, 30.0)
     assert promotion.paused() == {1: 1, 2: 1}
 
 
 def test_a_trial_whose_report_was_answered_reports_the_next_epoch_and_continues() -> None:
-    promotion = after_a_crash(10.0, 20.0, 30.0)
+    promotion = rebuild_after_crash(10.0, 20.0, 30.0)
     assert continues(promotion, 2, 2, 30.0)
     assert promotion.paused() == {0: 1, 1: 1}
 
 
-def test_a_trial_that_was_the_best_at_the_crash_continues_and_waits_where_better_ones_came_in_between() -> None:
-    assert continues(after_a_crash(20.0, 30.0, 10.0), 2, 1, 10.0)
-    promotion = after_a_crash(20.0, 30.0, 10.0)
+def test_a_trial_that_was_the_best_at_the_crash_is_paused_where_better_ones_reported_since() -> None:
+    assert continues(rebuild_after_crash(20.0, 30.0, 10.0), 2, 1, 10.0)
+    promotion = rebuild_after_crash(20.0, 30.0, 10.0)
     assert continues(promotion, 3, 1, 5.0)
     assert not continues(promotion, 2, 1, 10.0)
     assert not any(continues(promotion, number, 1, 40.0) for number in (4, 5))
@@ -173,7 +170,7 @@ def test_a_trial_that_was_the_best_at_the_crash_continues_and_waits_where_better
 
 
 def test_a_trial_that_has_not_reported_again_is_compared_with_but_never_promoted() -> None:
-    promotion = after_a_crash(20.0, 10.0, 30.0)
+    promotion = rebuild_after_crash(20.0, 10.0, 30.0)
     for number in (3, 4, 5):
         assert not continues(promotion, number, 1, 40.0)
     assert [promotion.promote_next() for _ in range(3)] == [1, 0, None]

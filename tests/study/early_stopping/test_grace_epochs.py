@@ -1,4 +1,4 @@
-"""A rule whose first rung lies beyond the last epoch of every trial stops none: the study's checks refuse it."""
+"""A rule whose first rung is beyond the last epoch of every trial would stop none, so the checks refuse it."""
 
 from __future__ import annotations
 
@@ -25,11 +25,11 @@ def study(rule: str, grace_epochs: int, search: dict[str, Any] | None = None, ep
 
 @pytest.mark.parametrize("rule", ["asha", "asha-promote", "median"])
 def test_grace_epochs_above_the_epochs_of_all_trials_are_refused_by_the_checks(rule: str) -> None:
-    words = (
+    message = (
         f"early_stopping.grace_epochs is 9, but every trial ends after epoch 6, so {rule} would stop none; set it "
         "below 6, or early_stopping.rule to none"
     )
-    with pytest.raises(UserError, match=f"^{words}$"):
+    with pytest.raises(UserError, match=f"^{message}$"):
         check_space(study(rule, 9))
 
 
@@ -44,7 +44,7 @@ def test_the_rule_none_needs_no_rung_and_the_last_epoch_may_be_one() -> None:
 
 
 @pytest.mark.parametrize("epochs", [{"integer": [4, 12]}, {"choice": [4, 12]}])
-def test_where_epochs_are_searched_the_longest_trial_counts(epochs: dict[str, Any]) -> None:
+def test_searched_epochs_are_compared_by_their_maximum(epochs: dict[str, Any]) -> None:
     for grace_epochs in (9, 12):
         searched = study("asha", grace_epochs, {"training.epochs": epochs})
         check_grace_epochs(searched, make_base_recipe(searched))

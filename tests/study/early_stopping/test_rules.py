@@ -1,4 +1,4 @@
-"""What each rule decides after an epoch, and that a rule built from records decides as one that never ended."""
+"""The decisions of each rule, and that a rule rebuilt from records decides as one that was never interrupted."""
 
 from __future__ import annotations
 
@@ -33,28 +33,28 @@ def build(rule: str, records: dict[int, TrialRecord] | None = None, grace_epochs
     return build_rule(EarlyStoppingSettings.model_validate(content), METRIC, records or {})
 
 
-def test_asha_stops_what_is_behind_its_rung() -> None:
+def test_asha_stops_a_trial_that_is_behind_its_rung() -> None:
     asha = Asha(1, 2)
     assert decide(asha, 0, 1, 20.0) is CONTINUE
     assert decide(asha, 1, 1, 80.0) is PRUNE
 
 
 @pytest.mark.parametrize("baseline", [True, False])
-def test_a_baseline_and_a_last_epoch_stop_nothing_but_are_compared_with(baseline: bool) -> None:
+def test_a_baseline_and_a_last_epoch_are_never_stopped_but_compared_with(baseline: bool) -> None:
     asha = Asha(1, 2)
     assert decide(asha, 0, 1, 20.0) is CONTINUE
     assert decide(asha, 1, 1, 90.0, baseline=baseline, last=not baseline) is CONTINUE
     assert decide(asha, 2, 1, 80.0) is PRUNE
 
 
-def test_asha_compares_a_trial_once_at_each_rung_and_never_between_them() -> None:
+def test_asha_compares_a_trial_at_rungs_only() -> None:
     asha = Asha(2, 3)  # rungs after epochs 2 and 6
     verdicts = {epoch: [decide(asha, number, epoch, 10.0 * number) for number in (1, 2)] for epoch in range(1, 9)}
     assert [epoch for epoch, (_, worse) in verdicts.items() if worse is PRUNE] == [2, 6]
     assert {better for better, _ in verdicts.values()} == {CONTINUE}
 
 
-def test_the_median_rule_stops_what_is_behind_the_median_of_three() -> None:
+def test_the_median_rule_stops_a_trial_that_is_behind_the_median_of_three() -> None:
     median = Median(1)
     for number, value in enumerate([10.0, 20.0, 30.0]):
         for epoch in (1, 2):
@@ -62,13 +62,15 @@ def test_the_median_rule_stops_what_is_behind_the_median_of_three() -> None:
     assert decide(median, 3, 1, 19.0) is CONTINUE
     assert decide(median, 4, 1, 21.0) is PRUNE
     assert decide(median, 5, 1, 99.0, baseline=True) is CONTINUE
-    assert decide(median, 5, 2, 98.0, baseline=True) is CONTINUE, "a baseline is never stopped, however often it lags"
+    assert decide(median, 5, 2, 98.0, baseline=True) is CONTINUE, (
+        "a baseline is never stopped, however often it is behind"
+    )
 
 
-def test_promotion_pauses_at_a_rung_what_is_not_among_the_best() -> None:
+def test_promotion_pauses_a_trial_that_is_not_among_the_best_of_its_rung() -> None:
     rule = build("asha-promote")
     assert isinstance(rule, Promotion)
-    assert decide(rule, 0, 1, 20.0) is PAUSE, "one of one is not the better half"
+    assert decide(rule, 0, 1, 20.0) is PAUSE, "a single trial has no better half"
     assert decide(rule, 1, 1, 10.0) is CONTINUE
     assert decide(rule, 2, 1, 30.0, baseline=True) is CONTINUE
     assert rule.paused() == {0: 1}
@@ -87,7 +89,7 @@ def test_only_promotion_has_trials_to_promote(rule: str) -> None:
 
 
 @pytest.mark.parametrize("rule", [Asha(1, 2), Median(1)])
-def test_a_value_that_is_no_number_is_compared_with_nothing(rule: Rule) -> None:
+def test_a_value_that_is_not_finite_is_not_compared(rule: Rule) -> None:
     assert decide(rule, 0, 1, math.nan) is CONTINUE
     for number in range(1, 4):
         assert decide(rule, number, 1, 5.0) is CONTINUE
@@ -95,7 +97,7 @@ def test_a_value_that_is_no_number_is_compared_with_nothing(rule: Rule) -> None:
     assert decide(rule, 5, 1, 6.0) is PRUNE
 
 
-def test_rungs_remember_earlier_sessions_but_not_failed_trials() -> None:
+def test_rungs_have_the_trials_of_earlier_sessions_but_no_failed_ones() -> None:
     records = {
         0: record(0, {1: 20.0, 2: 15.0}, TrialState.COMPLETE),
         1: record(1, {1: 30.0}, TrialState.COMPLETE),
@@ -105,10 +107,10 @@ def test_rungs_remember_earlier_sessions_but_not_failed_trials() -> None:
     rule = build("asha", records)
     assert decide(rule, 4, 1, 80.0) is PRUNE
     assert decide(rule, 5, 1, 19.0) is CONTINUE, "it was compared with a failed trial"
-    assert decide(rule, 0, 3, 99.0) is CONTINUE, "a trial that goes on has passed its rungs before"
+    assert decide(rule, 0, 3, 99.0) is CONTINUE, "a trial that continues has passed its rungs before"
 
 
-def test_the_values_of_trials_are_those_of_the_metric_where_it_was_reported() -> None:
+def test_values_by_epoch_has_the_epochs_that_reported_the_metric() -> None:
     complete = TrialRecord(
         3,
         TrialState.COMPLETE,
@@ -117,20 +119,20 @@ def test_the_values_of_trials_are_those_of_the_metric_where_it_was_reported() ->
     assert values_by_epoch({3: complete, 1: record(1, {1: 2.0})}, METRIC) == {1: {1: 2.0}, 3: {2: 4.0}}
 
 
-class Recorded:
-    """A study's trials as the records have them, while one rule decides from the beginning to the end."""
+class RecordedStudy:
+    """The records of a study's trials, while a single rule decides from the first step to the last."""
 
     def __init__(self, make: Callable[[dict[int, TrialRecord]], Rule]) -> None:
         self.make, self.rule = make, make({})
         self.values: dict[int, dict[int, float]] = {}
         self.states: dict[int, TrialState] = {}
-        self.waited: dict[int, int] = {}
+        self.paused_at: dict[int, int] = {}
 
-    def rebuilt(self) -> Rule:
+    def rebuild(self) -> Rule:
         records = {}
         for number, values in self.values.items():
-            known: dict[str, Any] = {"baseline": number == 0, "paused_at": self.waited.get(number)}
-            records[number] = record(number, values, self.states[number], **known)
+            fields: dict[str, Any] = {"baseline": number == 0, "paused_at": self.paused_at.get(number)}
+            records[number] = record(number, values, self.states[number], **fields)
         return self.make(records)
 
     def step(self, step: Step) -> None:
@@ -146,20 +148,22 @@ class Recorded:
             self.report(step)
 
     def report(self, report: Report) -> None:
-        before = self.rebuilt()
-        verdict = report.ask(self.rule)
-        assert report.ask(before) is verdict
+        before = self.rebuild()
+        verdict = report.pass_to(self.rule)
+        assert report.pass_to(before) is verdict
         kept = {epoch: value for epoch, value in self.values.get(report.number, {}).items() if epoch < report.epoch}
         self.values[report.number] = kept | {report.epoch: report.value}
         self.states[report.number] = TrialState.RUNNING
-        assert report.ask(self.rebuilt()) is verdict, "the epoch was written, but a crash came before its verdict"
+        assert report.pass_to(self.rebuild()) is verdict, (
+            "the epoch was recorded, but a crash followed before its verdict"
+        )
         if verdict is PRUNE:
             self.states[report.number] = TrialState.PRUNED
         elif verdict is PAUSE:
-            self.states[report.number], self.waited[report.number] = TrialState.WAITING, report.epoch
+            self.states[report.number], self.paused_at[report.number] = TrialState.WAITING, report.epoch
 
     def promote(self, closed: bool) -> None:
-        before = self.rebuilt()
+        before = self.rebuild()
         number = self.rule.promote_next(closed)
         assert before.promote_next(closed) == number
         if number is not None:
@@ -169,10 +173,10 @@ class Recorded:
 @pytest.mark.parametrize("rule", RULES)
 @settings(max_examples=60, deadline=None)
 @given(history=histories(), grace_epochs=st.integers(1, 3), reduction=st.integers(2, 4))
-def test_a_rule_built_from_the_records_at_any_moment_decides_as_the_one_that_was_there_all_along(
+def test_a_rule_rebuilt_from_the_records_at_any_step_decides_as_the_original_one(
     rule: str, history: list[Step], grace_epochs: int, reduction: int
 ) -> None:
-    study = Recorded(lambda records: build(rule, records, grace_epochs, reduction))
+    study = RecordedStudy(lambda records: build(rule, records, grace_epochs, reduction))
     for step in history:
         study.step(step)
     for _ in study.states:

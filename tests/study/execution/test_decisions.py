@@ -13,7 +13,7 @@ from study.config.study_file import FailureSettings
 from study.execution.decisions import Action, Decision, decide, is_same_error
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind, is_disk_full
-from study.workers.worker import kind_of
+from study.workers.worker import classify_error
 
 SETTINGS = FailureSettings(retries=2, same_error_stops=3)
 RETRIES, SAME = "failures.retries 2", "failures.same_error_stops 3"
@@ -76,5 +76,5 @@ def test_a_user_error_of_a_full_disk_does_not_make_the_recipe_infeasible(small_d
     with pytest.raises(UserError) as caught:
         write_atomically(small_disk / "file", b"y" * 400_000)
     assert is_disk_full(caught.value)
-    assert kind_of(caught.value) is FailureKind.DISK_FULL
-    assert kind_of(UserError("no training utterance is left")) is FailureKind.IMPOSSIBLE
+    assert classify_error(caught.value) is FailureKind.DISK_FULL
+    assert classify_error(UserError("no training utterance is left")) is FailureKind.IMPOSSIBLE

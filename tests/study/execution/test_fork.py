@@ -89,8 +89,8 @@ def test_the_new_study_continues_after_the_imported_trials(old: Ledger, write_st
         new.start_trial(number, proposal.recipe, proposal.values, name, proposal.point)
     assert proposer.propose(new.trials) is None, "imported trials count towards the budget"
     # The runner can open it.
-    again = Ledger.create_or_open(new.folder, new.study, new.base_recipe, make_manifest(new.study, new.base_recipe))
-    assert list(again.trials) == [0, 1, 2, 3, 4, 5]
+    reopened = Ledger.create_or_open(new.folder, new.study, new.base_recipe, make_manifest(new.study, new.base_recipe))
+    assert list(reopened.trials) == [0, 1, 2, 3, 4, 5]
 
 
 def test_a_trial_that_does_not_fit_is_left_out_with_its_reason(

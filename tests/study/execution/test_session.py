@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ledger_events import kinds
+from ledger_events import list_kinds
 
 from model.errors import UserError
 from model.recipe.files import named_recipe
@@ -186,7 +186,7 @@ def test_an_infeasible_point_is_recorded_and_the_next_trial_is_returned(
         "it makes no recipe",
         {"ctc_weight": 0.3},
     )
-    assert kinds(running.ledger) == ["session_started", "trial_ended", "trial_started"]
+    assert list_kinds(running.ledger) == ["session_started", "trial_ended", "trial_started"]
 
 
 def test_a_study_that_was_taken_over_proposes_nothing(running: OpenSession) -> None:

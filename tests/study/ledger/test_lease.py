@@ -191,8 +191,8 @@ def test_the_holder_is_found_without_waiting_and_a_dead_process_holds_nothing(tm
         holder = find_living_holder(tmp_path)
         assert holder is not None
         assert holder.id == lease.holder.id
-        left = (tmp_path / "lease.json").read_bytes()
+        content = (tmp_path / "lease.json").read_bytes()
     assert find_living_holder(tmp_path) is None
-    (tmp_path / "lease.json").write_bytes(left)
+    (tmp_path / "lease.json").write_bytes(content)
     assert find_living_holder(tmp_path) is None, "the lock is free, so the process that wrote this is dead"
     assert find_living_holder(tmp_path, Machine("elsewhere", "another boot")) is not None

@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 import yaml
-from ledger_events import end_trial, kinds, report_epoch
+from ledger_events import end_trial, list_kinds, report_epoch
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, read_recipe, with_values
@@ -97,11 +97,11 @@ def test_every_event_is_on_the_disk_when_append_returns(tmp_path: Path) -> None:
     assert len(Ledger.open(tmp_path / "s").trials[0].epochs) == 19
 
 
-def test_a_study_opened_again_keeps_its_trials_and_its_first_manifest(tmp_path: Path, ledger: Ledger) -> None:
+def test_a_reopened_study_keeps_its_trials_and_its_first_manifest(tmp_path: Path, ledger: Ledger) -> None:
     start(ledger, 0)
-    again = Ledger.create_or_open(tmp_path / "s", study(), TINY, {"python": "4"})
-    assert list(again.trials) == [0]
-    assert again.manifest == {"python": "3"}
+    reopened = Ledger.create_or_open(tmp_path / "s", study(), TINY, {"python": "4"})
+    assert list(reopened.trials) == [0]
+    assert reopened.manifest == {"python": "3"}
     assert Ledger.open(tmp_path / "s").base_recipe == TINY
 
 
@@ -215,11 +215,11 @@ def test_nothing_is_written_once_another_process_has_taken_the_study(tmp_path: P
 def test_a_session_starts_by_itself_with_its_first_event_and_interrupts_what_ran(ledger: Ledger) -> None:
     start(ledger, 0)
     report_epoch(ledger, 0, 1, {"dev/wer": 80.0})
-    again = Ledger.open(ledger.folder)
-    assert again.trials[0].state is TrialState.RUNNING, "a reader cannot know that no driver runs it"
-    again.append(TrialEnded(number=1, state=TrialState.INFEASIBLE, reason="no"))
-    assert again.trials[0].state is TrialState.INTERRUPTED
-    assert kinds(again) == ["session_started", "trial_started", "trial_epoch", "session_started", "trial_ended"]
+    reopened = Ledger.open(ledger.folder)
+    assert reopened.trials[0].state is TrialState.RUNNING, "a reader cannot know that no driver runs it"
+    reopened.append(TrialEnded(number=1, state=TrialState.INFEASIBLE, reason="no"))
+    assert reopened.trials[0].state is TrialState.INTERRUPTED
+    assert list_kinds(reopened) == ["session_started", "trial_started", "trial_epoch", "session_started", "trial_ended"]
 
 
 @pytest.mark.parametrize(

@@ -115,10 +115,10 @@ def test_every_recipe_inside_the_space_encodes_to_a_point_that_decodes_to_it(dat
     }
     full = full_space(final_weight=(0.01, 0.99))
     recipe = with_values(BASE, values | {"encoder.dropout": 0.2})
-    again = full.decode(full.encode(recipe))
-    assert again.loss.auxiliary.placement == tuple(placement)
-    assert again.loss.auxiliary.weights == pytest.approx(weights, abs=1e-9)
-    assert (again.loss.ctc_weight, again.training.epochs) == (recipe.loss.ctc_weight, recipe.training.epochs)
+    decoded = full.decode(full.encode(recipe))
+    assert decoded.loss.auxiliary.placement == tuple(placement)
+    assert decoded.loss.auxiliary.weights == pytest.approx(weights, abs=1e-9)
+    assert (decoded.loss.ctc_weight, decoded.training.epochs) == (recipe.loss.ctc_weight, recipe.training.epochs)
 
 
 def test_only_active_parameters_are_in_a_point() -> None:

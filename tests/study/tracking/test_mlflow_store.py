@@ -14,7 +14,7 @@ import pytest
 
 from model.errors import UserError
 from study.tracking import mlflow_store
-from study.tracking.mlflow_store import check_form, check_uri, limit_requests, store_uri, ui_command
+from study.tracking.mlflow_store import check_form, check_uri, connect, limit_requests, store_uri, ui_command
 
 
 @pytest.fixture
@@ -80,16 +80,16 @@ def test_a_database_without_its_driver_is_refused(monkeypatch: pytest.MonkeyPatc
         check_form("postgresql://host/runs")
 
 
-def test_a_request_ends_soon_and_is_repeated_by_the_sender_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_request_ends_soon_and_is_not_repeated_by_mlflow(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(os, "environ", dict(os.environ, MLFLOW_HTTP_REQUEST_TIMEOUT="77"))
-    limit_requests()
+    connect(f"sqlite:///{tmp_path}/mlflow.db")
     assert os.environ["MLFLOW_HTTP_REQUEST_TIMEOUT"] == str(mlflow_store._REQUEST_PATIENCE) == "10"
     assert os.environ["MLFLOW_HTTP_REQUEST_MAX_RETRIES"] == "0"
 
 
 def test_a_database_that_is_away_is_given_up_at_once() -> None:
     # MLflow's own fifteen tries take most of an hour.
-    limit_requests()
+    limit_requests(10)
     from mlflow.store.db import utils
 
     before = time.monotonic()

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import itertools
 import shutil
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+import threading
+from collections import Counter
 from typing import Any
 from unittest.mock import patch
 
@@ -14,20 +13,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from mlflow_fake import FakeClient
+from random_events import Driver
 
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
 from study.ledger.events import (
     AnyEvent,
-    EpochReport,
     SessionStarted,
-    StudyEnded,
-    StudyInterrupted,
     TrialEnded,
     TrialEpoch,
-    TrialImported,
-    TrialPaused,
-    TrialRetried,
     TrialStarted,
     to_line,
 )
@@ -40,7 +34,6 @@ from study.tracking.sync import Sync
 RECIPE = named_recipe("tiny", "/speech")
 STUDY = {"name": "probe", "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}}
 TRIALS = 4
-FINAL = (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED)
 
 
 @pytest.fixture(scope="session")
@@ -71,69 +64,6 @@ def connected(client: FakeClient) -> Any:
     return patch.object(mlflow_runs, "connect", lambda uri: client)
 
 
-@dataclass
-class Driver:
-    """Makes the events that a driver writes: what a trial does next depends on what it did."""
-
-    clock: Iterator[float] = field(default_factory=lambda: itertools.count(1000.0, 0.5))
-    trials: Trials = field(default_factory=Trials)
-
-    def next_event(self, number: int, choice: int) -> AnyEvent:
-        """One of the events that are possible now, of a trial or of the study."""
-        possible = self._trial_events(number)
-        if self.trials.study_state is not TrialState.RUNNING:
-            possible = [lambda time: SessionStarted(time=time)]
-        elif choice % 8 == 0:
-            possible = self._study_events()
-        event = possible[choice // 8 % len(possible)](next(self.clock))
-        self.trials.apply(event)
-        return event
-
-    def _study_events(self) -> list[Callable[[float], AnyEvent]]:
-        return [
-            lambda time: StudyInterrupted(time=time, best=1, best_recipe_hash="abc"),
-            lambda time: SessionStarted(time=time),
-            lambda time: StudyEnded(time=time, state=TrialState.COMPLETE, best=0, best_recipe_hash="abc"),
-        ]
-
-    def _trial_events(self, number: int) -> list[Callable[[float], AnyEvent]]:
-        record, values = self.trials.get(number), {"ctc_weight": number / 10}
-        known: dict[str, Any] = {"number": number, "values": values}
-        start = lambda time: TrialStarted(time=time, baseline="ed" if number == 0 else None, **known)  # noqa: E731
-        if record is None:
-            return [
-                *[start] * 8,
-                lambda time: TrialEnded(time=time, state=TrialState.INFEASIBLE, reason="no", **known),
-                lambda time: TrialImported(
-                    time=time, source="other/1", state=TrialState.PRUNED, epochs=EPOCHS, **known
-                ),
-            ]
-        if record.state.final:
-            return [lambda time: SessionStarted(time=time)]
-        if record.state is not TrialState.RUNNING:
-            return [start]
-        epochs = [self._epoch(number, epoch) for epoch in range(1, record.epoch + 2)]  # new or reported before
-        return [
-            *epochs[-1:] * 4,
-            *epochs * 2,
-            lambda time: TrialPaused(time=time, number=number, epoch=record.epoch, reason="waits"),
-            lambda time: TrialRetried(time=time, number=number, reason="lost", count=record.retries + 1),
-            lambda time: TrialEnded(time=time, number=number, state=TrialState.INTERRUPTED, reason="stopped"),
-            *(self._end(number, state) for state in FINAL),
-        ]
-
-    @staticmethod
-    def _epoch(number: int, epoch: int) -> Callable[[float], AnyEvent]:
-        metrics = {"dev/wer": 90.0 - epoch, "train/loss": float("nan")}
-        return lambda time: TrialEpoch(time=time, number=number, epoch=epoch, metrics=metrics)
-
-    @staticmethod
-    def _end(number: int, state: TrialState) -> Callable[[float], AnyEvent]:
-        metrics = {"test/a/wer": 30.0} if state is TrialState.COMPLETE else {}
-        return lambda time: TrialEnded(time=time, number=number, state=state, metrics=metrics)
-
-
-EPOCHS = (EpochReport(epoch=1, metrics={"dev/wer": 60.0}), EpochReport(epoch=2, metrics={"dev/wer": 50.0}))
 FAULTS = st.just([]) | st.lists(st.sampled_from(["", "", "", "lost request", "lost answer", "late"]), max_size=12)
 # Of which trial an event comes, which one of the possible ones, and what follows: nothing, or one of two processes
 # syncs as far as it comes, after a restart, or comparing everything.
@@ -146,7 +76,7 @@ STEPS = st.tuples(
 )
 
 
-@settings(deadline=None, max_examples=150)
+@settings(deadline=None, max_examples=80)
 @given(steps=st.lists(STEPS, min_size=10, max_size=60))
 def test_any_batching_and_any_lost_request_or_answer_give_the_same_runs(ledger: Ledger, steps: list[Any]) -> None:
     clear(ledger)
@@ -169,7 +99,7 @@ def test_any_batching_and_any_lost_request_or_answer_give_the_same_runs(ledger: 
         at_once = FakeClient()
     with connected(at_once):
         sync_all(Sync(ledger))
-    assert visible(disturbed) == visible(at_once)
+    assert visible(disturbed, driver.trials) == visible(at_once, driver.trials)
 
 
 def sync_all(running: Sync) -> None:
@@ -178,7 +108,7 @@ def sync_all(running: Sync) -> None:
         pass
 
 
-def visible(client: FakeClient) -> dict[str, Any]:
+def visible(client: FakeClient, trials: Trials) -> dict[str, Any]:
     """What MLflow shows, by the names of the runs.
 
     A run that continues keeps the end and the files of its interruption, so those of runs that have ended are compared.
@@ -188,6 +118,138 @@ def visible(client: FakeClient) -> dict[str, Any]:
     for run in client.runs.values():
         parent = client.runs.get(run.tags.get("mlflow.parentRunId", ""))
         tags = {name: value for name, value in run.tags.items() if name != "mlflow.parentRunId"}
-        ended = None if run.status in ("RUNNING", "SCHEDULED") else (run.end_time, run.files)
+        number = tags.get("trial.number")
+        has_ended = trials.study_state is not TrialState.RUNNING if number is None else trials[int(number)].ended
+        ended = (run.end_time, run.files) if has_ended else None
         shown[run.name] = (parent and parent.name, run.status, run.start_time, ended, tags, run.params, run.rows)
     return shown
+
+
+READS = {"get_experiment_by_name", "search_runs", "get_run", "get_metric_history"}
+
+
+def a_study(ledger: Ledger, epochs: int = 3) -> list[AnyEvent]:
+    """Two trials, one that has ended and one that runs, after `epochs` epochs each."""
+    clear(ledger)
+    events: list[AnyEvent] = [SessionStarted(time=1.0)]
+    for number in (0, 1):
+        events.append(TrialStarted(time=2.0, number=number, values={"ctc_weight": 0.3}))
+        events += [epoch_event(number, epoch) for epoch in range(1, epochs + 1)]
+    events.append(TrialEnded(time=9000.0, number=0, state=TrialState.COMPLETE, metrics={"test/a/wer": 30.0}))
+    write(ledger, events)
+    return events
+
+
+def epoch_event(number: int, epoch: int, time: float = 10.0) -> TrialEpoch:
+    return TrialEpoch(time=time + epoch, number=number, epoch=epoch, metrics={"dev/wer": 90.0, "train/loss": 1.0})
+
+
+def count_requests(client: FakeClient, running: Sync) -> dict[str, int]:
+    """Those of a whole sync."""
+    client.requests.clear()
+    with connected(client):
+        sync_all(running)
+    return dict(Counter(client.requests))
+
+
+def test_a_study_that_is_up_to_date_costs_one_look_and_an_epoch_one_request(ledger: Ledger) -> None:
+    a_study(ledger)
+    client, running = FakeClient(), Sync(ledger)
+    count_requests(client, running)
+    assert count_requests(client, running) == {}
+    assert count_requests(client, Sync(ledger)) == {"get_experiment_by_name": 1, "search_runs": 2}
+    write(ledger, [epoch_event(1, 4)])
+    count_requests(client, running)  # looks again, because another process had its turn
+    write(ledger, [epoch_event(1, 5)])
+    assert count_requests(client, running) == {"log_batch": 1}
+
+
+def test_a_backlog_is_few_requests_of_bounded_size(ledger: Ledger) -> None:
+    a_study(ledger, epochs=1000)
+    client = FakeClient()
+    requests = count_requests(client, Sync(ledger))
+    # Two trials of 2,000 points in batches of 800; each end and the study's own run are two more.
+    assert requests["log_batch"] <= 2 * 3 + 4
+    assert sum(requests.values()) < 20
+    assert {len(run.rows) for run in client.runs.values()} == {0, 2000, 2001}
+
+
+def test_a_session_after_a_crash_sends_the_rest_and_nothing_twice(ledger: Ledger) -> None:
+    a_study(ledger)
+    client = FakeClient()
+    count_requests(client, Sync(ledger))
+    ids = set(client.runs)
+    write(ledger, [SessionStarted(time=100.0), TrialStarted(time=101.0, number=1, values={"ctc_weight": 0.3})])
+    write(ledger, [epoch_event(1, 4, 110.0)])
+    requests = count_requests(client, Sync(ledger))
+    assert set(client.runs) == ids
+    assert not client.deleted
+    # What the one trial's run holds is read, metric by metric.
+    once = {name: requests.get(name, 0) for name in ("create_run", "get_run", "get_metric_history", "log_batch")}
+    assert once == {"create_run": 0, "get_run": 1, "get_metric_history": 2, "log_batch": 1}
+
+
+def test_a_run_that_is_replaced_keeps_what_people_noted_on_it(ledger: Ledger) -> None:
+    a_study(ledger)
+    client = FakeClient()
+    count_requests(client, Sync(ledger))
+    (old,) = (run for run in client.runs.values() if run.name == "0001")
+    old.tags |= {"mlflow.note.content": "the best so far", "mlflow.runName": "0001"}
+    write(ledger, [epoch_event(1, 2, 50.0)])
+    count_requests(client, Sync(ledger))
+    (new,) = (run for run in client.runs.values() if run.name == "0001")
+    assert list(client.deleted) == [old.id]
+    assert new.tags["mlflow.note.content"] == "the best so far"
+    assert sorted((step, time) for name, step, _, time in new.rows if name == "dev/wer") == [(1, 11_000), (2, 52_000)]
+
+
+def test_what_others_logged_to_a_run_is_left_alone(ledger: Ledger) -> None:
+    a_study(ledger)
+    client = FakeClient()
+    count_requests(client, Sync(ledger))
+    (run,) = (run for run in client.runs.values() if run.name == "0001")
+    run.rows.add(("their/metric", 7, "1.0", 12345))
+    run.params["their param"] = "x"
+    write(ledger, [epoch_event(1, 4)])
+    count_requests(client, Sync(ledger))
+    assert not client.deleted
+    assert ("their/metric", 7, "1.0", 12345) in run.rows
+
+
+def test_to_compare_changes_nothing(ledger: Ledger) -> None:
+    a_study(ledger)
+    client = FakeClient()
+    with connected(client):
+        assert Sync(ledger).compare() == 3
+        sync_all(Sync(ledger))
+        write(ledger, [epoch_event(1, 4)])
+        client.requests.clear()
+        assert Sync(ledger).compare() == 1
+    assert set(client.requests) <= READS
+
+
+def test_a_run_that_a_late_request_made_twice_is_deleted_by_the_process_that_asked_twice(ledger: Ledger) -> None:
+    a_study(ledger)
+    client, running = FakeClient(), Sync(ledger)
+    client.faults = iter(["", "", "", "", "", "", "late"])
+    with connected(client):
+        with pytest.raises(ConnectionError, match="late"):
+            sync_all(running)
+        sync_all(running)
+    assert client.requests.count("create_run") == 4
+    assert sorted(run.name for run in client.runs.values()) == ["0000", "0001", "probe"]
+    assert len(client.deleted) == 1
+
+
+def test_processes_write_one_after_the_other(ledger: Ledger) -> None:
+    a_study(ledger)
+    client = FakeClient()
+    with connected(client), Sync(ledger)._take_turn():
+        other = threading.Thread(target=sync_all, args=(Sync(ledger),))
+        other.start()
+        other.join(0.5)
+        assert other.is_alive()
+        assert client.requests == []
+    with connected(client):
+        other.join(30)
+    assert len(client.runs) == 3

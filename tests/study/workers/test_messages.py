@@ -1,4 +1,4 @@
-"""Messages survive their way over a socket."""
+"""Messages are decoded as they were encoded."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ import pytest
 from study.workers.failure import FailureKind
 from study.workers.messages import (
     Answer,
-    Broken,
     Close,
     Done,
+    Failed,
     Report,
     Running,
     Task,
@@ -29,7 +29,7 @@ EXAMPLES = [
     Report({"epoch": 3, "dev/wer": 12.5}, waited=0.25, node="node-1", device="cpu"),
     Report(),
     Done(),
-    Broken(FailureKind.OUT_OF_MEMORY, "one utterance does not fit", reusable=True),
+    Failed(FailureKind.OUT_OF_MEMORY, "one utterance does not fit", reusable=True),
 ]
 
 
@@ -39,10 +39,10 @@ def test_every_message_has_an_example_here() -> None:
 
 @pytest.mark.parametrize("message", EXAMPLES, ids=lambda message: type(message).__name__)
 def test_a_message_is_decoded_as_it_was_encoded(message: Any) -> None:
-    again = decode(encode(message))
-    assert again == message
-    assert type(again) is type(message)
+    decoded = decode(encode(message))
+    assert decoded == message
+    assert type(decoded) is type(message)
 
 
-def test_the_kind_of_a_failure_is_one_again() -> None:
-    assert decode(encode(Broken(FailureKind.LOST, "gone", reusable=False))).failure is FailureKind.LOST
+def test_the_kind_of_a_failure_is_decoded_as_a_failure_kind() -> None:
+    assert decode(encode(Failed(FailureKind.LOST, "gone", reusable=False))).failure is FailureKind.LOST

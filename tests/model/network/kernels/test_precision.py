@@ -18,7 +18,7 @@ from model.runtime.distributed import current_context
 from model.training.loop import start_or_resume
 from model.training.optimiser import make_optimiser, train_step
 
-UTTERANCES, FRAMES, TOKENS, STEPS = 6, 60, 5, 100
+UTTERANCES, FRAMES, TOKENS, STEPS = 4, 40, 4, 60
 SIZES = {"encoder.width": 32, "decoder.width": 32, "encoder.feed_forward": 64, "decoder.feed_forward": 64}
 
 
