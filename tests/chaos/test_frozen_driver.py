@@ -11,7 +11,7 @@ import pytest
 from chaos.epoch_order import assert_trained_once
 from chaos.records import assert_records_agree
 from chaos.study_process import start_study
-from stub_training import WELL
+from stub_training import SUCCEEDS
 
 from study.ledger.event_log import EventLog
 from study.ledger.events import from_line
@@ -28,7 +28,7 @@ EPOCHS = 40
 def test_a_driver_that_was_frozen_and_replaced_writes_nothing_that_counts_and_ends_with_one_line(
     stub: Work, study_in: Callable[..., Path]
 ) -> None:
-    recipe = {"base": "tiny", "set": {"training.epochs": EPOCHS, "training.seed": WELL}}
+    recipe = {"base": "tiny", "set": {"training.epochs": EPOCHS, "training.seed": SUCCEEDS}}
     study_in(recipe=recipe, trials=1, early_stopping={"rule": "none"})
     with start_study(seconds=0.3) as frozen:
         frozen.wait_for_output("epoch 5/40")
