@@ -21,7 +21,7 @@ from study.runner import Work
 
 STUDY = Path("studies/probe")
 HOST = "another-machine"
-EPOCHS = 40
+EPOCHS = 60
 
 
 @pytest.mark.chaos
@@ -31,11 +31,11 @@ def test_a_driver_that_was_frozen_and_replaced_writes_nothing_that_counts_and_en
     recipe = {"base": "tiny", "set": {"training.epochs": EPOCHS, "training.seed": SUCCEEDS}}
     study_in(recipe=recipe, trials=1, early_stopping={"rule": "none"})
     with start_study(seconds=0.3) as frozen:
-        frozen.wait_for_output("epoch 5/40")
+        frozen.wait_for_output("epoch 5/60")
         os.kill(frozen.process.pid, signal.SIGSTOP)
         before, printed = EventLog(STUDY).read(), frozen.output
         with start_study(seconds=0.3, host=HOST) as successor:
-            successor.wait_for_output("epoch 15/40")  # waits for LEASE_SECONDS before it takes the study over
+            successor.wait_for_output("epoch 15/60")  # waits for LEASE_SECONDS before it takes the study over
             waits = f"waiting up to 20 s to see whether process {frozen.process.pid} on"
             assert successor.output.count(waits) == 1, successor.output
             os.kill(frozen.process.pid, signal.SIGCONT)
