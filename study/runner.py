@@ -76,7 +76,7 @@ def run_study(
             if nodes is not None:
                 max_concurrent_trials(study, nodes)
             run = _open_run(study, folder, checked, stack, console, work)
-            stack.callback(_close_tracker, run.tracker, path, console)
+            stack.callback(_close_tracker, run, path, console)
             if run.trials_to_run:
                 nodes = nodes or stack.enter_context(_connect(None))
                 run.stopped = _run_trials(run, max_concurrent_trials(study, nodes), console, work)
@@ -219,8 +219,17 @@ def _record_end(run: _Run, best: TrialRecord | None) -> None:
     run.tracker.wake()
 
 
-def _close_tracker(tracker: Tracker, path: Path, console: Console) -> None:
-    """Stop the tracker's thread, and print which runs are not up to date in MLflow and how to send them."""
+def _close_tracker(run: _Run, path: Path, console: Console) -> None:
+    """Stop the tracker's thread, and print which runs are not up to date in MLflow and how to send them.
+
+    Where another process has taken the study over, the runs are its own: nothing more is sent or printed.
+    """
+    tracker = run.tracker
+    try:
+        run.ledger.check_ownership()
+    except UserError:
+        tracker.close(patience=0.0)
+        return
     outdated = tracker.close()
     if line := describe_outdated(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
         _print(console, line)

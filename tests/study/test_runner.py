@@ -1,4 +1,4 @@
-"""What is refused before anything starts."""
+"""What is refused before anything starts, and what a driver prints that was replaced."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import yaml
+from ledger_events import end_trial
+from rich.console import Console
 
 from cluster.resources import Node
 from model.data.corpus import Corpus
@@ -17,9 +19,11 @@ from model.recipe.files import with_values
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, make_base_recipe, read_study, with_trials
 from study.execution.checks import max_concurrent_trials
-from study.ledger.lease import hold_lease
+from study.ledger.lease import Lease, hold_lease
 from study.ledger.ledger import Ledger
+from study.ledger.records import TrialState
 from study.runner import Work, run_study
+from study.tracking.tracker import Tracker
 
 
 def study_file(folder: Path, **changes: Any) -> Path:
@@ -131,3 +135,29 @@ def test_a_cluster_that_does_not_answer_is_reported_in_one_line_within_seconds_a
     assert "\n" not in str(raised.value)
     assert capfd.readouterr().err == ""
     assert not (tmp_path / "studies").exists()
+
+
+def test_a_driver_that_was_replaced_prints_nothing_about_runs_that_are_its_successors(
+    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(Tracker, "start", lambda tracker: None)  # so that no run is up to date
+    path = study_file(tmp_path, corpus=str(corpus.folder), trials=0, baselines=["ed"])
+    study = read_study(path)
+    base = with_values(make_base_recipe(study), {"data.fingerprint": corpus.fingerprint})
+    ledger = Ledger.create_or_open(study_folder(study), study, base, {})
+    ledger.start_trial(0, base, {}, "ed")
+    end_trial(ledger, 0, TrialState.FAILED, "no memory")
+    console, work = Console(record=True, width=200), Work(prepare="stub_training:prepare")
+    assert run_study(path, console=console, work=work) == 1
+    assert "2 runs may not be up to date in MLflow" in console.export_text()
+
+    Ledger.open(ledger.folder).start_session()
+
+    def refuse(lease: Lease) -> None:
+        raise UserError("the study was taken over")
+
+    monkeypatch.setattr(Lease, "check", refuse)
+    with pytest.raises(UserError, match="taken over"):
+        run_study(path, console=console, work=work)
+    assert "MLflow" not in console.export_text()
