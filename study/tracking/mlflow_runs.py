@@ -34,8 +34,18 @@ class _Held:
     """What a run holds; by default a new one."""
 
     params: Mapping[str, str] = field(default_factory=dict)
-    points: Set[Point] = frozenset()
+    points: Set[Point] = frozenset()  # of every metric, those too that are not in its content, or not yet
     status: str = "RUNNING"
+
+    def can_become(self, content: RunContent) -> bool:
+        """Whether nothing has to be changed or deleted; metrics and params that others logged are left alone."""
+        differs = any(self.params.get(name, value) != value for name, value in content.params.items())
+        names = {name for name, _, _ in content.points}
+        return not differs and {point for point in self.points if point[0] in names} <= content.points.keys()
+
+    def after(self, content: RunContent) -> _Held:
+        """What the run holds once it was brought to its content."""
+        return _Held({**self.params, **content.params}, self.points | content.points.keys(), content.status)
 
 
 @dataclass
@@ -114,7 +124,7 @@ class MlflowRuns:
             self._write(run.id, content, held)
             run.fingerprint = content.fingerprint
             # What a run holds that has ended is not kept in memory; it hardly ever changes.
-            run.held = None if content.ended else _Held(content.params, content.points.keys(), content.status)
+            run.held = None if content.ended else held.after(content)
         self._refusals.report("the study" if content.number is None else f"trial {content.number:04d}")
 
     def _open(self, content: RunContent) -> tuple[_Run, _Held]:
@@ -122,9 +132,8 @@ class MlflowRuns:
         run = self._runs.get(content.number)
         if run is None:
             return self._create(content), _Held()
-        held = run.held or self._read(run.id, content)
-        differs = any(held.params.get(name, value) != value for name, value in content.params.items())
-        if not differs and held.points <= content.points.keys():
+        held = run.held or self._read(run.id)
+        if held.can_become(content):
             return run, held
         # What people noted on its page goes along; the old run stays in MLflow's trash.
         tags = self._client.get_run(run.id).data.tags
@@ -143,11 +152,9 @@ class MlflowRuns:
         run = self._runs[content.number] = _Run(made.info.run_id)
         return run
 
-    def _read(self, run_id: str, content: RunContent) -> _Held:
-        """What a run holds of the names that its content has; what others logged to it is left alone."""
+    def _read(self, run_id: str) -> _Held:
         run = self._client.get_run(run_id)
-        names = {name for name, _, _ in content.points} & run.data.metrics.keys()
-        rows = [row for name in names for row in self._client.get_metric_history(run_id, name)]
+        rows = [row for name in run.data.metrics for row in self._client.get_metric_history(run_id, name)]
         return _Held(run.data.params, {(row.key, row.step, row.timestamp) for row in rows}, run.info.status)
 
     def _write(self, run_id: str, content: RunContent, held: _Held) -> None:

@@ -189,6 +189,21 @@ def test_a_session_after_a_crash_sends_the_rest_and_nothing_twice(ledger: Ledger
     assert once == {"create_run": 0, "get_run": 1, "get_metric_history": 2, "log_batch": 1}
 
 
+def test_points_of_an_event_that_a_crash_lost_do_not_stay_beside_the_new_ones(ledger: Ledger) -> None:
+    """MLflow may have read an event that was not yet on the disk."""
+    events = a_study(ledger, epochs=1)
+    client = FakeClient()
+    count_requests(client, Sync(ledger))
+    clear(ledger)
+    write(ledger, [event for event in events if getattr(event, "number", 0) == 0 or event.kind == "trial_started"])
+    running = Sync(ledger)
+    count_requests(client, running)  # the trial has no epoch now, and its run has one
+    write(ledger, [epoch_event(1, 1, 50.0)])
+    count_requests(client, running)
+    (run,) = (run for run in client.runs.values() if run.name == "0001")
+    assert sorted((step, time) for name, step, _, time in run.rows if name == "dev/wer") == [(1, 51_000)]
+
+
 def test_a_run_that_is_replaced_keeps_what_people_noted_on_it(ledger: Ledger) -> None:
     a_study(ledger)
     client = FakeClient()
