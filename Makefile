@@ -15,7 +15,7 @@ study: $(INSTALLED)  ## make the demo corpus and run the demo study on it, to it
 	$(BIN)/decred-study run search_spaces/demo.yaml
 
 test: check  ## format, lint, types and the test suite
-	$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
+	$(BIN)/pytest -n 2
 
 slow: $(INSTALLED)  ## the tests that take most of a minute each
 	$(BIN)/pytest -m slow

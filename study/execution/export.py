@@ -1,14 +1,15 @@
-"""What `export` writes: the recipe of a trial, its trained model in the published layout, or all trials for Optuna."""
+"""What `export` writes: the recipe of a trial, its trained model in the published layout, or all trials for Optuna.
+
+Torch and Optuna take seconds to import, and a recipe needs neither.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 from model.strict import to_yaml, write_atomically
-from model.weights.import_export import export_published
 from study.ledger.best import choose_trial, export_recipe
 from study.ledger.ledger import Ledger
-from study.search.optuna_trials import export_database
 
 
 def write_recipe(ledger: Ledger, trial: int | None, out: Path) -> str:
@@ -25,11 +26,15 @@ def write_model(ledger: Ledger, trial: int | None, out: Path) -> str:
 
 def write_run_model(run: Path, out: Path) -> str:
     """Write the trained model of a run's folder; the line that reports it."""
+    from model.weights.import_export import export_published
+
     return f"{run}, recipe {export_published(run, out).hash}, written to {out} in the published layout"
 
 
 def write_optuna_study(ledger: Ledger, out: Path) -> str:
     """Write the trials as an Optuna study into an SQLite file; the line that reports it."""
+    from study.search.optuna_trials import export_database
+
     count = export_database(ledger, out)
     return f"{count} trials written to {out} as Optuna study '{ledger.study.name}'"
 

@@ -17,7 +17,6 @@ from typing import Any
 import model.data.normaliser
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, to_yaml
-from model.training.prepare import ensure_tokenizer, load_corpus
 from study.config.study_file import StudyFile
 
 MANIFEST_SECTIONS = ("python", "platform", "host", "packages", "git", "hardware", "hashes", "seeds")
@@ -87,6 +86,9 @@ def _list_packages() -> dict[str, str]:
 
 
 def _hash_inputs(study: StudyFile, base: Recipe) -> dict[str, str | None]:
+    # Here, because it imports torch: commands that only read a study must not wait seconds for that.
+    from model.training.prepare import ensure_tokenizer, load_corpus
+
     corpus = load_corpus(base)
     return {
         "corpus": corpus.fingerprint,

@@ -48,10 +48,11 @@ def test_a_model_too_large_is_infeasible_in_both_records_and_the_search_continue
     assert_records_agree(FOLDER)
 
 
+@pytest.mark.chaos
 @pytest.mark.parametrize(
     ("seed", "state", "reason"),
     [
-        pytest.param(REFUSED, TrialState.INFEASIBLE, f"UserError: {NOTHING_LEFT}", marks=pytest.mark.chaos),
+        (REFUSED, TrialState.INFEASIBLE, f"UserError: {NOTHING_LEFT}"),
         (RAISES, TrialState.FAILED, "ValueError: of two lines"),
     ],
 )

@@ -59,7 +59,8 @@ def assert_stopped_and_continues(
     assert_records_agree(FOLDER)
 
 
-@pytest.mark.parametrize("writer", ["the ledger", pytest.param("a worker", marks=chaos)])
+@chaos
+@pytest.mark.parametrize("writer", WRITERS)
 def test_when_the_disk_is_full_for_one_writer_one_line_reports_it_and_the_same_command_continues(
     writer: str, disk: Disk, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
@@ -136,6 +137,7 @@ def test_a_full_disk_of_mlflow_stops_no_study_and_its_runs_are_sent_afterwards(
     assert_records_agree(FOLDER)
 
 
+@chaos
 def test_a_worker_that_meets_a_full_disk_stops_the_study_with_the_line(
     plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:

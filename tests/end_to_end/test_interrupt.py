@@ -29,7 +29,8 @@ sys.exit(run_study(Path("study.yaml"), work=Work("stub_training:train", "stub_tr
 STOP_SECONDS = 20.0  # about 5 on a quiet machine
 
 
-@pytest.mark.parametrize("stop_signal", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("stop_signal", [signal.SIGINT, signal.SIGTERM])
 def test_a_stop_signal_stops_a_study_within_seconds_and_the_same_trial_continues(
     stop_signal: signal.Signals, ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:

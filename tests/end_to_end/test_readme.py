@@ -75,6 +75,13 @@ def _shrink(path: Path) -> None:
     path.write_text(yaml.safe_dump(study))
 
 
+def _shorten(table: Path) -> None:
+    """Leave the header and every eighth of some seven hundred rows."""
+    header, *rows = table.read_text().splitlines(keepends=True)
+    assert len(rows) > 500
+    table.write_text("".join([header, *rows[::8]]))
+
+
 def _start(command: str, checkout: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
         ["bash", "-c", f"set -e; source .venv/bin/activate; {command}"],
@@ -124,6 +131,8 @@ def test_every_command_of_the_readme_succeeds(command: str, checkout: Path) -> N
         _open_dashboard(command, checkout)
         return
     output = _run(command, checkout)
+    if command.endswith("> prompts.tsv"):
+        _shorten(checkout / "prompts.tsv")
     if command == "make study":
         assert "decred-study dashboard" in output
         assert "decred-study export" in output

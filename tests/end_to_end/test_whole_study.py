@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from model.recipe.files import read_recipe
@@ -29,6 +30,7 @@ SMALL = {
 }
 
 
+@pytest.mark.slow
 def test_a_study_trains_scores_exports_and_its_recipe_trains_again(
     ray_here: None, study_in: Callable[..., Path]
 ) -> None:
