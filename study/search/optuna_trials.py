@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 
 import optuna
@@ -87,6 +88,10 @@ def convert_record(
         user_attrs=_make_attributes(record),
     )
     trial.number = number
+    if record.started is not None:
+        trial.datetime_start = datetime.fromtimestamp(record.started)  # as Optuna's own: of this machine's time zone
+    if record.ended is not None and state.is_finished():
+        trial.datetime_complete = datetime.fromtimestamp(record.ended)
     return trial
 
 

@@ -62,7 +62,7 @@ class MlflowRuns:
     """One experiment a study, one parent run, one nested run a trial; each known by its trial's number, or None."""
 
     def __init__(self, uri: str, study: str, study_id: str, folder: Path) -> None:
-        """`study_id` tells this study from others of its name on a shared server; nothing is opened yet."""
+        """`study_id` distinguishes this study from others of its name on a shared server; nothing is opened yet."""
         self.uri = uri
         self.may_have_duplicates = False  # a run was asked for and no answer came, so it may still be made
         self._study, self._study_id, self._folder = study, study_id, folder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -118,6 +119,9 @@ def test_an_exported_study_is_an_ordinary_optuna_study(ledger: Ledger, tmp_path:
         assert trial.intermediate_values == pytest.approx(record.curve("dev/wer"), nan_ok=True)
         assert trial.user_attrs["recipe_hash"] == record.recipe_hash
         assert set(trial.distributions) == set(record.point or {})
+        assert trial.datetime_start == datetime.fromtimestamp(record.started or 0.0)
+        if trial.state.is_finished():
+            assert trial.datetime_complete == datetime.fromtimestamp(record.ended or 0.0)
     assert study.best_trial.number == 0
     assert study.best_value == 48.0
     assert study.trials[0].distributions["ctc_weight"] == optuna.distributions.FloatDistribution(0.1, 0.6)
