@@ -9,6 +9,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -103,6 +104,8 @@ def _run(command: str, checkout: Path) -> str:
 
 def _open_dashboard(command: str, checkout: Path) -> None:
     """Start the server, wait until its page answers, and end it with SIGINT."""
+    with socket.socket() as probe:
+        assert probe.connect_ex(("127.0.0.1", 5000)), "port 5000 is in use, so the page would be another server's"
     process = _start(command, checkout)
     try:
         deadline = time.monotonic() + 60
