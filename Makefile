@@ -20,10 +20,10 @@ test: check  ## format, lint, types and the test suite
 slow: $(INSTALLED)  ## the tests that take most of a minute each
 	$(BIN)/pytest -m slow
 
-chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survive; about a quarter of an hour
+chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survive; about half an hour
 	$(BIN)/pytest -m chaos tests/chaos
 
-benchmark: $(INSTALLED)  ## the speed table: every row timed beside the machine's matmul rate, about five minutes
+benchmark: $(INSTALLED)  ## the speed table: every row timed beside the machine's matmul rate, and studies of 2,000 trials
 	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds
 
 check: $(INSTALLED)  ## format, lint and types alone
