@@ -5,6 +5,7 @@ import itertools
 from pathlib import Path
 from typing import Any
 
+import espeakng_loader
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -24,7 +25,6 @@ VOICES = [Voice(accent, variant, 190, 50) for accent, variant in (*TRAINING_VOIC
 
 @pytest.fixture(scope="module")
 def demo(tmp_path_factory: pytest.TempPathFactory) -> Corpus:
-    pytest.importorskip("espeakng_loader")
     return make_demo(tmp_path_factory.mktemp("corpora") / "demo", **SIZES)
 
 
@@ -65,7 +65,6 @@ def test_another_process_makes_the_same_demo(demo: Corpus, tmp_path: Path) -> No
 
 
 def test_an_existing_demo_is_reused_and_one_that_is_damaged_or_of_another_seed_replaced(tmp_path: Path) -> None:
-    pytest.importorskip("espeakng_loader")
     folder = tmp_path / "demo"
     first = make_demo(folder, **SMALL)
     stamp = (folder / CORPUS_FILE).stat().st_mtime_ns
@@ -77,7 +76,6 @@ def test_an_existing_demo_is_reused_and_one_that_is_damaged_or_of_another_seed_r
 
 
 def test_a_sentence_sounds_the_same_whatever_was_synthesised_before() -> None:
-    pytest.importorskip("espeakng_loader")
     for voice in VOICES:
         first = speak("turn on the light", voice)
         speak("another sentence", Voice("en-us", "f5", 230, 90))
@@ -85,12 +83,10 @@ def test_a_sentence_sounds_the_same_whatever_was_synthesised_before() -> None:
 
 
 def test_all_voices_sound_different() -> None:
-    pytest.importorskip("espeakng_loader")
     assert len(VOICES) == len({speak("turn on the light", voice).tobytes() for voice in VOICES}) == 24
 
 
 def test_a_long_path_to_the_wheel_does_not_silence_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    espeakng_loader = pytest.importorskip("espeakng_loader")
     far = tmp_path / ("x" * 200)
     far.symlink_to(espeakng_loader.get_data_path())
     before = speak("hello", VOICES[0])
@@ -99,7 +95,6 @@ def test_a_long_path_to_the_wheel_does_not_silence_it(tmp_path: Path, monkeypatc
 
 
 def test_an_unknown_voice_is_refused() -> None:
-    pytest.importorskip("espeakng_loader")
     with pytest.raises(UserError, match=r"Espeak NG has no voice 'en-mars\+f1'"):
         speak("hello", Voice("en-mars", "f1", 190, 50))
 
