@@ -53,7 +53,7 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> GroupSchedul
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """In a process of several, sort the groups. A test in a group that shares none of its fixtures is an error."""
+    """In a process of several, sort the groups. A test that uses a group's fixture from outside of it is an error."""
     if not hasattr(config, "workerinput"):
         return
     for item in items:

@@ -88,8 +88,9 @@ def convert_record(
         user_attrs=_make_attributes(record),
     )
     trial.number = number
-    if record.started is not None:
-        trial.datetime_start = datetime.fromtimestamp(record.started)  # as Optuna's own: of this machine's time zone
+    started = record.started or record.ended
+    if started is not None:
+        trial.datetime_start = datetime.fromtimestamp(started)  # as Optuna's own: of this machine's time zone
     if record.ended is not None and state.is_finished():
         trial.datetime_complete = datetime.fromtimestamp(record.ended)
     return trial
