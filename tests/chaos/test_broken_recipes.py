@@ -82,6 +82,7 @@ def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and
     assert_records_agree(FOLDER)
 
 
+@pytest.mark.chaos
 def test_a_nan_at_one_step_fails_its_trial_alone_which_names_the_step_and_keeps_the_batch(
     corpus: Corpus, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:

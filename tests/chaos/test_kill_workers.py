@@ -35,6 +35,7 @@ def only_retry(number: int) -> TrialRetried:
     return retry
 
 
+@pytest.mark.chaos
 def test_a_trial_whose_driver_is_killed_continues_from_its_checkpoint_and_so_does_the_study(
     ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:

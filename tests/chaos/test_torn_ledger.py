@@ -102,10 +102,10 @@ def tear_in_a_character() -> None:
         stream.write(cut)
 
 
-LONG = [pytest.param(kind, marks=pytest.mark.chaos) for kind in ("trial_started", "trial_ended")]
+LONG = [pytest.param(kind, marks=pytest.mark.chaos) for kind in ("trial_started", "trial_epoch", "trial_ended")]
 
 
-@pytest.mark.parametrize("where", [*LONG, "trial_epoch", "within a character"])
+@pytest.mark.parametrize("where", [*LONG, "within a character"])
 def test_a_study_whose_last_event_is_torn_continues_to_its_end(
     where: str, stopped: Path, decred_study: Callable[..., Any]
 ) -> None:

@@ -23,7 +23,10 @@ from study.ledger.ledger import Ledger
 from study.tracking import mlflow_store, tracker
 from study.tracking.tracker import Tracker
 
-STORES = ("file", "server", "server_on_postgresql", pytest.param("postgresql", marks=pytest.mark.slow))
+STORES = (
+    *("file", "server"),
+    *(pytest.param(store, marks=pytest.mark.slow) for store in ("server_on_postgresql", "postgresql")),
+)
 
 
 class Gate:

@@ -161,7 +161,11 @@ def test_a_worker_that_is_killed_is_lost_and_its_trial_goes_on_with_others(
     ("seed", "failure"),
     [
         (stub_training.RAISES, Failure(FailureKind.ERROR, "ValueError: of two lines")),
-        (stub_training.DISK_FULL, Failure(FailureKind.DISK_FULL, "OSError: [Errno 28] No space left on device")),
+        pytest.param(
+            stub_training.DISK_FULL,
+            Failure(FailureKind.DISK_FULL, "OSError: [Errno 28] No space left on device"),
+            marks=pytest.mark.slow,  # a group of two starts again after it
+        ),
     ],
 )
 def test_an_error_in_training_is_reported_in_one_line(
@@ -173,6 +177,7 @@ def test_an_error_in_training_is_reported_in_one_line(
     assert not crew.usable
 
 
+@pytest.mark.slow
 def test_a_worker_of_any_rank_that_has_another_recipe_than_was_proposed_is_found_out(
     crews: Callable[[], Crew], tmp_path: Path
 ) -> None:
