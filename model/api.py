@@ -16,6 +16,7 @@ from model.data.batches import group_by_length
 from model.data.frontend import extract_features
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.decoding import beam_search
+from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import UserError
 from model.evaluation.internal_lm import sequence_perplexities
 from model.network.recogniser import Recogniser
@@ -24,6 +25,7 @@ from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training.prepare import load_run_tokenizer
 from model.weights import checkpoint
+from model.weights.chosen import find_run_weights, read_tokens_per_second
 from model.weights.import_export import generation_values
 from model.weights.published import checkpoint as published
 
@@ -55,18 +57,19 @@ class Run:
 
 
 def load_run(folder: str | Path) -> Run:
-    """The last checkpoint of a run's or a trial's folder, on the GPU if there is one; its corpus is not needed.
+    """The weights that a run or a trial chose, or while it trains its last checkpoint's, on the GPU if there is one.
 
-    Raises a UserError where the folder holds no checkpoint, or one that does not fit its recipe.
+    The corpus is not needed. Raises a UserError where the folder holds no weights, or some that do not fit its recipe.
     """
     folder = Path(folder)
-    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
-    if latest is None:
+    place = find_run_weights(folder)
+    if place is None:
         raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
     recipe = read_recipe(folder / "recipe.yaml")
     model = Recogniser(recipe)
-    checkpoint.load_weights(latest, model)
-    return Run(recipe, model.to(current_context().device).eval(), load_run_tokenizer(recipe, folder), latest)
+    checkpoint.load_weights(place, model)
+    model.tokens_per_second = read_tokens_per_second(folder, place)
+    return Run(recipe, model.to(current_context().device).eval(), load_run_tokenizer(recipe, folder), place)
 
 
 def load_pretrained(folder: str | Path, tokenizer: str | Path | None = None) -> Run:
@@ -107,7 +110,8 @@ def decode(
         padded = pad_sequence([features[key] for key in ids], batch_first=True)
         lengths = torch.tensor([len(features[key]) for key in ids])
         device = next(run.model.parameters()).device
-        settings = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty
+        bound = resolve_tokens_per_second(decoding.tokens_per_second, run.model.tokens_per_second)
+        settings = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
         nbest = beam_search.decode(run.model, padded.to(device), lengths, *settings)
         texts |= {key: tokenizer.decode(hypotheses[0].tokens) for key, hypotheses in zip(ids, nbest, strict=True)}
     return [texts[key] for key in features]

@@ -23,8 +23,10 @@ from study.display.board import Board, make_console, show_live
 from study.display.table import make_table
 from study.early_stopping.rules import build_rule
 from study.evidence.rank_correlation import describe_rungs
+from study.evidence.stuck import describe_stuck
 from study.execution.agenda import Agenda
 from study.execution.checks import CheckResult, check, max_concurrent_trials
+from study.execution.ended_trials import find_unscored
 from study.execution.private_names import check_private_names
 from study.execution.session import Session
 from study.execution.signals import forward_sigterm, handle_stop_signals
@@ -77,7 +79,7 @@ def run_study(
                 max_concurrent_trials(study, nodes)
             run = _open_run(study, folder, checked, stack, console, work)
             stack.callback(_close_tracker, run, path, console)
-            if run.trials_to_run:
+            if run.trials_to_run or find_unscored(run.ledger) is not None:
                 nodes = nodes or stack.enter_context(_connect(None))
                 run.stopped = _run_trials(run, max_concurrent_trials(study, nodes), console, work)
             return _close_run(run, path, command, console)
@@ -188,7 +190,7 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     if run.is_unfinished and run.stopped is None:
         return _report_interruption(ledger.folder, command, console)
     console.print(make_table(records, run.study))
-    for line in describe_rungs(records, run.study):
+    for line in (*describe_rungs(records, run.study), *describe_stuck(records)):
         _print(console, line)
     for record in records:
         if record.state in (TrialState.FAILED, TrialState.INFEASIBLE):

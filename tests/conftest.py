@@ -44,6 +44,8 @@ MINIATURE = {
     "encoder.feed_forward": 16,
     "encoder.cgmlp": 16,
     "encoder.channels": 4,
+    "encoder.dropout": 0.0,
+    "loss.ctc_weight": 0.3,
     "decoder.layers": 4,
     "decoder.width": 16,
     "decoder.heads": 2,

@@ -1,14 +1,18 @@
-"""What tests of trainings share: the context of a single process, a run's weights, metrics that can be compared."""
+"""What tests of trainings share: the context of a single process, a run's weights, broken utterances, and metrics that
+can be compared."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Collection, Mapping
 from pathlib import Path
 
+import pytest
 import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
+from model.data import batches
 from model.runtime.distributed import DistributedContext
 from model.weights import checkpoint
 
@@ -24,11 +28,32 @@ def read_weights(folder: Path) -> dict[str, Tensor]:
 
 def assert_same_weights(one: Path, other: Path) -> None:
     """The last checkpoints of both runs are equal bit for bit."""
-    ours, theirs = read_weights(one), read_weights(other)
+    assert_equal(read_weights(one), read_weights(other))
+
+
+def read_chosen_weights(folder: Path) -> dict[str, Tensor]:
+    """The weights that a run chose."""
+    return load_file(folder / "chosen" / "model.safetensors")
+
+
+def assert_equal(ours: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    """The tensors are equal bit for bit."""
     assert ours.keys() == theirs.keys()
     assert [name for name, value in ours.items() if not torch.equal(value, theirs[name])] == []
 
 
+def poison(monkeypatch: pytest.MonkeyPatch, utterances: Collection[str], epoch: int) -> None:
+    """Make the features of utterances NaN in the epoch (from 1) of a recipe of seed 0."""
+    broken = {f"0/{epoch - 1}/{utterance}" for utterance in utterances}
+
+    def spec_augment(features, settings, key, augment=batches.spec_augment):
+        augmented = augment(features, settings, key)
+        return augmented * math.nan if key in broken else augmented
+
+    monkeypatch.setattr(batches, "spec_augment", spec_augment)
+
+
 def without_clock(metrics: Mapping[str, float]) -> dict[str, float]:
-    """The metrics that do not depend on how fast the machine is."""
-    return {name: value for name, value in metrics.items() if not name.endswith("/seconds")}
+    """The metrics that depend neither on how fast the machine is nor on what else its memory holds."""
+    machine = ("/seconds", "_per_second", "/peak_memory_mib")
+    return {name: value for name, value in metrics.items() if not name.endswith(machine)}

@@ -1,4 +1,4 @@
-"""`evaluate`: score the last checkpoint of a run."""
+"""`evaluate`: score the weights of a run."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ def evaluate(
     ] = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="decode with the weights that `mix` learned")] = False,
 ) -> None:
-    """Score the last checkpoint of a run on dev and test sets, those of its own corpus or of another one.
+    """Score the weights that a run chose on dev and test sets, those of its own corpus or of another one.
 
     The scored utterances are written to the folder `evaluation` of the run.
     """
@@ -38,13 +38,8 @@ def score_run(
     """The metrics of the dev and test sets of the run's corpus, or of another one, which `evaluate` prints."""
     from model.api import load_run
     from model.decoding.mixing import load_mixing
-    from model.evaluation.scoring import (
-        compute_metrics,
-        load_dev_utterances,
-        score_set,
-        score_test_sets,
-        write_hypotheses,
-    )
+    from model.evaluation.metrics import compute_dev_metrics
+    from model.evaluation.scoring import load_dev_utterances, score_set, score_test_sets, write_hypotheses
     from model.recipe.files import with_values
     from model.runtime.distributed import current_context
     from model.runtime.memory import keep_freed_memory
@@ -60,8 +55,8 @@ def score_run(
     recipe = with_values(run.recipe, changes)
     keep_freed_memory()
     tokenizer, context, data = run.require_tokenizer(), current_context(), load_corpus(recipe)
-    out, decoding = folder / "evaluation", recipe.decoding
-    scored = score_set(run.model, load_dev_utterances(data, tokenizer), decoding, tokenizer, context)
+    out, decoding, dev = folder / "evaluation", recipe.decoding, load_dev_utterances(data, tokenizer)
+    scored = score_set(run.model, dev, decoding, tokenizer, context)
     write_hypotheses(scored, out / "dev.jsonl", context)
     tests = score_test_sets(run.model, data, decoding, tokenizer, context, out)
-    return compute_metrics(scored, "dev") | tests
+    return compute_dev_metrics(data, dev, scored, run.model.decoder.placement) | tests

@@ -56,6 +56,6 @@ def learn_weights(run: Run, per_token: bool, epochs: int) -> Tensor:
 
     def load_batches(epoch: int) -> Iterator[Batch]:
         for batch in training_set.plan_epoch(epoch):
-            yield from training_set.load_share(batch, 0, 1, recipe.optimiser.accumulate, recipe.data.seed)
+            yield from training_set.load_share(batch, 0, 1, recipe.optimiser.accumulate, draw="")
 
     return learn_mixing(run.model, load_batches, per_token, epochs)

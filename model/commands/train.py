@@ -22,16 +22,25 @@ def train(
     Every epoch is printed, and appended to metrics.jsonl in the folder.
     """
     from model.recipe.files import read_recipe
+    from model.training.advice import advise
     from model.training.loop import train as train_recipe
     from model.training.prepare import prepare
 
     prepared = prepare(read_recipe(recipe))
     typer.echo(f"recipe {prepared.name} {prepared.hash} on {prepared.data.corpus}, in {out}")
 
+    losses: dict[int, float] = {}
+    wer: dict[int, float] = {}
+
     def report(metrics: dict[str, float]) -> None:
         out.mkdir(parents=True, exist_ok=True)
         with (out / METRICS_FILE).open("a", encoding="utf-8") as stream:
             stream.write(json.dumps(metrics) + "\n")
         typer.echo(format_epoch(metrics, prepared.training.epochs))
+        if "train/loss_ctc" in metrics:
+            epoch = int(metrics["epoch"])
+            losses[epoch], wer[epoch] = metrics["train/loss_ctc"], metrics["dev/ctc_wer"]
+            if advice := advise(losses, wer):
+                typer.echo(f"warning: {advice}", err=True)
 
     train_recipe(prepared, out, report)

@@ -2,31 +2,35 @@
 
 from __future__ import annotations
 
-import zlib
+import random
 
-import torch
 from torch import Tensor
-from torchaudio.functional import mask_along_axis
 
 from model.recipe.recipe import AugmentationConfig
-
-TIME, FREQUENCY = 1, 2  # axes of (1, T, F)
 
 
 def spec_augment(features: Tensor, settings: AugmentationConfig, key: str) -> Tensor:
     """Features (T, 80) with masks of zeros, the mean of each bin.
 
-    The masks are a function of `key` alone, so the number of workers does not change them; torch's random state is
-    left as it was.
+    The width of a mask is uniform from 0 to the widest, its place uniform over where it fits. The masks are a function
+    of `key` alone: neither the number of workers nor any other random draw changes them, and they change none.
     """
     if not settings.time_masks and not settings.frequency_masks:
         return features
-    masked = features[None].clone()
-    widest = min(settings.time_mask_frames, int(settings.time_mask_share * features.shape[0]))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(zlib.crc32(key.encode()))
-        for _ in range(settings.time_masks):
-            masked = mask_along_axis(masked, widest + 1, 0.0, TIME)
-        for _ in range(settings.frequency_masks):
-            masked = mask_along_axis(masked, settings.frequency_mask_bins + 1, 0.0, FREQUENCY)
-    return masked[0]
+    masked, draw = features.clone(), random.Random(key)
+    frames, bins = features.shape
+    widest = min(settings.time_mask_frames, int(settings.time_mask_share * frames))
+    for _ in range(settings.time_masks):
+        first, end = _draw_mask(draw, frames, widest)
+        masked[first:end] = 0.0
+    for _ in range(settings.frequency_masks):
+        first, end = _draw_mask(draw, bins, settings.frequency_mask_bins)
+        masked[:, first:end] = 0.0
+    return masked
+
+
+def _draw_mask(draw: random.Random, length: int, widest: int) -> tuple[int, int]:
+    """Where a mask begins and ends."""
+    width = draw.randint(0, widest)
+    first = draw.randint(0, length - width)
+    return first, first + width

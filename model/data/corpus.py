@@ -32,15 +32,15 @@ _PURPOSE = {"train": "train on", "dev": "compare trials by"}
 
 
 class SetKind(Strict):
-    """What a set is for; `domain` separates in-domain from out-of-domain test sets."""
+    """What a set is for; `domain` separates dev and test sets that are like the training sets from others."""
 
     role: Role
     domain: Domain = "in"
 
     @model_validator(mode="after")
     def _consistent(self) -> SetKind:
-        if self.domain == "out" and self.role != "test":
-            raise ValueError(f"role is {self.role} and domain is out, but only test sets can be out of domain")
+        if self.domain == "out" and self.role == "train":
+            raise ValueError("role is train and domain is out, but what a model is trained on is its domain")
         return self
 
 
@@ -85,7 +85,7 @@ class Corpus:
         return cuts
 
     def set_names(self, role: Role, domain: Domain | None = None) -> list[str]:
-        """The sets with this role, in the order of `corpus.yaml`; `domain` selects test sets of that domain."""
+        """The sets with this role, in the order of `corpus.yaml`; `domain` selects those of that domain."""
         return [name for name, info in self.sets.items() if info.role == role and domain in (None, info.domain)]
 
     def texts(self, set_name: str) -> list[str]:

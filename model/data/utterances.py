@@ -11,6 +11,7 @@ from torch import Tensor
 
 from model.data.corpus import Corpus
 from model.data.features import FeatureStore, load_cuts, open_feature_store
+from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import Tokenizer
 from model.network.subsampling import subsampled_length
 
@@ -47,6 +48,14 @@ class Utterances:
         labels = self.labels[utterance]
         repeats = sum(left == right for left, right in itertools.pairwise(labels))
         return int(subsampled_length(self.frame_count(utterance))) >= len(labels) + repeats
+
+
+DENSITY_MARGIN = 1.25  # other speech may be denser than the densest of the training set
+
+
+def learn_tokens_per_second(utterances: Iterable[tuple[int, int]]) -> float:
+    """A bound on tokens a second, from (tokens, feature frames) of each training utterance."""
+    return DENSITY_MARGIN * max(tokens * FRAMES_PER_SECOND / frames for tokens, frames in utterances)
 
 
 def load_utterances(corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer) -> tuple[CutSet, Utterances]:

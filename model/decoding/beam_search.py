@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from model.decoding.ctc_prefix_score import CtcPrefixScorer, CtcPrefixState
+from model.decoding.length_limit import find_limits
 from model.network.recogniser import EncoderOutput, Recogniser
 from model.recipe.architecture import SpecialTokens
 
@@ -41,14 +42,17 @@ def decode(
     ctc_weight: float = 0.0,
     max_length: int | None = None,
     length_penalty: float = 1.0,
+    tokens_per_second: float | None = None,
 ) -> list[list[Hypothesis]]:
     """The n-best list of every utterance, at most `beam` hypotheses, best first.
 
     features (B, T, 80), lengths (B,) in frames. `max_length` counts bos; by default an utterance gets at most one token
-    for each of its own encoder frames and eos. A hypothesis of that length is returned although it has no eos. With
-    `ctc_weight` 0 the CTC head is not used. `beam` 1 is greedy search: it ends with its first eos.
+    for each of its own encoder frames and eos, or fewer with `tokens_per_second` (model/decoding/length_limit.py). A
+    hypothesis of that length is returned although it has no eos. With `ctc_weight` 0 the CTC head is not used. `beam` 1
+    is greedy search: it ends with its first eos.
     """
-    return beam_search(model, model.encode(features, lengths), beam, ctc_weight, max_length, length_penalty)
+    encoded = model.encode(features, lengths)
+    return beam_search(model, encoded, beam, ctc_weight, max_length, length_penalty, tokens_per_second)
 
 
 def beam_search(
@@ -58,10 +62,11 @@ def beam_search(
     ctc_weight: float,
     max_length: int | None,
     length_penalty: float = 1.0,
+    tokens_per_second: float | None = None,
 ) -> list[list[Hypothesis]]:
     """`decode` for encoder states that are already computed."""
     B, device, special = encoded.states.shape[0], encoded.states.device, model.special
-    limits = [max_length - 1] * B if max_length else [frames + 1 for frames in encoded.lengths.tolist()]
+    limits = [max_length - 1] * B if max_length else find_limits(encoded.lengths.tolist(), tokens_per_second)
     memory, caches = model.prepare_memory(encoded), model.decoder.new_caches()
     ctc = _CtcScores(model, encoded, beam) if ctc_weight > 0 else None
     results = [_NBest(beam, limit, length_penalty) for limit in limits]

@@ -27,7 +27,8 @@ class Edits(NamedTuple):
 class ScoredUtterance:
     """An utterance with everything that a later test of significance needs.
 
-    `nll` is over `tokens` (eos counted) with the audio, `ilm_nll` over the same tokens without it.
+    `nll` is over `tokens` (eos counted) with the audio, `ilm_nll` over the same tokens without it, `layer_nll` that of
+    each auxiliary classifier with the audio. `ctc_words` are the edits of the greedy CTC hypothesis.
     """
 
     id: str
@@ -38,6 +39,8 @@ class ScoredUtterance:
     nll: float
     ilm_nll: float
     tokens: int
+    ctc_words: Edits
+    layer_nll: tuple[float, ...] = ()
 
 
 def word_edits(reference: str, hypothesis: str) -> Edits:

@@ -1,16 +1,11 @@
-"""Scoring sets of a corpus: decode, count edits and measure perplexities, over all ranks.
-
-Every metric has one definition (shared by training, `evaluate` and the study):
-`wer` and `cer` pool counts over a set; `perplexity` is exp(total NLL / total tokens) with the audio; `ilm_perplexity`
-is the mean over utterances of exp(mean NLL) without it; `ilm_perplexity_corpus` and `ilm_perplexity_word` are
-exp(total NLL / tokens) and exp(total NLL / words) without it.
-"""
+"""Scoring sets of a corpus: decode, count edits and measure likelihoods, over all ranks."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import torch
@@ -23,61 +18,116 @@ from model.data.corpus import Corpus
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
 from model.decoding.beam_search import beam_search
-from model.evaluation.error_rates import ScoredUtterance, character_edits, error_rate, perplexity, word_edits
+from model.decoding.ctc_greedy import decode_ctc_greedy
+from model.decoding.length_limit import resolve_tokens_per_second
+from model.errors import OutOfMemoryError
+from model.evaluation.error_rates import ScoredUtterance, character_edits, word_edits
 from model.evaluation.internal_lm import token_nll
+from model.evaluation.metrics import average_domains, compute_metrics
 from model.network.losses import IGNORED
 from model.network.recogniser import EncoderOutput, Recogniser, shift_right
-from model.recipe.recipe import DecodingConfig
+from model.recipe.recipe import DecodingConfig, SearchConfig
 from model.runtime.distributed import DistributedContext
-from model.runtime.memory import convert_memory_failures
+from model.runtime.memory import convert_memory_failures, release_memory
 from model.strict import write_atomically
-
-AVERAGED = ("wer", "cer", "perplexity", "ilm_perplexity")  # the metrics that domains have, too
 
 
 def score_set(
     model: Recogniser,
     utterances: Utterances,
-    decoding: DecodingConfig,
+    decoding: SearchConfig,
     tokenizer: Tokenizer,
     context: DistributedContext,
 ) -> list[ScoredUtterance]:
     """Every utterance of a set, scored; the list is the same on all ranks, in the order of ids.
 
-    Raises an OutOfMemoryError where a batch does not fit in memory.
+    A batch that does not fit in memory is split. Raises an OutOfMemoryError where a single utterance does not fit.
     """
     model.eval()
     own: list[ScoredUtterance] = []
-    advice = "lower decoding.batch_seconds, decoding.beam or the model's sizes"
-    with torch.inference_mode():
+    with torch.inference_mode(), use_mixing(model, decoding):
         for batch in make_scoring_batches(utterances, decoding.batch_seconds, context.rank, context.world_size):
-            size = f"{len(batch.ids)} utterances x {batch.features.shape[1]} frames, beam {decoding.beam}"
-            with convert_memory_failures(f"decoding {size}", advice):
-                own += _score_batch(model, batch.to(context.device), utterances, decoding, tokenizer)
+            own += _score_in_parts(model, batch, utterances, decoding, tokenizer, context.device)
     return sorted(_gather(own, context.world_size), key=lambda utterance: utterance.id)
 
 
+def _score_in_parts(
+    model: Recogniser,
+    batch: Batch,
+    utterances: Utterances,
+    decoding: SearchConfig,
+    tokenizer: Tokenizer,
+    device: torch.device,
+) -> list[ScoredUtterance]:
+    """Score a batch, or where memory does not suffice each half of it."""
+    size = f"{len(batch.ids)} utterances x {batch.features.shape[1]} frames, beam {decoding.beam}"
+    try:
+        with convert_memory_failures(f"decoding {size}", "lower the decoding's beam or the model's sizes"):
+            return _score_batch(model, batch.to(device), utterances, decoding, tokenizer)
+    except OutOfMemoryError:
+        if len(batch.ids) == 1:
+            raise
+    release_memory()
+    halves = batch.split()
+    return [
+        scored for half in halves for scored in _score_in_parts(model, half, utterances, decoding, tokenizer, device)
+    ]
+
+
 def _score_batch(
-    model: Recogniser, batch: Batch, utterances: Utterances, decoding: DecodingConfig, tokenizer: Tokenizer
+    model: Recogniser, batch: Batch, utterances: Utterances, decoding: SearchConfig, tokenizer: Tokenizer
 ) -> list[ScoredUtterance]:
     encoded = model.encode(batch.features, batch.lengths)
-    nbest = beam_search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty)
+    bound = resolve_tokens_per_second(decoding.tokens_per_second, model.tokens_per_second)
+    nbest = beam_search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound)
+    ctc_paths = decode_ctc_greedy(model, encoded)
     labels = batch.labels.to(encoded.states.device)
     nll, ilm_nll = _nll(model, encoded, labels), _ilm_nll(model, labels)
     scored = []
     for index, utterance in enumerate(batch.ids):
         reference, hypothesis = utterances.texts[utterance], tokenizer.decode(nbest[index][0].tokens)
-        edits = word_edits(reference, hypothesis), character_edits(reference, hypothesis)
-        tokens = len(utterances.labels[utterance])
-        scored.append(ScoredUtterance(utterance, reference, hypothesis, *edits, nll[index], ilm_nll[index], tokens))
+        *layer_nll, final_nll = (sums[index] for sums in nll)
+        scored.append(
+            ScoredUtterance(
+                id=utterance,
+                reference=reference,
+                hypothesis=hypothesis,
+                words=word_edits(reference, hypothesis),
+                characters=character_edits(reference, hypothesis),
+                nll=final_nll,
+                ilm_nll=ilm_nll[index],
+                tokens=len(utterances.labels[utterance]),
+                ctc_words=word_edits(reference, tokenizer.decode(ctc_paths[index])),
+                layer_nll=tuple(layer_nll),
+            )
+        )
     return scored
 
 
-def _nll(model: Recogniser, encoded: EncoderOutput, labels: Tensor) -> list[float]:
-    """-log p of each utterance's labels given the audio, summed over its tokens: (B, U) -> B."""
-    logits = model.decoder.final_logits(shift_right(labels, model.special), model.prepare_memory(encoded))
-    nll = F.cross_entropy(logits.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
-    return nll.sum(dim=1).tolist()
+@contextlib.contextmanager
+def use_mixing(model: Recogniser, decoding: SearchConfig) -> Iterator[None]:
+    """Decode as `decoding` mixes the classifiers, while the block runs; validation uses the final one alone."""
+    mixing = decoding.mixing if isinstance(decoding, DecodingConfig) else "none"
+    before, device = model.decoder.mixing, model.decoder.final.weight.device
+    if isinstance(decoding, DecodingConfig) and mixing == "none":  # weights that `mix` learned stay
+        yield
+        return
+    model.decoder.mixing = None if mixing == "none" else torch.tensor(mixing, device=device)
+    try:
+        yield
+    finally:
+        model.decoder.mixing = before
+
+
+def _nll(model: Recogniser, encoded: EncoderOutput, labels: Tensor) -> list[list[float]]:
+    """-log p of each utterance's labels given the audio, summed over its tokens: for each of N classifiers, the final
+    one last, (B, U) -> B."""
+    logits = model.classify(encoded, shift_right(labels, model.special))
+    nll = [
+        F.cross_entropy(scores.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
+        for scores in logits
+    ]
+    return [losses.sum(dim=1).tolist() for losses in nll]
 
 
 def _ilm_nll(model: Recogniser, labels: Tensor) -> list[float]:
@@ -96,34 +146,6 @@ def _gather(own: list[ScoredUtterance], world_size: int) -> list[ScoredUtterance
     return [utterance for share in shares for utterance in share]
 
 
-def compute_metrics(scored: Sequence[ScoredUtterance], prefix: str) -> dict[str, float]:
-    """The metrics of a set under `prefix`, for example `dev/wer`."""
-    tokens = sum(utterance.tokens for utterance in scored)
-    words = sum(utterance.words.length for utterance in scored)
-    ilm_nll = sum(utterance.ilm_nll for utterance in scored)
-    ilm_perplexities = [perplexity(utterance.ilm_nll, utterance.tokens) for utterance in scored]
-    values = {
-        "wer": error_rate(utterance.words for utterance in scored),
-        "cer": error_rate(utterance.characters for utterance in scored),
-        "perplexity": perplexity(sum(utterance.nll for utterance in scored), tokens),
-        "ilm_perplexity": sum(ilm_perplexities) / len(scored),
-        "ilm_perplexity_corpus": perplexity(ilm_nll, tokens),
-        "ilm_perplexity_word": perplexity(ilm_nll, words),
-    }
-    return {f"{prefix}/{name}": value for name, value in values.items()}
-
-
-def average_domains(corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, float]:
-    """`in_domain/*` and `out_of_domain/*`: plain means of a metric over the test sets of that domain."""
-    domains = {"in_domain": corpus.set_names("test", "in"), "out_of_domain": corpus.set_names("test", "out")}
-    return {
-        f"{domain}/{metric}": sum(metrics[f"test/{name}/{metric}"] for name in sets) / len(sets)
-        for domain, sets in domains.items()
-        if sets
-        for metric in AVERAGED
-    }
-
-
 def load_dev_utterances(corpus: Corpus, tokenizer: Tokenizer) -> Utterances:
     """The utterances of all dev sets together."""
     return Utterances.merge(load_utterances(corpus, name, 1.0, tokenizer)[1] for name in corpus.set_names("dev"))
@@ -132,7 +154,7 @@ def load_dev_utterances(corpus: Corpus, tokenizer: Tokenizer) -> Utterances:
 def score_test_sets(
     model: Recogniser,
     corpus: Corpus,
-    decoding: DecodingConfig,
+    decoding: SearchConfig,
     tokenizer: Tokenizer,
     context: DistributedContext,
     folder: Path,

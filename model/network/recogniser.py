@@ -46,11 +46,13 @@ class Recogniser(nn.Module):
     """A DeCRED model (arXiv 2508.08938) built from a recipe.
 
     Without mixing, auxiliary classifiers are evaluated in training alone. `origin` is set where the model comes from a
-    published checkpoint, and is written out again with it.
+    published checkpoint, and is written out again with it. `tokens_per_second` bounds hypotheses; it is learnt from the
+    training text (model/decoding/length_limit.py), and None where that is not known.
     """
 
     class_weights: Tensor
     origin: PublishedOrigin | None = None
+    tokens_per_second: float | None = None
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()

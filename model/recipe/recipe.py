@@ -6,13 +6,15 @@ the same run on one worker or on many. The part that defines the model and its l
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from model.recipe.architecture import MEL_BINS, Count, DecoderConfig, EncoderConfig, LossConfig, Share, TokenizerConfig
-from model.recipe.hashing import content_hash
+from model.recipe.hashing import content_hash, hash_json
 from model.strict import Strict
+
+_DECODING_BEFORE_0_3 = {"beam", "ctc_weight", "length_penalty", "batch_seconds", "mixing"}
 
 
 class DataConfig(Strict):
@@ -29,6 +31,9 @@ class DataConfig(Strict):
     batch_seconds: float = Field(60.0, gt=0, description="audio in one optimiser step, over all workers, with padding")
     buckets: Count = Field(8, description="groups of utterances of similar length; a batch is drawn from one group")
     longest_seconds: float = Field(30.0, gt=0, description="longer training utterances are left out, and counted")
+    longest_scored_seconds: float = Field(
+        60.0, gt=0, description="a longer recording in a dev or test set is refused before the start; cut it"
+    )
 
 
 class AugmentationConfig(Strict):
@@ -42,24 +47,50 @@ class AugmentationConfig(Strict):
 
 
 class OptimiserConfig(Strict):
-    """AdamW, linear warm-up, then decay to zero at the last step."""
+    """AdamW, linear warm-up to the learning rate, then decay to zero at the last step.
+
+    Matrices alone are decayed by `weight_decay`: no biases, no norms, no position biases of the attention.
+    """
 
     learning_rate: float = Field(1e-3, gt=0)
     betas: tuple[Share, Share] = (0.9, 0.98)
     weight_decay: float = Field(1e-6, ge=0)
-    warmup_steps: Annotated[int, Field(ge=0)] = 500
+    warmup: Share = Field(0.1, description="share of the training in which the rate rises; decay fills the rest")
+    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="optimiser steps in which the rate rises, instead of a share; decay goes on beside it, so the peak "
+        "is lower the longer that takes (train/peak_learning_rate)",
+    )
     decay: Literal["linear", "cosine", "none"] = "linear"
     clip_norm: float = Field(1.0, gt=0)
     accumulate: Count = Field(1, description="gradient accumulation: parts that each worker's batch is split into")
 
 
 class TrainingConfig(Strict):
-    """How long, in what precision, from which seed."""
+    """How long, on how much of the data, in what precision, from which seed, and which weights are kept in the end."""
 
     epochs: Count = 50
+    data_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
+        1.0, description="share of the training utterances that is used, the same ones in all trials of a study"
+    )
+    choose: Literal["best", "last", "average_best", "average_last", "ema"] = Field(
+        "best",
+        description="the weights that are kept: of the epoch with the lowest dev/wer, of the last one, their mean over "
+        "the `average` best or last epochs, or the moving average over all steps",
+    )
+    average: Count = Field(5, description="epochs in an average")
+    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
+        0.999, description="of the moving average: what a step leaves of it"
+    )
     seed: int = Field(0, description="initial weights, dropout and augmentation")
     precision: Literal["fp32", "bf16"] = Field(
         "fp32", description="precision of matrix products in training; weights, losses and scoring are always fp32"
+    )
+    skips_in_a_row: Count = Field(
+        5, description="batches in a row with a loss or gradient that is not finite, and hence skipped, end training"
+    )
+    skips_share: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        0.05, description="so does a larger share of an epoch's batches; one is allowed, unless this is 0"
     )
     compile: bool = Field(
         False, description="torch.compile the layers, for GPUs; needs a C compiler, and the first steps take minutes"
@@ -77,15 +108,29 @@ class TrainingConfig(Strict):
         return self
 
 
-class DecodingConfig(Strict):
-    """How dev and test sets are decoded; model/decoding/beam_search.py defines the score."""
+class SearchConfig(Strict):
+    """How hypotheses are searched; model/decoding/beam_search.py defines the score."""
 
     beam: Count = 1
-    ctc_weight: Share = Field(0.0, description="0 decodes with attention alone")
+    ctc_weight: Share = Field(0.3, description="0 decodes with attention alone")
     length_penalty: float = Field(
         1.0, description="a hypothesis' score is divided by its length to this power; a higher one favours longer ones"
     )
-    batch_seconds: float = Field(120.0, gt=0)
+    tokens_per_second: Literal["learnt", "none"] | Annotated[float, Field(gt=0)] = Field(
+        "learnt",
+        description="a hypothesis has at most so many tokens a second of audio, and a few more; learnt: a quarter "
+        "above the densest training utterance; none: one for each encoder frame",
+    )
+    batch_seconds: float = Field(120.0, gt=0, description="padded audio decoded together, by each worker")
+
+
+class ValidationConfig(SearchConfig):
+    """How dev sets are decoded after each epoch, to choose a checkpoint and to compare trials. It should be cheap."""
+
+
+class DecodingConfig(SearchConfig):
+    """How the trained model is decoded in the end. It is no part of the training: another decoding trains nothing."""
+
     mixing: Literal["none"] | tuple[float | tuple[float, ...], ...] = Field(
         "none",
         description="weights of the classifiers' logits in decoding, the final classifier last: one weight for each "
@@ -93,9 +138,17 @@ class DecodingConfig(Strict):
         "final classifier's",
     )
 
+    @property
+    def hash(self) -> str:
+        """Identifies the decoding: equal hashes, equal hypotheses of the same model."""
+        return hash_json(self.model_dump(mode="json", exclude={"batch_seconds"}))
+
 
 class Recipe(Strict):
-    """One training run. `hash` identifies it: equal hashes, equal runs."""
+    """One training run, and how its model is decoded.
+
+    `hash` identifies the training: equal hashes, equal runs. `decoding` and `test_decoding` are no part of it.
+    """
 
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]+$")
     data: DataConfig
@@ -106,11 +159,26 @@ class Recipe(Strict):
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     training: TrainingConfig = TrainingConfig()
+    validation: ValidationConfig = ValidationConfig()
     decoding: DecodingConfig = DecodingConfig()
+    test_decoding: DecodingConfig | None = Field(None, description="of the test sets; null = as `decoding`")
     init_from: str | None = Field(
         None, description="weights to start from: folder of a published checkpoint, of a run, or of a trial"
     )
     init_fingerprint: str | None = Field(None, description="content hash of these weights; others are refused")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _add_validation(cls, content: Any) -> Any:
+        """Recipes of versions before 0.3 were validated with their `decoding`."""
+        if not isinstance(content, dict) or "validation" in content or not isinstance(content.get("decoding"), dict):
+            return content
+        written = content["decoding"]
+        if not written.keys() >= _DECODING_BEFORE_0_3:
+            return content
+        validation = {key: written[key] for key in _DECODING_BEFORE_0_3 - {"mixing"}} | {"tokens_per_second": "none"}
+        decoding = written | {"tokens_per_second": written.get("tokens_per_second", "none")}
+        return content | {"validation": validation, "decoding": decoding}
 
     @model_validator(mode="after")
     def _check_consistency(self) -> Recipe:
@@ -126,27 +194,29 @@ class Recipe(Strict):
                 f"loss.inter_ctc.layers names layer {beyond[0]}, but the encoder has {self.encoder.layers} layers "
                 "and the last one has a CTC loss anyway; choose layers below it"
             )
-        self._check_mixing()
+        self._check_mixing("decoding", self.decoding)
+        if self.test_decoding is not None:
+            self._check_mixing("test_decoding", self.test_decoding)
         return self
 
-    def _check_mixing(self) -> None:
-        mixing, tokens = self.decoding.mixing, self.tokenizer.vocabulary
+    def _check_mixing(self, key: str, decoding: DecodingConfig) -> None:
+        mixing, tokens = decoding.mixing, self.tokenizer.vocabulary
         if mixing == "none":
             return
         classifiers = len(self.loss.auxiliary.placement) + 1
         if len(mixing) != classifiers:
             raise ValueError(
-                f"decoding.mixing has {len(mixing)} weights, but there are {classifiers} classifiers, the final one "
+                f"{key}.mixing has {len(mixing)} weights, but there are {classifiers} classifiers, the final one "
                 "included; give one for each"
             )
         lengths = {len(weight) if isinstance(weight, tuple) else None for weight in mixing}
         if lengths not in ({None}, {tokens}):
             raise ValueError(
-                "decoding.mixing must hold a number for each classifier, or for each classifier as many as there are "
+                f"{key}.mixing must hold a number for each classifier, or for each classifier as many as there are "
                 f"tokens, {tokens}"
             )
 
     @property
     def hash(self) -> str:
-        """`content_hash` of the recipe."""
+        """`content_hash` of the recipe: what identifies the training."""
         return content_hash(self.model_dump(mode="json"))

@@ -1,11 +1,14 @@
-"""Where a process stands in torch.distributed's default group, and the two collectives that a run needs of it."""
+"""Where a process stands in torch.distributed's default group, and the collectives that a run needs of it."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -23,11 +26,26 @@ class DistributedContext:
 
     def sum_over_ranks(self, values: list[float]) -> list[float]:
         """Each value summed over all ranks, in float64."""
+        return self._reduce(values, dist.ReduceOp.SUM)
+
+    def max_over_ranks(self, values: list[float]) -> list[float]:
+        """The largest of each value over all ranks, in float64."""
+        return self._reduce(values, dist.ReduceOp.MAX)
+
+    def from_rank_0(self, value: T) -> T:
+        """The value that rank 0 has, on every rank; the others' own do not count. It has to be picklable."""
+        if self.world_size == 1:
+            return value
+        values = [value]
+        dist.broadcast_object_list(values, src=0)
+        return values[0]
+
+    def _reduce(self, values: list[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world_size == 1:
             return values
-        total = torch.tensor(values, dtype=torch.float64, device=self.device)
-        dist.all_reduce(total)
-        return total.tolist()
+        reduced = torch.tensor(values, dtype=torch.float64, device=self.device)
+        dist.all_reduce(reduced, op=operation)
+        return reduced.tolist()
 
 
 def current_context() -> DistributedContext:

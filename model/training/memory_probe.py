@@ -122,10 +122,9 @@ def _try_part(
     was_training, device, recipe = model.training, context.device, model.recipe
     try:
         with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            seed = recipe.training.seed
-            share = training_set.load_share(largest.batch, context.rank, context.world_size, parts, seed)
+            share = training_set.load_share(largest.batch, context.rank, context.world_size, parts, "probe")
             batches = [part.to(device) for part in share]
-            moments = _allocate_missing_moments(optimiser)
+            moments = _allocate_missing_moments(optimiser, 3 if recipe.training.choose == "ema" else 2)
             if len(batches) > 1:  # this part goes forward beside the gradients of those before it
                 _allocate_gradients(optimiser)
             accumulate_gradients(model.train(), batches[largest.index], recipe.training.precision)
@@ -146,10 +145,10 @@ def _trained_parameters(optimiser: torch.optim.Optimizer) -> Iterator[Tensor]:
         yield from group["params"]
 
 
-def _allocate_missing_moments(optimiser: torch.optim.Optimizer) -> list[Tensor]:
-    """Room for AdamW's two moments of each parameter that has none yet: the first step allocates them."""
+def _allocate_missing_moments(optimiser: torch.optim.Optimizer, count: int) -> list[Tensor]:
+    """Room for AdamW's moments, and a moving average, of each parameter without them: the first step makes them."""
     new = [parameter for parameter in _trained_parameters(optimiser) if not optimiser.state.get(parameter)]
-    return [torch.empty_like(parameter) for parameter in new for _ in range(2)]
+    return [torch.empty_like(parameter) for parameter in new for _ in range(count)]
 
 
 def _allocate_gradients(optimiser: torch.optim.Optimizer) -> None:

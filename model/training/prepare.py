@@ -24,16 +24,41 @@ def prepare(recipe: Recipe) -> Recipe:
     Returns the recipe with the fingerprints of its corpus, its tokenizer's file and its initial weights. Skipped
     training utterances are counted and logged. Raises a UserError when none is left.
     """
+    refuse_summed_ctc(recipe)
     corpus = load_corpus(recipe)
     tokenizer = load_tokenizer(recipe, corpus)
     for name, info in corpus.sets.items():
         if info.role != "train":
+            refuse_long_recordings(corpus, name, recipe.data.longest_scored_seconds)
             open_feature_store(corpus, name)
-    for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer).skipped.items():
+    share = recipe.training.data_share
+    for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer, share).skipped.items():
         if count:
             logging.getLogger(__name__).warning("%d training utterances are skipped: %s", count, reason)
     values = {"data.fingerprint": corpus.fingerprint} | _tokenizer_values(recipe) | _initial_values(recipe)
     return with_values(recipe, values)
+
+
+def refuse_summed_ctc(recipe: Recipe) -> None:
+    """The published code sums CTC over the batch of one device, so that its weight grows with what a device holds."""
+    if recipe.loss.ctc_reduction == "sum":
+        raise UserError(
+            "loss.ctc_reduction is sum, which weighs CTC by the utterances of a batch and so depends on how many "
+            "devices share it; set it to mean to train (published checkpoints can be scored with either)"
+        )
+
+
+def refuse_long_recordings(corpus: Corpus, set_name: str, longest: float) -> None:
+    """A UserError where a dev or test set holds a recording that is too long to score: it would end a training last."""
+    too_long = [cut for cut in corpus.cuts(set_name) if cut.duration > longest]
+    if too_long:
+        s = "s are" if len(too_long) > 1 else " is"
+        cut = max(too_long, key=lambda cut: float(cut.duration))
+        raise UserError(
+            f"corpus {corpus.folder}, set {set_name}: {len(too_long)} recording{s} longer than "
+            f"data.longest_scored_seconds, {longest:g} s, the longest is {cut.id} with {cut.duration:.1f} s; cut them "
+            "at silences, or raise the limit if memory allows"
+        )
 
 
 def _tokenizer_values(recipe: Recipe) -> dict[str, str]:

@@ -37,7 +37,8 @@ WEIGHTS, OPTIMISER, POSITION, REPORTED = "model.safetensors", "optimiser.safeten
 class TrainingPosition:
     """Where a training is: epochs and optimiser steps done, and the seeds that order and randomness come from.
 
-    `losses` are the means over the last epoch's steps, so that a report can be made again from the checkpoint.
+    `losses` are the figures of the last epoch, so that a report can be made again from the checkpoint.
+    `tokens_per_second` bounds hypotheses (model/decoding/length_limit.py).
     """
 
     epoch: int
@@ -46,6 +47,7 @@ class TrainingPosition:
     sampler_seed: int
     recipe_hash: str
     losses: dict[str, float] = field(default_factory=dict)
+    tokens_per_second: float | None = None
 
 
 def initial_position(recipe: Recipe) -> TrainingPosition:
@@ -185,7 +187,7 @@ def load_optimiser(path: Path, model: nn.Module, optimiser: torch.optim.Optimize
     """AdamW's moments and step counts of every parameter that is trained, into the optimiser."""
     moments = load_file(path / OPTIMISER)
     for name, parameter in model.named_parameters():
-        saved = {key: moments.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq")}
+        saved = {key: moments.get(f"{name}/{key}") for key in ("step", "exp_avg", "exp_avg_sq", "ema")}
         if parameter.requires_grad:
             optimiser.state[parameter] = {
                 key: value.to(parameter.device) for key, value in saved.items() if value is not None

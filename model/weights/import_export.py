@@ -53,7 +53,7 @@ def generation_values(model: Recogniser) -> dict[str, Any]:
 
 
 def export_published(run: Path, out: Path) -> Recipe:
-    """Write the last checkpoint of a run's or a trial's folder to `out`, in the published layout.
+    """Write the weights of a run's or a trial's folder to `out`, in the published layout.
 
     The run's tokenizer goes with it, as tokenizer.model; runs of older versions have none in their folder.
     """

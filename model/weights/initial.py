@@ -1,4 +1,4 @@
-"""Weights to start from: a published checkpoint, or the last checkpoint of a run or a trial.
+"""Weights to start from: a published checkpoint, or those of a run or a trial.
 
 Tensors are matched by name; auxiliary classifiers are matched by the layer they are on, and a classifier that the
 source lacks starts fresh. Anything else that does not fit is refused by name.
@@ -18,6 +18,7 @@ from model.recipe.files import read_recipe, value_at
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
 from model.weights import checkpoint
+from model.weights.chosen import find_run_weights
 from model.weights.published.checkpoint import CONFIG, WEIGHTS, load_pretrained
 
 # Recipe keys that change what the weights mean without changing a shape.
@@ -34,16 +35,16 @@ class WeightSource:
 
 
 def find_weights_file(folder: Path) -> Path:
-    """The weights file of a published checkpoint or of a run's last checkpoint; a UserError where there is neither."""
+    """The weights file of a published checkpoint or of a run; a UserError where there is neither."""
     if (folder / CONFIG).is_file():
         return folder / WEIGHTS
-    latest = checkpoint.latest_checkpoint(folder / checkpoint.CHECKPOINTS)
-    if latest is None:
+    place = find_run_weights(folder)
+    if place is None:
         raise UserError(
             f"{folder}: holds neither a published checkpoint ({CONFIG} and {WEIGHTS}) nor a run with a checkpoint; "
             "give the folder of one"
         )
-    return latest / checkpoint.WEIGHTS
+    return place / checkpoint.WEIGHTS
 
 
 def fingerprint_weights(folder: Path) -> str:

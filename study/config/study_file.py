@@ -21,6 +21,10 @@ Count = Annotated[int, Field(ge=1)]
 Baseline = Literal["ed", "decred-paper", "decred-published", "decred-recipe", "interctc"]
 EpochMetric = Literal[
     "dev/wer",
+    "dev/macro_wer",
+    "dev/in_domain/wer",
+    "dev/out_of_domain/wer",
+    "dev/ctc_wer",
     "dev/cer",
     "dev/perplexity",
     "dev/ilm_perplexity",
@@ -42,7 +46,11 @@ class BaseRecipe(Strict):
 
 
 class Objective(Strict):
-    """What the study minimises. Test sets are scored once, after training, so no trial can be chosen by them."""
+    """What the study minimises, by the recipe's `validation`; of a trial that has ended, with the weights it chose.
+
+    dev/wer pools all dev sets, dev/macro_wer is the plain mean over them; in_domain and out_of_domain pool those of one
+    domain. Test sets are scored after training, so no trial can be chosen by them.
+    """
 
     metric: EpochMetric = "dev/wer"
     mode: Literal["min"] = "min"
@@ -91,6 +99,11 @@ class StudyFile(Strict):
     trials: Annotated[int, Field(ge=0)] = Field(20, description="sampled trials, beyond the baselines")
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     failures: FailureSettings = FailureSettings()
+    score_tests: Literal["best", "all", "none"] = Field(
+        "best",
+        description="which trials' test sets are scored, once: those of named baselines and, when all trials have "
+        "ended, of the best one; of all of them; or of none",
+    )
     baselines: tuple[Baseline, ...] = Field(
         ("ed", "decred-paper"), description="named recipes that are tried before any sampling and never stopped early"
     )

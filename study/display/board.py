@@ -19,6 +19,7 @@ from study.display.table import (
     list_searched_quantities,
     make_empty_table,
 )
+from study.evidence.stuck import find_advice
 from study.ledger.records import TrialRecord, TrialState
 
 REDRAWS_PER_SECOND = 2
@@ -44,6 +45,7 @@ class Board:
         self._console, self._title = console, title
         self._trials_to_run, self._concurrency, self._clock = trials_to_run, concurrency, clock
         self._started: dict[int, float] = {}  # of each running trial
+        self._advised: set[int] = set()  # trials whose CTC does not learn
         self._durations: list[float] = []  # seconds of every trial that ended in this session
 
     def update(self, record: TrialRecord) -> None:
@@ -57,6 +59,9 @@ class Board:
                 self._print(number, "started" if before is None else "continues", record.baseline or values)
             else:
                 self._print_epoch(record)
+            return
+        if before is not None and before.state is record.state is TrialState.COMPLETE:
+            self._print(number, "complete", "its test sets are scored")
             return
         started = self._started.pop(number, None)
         if record.state is TrialState.INFEASIBLE and started is None:
@@ -115,6 +120,9 @@ class Board:
         return Text("  ".join([*parts, time_left, "Ctrl-C stops; the same command continues"]), style="dim")
 
     def _print_epoch(self, record: TrialRecord) -> None:
+        if record.number not in self._advised and (advice := find_advice(record)):
+            self._advised.add(record.number)
+            self._console.print(f"trial {record.number:04d}: {advice}", style="bold red", soft_wrap=True)
         metrics = record.metrics
         figures = [f"{title} {metrics[name]:.2f}" for title, name in DEV_FIGURES.items() if name in metrics]
         self._print(record.number, f"epoch {record.epoch}/{record.planned_epochs}", ", ".join(figures))

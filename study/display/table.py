@@ -12,7 +12,12 @@ from study.config.study_file import StudyFile
 from study.ledger.best import find_best
 from study.ledger.records import TrialRecord, TrialState
 
-FIGURES = {"dev/wer": "WER", "dev/ilm_perplexity": "ILM ppl", "out_of_domain/wer": "OOD WER"}
+FIGURES = {
+    "dev/wer": "WER",
+    "dev/wer_final": "final WER",
+    "dev/ilm_perplexity": "ILM ppl",
+    "out_of_domain/wer": "OOD WER",
+}
 STYLES = {
     TrialState.WAITING: "blue",
     TrialState.RUNNING: "cyan",

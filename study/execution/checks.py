@@ -9,6 +9,7 @@ from pathlib import Path
 from cluster.addresses import check_head
 from cluster.errors import ClusterError
 from cluster.resources import Node, TrialResources, count_concurrent_trials, detect_this_machine
+from model.data.corpus import Corpus, Domain
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
@@ -39,7 +40,9 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
     """
     concurrency = max_concurrent_trials(study) if address is None else None
     checked = check_space(study)
-    base = with_values(checked.base, {"data.fingerprint": load_corpus(checked.base).fingerprint})
+    corpus = load_corpus(checked.base)
+    check_objective(study.objective.metric, corpus)
+    base = with_values(checked.base, {"data.fingerprint": corpus.fingerprint})
     _check_folder(study_folder(study), study, base)
     if study.tracking is not None:
         # A new study's server has to answer, because its address may be mistyped; a resumed study continues without it.
@@ -50,6 +53,18 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
         except ClusterError as error:
             raise UserError(str(error)) from None
     return CheckResult(base, checked.proposals, concurrency)
+
+
+def check_objective(metric: str, corpus: Corpus) -> None:
+    """A UserError where the corpus has no dev set of the domain that the objective is about."""
+    domains: dict[str, Domain] = {"dev/in_domain/": "in", "dev/out_of_domain/": "out"}
+    for prefix, domain in domains.items():
+        if metric.startswith(prefix) and not corpus.set_names("dev", domain):
+            sets = ", ".join(f"{name} ({corpus.sets[name].domain})" for name in corpus.set_names("dev"))
+            raise UserError(
+                f"objective.metric is {metric}, but corpus {corpus.folder} has no dev set with domain {domain}; its "
+                f"dev sets: {sets}. Give the corpus one, or choose dev/wer"
+            )
 
 
 def check_space(study: StudyFile) -> CheckResult:

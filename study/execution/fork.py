@@ -28,6 +28,7 @@ from study.ledger.events import EpochReport, TrialImported
 from study.ledger.ledger import RECIPE, STUDY, Ledger
 from study.ledger.manifest import make_manifest
 from study.ledger.records import TrialRecord, TrialState
+from study.ledger.same_study import refuse_other_trainings
 from study.search.proposer import Proposer
 
 Print = Callable[[str], object]
@@ -66,6 +67,7 @@ def fork_study(
     """
     study = read_study(path)
     folder = study_folder(study)
+    refuse_other_trainings(old.folder, old.study.name, old.manifest)
     _refuse_used_folder(folder, path)
     base = prepare(check(study, address).base)
     manifest = make_manifest(study, base) | {"forked_from": {"study": old.study.name, "id": old.manifest.get("id")}}
@@ -149,13 +151,15 @@ def _copy_trial(adopted: Adopted, old: Ledger, ledger: Ledger) -> None:
             source=f"{old.study.name}/{adopted.old_number}",
             recipe_hash=record.recipe_hash,
             decoding=adopted.recipe.decoding.model_dump(mode="json"),
+            decoding_hash=adopted.recipe.decoding.hash,
             values=record.values,
             point=record.point,
             baseline=record.baseline,
             epochs=tuple(EpochReport(**report.model_dump(exclude={"kind", "number"})) for report in record.epochs),
             state=record.state,
             reason=record.reason,
-            metrics=record.metrics,
+            metrics=record.final_metrics,
+            is_final=True,
             started=record.started,
             ended=record.ended,
         )

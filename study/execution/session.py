@@ -10,10 +10,22 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
+from model.recipe.recipe import Recipe
 from study.early_stopping.verdict import Rule
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action, Decision
-from study.ledger.events import AnyEvent, Seconds, TrialEnded, TrialEpoch, TrialPaused, TrialRetried, TrialState
+from study.execution.ended_trials import find_unscored, tidy_folder
+from study.execution.shared_training import find_training, must_wait, share_training
+from study.ledger.events import (
+    AnyEvent,
+    Seconds,
+    TrialDecoded,
+    TrialEnded,
+    TrialEpoch,
+    TrialPaused,
+    TrialRetried,
+    TrialState,
+)
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord
 from study.search.proposal import InfeasiblePoint, Proposal
@@ -21,8 +33,8 @@ from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Report, Task, TrialConfig
 
 NEVER_PROMOTED = "others of its rung were better"
-FINAL_ONLY = ("test/", "in_domain/", "out_of_domain/")
-NOT_METRICS = ("epoch", "step", "finished")
+OF_TEST_SETS = ("test/", "in_domain/", "out_of_domain/")
+NOT_METRICS = ("epoch", "step", "last_epoch", "finished")
 
 
 class Observer(Protocol):
@@ -47,17 +59,28 @@ class Session:
         self._ledger, self._agenda, self._rule, self._observers = ledger, agenda, rule, observers
         self._clock = clock
         self._latest: dict[int, float] = {}  # when a running trial started, or reported last
+        self._held: Proposal | None = None  # it waits for a running trial with the same training
+        self._scoring: int | None = None  # the best trial, while its test sets are scored
+        self._scoring_failures = 0
 
     def next(self) -> TrialConfig | None:
-        """The next trial, recorded as started; None while there is none."""
+        """The next trial, recorded as started; None while there is none.
+
+        When all have ended, the best one comes again, for its test sets.
+        """
         self._ledger.check_ownership()
-        while isinstance(proposal := self._agenda.next(), InfeasiblePoint):
-            self._record_infeasible(proposal)
-        return None if proposal is None else self._start(proposal)
+        proposal = self._next_proposal()
+        if proposal is not None:
+            return self._start(proposal)
+        if self._held is None and self._scoring is None and self._agenda.is_done():
+            number = find_unscored(self._ledger)
+            return None if number is None else self._start_scoring(number)
+        return None
 
     def is_done(self) -> bool:
         """Whether no more trial will come."""
-        return self._agenda.is_done()
+        left = self._held is not None or self._scoring is not None or not self._agenda.is_done()
+        return not left and find_unscored(self._ledger) is None
 
     def is_stopping(self) -> bool:
         """Whether the study is to stop before its end."""
@@ -71,7 +94,7 @@ class Session:
             number=number,
             epoch=int(metrics["epoch"]),
             step=None if step is None else int(step),
-            metrics=_of_epoch(metrics),
+            metrics=_without_facts(metrics),
             seconds=Seconds(
                 training=metrics.get("train/seconds"), validation=metrics.get("dev/seconds"), waiting=report.waited
             ),
@@ -81,9 +104,12 @@ class Session:
         self._record(event, number)
 
     def complete(self, number: int, metrics: dict[str, float]) -> None:
-        """A trial came to its end; `metrics` are those of its last report."""
+        """A trial came to its end; `metrics` are those of its last report, of the weights that were chosen."""
+        if number == self._scoring:
+            self._record_tests(number, metrics)
+            return
         self._agenda.note_success()
-        self._end(number, TrialState.COMPLETE, None, _final(metrics))
+        self._end(number, TrialState.COMPLETE, None, _without_facts(metrics))
 
     def prune(self, number: int, reason: str) -> None:
         """The rule stopped a trial."""
@@ -96,6 +122,9 @@ class Session:
 
     def fail(self, number: int, failure: Failure) -> None:
         """A trial failed: retry it, end it, or stop the study. An OSError where the disk is full."""
+        if number == self._scoring:
+            self._fail_scoring(number, failure)
+            return
         decision = self._agenda.handle_failure(number, failure)
         if decision.action is Action.RETRY:
             self._retry(number, decision)
@@ -118,14 +147,59 @@ class Session:
         for number in self._ledger.trials.running:
             self._end(number, TrialState.INTERRUPTED, "the study was stopped")
 
+    def _next_proposal(self) -> Proposal | None:
+        """The next one that may start now. One whose training runs in another trial waits until that has ended."""
+        proposal, self._held = self._held, None
+        if proposal is None:
+            while isinstance(point := self._agenda.next(), InfeasiblePoint):
+                self._record_infeasible(point)
+            proposal = point
+        if proposal is not None and must_wait(self._ledger, proposal.number, proposal.recipe):
+            self._held = proposal
+            return None
+        return proposal
+
     def _start(self, proposal: Proposal) -> TrialConfig:
         """The recipe is on the disk before a worker asks for it."""
-        number, recipe = proposal.number, proposal.recipe
-        self._ledger.start_trial(number, recipe, proposal.values, proposal.baseline, proposal.point)
+        number, recipe, baseline = proposal.number, proposal.recipe, proposal.baseline
+        source = find_training(self._ledger, number, recipe)
+        self._ledger.start_trial(number, recipe, proposal.values, baseline, proposal.point, source)
+        if source is not None:
+            share_training(self._ledger, source, number)
         self._latest[number] = self._clock()
         self._update(number)
-        folder = str(self._ledger.trial_folder(number))
-        return TrialConfig(number, Task(recipe.model_dump_json(), recipe.hash, folder), proposal.baseline is not None)
+        which = self._ledger.study.score_tests
+        return self._make_config(number, recipe, which == "all" or (which == "best" and baseline is not None))
+
+    def _start_scoring(self, number: int) -> TrialConfig:
+        """Have the test sets of a trial that has ended scored."""
+        self._scoring = number
+        self._latest[number] = self._clock()
+        return self._make_config(number, self._ledger.read_recipe(self._ledger.trials[number]), score_tests=True)
+
+    def _make_config(self, number: int, recipe: Recipe, score_tests: bool) -> TrialConfig:
+        task = Task(recipe.model_dump_json(), recipe.hash, str(self._ledger.trial_folder(number)), score_tests)
+        return TrialConfig(number, task, self._ledger.trials[number].baseline is not None)
+
+    def _record_tests(self, number: int, metrics: dict[str, float]) -> None:
+        self._scoring = None
+        decoding = self._ledger.read_recipe(self._ledger.trials[number]).decoding
+        event = TrialDecoded(
+            number=number,
+            decoding=decoding.model_dump(mode="json"),
+            decoding_hash=self._ledger.trials[number].decoding_hash,
+            metrics={name: value for name, value in metrics.items() if name.startswith(OF_TEST_SETS)},
+            seconds=metrics.get("decoding/seconds"),
+        )
+        self._record(event, number)
+
+    def _fail_scoring(self, number: int, failure: Failure) -> None:
+        """Try again where the workers were lost; otherwise the study stops, with all its trials ended."""
+        self._scoring = None
+        self._scoring_failures += 1
+        retries = self._ledger.study.failures.retries
+        if failure.kind not in (FailureKind.LOST, FailureKind.START) or self._scoring_failures > retries:
+            self.stopped = f"the test sets of the best trial, {number:04d}, could not be scored ({failure.reason})"
 
     def _record_infeasible(self, point: InfeasiblePoint) -> None:
         """A point that makes no recipe has an end and no start."""
@@ -172,6 +246,8 @@ class Session:
             lost_seconds=self._lost_seconds(number) if state is TrialState.INTERRUPTED else None,
         )
         self._record(event, number)
+        if state.final:
+            tidy_folder(self._ledger.trial_folder(number))
 
     def _lost_seconds(self, number: int) -> float | None:
         """Training since the trial's last report, which has to be done again."""
@@ -187,11 +263,5 @@ class Session:
             observer.update(self._ledger.trials[number])
 
 
-def _of_epoch(metrics: dict[str, float]) -> dict[str, float]:
-    return {
-        name: value for name, value in metrics.items() if not name.startswith(FINAL_ONLY) and name not in NOT_METRICS
-    }
-
-
-def _final(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name.startswith(FINAL_ONLY)}
+def _without_facts(metrics: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in metrics.items() if name not in NOT_METRICS}

@@ -97,6 +97,8 @@ class RuleScheduler(NotPickled, FIFOScheduler):
             return TrialScheduler.CONTINUE  # a heartbeat, or a failure that the callback handles
         number = number_of(trial)
         self.last[number] = report.metrics
+        if report.metrics.get("finished"):  # the chosen weights' figures, which the trial's end records
+            return TrialScheduler.CONTINUE
         self._errors.call(self._listener.record_epoch, number, report)
         if self._errors.error is not None:
             return TrialScheduler.STOP
@@ -110,7 +112,7 @@ class RuleScheduler(NotPickled, FIFOScheduler):
             reason = f"{self._objective} is {value} at epoch {epoch}"
             self.decided[trial.number] = (FailureKind.NON_FINITE, reason)
             return TrialScheduler.STOP
-        last = bool(metrics.get("finished"))
+        last = bool(metrics.get("last_epoch"))
         verdict = self._rule.decide(trial.number, epoch, value, baseline=trial.is_baseline, last=last)
         if verdict is Verdict.CONTINUE:
             return TrialScheduler.CONTINUE

@@ -99,7 +99,9 @@ class TrialStarted(Event):
     kind: Literal["trial_started"] = "trial_started"
     number: int
     recipe_hash: str = ""
-    decoding: dict[str, Any] | None = None  # how its dev sets are decoded
+    decoding: dict[str, Any] | None = None  # how its model is decoded in the end
+    decoding_hash: str = ""
+    training_of: int | None = None  # the trial whose training it shares: they differ in decoding alone
     values: Values = {}
     point: Values | None = None
     baseline: str | None = None
@@ -136,7 +138,7 @@ class TrialRetried(Event):
 
 
 class TrialEnded(Event):
-    """A trial's end, or its interruption. `metrics` are final ones, beyond the last epoch's.
+    """A trial's end, or its interruption. `metrics` are those of the weights that its training chose.
 
     An infeasible point has no start, so its end carries `values` and `point`. `count` and `setting` are those that
     decided the end of a trial that failed.
@@ -162,6 +164,7 @@ class TrialImported(Event):
     source: str
     recipe_hash: str = ""
     decoding: dict[str, Any] | None = None
+    decoding_hash: str = ""
     values: Values = {}
     point: Values | None = None
     baseline: str | None = None
@@ -169,12 +172,13 @@ class TrialImported(Event):
     state: TrialState
     reason: str | None = None
     metrics: Metrics = {}
+    is_final: bool = False  # whether `metrics` are the final ones alone
     started: float | None = None
     ended: float | None = None
 
 
 class TrialDecoded(Event):
-    """A trial's model was decoded again after training: with which decoding, and what it scored."""
+    """A trial's model was decoded again after its end: with which decoding, and what it scored."""
 
     kind: Literal["trial_decoded"] = "trial_decoded"
     number: int

@@ -27,7 +27,7 @@ from study.ledger.events import AnyEvent, SessionStarted, TrialStarted, Values
 from study.ledger.lease import unwritable_folder_error
 from study.ledger.manifest import find_version
 from study.ledger.records import TrialRecord
-from study.ledger.same_study import refuse_change, refuse_other_files
+from study.ledger.same_study import TRAININGS, refuse_change, refuse_other_files, refuse_other_trainings
 from study.ledger.trials import Trials
 
 STUDY, BASE_RECIPE, MANIFEST, RECIPE = "study.yaml", "base_recipe.yaml", "manifest.json", "recipe.yaml"
@@ -70,9 +70,11 @@ class Ledger:
             if (folder / STUDY).exists():
                 cls.refuse_other(folder, study_file, base_recipe)
                 before = _read_manifest(folder)
+                refuse_other_trainings(folder, study_file.name, before)
                 refuse_other_files(folder, study_file.name, before, manifest)
                 manifest = before
             else:
+                manifest = manifest | {"trainings": TRAININGS}
                 write_atomically(folder / BASE_RECIPE, to_yaml(base_recipe))
                 write_atomically(folder / MANIFEST, json.dumps(manifest, indent=2) + "\n")
             # Last, because a folder with a study.yaml is a study.
@@ -85,6 +87,7 @@ class Ledger:
     def refuse_other(cls, folder: Path, study_file: StudyFile, base_recipe: Recipe) -> None:
         """A UserError where the folder holds a study of another space, objective, corpus or base recipe."""
         if (folder / STUDY).exists():
+            refuse_other_trainings(folder, study_file.name, _read_manifest(folder))
             refuse_change(folder, _read_files(folder), (study_file, base_recipe))
 
     @classmethod
@@ -118,11 +121,18 @@ class Ledger:
         self.trials.apply(event)
 
     def start_trial(
-        self, number: int, recipe: Recipe, values: Values, baseline: str | None = None, point: Values | None = None
+        self,
+        number: int,
+        recipe: Recipe,
+        values: Values,
+        baseline: str | None = None,
+        point: Values | None = None,
+        training_of: int | None = None,
     ) -> None:
         """Keep the trial's recipe and record that it runs, for the first time or again.
 
-        `values` are for people; `point` is what the sampler drew, to the last digit.
+        `values` are for people; `point` is what the sampler drew, to the last digit. `training_of` is the trial whose
+        training it shares.
         """
         self.check_ownership()
         write_atomically(self.trial_folder(number) / RECIPE, to_yaml(recipe))
@@ -131,6 +141,8 @@ class Ledger:
                 number=number,
                 recipe_hash=recipe.hash,
                 decoding=recipe.decoding.model_dump(mode="json"),
+                decoding_hash=recipe.decoding.hash,
+                training_of=training_of,
                 values=values,
                 point=point,
                 baseline=baseline,

@@ -22,13 +22,16 @@ class TrialRecord:
     point: dict[str, Any] | None = None  # in the search space, as it was drawn; None where it is not known
     recipe_hash: str = ""
     epochs: tuple[EpochReport, ...] = ()
-    metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and the final ones
+    metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and above them the final ones
+    final_metrics: dict[str, float] = field(default_factory=dict)  # of the chosen weights, once it has ended
     planned_epochs: int | None = None  # that the recipe asks for; None where it is not known
     started: float | None = None  # Unix seconds
     ended: float | None = None  # Unix seconds
     retries: int = 0  # times that it continued after losing its workers
     lost_seconds: float = 0.0  # of training that had to be repeated
     source: str | None = None  # "study/number" of a trial that came by `fork`
+    decoding_hash: str = ""  # of its final decoding
+    training_of: int | None = None  # the trial whose training it shares
     paused_at: int | None = None  # the epoch after which it was paused last
 
     @property
@@ -37,10 +40,9 @@ class TrialRecord:
         return self.epochs[-1].epoch if self.epochs else 0
 
     @property
-    def final_metrics(self) -> dict[str, float]:
-        """Metrics that no epoch has: the figures of the test sets."""
-        last = self.epochs[-1].metrics if self.epochs else {}
-        return {name: value for name, value in self.metrics.items() if name not in last}
+    def has_tests(self) -> bool:
+        """Whether its test sets were scored."""
+        return any(name.startswith("test/") for name in self.final_metrics)
 
     def curve(self, metric: str) -> dict[int, float]:
         """The metric by epoch, where it was reported."""

@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
+from model.recipe.hashing import NOT_TRAINING, drop_keys
 from model.recipe.recipe import Recipe
 from study.config.search_settings import SearchSettings
 from study.config.study_file import StudyFile
 
+TRAININGS = 2  # raised whenever the same recipe trains another model; 1 until version 0.2
 # How points are sampled, not which points there are.
 _NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points", "repeat_seed"}
 # Each path in a recipe, with the hash of the file there.
@@ -39,6 +41,18 @@ def refuse_change(folder: Path, before: tuple[StudyFile, Recipe], after: tuple[S
             )
 
 
+def refuse_other_trainings(folder: Path, name: str, before: dict[str, Any]) -> None:
+    """A UserError where the study's trials were trained by rules that this version does not have any more."""
+    if before.get("trainings", 1) == TRAININGS:
+        return
+    version = before.get("packages", {}).get("decred-study", "of another version")
+    raise UserError(
+        f"study '{name}' in {folder} was started with decred-study {version}, which trained by other rules (see "
+        "CHANGELOG.md), so new trials could not be compared with its own; continue it with that version, or give the "
+        "new study another name (status, export and dashboard read the old one)"
+    )
+
+
 def refuse_other_files(folder: Path, name: str, before: dict[str, Any], after: dict[str, Any]) -> None:
     """A UserError where the manifests' hashes of corpus or tokenizer differ: paths may be equal, and files not."""
     old, new = before.get("hashes", {}), after.get("hashes", {})
@@ -55,13 +69,13 @@ def _dump_space(search: SearchSettings) -> dict[str, Any]:
 
 
 def _dump_content(old: Recipe, new: Recipe) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Both recipes without names and paths, as validated values: a key that an older file lacks has its default."""
+    """What counts in both trainings, as validated values: a key that an older file lacks has its default."""
     before, after = old.model_dump(mode="json"), new.model_dump(mode="json")
     for path, fingerprint in _PATHS.items():
         _drop_path(before, after, path, fingerprint)
     for content in (before, after):
-        del content["name"], content["data"]["corpus"], content["data"]["fingerprint"]
-    return before, after
+        del content["data"]["fingerprint"]
+    return drop_keys(before, NOT_TRAINING), drop_keys(after, NOT_TRAINING)
 
 
 def _drop_path(before: dict[str, Any], after: dict[str, Any], path: str, fingerprint: str) -> None:

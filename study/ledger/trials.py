@@ -16,6 +16,7 @@ from study.ledger.events import (
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
+    TrialDecoded,
     TrialEnded,
     TrialEpoch,
     TrialImported,
@@ -55,7 +56,15 @@ class Trials(Mapping[int, TrialRecord]):
                 self._end_study(event, TrialState.INTERRUPTED)
             case StudyEnded():
                 self._end_study(event, event.state)
-            case TrialStarted() | TrialEpoch() | TrialPaused() | TrialRetried() | TrialEnded() | TrialImported():
+            case (
+                TrialStarted()
+                | TrialEpoch()
+                | TrialPaused()
+                | TrialRetried()
+                | TrialEnded()
+                | TrialImported()
+                | TrialDecoded()
+            ):
                 record = self._records.get(event.number, TrialRecord(event.number))
                 self._put(_FOLD[type(event)](record, event))
 
@@ -105,6 +114,8 @@ def _start(trial: TrialRecord, event: TrialStarted | TrialImported) -> TrialReco
         values=event.values,
         point=event.point,
         recipe_hash=event.recipe_hash,
+        decoding_hash=event.decoding_hash,
+        training_of=event.training_of if isinstance(event, TrialStarted) else None,
         planned_epochs=event.epochs if isinstance(event, TrialStarted) else None,
         started=trial.started or event.time,
         ended=None,
@@ -135,8 +146,16 @@ def _end(trial: TrialRecord, event: TrialEnded | TrialImported) -> TrialRecord:
         values=event.values or trial.values,
         point=trial.point if event.point is None else event.point,
         metrics=trial.metrics | event.metrics,
+        final_metrics=trial.final_metrics | event.metrics,
         ended=event.time,
     )
+
+
+def _decode(trial: TrialRecord, event: TrialDecoded) -> TrialRecord:
+    """What its decoding scored is added to its final figures; figures by another decoding are not."""
+    if event.decoding_hash != trial.decoding_hash:
+        return trial
+    return replace(trial, metrics=trial.metrics | event.metrics, final_metrics=trial.final_metrics | event.metrics)
 
 
 def _stop(trial: TrialRecord, event: TrialEnded) -> TrialRecord:
@@ -149,7 +168,10 @@ def _import(trial: TrialRecord, event: TrialImported) -> TrialRecord:
     epochs = tuple(report if report.time else report.model_copy(update={"time": ended}) for report in event.epochs)
     trial = replace(_start(trial, event), started=started, epochs=epochs, source=event.source)
     last = dict(epochs[-1].metrics) if epochs else {}
-    return replace(_end(replace(trial, metrics=last), event), ended=ended)
+    trial = replace(_end(replace(trial, metrics=last), event), ended=ended)
+    # Until version 0.3 it has the last epoch's metrics among its own.
+    final = {name: value for name, value in event.metrics.items() if event.is_final or name not in last}
+    return replace(trial, final_metrics=final)
 
 
 _FOLD: dict[type, Callable[[TrialRecord, Any], TrialRecord]] = {
@@ -159,4 +181,5 @@ _FOLD: dict[type, Callable[[TrialRecord, Any], TrialRecord]] = {
     TrialRetried: _retry,
     TrialEnded: _stop,
     TrialImported: _import,
+    TrialDecoded: _decode,
 }

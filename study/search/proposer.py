@@ -59,7 +59,8 @@ class Proposer:
         except UserError as error:
             return InfeasiblePoint(number, self.space.describe_point(point), str(error), point)
         if self._search.repeat_seed and self._grid is None:
-            recipe = self.space.with_new_seed(recipe, {record.recipe_hash for record in trials.values()})
+            tried = {(record.recipe_hash, record.decoding_hash) for record in trials.values()}
+            recipe = self.space.with_new_seed(recipe, tried)
         return Proposal(number, recipe, self.space.describe_recipe(recipe), None, point)
 
     def count_remaining(self, trials: Trials) -> int:

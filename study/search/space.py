@@ -69,15 +69,20 @@ class Space:
         point: Point = {quantity.name: quantity.encode(content[quantity.key]) for quantity in self._quantities}
         return point | (self._classifiers.encode(recipe) if self._classifiers else {})
 
-    def with_new_seed(self, recipe: Recipe, tried: set[str]) -> Recipe:
-        """The recipe with the next training seed whose hash is not among those `tried`.
+    def with_new_seed(self, recipe: Recipe, tried: set[tuple[str, str]]) -> Recipe:
+        """The recipe with the next training seed whose hash and decoding's hash are not among those `tried`.
 
-        It is returned as it is where its own hash is not among them, and where the study searches the seed.
+        It is returned as it is where its own are not among them, and where the study searches the seed.
         """
-        if recipe.hash not in tried or SEED in self._keys:
+
+        def was_tried(recipe: Recipe) -> bool:  # until version 0.3 no decoding was recorded
+            return (recipe.hash, decoding) in tried or (recipe.hash, "") in tried
+
+        decoding = recipe.decoding.hash
+        if SEED in self._keys or not was_tried(recipe):
             return recipe
         seed = self.base.training.seed
-        while (repeat := with_values(recipe, {SEED: seed})).hash in tried:
+        while was_tried(repeat := with_values(recipe, {SEED: seed})):
             seed += 1
         return repeat
 

@@ -18,6 +18,7 @@ from study.ledger.trials import Trials
 
 STATE, REASON, EPOCH = "trial.state", "trial.reason", "trial.epoch"
 RETRIES, SOURCE = "trial.retries", "trial.source"
+CHOSEN = "chosen/"  # before a metric of the chosen weights whose curve over epochs has the plain name
 _STATUS = {
     TrialState.WAITING: "SCHEDULED",
     TrialState.RUNNING: "RUNNING",
@@ -58,7 +59,11 @@ class RunContent:
         if self.ended is None:
             return points
         last = self.epochs[-1].epoch if self.epochs else 0
-        return points | {(name, last, self.ended): value for name, value in self.final_metrics.items()}
+        of_epochs = {name for name, *_ in points}
+        return points | {
+            (f"{CHOSEN}{name}" if name in of_epochs else name, last, self.ended): value
+            for name, value in self.final_metrics.items()
+        }
 
     @property
     def fingerprint(self) -> str:

@@ -21,6 +21,7 @@ class Task:
     recipe: str  # as JSON
     recipe_hash: str
     folder: str
+    score_tests: bool = True  # whether its test sets are scored in the end
 
 
 @dataclass(frozen=True)

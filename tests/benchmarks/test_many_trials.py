@@ -92,14 +92,14 @@ class Prefilled:
         record = self.ledger.trials[number]
         for epoch in range(record.epoch + 1, EPOCHS + 1):
             value, last = 100 * record.values["ctc_weight"] / epoch, epoch == EPOCHS
-            self.session.record_epoch(number, Report({"epoch": epoch, "dev/wer": value, "finished": float(last)}))
+            self.session.record_epoch(number, Report({"epoch": epoch, "dev/wer": value, "last_epoch": float(last)}))
             write_atomically(self.ledger.trial_folder(number) / "done", str(epoch))  # where the stub would go on
             verdict = self.rule.decide(number, epoch, value, baseline=False, last=last)
             if verdict is Verdict.PAUSE:
                 return self.session.pause(number, epoch, "waits")
             if verdict is Verdict.PRUNE:
                 return self.session.prune(number, "behind")
-        return self.session.complete(number, {})
+        return self.session.complete(number, {"dev/wer": value})
 
 
 def seconds_to_next_start(ledger: Ledger, since: int) -> list[float]:

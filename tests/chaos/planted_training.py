@@ -20,25 +20,25 @@ NAN_SEED, EPOCH, STEP = 7, 2, 2  # the seed of the recipe whose features hold a 
 prepare = stub_training.prepare
 
 
-def train_until_corrected(recipe: Recipe, folder: Path, report: stub_training.Report) -> None:
+def train_until_corrected(recipe: Recipe, folder: Path, report: stub_training.Report, score_tests: bool = True) -> None:
     """The stub, whose faults are gone once the file `corrected` is there."""
     if (folder.parents[3] / CORRECTED).exists():
         training = recipe.training.model_copy(update={"seed": stub_training.SUCCEEDS})
         recipe = recipe.model_copy(update={"training": training})
-    stub_training.train(recipe, folder, report)
+    stub_training.train(recipe, folder, report, score_tests)
 
 
-def train_with_nan(recipe: Recipe, folder: Path, report: loop.Report) -> None:
+def train_with_nan(recipe: Recipe, folder: Path, report: loop.Report, score_tests: bool = True) -> None:
     """The real training; one recipe's features hold NaN at one step."""
     run_step = loop.run_step
 
-    def run_planted_step(run: loop.TrainingRun, step: loop.TrainingStep, progress: float) -> torch.Tensor:
+    def run_planted_step(run: loop.TrainingRun, step: loop.TrainingStep, progress: float) -> float:
         if (recipe.training.seed, step.epoch, step.step) == (NAN_SEED, EPOCH, STEP):
             run = replace(run, training_set=_TrainingSetWithNan(run.training_set))
         return run_step(run, step, progress)
 
     with mock.patch.object(loop, "run_step", run_planted_step):
-        loop.train(recipe, folder, report)
+        loop.train(recipe, folder, report, score_tests)
 
 
 class _TrainingSetWithNan(SimpleNamespace):

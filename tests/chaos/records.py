@@ -79,6 +79,7 @@ def list_points(record: TrialRecord) -> dict[str, list[Point]]:
             points[name].append((report.epoch, str(float(value)), _milliseconds(report.time)))
     if record.ended is not None:
         for name, value in record.final_metrics.items():
+            name = f"chosen/{name}" if name in points else name
             points[name] = [(record.epoch, str(float(value)), _milliseconds(record.ended))]
     return dict(points)
 

@@ -83,10 +83,10 @@ def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and
 
 
 @pytest.mark.chaos
-def test_a_nan_at_one_step_fails_its_trial_alone_which_names_the_step_and_keeps_the_batch(
+def test_too_many_batches_that_are_not_finite_fail_their_trial_alone_which_names_the_step_and_keeps_the_batch(
     corpus: Corpus, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:
-    path = plain_study(MINIATURE, **grid_of(NAN_SEED, 3))
+    path = plain_study(MINIATURE | {"training.skips_in_a_row": 1}, **grid_of(NAN_SEED, 3))
     result = decred_study("run", path.name, work=WITH_NAN)
     assert result.code == 0, result
     trials = trials_by_seed()
@@ -95,8 +95,8 @@ def test_a_nan_at_one_step_fails_its_trial_alone_which_names_the_step_and_keeps_
     assert (failed.state, len(failed.epochs)) == (TrialState.FAILED, 1)
     place = f"at epoch {EPOCH}, step {STEP}"
     assert failed.reason == (
-        f"NonFiniteLossError: loss nan, gradient norm nan {place}: training cannot go on from here; "
-        "its batch is in broken-batch-0.json"
+        f"NonFiniteLossError: loss nan, gradient norm nan {place}: 1 batches in a row were skipped "
+        "(training.skips_in_a_row 1); its batch is in broken-batch-0.json"
     )
     ledger = Ledger.open(FOLDER)
     kept = ledger.trial_folder(failed.number) / "broken-batch-0.json"

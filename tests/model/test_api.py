@@ -45,9 +45,10 @@ def run(folder: Path) -> Run:
 
 @pytest.fixture(scope="module")
 def dev(folder: Path, corpus: Corpus) -> list[tuple[Path, dict]]:
-    """The audio file of each dev utterance, and what the training scored of it."""
-    files = {cut.id: Path(cut.recording.sources[0].source) for cut in corpus.cuts("dev")}
-    scored = map(json.loads, (folder / "hypotheses" / "dev.jsonl").read_text().splitlines())
+    """The audio file of each dev utterance, and what the training scored of it with the chosen weights."""
+    cuts = [cut for name in corpus.set_names("dev") for cut in corpus.cuts(name)]
+    files = {cut.id: Path(cut.recording.sources[0].source) for cut in cuts}
+    scored = map(json.loads, (folder / "hypotheses" / "dev-final.jsonl").read_text().splitlines())
     return [(files[utterance["id"]], utterance) for utterance in scored]
 
 

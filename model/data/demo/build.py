@@ -15,13 +15,15 @@ from model.data.demo.sentences import demo_sentences
 from model.data.demo.voice import ESPEAK_RATE, Voice, check_espeak, speak
 from model.errors import UserError
 
-VERSION = 1  # raised whenever the same arguments make another corpus
+VERSION = 2  # raised whenever the same arguments make another corpus
 NAME = "demo"
 NORMALISER = "basic"
 
 KINDS = {
     "train": SetKind(role="train"),
     "dev": SetKind(role="dev"),
+    "dev-ood-text": SetKind(role="dev", domain="out"),
+    "dev-ood-voice": SetKind(role="dev", domain="out"),
     "test-in": SetKind(role="test"),
     "test-ood-text": SetKind(role="test", domain="out"),
     "test-ood-voice": SetKind(role="test", domain="out"),
@@ -42,12 +44,13 @@ def make_demo(
     folder: Path,
     seed: int = 0,
     train_utterances: int = 500,
-    dev_utterances: int = 100,
+    dev_utterances: int = 80,
     test_utterances: int = 80,
 ) -> Corpus:
     """The demo corpus in `folder`, which is left as it is when it already holds the same one.
 
-    `test_utterances` is the size of each of the three test sets. Raises a UserError if the extra `demo` is missing.
+    `test_utterances` is the size of each of the three test sets; the dev sets out of domain have half of
+    `dev_utterances` each. Raises a UserError if the extra `demo` is missing.
     """
     sizes = (train_utterances, dev_utterances, test_utterances)
     if min(sizes) < 1:
@@ -75,7 +78,7 @@ def _find_existing(folder: Path, origin: str) -> Corpus | None:
 def _speak_all(seed: int, train: int, dev: int, test: int) -> Iterator[Utterance]:
     for set_name, sentences in demo_sentences(seed, train, dev, test).items():
         rng = random.Random(f"demo voices {seed} {set_name}")
-        voices = _draw_voices(UNSEEN_VOICES if set_name == "test-ood-voice" else TRAINING_VOICES, rng)
+        voices = _draw_voices(UNSEEN_VOICES if set_name.endswith("-ood-voice") else TRAINING_VOICES, rng)
         for number, (sentence, voice) in enumerate(zip(sentences, voices, strict=False)):
             samples = _record(speak(sentence, voice), rng)
             yield Utterance(set_name, f"{set_name}-{number:05d}", sentence, voice.speaker, samples)

@@ -1,4 +1,4 @@
-"""The sentences of the demo corpus: four everyday domains, and another grammar over the same words."""
+"""The sentences of the demo corpus: four everyday domains, and sentences that mix their phrases in another way."""
 
 from __future__ import annotations
 
@@ -30,39 +30,49 @@ DOMAINS: Mapping[str, Sequence[str]] = {
         "please {act} the {room} {opening} at {hour}",
         "set the {device} in the {room} to {hour}",
         "is the {device} still {switch} in the {room} or the {room}",
+        "{act} every {opening} in the {room} before {event}",
+        "how warm is the {room} at {past} {hour}",
     ),
     "travel": (
         "i want a ticket from {city} to {city} on {day}",
         "when does the next {vehicle} from {city} leave for {city}",
         "book {count} seats on the {vehicle} to {city}",
         "show me every {vehicle} from {city} on {day}",
+        "the {vehicle} to {city} leaves at {past} {hour}",
+        "is there a {vehicle} to {city} after {hour} on {day}",
     ),
     "times": (
         "wake me at {past} {hour} on {day}",
         "move the {event} from {day} to {day}",
         "remind me about {event} at {hour} on {day}",
         "is there a {event} before {past} {hour}",
+        "set the alarm to {past} {hour} every {day}",
+        "when is my next {event} in the {room}",
     ),
     "digits": (
         "{digit} {digit} {digit} and {digit} {digit}",
         "call {digit} {digit} {digit} {digit} {digit} {digit}",
         "my number is {digit} {digit} {digit} {digit}",
         "{digit} {digit} {digit} {digit} {digit} {digit}",
+        "the code is {digit} {digit} {digit} or {digit} {digit} {digit}",
+        "please call me on {digit} {digit} {digit} {digit}",
     ),
 }
 
-# Only words of the domains, in an order that none of them has.
+# Only words of the domains: phrases of several of them in sentences that none of them has.
 OTHER_GRAMMAR: Sequence[str] = (
-    "there is a {device} on every {vehicle} in {city}",
-    "i leave the {opening} in my {room} open before {event}",
-    "call {city} when the {device} is {switch}",
-    "{event} on {day} and {event} on {day}",
-    "does the {vehicle} show {city} the {opening} at {event}",
-    "{count} seats in the {room} want {count} {device} next to me",
-    "my {room} is about {count} past the {opening}",
-    "{city} is still next to {city} or {city}",
-    "please move the {vehicle} to the {room} and book a {device}",
-    "set a {opening} and wake the {room} for {event} in {city}",
+    "wake me when the {vehicle} from {city} leaves",
+    "turn the {device} {switch} before the {event} on {day}",
+    "is the {opening} in the {room} still open at {hour}",
+    "remind me to call {digit} {digit} {digit} {digit} on {day}",
+    "book a {event} for {count} in {city}",
+    "set the {device} to {digit} {digit} for {event} in the {room}",
+    "show me the code {digit} {digit} {digit} and the next {vehicle}",
+    "please move the {event} to {city} on {day}",
+    "my ticket to {city} is {digit} {digit} {digit} {digit}",
+    "i want the {room} warm at {past} {hour}",
+    "check the {vehicle} and close the {room} {opening}",
+    "is there a {event} in the {room} or the {room} at {hour}",
 )
 
 TRIES_PER_SENTENCE = 200
@@ -75,10 +85,11 @@ def demo_sentences(seed: int, train: int, dev: int, test: int) -> dict[str, list
     drawn: set[str] = set()
     sets = {"train": _draw_new(in_domain, train, drawn, None)}
     words = {word for sentence in sets["train"] for word in sentence.split()}
-    sets["dev"] = _draw_new(in_domain, dev, drawn, words)
-    sets["test-in"] = _draw_new(in_domain, test, drawn, words)
-    sets["test-ood-text"] = _draw_new(_fill_templates(OTHER_GRAMMAR, rng), test, drawn, words)
-    sets["test-ood-voice"] = _draw_new(in_domain, test, drawn, words)
+    other = _fill_templates(OTHER_GRAMMAR, rng)
+    for role, in_count, out_count in (("dev", dev, max(1, dev // 2)), ("test", test, test)):
+        sets["test-in" if role == "test" else role] = _draw_new(in_domain, in_count, drawn, words)
+        sets[f"{role}-ood-text"] = _draw_new(other, out_count, drawn, words)
+        sets[f"{role}-ood-voice"] = _draw_new(in_domain, out_count, drawn, words)
     return sets
 
 

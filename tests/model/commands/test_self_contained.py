@@ -61,13 +61,15 @@ def test_a_run_is_scored_on_another_corpus_without_its_own(run: Path, no_corpus,
     metrics = score_run(run, corpus=other_corpus.folder)
     assert {"dev/wer", "in_domain/wer", "out_of_domain/ilm_perplexity"} <= metrics.keys()
     lines = (run / "evaluation" / "dev.jsonl").read_text().splitlines()
-    assert [json.loads(line)["reference"] for line in lines] == sorted_texts(other_corpus, "dev")
+    assert [json.loads(line)["reference"] for line in lines] == sorted_texts(other_corpus)
     with pytest.raises(UserError, match=r"corpus .*/corpus: no such folder"):
         score_run(run)
 
 
-def sorted_texts(corpus: Corpus, set_name: str) -> list[str]:
-    return [cut.supervisions[0].text for cut in sorted(corpus.cuts(set_name), key=lambda cut: cut.id)]
+def sorted_texts(corpus: Corpus) -> list[str]:
+    """The texts of all dev sets, in the order of their ids."""
+    cuts = [cut for name in corpus.set_names("dev") for cut in corpus.cuts(name)]
+    return [cut.supervisions[0].text for cut in sorted(cuts, key=lambda cut: cut.id)]
 
 
 def test_a_run_is_exported_with_its_tokenizer_and_without_its_corpus(run: Path, no_corpus, tmp_path: Path) -> None:
@@ -80,7 +82,7 @@ def test_a_run_is_exported_with_its_tokenizer_and_without_its_corpus(run: Path, 
 def test_a_run_is_mixed_on_its_training_set_with_its_own_tokenizer_and_then_scored_mixed(run: Path) -> None:
     with pytest.raises(UserError, match="learn the weights first"):
         score_run(run, mixed=True)
-    app, weights = make_app("python -m model"), run / "checkpoints" / "epoch-0001" / MIXING_FILE
+    app, weights = make_app("python -m model"), run / "chosen" / MIXING_FILE
     result = CliRunner().invoke(app, ["mix", str(run), "--per-token", "--epochs", "1"], catch_exceptions=False)
     assert re.match(r"weights \(means over tokens\): layer 1 \S+, layer 3 \S+, final \S+; written to ", result.output)
     assert result.output.endswith(f"{weights}\n")

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 
+import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
@@ -49,6 +50,19 @@ def test_masks_of_every_width_up_to_the_widest_are_drawn() -> None:
     settings = AugmentationConfig(time_masks=0, frequency_masks=1, frequency_mask_bins=3)
     widths = [find_masks(spec_augment(FEATURES, settings, str(key)))[1] for key in range(100)]
     assert {width for run in widths for width in run} == {1, 2, 3}
+
+
+def test_no_generator_of_torch_is_seeded_or_asked_on_any_device(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise AssertionError("masks have a generator of their own")
+
+    expected = spec_augment(FEATURES, AugmentationConfig(), "0/3/utterance")
+    for name in ("manual_seed", "seed", "get_rng_state", "set_rng_state", "rand", "randint", "Generator"):
+        monkeypatch.setattr(torch, name, refuse)
+    for name in ("manual_seed", "manual_seed_all", "get_rng_state", "set_rng_state"):
+        monkeypatch.setattr(torch.cuda, name, refuse)
+    monkeypatch.setattr(torch.random, "fork_rng", refuse)
+    assert torch.equal(spec_augment(FEATURES, AugmentationConfig(), "0/3/utterance"), expected)
 
 
 def test_the_key_alone_decides_where_and_the_random_state_is_left_as_it_was() -> None:

@@ -14,9 +14,9 @@ MASKS = {"augmentation.time_masks": 2, "augmentation.frequency_masks": 2}
 
 @pytest.fixture
 def make_training_set(corpus, make_recipe):
-    def make(values=None):
+    def make(values=None, share=1.0):
         recipe = make_recipe(values)
-        return TrainingSet(corpus, recipe.data, recipe.augmentation, load_tokenizer(recipe, corpus))
+        return TrainingSet(corpus, recipe.data, recipe.augmentation, load_tokenizer(recipe, corpus), share)
 
     return make
 
@@ -53,7 +53,7 @@ def test_one_bucket_has_batches_of_any_length_and_more_have_less_padding(make_tr
 def test_the_shares_of_all_workers_are_the_batch(make_training_set, world_size: int) -> None:
     training_set = make_training_set()
     for batch in training_set.plan_epoch(0):
-        shares = [training_set.load_share(batch, rank, world_size, 2, seed=0) for rank in range(world_size)]
+        shares = [training_set.load_share(batch, rank, world_size, 2, draw="0/0") for rank in range(world_size)]
         scored = [part for share in shares for part in share if (part.labels >= 0).any()]
         assert sorted(key for part in scored for key in part.ids) == sorted(batch)
         assert {part.counts.utterances for part in scored} == {len(batch)}
@@ -63,17 +63,17 @@ def test_the_shares_of_all_workers_are_the_batch(make_training_set, world_size: 
 def test_a_worker_without_an_utterance_still_takes_the_step(make_training_set) -> None:
     training_set = make_training_set()
     batch = training_set.plan_epoch(0)[0][:1]
-    (part,) = training_set.load_share(batch, rank=1, world_size=2, parts=2, seed=0)
+    (part,) = training_set.load_share(batch, rank=1, world_size=2, parts=2, draw="0/0")
     assert (part.labels == -100).all()
     assert part.counts.utterances == 1
 
 
-def test_an_utterance_has_the_same_masks_on_any_worker_and_other_ones_with_another_seed(make_training_set) -> None:
+def test_an_utterance_has_the_same_masks_on_any_worker_and_other_ones_with_another_draw(make_training_set) -> None:
     training_set = make_training_set(MASKS)
     batch = training_set.plan_epoch(0)[0]
-    (whole,) = training_set.load_share(batch, 0, 1, 1, seed=5)
-    (second,) = training_set.load_share(batch, 1, 2, 1, seed=5)
-    (other,) = training_set.load_share(batch, 0, 1, 1, seed=6)
+    (whole,) = training_set.load_share(batch, 0, 1, 1, draw="0/5")
+    (second,) = training_set.load_share(batch, 1, 2, 1, draw="0/5")
+    (other,) = training_set.load_share(batch, 0, 1, 1, draw="0/6")
     assert second.ids
     for index, key in enumerate(second.ids):
         frames, row = int(second.lengths[index]), whole.ids.index(key)
@@ -97,6 +97,42 @@ def test_every_speed_is_a_copy_of_the_training_set(make_training_set) -> None:
     frame_count = training_set.utterances.frame_count
     assert frame_count(slow.id) == pytest.approx(frame_count(plain.id) / 0.9, abs=3)
     assert training_set.utterances.texts[slow.id] == training_set.utterances.texts[plain.id]
+
+
+def plain_ids(training_set: TrainingSet, speed: float) -> set[str]:
+    """The utterances that are used at a speed, by their ids in the corpus."""
+    copies = [key for key in training_set.cuts.ids if "_sp" in key] if speed != 1.0 else training_set.cuts.ids
+    ending = "" if speed == 1.0 else f"_sp{speed}"
+    return {key.removesuffix(ending) for key in copies if key.endswith(ending) and (ending or "_sp" not in key)}
+
+
+def test_a_share_of_the_data_has_the_same_utterances_at_all_speeds_and_in_all_larger_shares(make_training_set) -> None:
+    smaller: set[str] = set()
+    for share, count in ((0.25, 6), (0.5, 12), (1.0, 24)):
+        training_set = make_training_set({"data.speeds": [0.9, 1.0, 1.1]}, share)
+        ids = plain_ids(training_set, 1.0)
+        assert len(ids) == count
+        assert plain_ids(training_set, 0.9) == plain_ids(training_set, 1.1) == ids >= smaller
+        assert sorted(key for batch in training_set.plan_epoch(0) for key in batch) == sorted(training_set.cuts.ids)
+        smaller = ids
+    other = make_training_set({"data.seed": 1}, 0.25)
+    assert plain_ids(other, 1.0) != plain_ids(make_training_set({}, 0.25), 1.0)
+
+
+def test_a_batch_is_split_in_halves_without_padding_that_only_the_other_half_needs(make_training_set) -> None:
+    training_set = make_training_set({"data.buckets": 1, "data.batch_seconds": 60.0})
+    (whole,) = training_set.load_share(max(training_set.plan_epoch(0), key=len), 0, 1, 1, draw="0/0")
+    halves = whole.split()
+    assert halves[0].ids + halves[1].ids == whole.ids
+    assert abs(len(halves[0].ids) - len(halves[1].ids)) <= 1
+    for half in halves:
+        rows = [whole.ids.index(key) for key in half.ids]
+        assert torch.equal(half.lengths, whole.lengths[rows])
+        frames, labels = int(half.lengths.max()), int((half.labels >= 0).sum(dim=1).max())
+        assert half.features.shape[1] == frames
+        assert half.labels.shape[1] == labels
+        assert torch.equal(half.features, whole.features[rows, :frames])
+        assert torch.equal(half.labels, whole.labels[rows, :labels])
 
 
 def test_scoring_batches_share_a_set_among_workers_within_the_limit(corpus, make_recipe) -> None:

@@ -126,9 +126,10 @@ def test_a_corpus_needs_a_train_and_a_dev_set(tmp_path: Path, role: str) -> None
     assert not list(tmp_path.iterdir())
 
 
-def test_only_test_sets_can_be_out_of_domain() -> None:
-    with pytest.raises(ValueError, match="only test sets can be out of domain"):
-        SetKind(role="dev", domain="out")
+def test_sets_to_score_can_be_out_of_domain_but_training_sets_cannot() -> None:
+    with pytest.raises(ValueError, match="role is train and domain is out, but what a model is trained on is its dom"):
+        SetKind(role="train", domain="out")
+    assert {SetKind(role=role, domain="out").domain for role in ("dev", "test")} == {"out"}
 
 
 def test_the_error_of_a_missing_folder_names_the_commands_that_make_one(tmp_path: Path) -> None:

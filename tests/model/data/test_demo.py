@@ -34,7 +34,10 @@ def words(sentences: list[str]) -> set[str]:
 
 def test_the_demo_has_all_sets_that_a_study_uses(demo: Corpus) -> None:
     sizes = {name: info.utterances for name, info in demo.sets.items()}
-    assert sizes == {"train": 30, "dev": 10, "test-in": 6, "test-ood-text": 6, "test-ood-voice": 6}
+    tests = {"test-in": 6, "test-ood-text": 6, "test-ood-voice": 6}
+    assert sizes == {"train": 30, "dev": 10, "dev-ood-text": 5, "dev-ood-voice": 5} | tests
+    assert demo.set_names("dev", "in") == ["dev"]
+    assert demo.set_names("dev", "out") == ["dev-ood-text", "dev-ood-voice"]
     assert demo.set_names("test", "in") == ["test-in"]
     assert demo.set_names("test", "out") == ["test-ood-text", "test-ood-voice"]
 
@@ -52,8 +55,8 @@ def test_unseen_voices_are_in_their_own_test_set_alone(demo: Corpus) -> None:
     speakers = {name: {cut.supervisions[0].speaker for cut in demo.cuts(name)} for name in demo.sets}
     training = {f"{accent}+{variant}" for accent, variant in TRAINING_VOICES}
     assert speakers["train"] == training
-    assert speakers["test-in"] | speakers["test-ood-text"] <= training
-    assert not speakers["test-ood-voice"] & training
+    assert speakers["dev"] | speakers["dev-ood-text"] | speakers["test-in"] | speakers["test-ood-text"] <= training
+    assert not (speakers["dev-ood-voice"] | speakers["test-ood-voice"]) & training
 
 
 def _make_fingerprint(folder: Path) -> str:
@@ -126,18 +129,21 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
 def test_sets_share_no_sentence_and_train_has_every_word(seed: int, train: int, dev: int, test: int) -> None:
     sets = demo_sentences(seed, train, dev, test)
     sentences = [sentence for name in sets for sentence in sets[name]]
-    assert len(sentences) == len(set(sentences)) == train + dev + 3 * test
+    assert len(sentences) == len(set(sentences)) == train + dev + 2 * max(1, dev // 2) + 3 * test
     assert words(sentences) == words(sets["train"])
     assert sets == demo_sentences(seed, train, dev, test)
 
 
-def test_the_default_demo_has_about_ninety_words_and_another_grammar_with_new_word_pairs() -> None:
+def test_the_demo_has_about_ninety_words_and_sentences_out_of_domain_that_join_its_phrases_anew() -> None:
     sets = demo_sentences(0, 900, 120, 100)
     pairs = {name: [pair for s in sets[name] for pair in itertools.pairwise(s.split())] for name in sets}
     known = set(pairs["train"])
     unseen = {name: sum(pair not in known for pair in pairs[name]) / len(pairs[name]) for name in sets}
     assert 80 <= len(words(sets["train"])) <= 100
-    assert unseen["test-in"] < 0.02 < 0.5 < unseen["test-ood-text"]
+    assert unseen["dev"] < 0.02
+    assert unseen["test-in"] < 0.02
+    for name in ("dev-ood-text", "test-ood-text"):
+        assert 0.2 < unseen[name] < 0.5, "hard, but most word pairs are known"
 
 
 def test_more_sentences_than_the_grammar_has_is_an_error() -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from model.errors import UserError
 from model.network.recogniser import count_parameters
 from model.recipe.architecture import AuxiliaryConfig
-from model.recipe.files import dotted_keys, named_recipe, read_recipe, value_at, with_values
+from model.recipe.files import named_recipe, read_recipe, value_at, with_values
 from model.recipe.recipe import Recipe
 from model.strict import to_yaml, validate
 
@@ -64,7 +64,7 @@ def test_named_recipes_have_the_published_sizes(name: str, millions: float) -> N
 
 
 @pytest.mark.parametrize(
-    ("name", "digest"), [("tiny", "572f92f1adbaf690"), ("small", "1bb3d498473ca081"), ("base", "88fb0b7307658c71")]
+    ("name", "digest"), [("tiny", "c1e125522ba5e11c"), ("small", "ace09895b9d25173"), ("base", "eb72d41f52050acc")]
 )
 def test_the_hashes_of_named_recipes_stay_what_they_are_in_every_ledger(name: str, digest: str) -> None:
     assert named_recipe(name, "anywhere").hash == digest
@@ -73,9 +73,54 @@ def test_the_hashes_of_named_recipes_stay_what_they_are_in_every_ledger(name: st
 def test_the_hash_identifies_content_but_neither_name_nor_corpus_folder() -> None:
     recipe = named_recipe("tiny", "here")
     assert with_values(recipe, {"data.corpus": "there", "name": "other"}).hash == recipe.hash
-    for key in dotted_keys(recipe):
-        if key in ("data.seed", "training.seed", "training.epochs", "encoder.layers", "optimiser.warmup_steps"):
-            assert with_values(recipe, {key: value_at(recipe, key) * 2 + 1}).hash != recipe.hash, key
+    for key in ("data.seed", "training.seed", "training.epochs", "encoder.layers", "training.average"):
+        assert with_values(recipe, {key: value_at(recipe, key) * 2 + 1}).hash != recipe.hash, key
+    assert with_values(recipe, {"optimiser.warmup_steps": 7}).hash != recipe.hash
+
+
+@pytest.mark.parametrize(
+    ("values", "trains_another_model"),
+    [
+        ({"decoding.beam": 7, "decoding.ctc_weight": 0.9, "decoding.mixing": [1.0]}, False),
+        ({"decoding.tokens_per_second": 3.0, "test_decoding": {"beam": 20}}, False),
+        ({"optimiser.accumulate": 4, "training.compile": True, "validation.batch_seconds": 7.0}, False),
+        ({"data.longest_scored_seconds": 90.0}, False),
+        ({"validation.beam": 7}, True),
+        ({"validation.ctc_weight": 0.9}, True),
+        ({"validation.tokens_per_second": "none"}, True),
+        ({"training.choose": "last"}, True),
+        ({"training.data_share": 0.5}, True),
+        ({"optimiser.warmup": 0.5}, True),
+    ],
+)
+def test_what_changes_no_weight_changes_no_hash(values: dict, trains_another_model: bool) -> None:
+    recipe = named_recipe("tiny", "x")
+    assert (with_values(recipe, values).hash != recipe.hash) == trains_another_model
+
+
+def test_a_decoding_has_a_hash_of_its_own_in_which_batches_do_not_count() -> None:
+    recipe = named_recipe("tiny", "x")
+
+    def hash_with(**values: object) -> str:
+        return with_values(recipe, {f"decoding.{key}": value for key, value in values.items()}).decoding.hash
+
+    assert hash_with(batch_seconds=7.0) == recipe.decoding.hash
+    others = [hash_with(beam=7), hash_with(ctc_weight=0.9), hash_with(tokens_per_second="none"), hash_with(mixing=[1])]
+    assert len({recipe.decoding.hash, *others}) == 5
+
+
+OLD_DECODING = {"beam": 4, "ctc_weight": 0.2, "length_penalty": 2.0, "batch_seconds": 50.0, "mixing": "none"}
+
+
+def test_a_recipe_of_an_older_version_validates_with_its_decoding_and_bounds_no_hypotheses() -> None:
+    recipe = validate(Recipe, CORPUS | {"decoding": OLD_DECODING}, "r.yaml")
+    search = {key: value for key, value in OLD_DECODING.items() if key != "mixing"} | {"tokens_per_second": "none"}
+    assert recipe.validation.model_dump() == search
+    assert recipe.decoding.model_dump() == search | {"mixing": "none"}
+    own = validate(Recipe, CORPUS | {"decoding": {"beam": 4}}, "r.yaml")
+    assert (own.validation.beam, own.decoding.tokens_per_second) == (1, "learnt"), "a recipe of this version"
+    spelt_out = CORPUS | {"decoding": OLD_DECODING, "validation": {"beam": 2}}
+    assert validate(Recipe, spelt_out, "r.yaml").validation.beam == 2
 
 
 def test_the_hash_identifies_initial_weights_by_their_content_once_that_is_known() -> None:

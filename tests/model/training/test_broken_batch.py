@@ -2,12 +2,11 @@ from __future__ import annotations
 
 import json
 import logging
-import math
 from pathlib import Path
 
 import pytest
 import torch
-from training_runs import ALONE
+from training_runs import ALONE, poison
 
 from model.data import batches
 from model.data.batches import Batch
@@ -17,6 +16,7 @@ from model.training import loop
 from model.training.broken_batch import read_broken_batch
 from model.training.loop import train
 
+NONE_SKIPPED = {"training.skips_share": 0.0}
 MASKS = {"augmentation.time_masks": 1, "augmentation.frequency_masks": 1}
 
 
@@ -36,16 +36,6 @@ def break_step(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -
 
     monkeypatch.setattr(loop, "train_step", train_step)
     return given
-
-
-def poison(monkeypatch: pytest.MonkeyPatch, utterance: str, epoch: int) -> None:
-    """Make the utterance's features NaN in the epoch (from 1) of a recipe of seed 0."""
-
-    def spec_augment(features, settings, key, augment=batches.spec_augment):
-        augmented = augment(features, settings, key)
-        return augmented * math.nan if key == f"{epoch - 1}/{utterance}" else augmented
-
-    monkeypatch.setattr(batches, "spec_augment", spec_augment)
 
 
 def test_an_exception_in_training_is_raised_and_its_batch_written_as_the_model_was_given_it(
@@ -74,11 +64,12 @@ def test_an_exception_in_training_is_raised_and_its_batch_written_as_the_model_w
 def test_a_loss_that_is_no_number_names_its_own_step_and_writes_its_own_batch(
     make_recipe, tmp_path: Path, monkeypatch
 ) -> None:
-    recipe = make_recipe()
+    recipe = make_recipe(NONE_SKIPPED)
     plan = plan_of(recipe, tmp_path / "plan", 1)
-    poison(monkeypatch, plan[1][0], epoch=2)
-    message = "^loss nan, gradient norm nan at epoch 2, step 2: training cannot go on from here; "
-    with pytest.raises(NonFiniteLossError, match=message + "its batch is in broken-batch-0.json$"):
+    poison(monkeypatch, plan[1][:1], epoch=2)
+    message = r"^loss nan, gradient norm nan at epoch 2, step 2: 1 of the \d+ batches of the epoch were skipped "
+    message += r"\(training.skips_share 0\); its batch is in broken-batch-0.json$"
+    with pytest.raises(NonFiniteLossError, match=message):
         train(recipe, tmp_path / "run", lambda _: None)
     (part,) = read_broken_batch(tmp_path / "run" / "broken-batch-0.json")
     assert part.ids == plan[1]
@@ -90,21 +81,21 @@ def test_a_loss_that_is_no_number_names_its_own_step_and_writes_its_own_batch(
 
 
 def test_the_last_step_of_an_epoch_is_checked_and_written_too(make_recipe, tmp_path: Path, monkeypatch) -> None:
-    recipe = make_recipe()
+    recipe = make_recipe(NONE_SKIPPED)
     plan = plan_of(recipe, tmp_path / "plan", 0)
-    poison(monkeypatch, plan[-1][-1], epoch=1)
-    with pytest.raises(NonFiniteLossError, match=f"at epoch 1, step {len(plan)}: training cannot go on"):
+    poison(monkeypatch, plan[-1][-1:], epoch=1)
+    with pytest.raises(NonFiniteLossError, match=f"at epoch 1, step {len(plan)}: 1 of the {len(plan)} batches"):
         train(recipe, tmp_path / "run", lambda _: None)
     assert read_broken_batch(tmp_path / "run" / "broken-batch-0.json")[0].ids == plan[-1]
 
 
 def test_a_batch_that_cannot_be_written_never_hides_the_error(make_recipe, run_folder, monkeypatch, caplog) -> None:
     (run_folder / "broken-batch-0.safetensors").mkdir(parents=True)  # no file can be moved onto a folder
-    recipe = make_recipe()
-    poison(monkeypatch, plan_of(recipe, run_folder, 0)[0][0], epoch=1)
+    recipe = make_recipe(NONE_SKIPPED)
+    poison(monkeypatch, plan_of(recipe, run_folder, 0)[0][:1], epoch=1)
     with (
         caplog.at_level(logging.WARNING, "model"),
-        pytest.raises(NonFiniteLossError, match=r"at epoch 1, step 1: training cannot go on from here$"),
+        pytest.raises(NonFiniteLossError, match=r"at epoch 1, step 1: 1 of the .* \(training.skips_share 0\)$"),
     ):
         train(recipe, run_folder, lambda _: None)
     assert "the broken batch could not be written: " in caplog.text

@@ -7,19 +7,30 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from training_runs import ALONE, assert_same_weights, without_clock
+from training_runs import ALONE, assert_equal, assert_same_weights, read_chosen_weights, without_clock
 
 from model.data.tokenizer import TOKENIZER_FILE
 from model.errors import UserError
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
-from model.training.loop import TrainingRun, start_or_resume, train, train_epoch
+from model.training.loop import train, train_epoch
 from model.training.optimiser import train_step
 from model.training.prepare import ensure_tokenizer
+from model.training.run import TrainingRun, start_or_resume
 
-METRICS = {"dev/wer", "dev/cer", "dev/perplexity", "dev/ilm_perplexity", "train/loss", "train/loss_ctc"}
-METRICS |= {"train/loss_attention", "test/test-in/wer", "test/test-ood-text/ilm_perplexity", "in_domain/wer"}
-METRICS |= {"out_of_domain/wer", "out_of_domain/ilm_perplexity"}
+DEV = {"dev/wer", "dev/cer", "dev/ctc_wer", "dev/perplexity", "dev/perplexity_layer_2", "dev/ilm_perplexity"}
+DEV |= {"dev/macro_wer", "dev/in_domain/wer", "dev/dev/wer"}
+TRAIN = {"train/loss", "train/loss_ctc", "train/loss_attention", "train/loss_layer_2", "train/loss_final"}
+TRAIN |= {"train/gradient_norm", "train/learning_rate", "train/peak_learning_rate", "train/frames_per_second"}
+TRAIN |= {"train/tokens_per_second", "train/peak_memory_mib", "train/skipped", "train/accumulate", "train/seconds"}
+FINAL = {"test/test-in/wer", "test/test-ood-text/ilm_perplexity", "in_domain/wer", "out_of_domain/wer"}
+FINAL |= {"out_of_domain/ilm_perplexity", "dev/wer_final", "dev/cer_final", "chosen_epoch", "decoding/seconds"}
+RANDOM = {
+    "encoder.dropout": 0.1,
+    "decoder.dropout": 0.1,
+    "augmentation.time_masks": 2,
+    "augmentation.frequency_masks": 2,
+}
 
 
 class StoppedError(Exception):
@@ -30,8 +41,9 @@ def stop(_: dict[str, float]) -> None:
     raise StoppedError
 
 
-def test_first_epochs_and_the_rest_equal_all_epochs_bit_for_bit(make_recipe, tmp_path: Path) -> None:
-    recipe = make_recipe({"training.epochs": 3})
+@pytest.mark.parametrize("choose", ["average_best", "ema"])
+def test_first_epochs_and_the_rest_equal_all_epochs_bit_for_bit(make_recipe, tmp_path: Path, choose: str) -> None:
+    recipe = make_recipe(RANDOM | {"training.choose": choose, "training.average": 2})
     whole: list[dict[str, float]] = []
     train(recipe, tmp_path / "whole", whole.append)
     parts: list[dict[str, float]] = []
@@ -47,6 +59,7 @@ def test_first_epochs_and_the_rest_equal_all_epochs_bit_for_bit(make_recipe, tmp
     assert parts[0]["epoch"] == parts[1]["epoch"] == 1, "an epoch whose report did not return is reported again"
     assert [without_clock(metrics) for metrics in parts] == [without_clock(metrics) for metrics in (whole[0], *whole)]
     assert_same_weights(tmp_path / "parts", tmp_path / "whole")
+    assert_equal(read_chosen_weights(tmp_path / "parts"), read_chosen_weights(tmp_path / "whole"))
 
 
 def test_a_run_stopped_in_its_last_report_reports_it_on_resume_and_on_every_later_start(
@@ -57,18 +70,34 @@ def test_a_run_stopped_in_its_last_report_reports_it_on_resume_and_on_every_late
         train(recipe, run_folder, stop)
     reports: list[dict[str, float]] = []
     train(recipe, run_folder, reports.append)
-    assert [metrics.get("finished") for metrics in reports] == [1.0]
+    assert [metrics.get("last_epoch") for metrics in reports] == [1.0, None]
+    assert [metrics.get("finished") for metrics in reports] == [None, 1.0]
     train(recipe, run_folder, reports.append)
-    assert without_clock(reports[1]) == without_clock(reports[0])
+    assert without_clock(reports[2]) == without_clock(reports[1]), "an ended run makes the final report alone"
 
 
-def test_only_the_last_report_has_the_test_sets_and_finished(make_recipe, run_folder: Path) -> None:
+def test_the_last_epoch_is_marked_and_only_the_report_after_it_has_the_test_sets_and_finished(
+    make_recipe, run_folder: Path
+) -> None:
     reports: list[dict[str, float]] = []
-    train(make_recipe(), run_folder, reports.append)
-    assert [metrics["epoch"] for metrics in reports] == [1, 2]
-    assert reports[-1].keys() >= METRICS
-    assert reports[-1]["finished"] == 1.0
-    assert not any(name.startswith("test/") or name == "finished" for name in reports[0])
+    recipe = make_recipe({"loss.auxiliary": {"placement": [2], "weights": [0.3]}, "decoding.beam": 2})
+    train(recipe, run_folder, reports.append)
+    assert [metrics["epoch"] for metrics in reports] == [1, 2, 2]
+    assert [metrics.get("last_epoch") for metrics in reports] == [None, 1.0, None]
+    for metrics in reports[:2]:
+        assert metrics.keys() >= DEV | TRAIN
+        assert metrics["dev/dev/wer"] == metrics["dev/in_domain/wer"], "one dev set is of that domain"
+        assert not metrics.keys() & (FINAL | {"finished"})
+        total = 0.3 * metrics["train/loss_layer_2"] + 0.7 * metrics["train/loss_final"]
+        assert total == pytest.approx(metrics["train/loss_attention"], rel=1e-5)
+        assert metrics["train/skipped"] == 0
+        assert min(metrics[name] for name in TRAIN - {"train/skipped"}) > 0
+    assert reports[2].keys() >= DEV | FINAL
+    assert reports[2]["finished"] == 1.0
+    best = min(reports[:2], key=lambda metrics: metrics["dev/wer"])
+    assert reports[2]["chosen_epoch"] == best["epoch"]
+    assert {name: reports[2][name] for name in DEV} == {name: best[name] for name in DEV}
+    assert sorted(path.name for path in (run_folder / "hypotheses").iterdir())[:2] == ["dev-final.jsonl", "dev.jsonl"]
     assert sorted(path.name for path in (run_folder / "checkpoints").iterdir()) == ["epoch-0001", "epoch-0002"]
     lines = (run_folder / "hypotheses" / "test-in.jsonl").read_text().splitlines()
     assert len(lines) == 4
@@ -151,7 +180,7 @@ def test_compiled_layers_compute_the_same_loss_and_gradient_and_keep_their_names
     for compiled in (False, True):
         values = {"encoder.dropout": 0.0, "decoder.dropout": 0.0, "training.compile": compiled}
         run = start_or_resume(make_recipe(values), run_folder / str(compiled), current_context())
-        parts = run.training_set.load_share(run.training_set.plan_epoch(0)[0], 0, 1, 1, 0)
+        parts = run.training_set.load_share(run.training_set.plan_epoch(0)[0], 0, 1, 1, "0/0")
         computed.append(train_step(run.model, parts, run.optimiser, 1e-3, 5.0, "fp32").loss_and_norm)
         names.append(list(run.model.state_dict()))
     torch.testing.assert_close(computed[1], computed[0], atol=0, rtol=1e-4)

@@ -17,9 +17,10 @@ from model.network.recogniser import Recogniser
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training import loop, memory_probe
-from model.training.loop import TrainingRun, choose_accumulation, start_or_resume, train, train_epoch
+from model.training.loop import choose_accumulation, train, train_epoch
 from model.training.memory_probe import activation_cost, find_largest_part
 from model.training.optimiser import train_step
+from model.training.run import TrainingRun, start_or_resume
 
 NO_DROPOUT = {"encoder.dropout": 0.0, "decoder.dropout": 0.0}
 whole_forward = Recogniser.forward
@@ -43,7 +44,7 @@ def count_largest_frames(run: TrainingRun, parts: int) -> int:
     """Padded frames of the part that the probe takes for the largest."""
     batches = [*run.training_set.plan_epoch(0), run.training_set.longest_batch()]
     largest = find_largest_part(run.training_set, run.recipe, batches, run.context, parts)
-    share = run.training_set.load_share(largest.batch, 0, 1, parts, 0)
+    share = run.training_set.load_share(largest.batch, 0, 1, parts, "0/0")
     return math.prod(share[largest.index].features.shape[:2])
 
 
@@ -70,12 +71,32 @@ def test_the_probe_leaves_nothing_behind(make_recipe, run_folder: Path, monkeypa
     assert not run.optimiser.state
 
 
+@pytest.mark.parametrize(("choose", "tensors"), [("best", 2), ("ema", 3)])
+def test_the_probe_holds_what_the_first_step_will_make_for_each_parameter(
+    make_recipe, run_folder: Path, monkeypatch, choose: str, tensors: int
+) -> None:
+    run = start_or_resume(make_recipe({"training.choose": choose}), run_folder, ALONE)
+    held: list[int] = []
+
+    def allocate(*arguments, allocate=memory_probe._allocate_missing_moments) -> list[torch.Tensor]:
+        made = allocate(*arguments)
+        held.append(sum(tensor.numel() for tensor in made))
+        return made
+
+    monkeypatch.setattr(memory_probe, "_allocate_missing_moments", allocate)
+    choose_accumulation(run)
+    train_epoch(run)
+    states = [state for state in run.optimiser.state.values() if state]
+    made = sum(value.numel() for state in states for value in state.values() if value.dim() > 0)
+    assert held == [made] == [tensors * sum(parameter.numel() for parameter in run.model.parameters())]
+
+
 def test_the_probed_part_is_the_largest_of_the_epoch_and_of_the_longest_utterances(make_recipe, run_folder) -> None:
     run = start_or_resume(make_recipe(), run_folder, ALONE)
     batches = [*run.training_set.plan_epoch(0), run.training_set.longest_batch()]
     costs = []
     for batch in batches:
-        for part in run.training_set.load_share(batch, 0, 1, 2, 0):
+        for part in run.training_set.load_share(batch, 0, 1, 2, "0/0"):
             costs.append(activation_cost(run.recipe, len(part.ids), part.features.shape[1], part.labels.shape[1]))
     largest = find_largest_part(run.training_set, run.recipe, batches, ALONE, 2)
     assert largest.cost == max(costs) > min(costs)
@@ -95,7 +116,7 @@ def test_a_batch_that_does_not_fit_is_split_and_the_split_is_logged_and_reported
     reports: list[dict[str, float]] = []
     with caplog.at_level(logging.WARNING, "model"):
         train(recipe, run_folder, reports.append)
-    assert [metrics["train/accumulate"] for metrics in reports] == [4.0]
+    assert [metrics.get("train/accumulate") for metrics in reports] == [4.0, None], "the second is the final report"
     assert max(rows * length for rows, length, _ in shapes[3:]) <= frames, "what fitted fits in training"
     logged = [record.message for record in caplog.records if "does not fit" in record.message]
     assert len(logged) == 1
@@ -147,7 +168,7 @@ def test_memory_that_fails_in_training_or_scoring_is_an_out_of_memory_error(make
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
     monkeypatch.setattr(Recogniser, "encode", encode)
-    message = r"^out of memory in decoding \d+ utterances x \d+ frames, beam 1 \(.*can't allocate memory\); lower deco"
+    message = r"^out of memory in decoding 1 utterances x \d+ frames, beam 1 \(.*can't allocate memory\); lower the dec"
     with pytest.raises(OutOfMemoryError, match=message):
         train(make_recipe({"training.epochs": 1}), tmp_path / "scoring", lambda _: None)
 
@@ -166,8 +187,9 @@ def compute_gradients(run: TrainingRun, batch: list[str], parts: int) -> torch.T
             parameter.grad = None
 
     stub = SimpleNamespace(param_groups=[], step=step, zero_grad=zero_grad)
-    share = run.training_set.load_share(batch, run.context.rank, run.context.world_size, parts, 0)
-    train_step(run.parallel_model, share, stub, 0.0, math.inf, "fp32").check()  # type: ignore[arg-type]
+    share = run.training_set.load_share(batch, run.context.rank, run.context.world_size, parts, "0/0")
+    result = train_step(run.parallel_model, share, stub, 0.0, math.inf, "fp32")  # type: ignore[arg-type]
+    assert result.find_fault() is None
     return seen[0]
 
 
@@ -214,7 +236,7 @@ def _train_in_little_memory(recipe: Recipe, folder: Path) -> tuple[list[float], 
 
     loop.choose_accumulation, memory_probe.is_memory_failure = limit_and_choose, log_failure
     reports: list[float] = []
-    train(recipe, folder, lambda metrics: reports.append(metrics["train/accumulate"]))
+    train(recipe, folder, lambda metrics: bool(reports.append(metrics["train/accumulate"])))
     return reports, errors
 
 

@@ -10,7 +10,6 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.data.batches import Batch
-from model.errors import NonFiniteLossError
 from model.network.losses import Counts
 from model.network.recogniser import Recogniser
 from model.recipe.recipe import OptimiserConfig
@@ -25,9 +24,30 @@ def batch_of(features: torch.Tensor) -> Batch:
 
 
 @given(st.sampled_from(["linear", "cosine", "none"]), st.integers(0, 500), st.floats(0, 1))
-def test_the_rate_never_exceeds_the_recipe_nor_falls_below_zero(decay: str, step: int, progress: float) -> None:
+def test_the_rate_of_warm_up_steps_never_exceeds_the_recipe_nor_falls_below_zero(
+    decay: str, step: int, progress: float
+) -> None:
     settings = OptimiserConfig(learning_rate=1e-2, warmup_steps=10, decay=decay)
     assert 0 <= learning_rate(settings, step, progress) <= 1e-2
+
+
+DECAYS = st.sampled_from(["linear", "cosine", "none"])
+
+
+@given(DECAYS, st.just(0.0) | st.floats(0.01, 0.99), st.integers(0, 500), st.floats(0, 1))
+def test_a_share_of_warm_up_reaches_the_recipe_s_rate_exactly_and_never_exceeds_it(
+    decay: str, share: float, step: int, progress: float
+) -> None:
+    settings = OptimiserConfig(learning_rate=1e-2, warmup=share, decay=decay)
+    assert 0 <= learning_rate(settings, step, progress) <= 1e-2
+    assert learning_rate(settings, step, share) == 1e-2
+    assert learning_rate(settings, step, share / 2) == pytest.approx(5e-3 if share else 1e-2)
+
+
+def test_decay_fills_what_warm_up_leaves() -> None:
+    settings = OptimiserConfig(learning_rate=1e-2, warmup=0.2)
+    rates = [learning_rate(settings, 10**6, progress) for progress in (0.0, 0.1, 0.2, 0.6, 1.0)]
+    assert rates == pytest.approx([0.0, 5e-3, 1e-2, 5e-3, 0.0])
 
 
 def test_the_rate_warms_up_and_decays_to_zero() -> None:
@@ -37,14 +57,28 @@ def test_the_rate_warms_up_and_decays_to_zero() -> None:
     assert learning_rate(SETTINGS, 1000, 1.0) == 0.0
 
 
-def test_a_step_with_a_non_finite_loss_is_not_taken_and_its_check_raises(make_recipe) -> None:
+def test_biases_norms_and_position_biases_are_not_decayed(make_recipe) -> None:
+    model = Recogniser(make_recipe({"loss.auxiliary": {"placement": [2], "weights": [0.3]}}))
+    decayed, others = make_optimiser(model, OptimiserConfig(weight_decay=0.1)).param_groups
+    assert (decayed["weight_decay"], others["weight_decay"]) == (0.1, 0.0)
+    names = {parameter: name for name, parameter in model.named_parameters()}
+    left_out = {names[parameter] for parameter in others["params"]}
+    assert left_out | {names[parameter] for parameter in decayed["params"]} == set(names.values())
+    biases = {name for name in names.values() if name.endswith(("content_bias", "position_bias"))}
+    assert len(biases) == 2, "u and v of one encoder layer"
+    assert all(dict(model.named_parameters())[name].dim() == 2 for name in biases)
+    assert left_out == biases | {name for parameter, name in names.items() if parameter.dim() == 1}
+
+
+def test_a_step_with_a_non_finite_loss_is_not_taken_and_has_its_figures(make_recipe) -> None:
     model = Recogniser(make_recipe())
     optimiser = make_optimiser(model, SETTINGS)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     broken = torch.randn(2, 60, 80)
     broken[0, 3, 3] = float("nan")
-    with pytest.raises(NonFiniteLossError, match="loss nan, gradient norm nan: training cannot go on from here"):
-        train_step(model, [batch_of(broken)], optimiser, 1e-2, 5.0, "fp32").check()
+    result = train_step(model, [batch_of(broken)], optimiser, 1e-2, 5.0, "fp32")
+    assert result.find_fault() == "loss nan, gradient norm nan"
+    assert not result.taken
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
 
 
@@ -111,6 +145,6 @@ def test_nothing_within_a_step_waits_for_the_device(make_recipe) -> None:
     train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")  # the first step makes the optimiser's state
     with NoWaiting():
         result = train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")
-    result.check()
+    assert result.find_fault() is None
     with NoWaiting(), pytest.raises(AssertionError, match="_local_scalar_dense"):
         result.losses[0].total.item()

@@ -10,7 +10,7 @@ import pytest
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from model.errors import UserError
 from model.recipe.files import with_values
-from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer, prepare
+from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer, prepare, refuse_long_recordings
 
 
 def test_preparing_makes_everything_once_and_fills_in_the_fingerprint(make_recipe, corpus) -> None:
@@ -25,6 +25,28 @@ def test_a_training_set_of_which_all_is_skipped_is_refused_before_anything_start
     message = r"no training utterance is left \(24 longer than data.longest_seconds\)"
     with pytest.raises(UserError, match=message):
         prepare(make_recipe({"data.longest_seconds": 0.2}))
+
+
+def test_a_recording_that_is_too_long_to_score_is_refused_before_anything_starts(make_recipe, corpus) -> None:
+    longest = {name: max(corpus.cuts(name), key=lambda cut: cut.duration) for name in corpus.sets}
+    limit = longest["dev"].duration - 0.01
+    count = sum(cut.duration > limit for cut in corpus.cuts("dev"))
+    noun = "recording is" if count == 1 else "recordings are"
+    message = f"set dev: {count} {noun} longer than data.longest_scored_seconds, {limit:g} s, the longest is "
+    message += f"{longest['dev'].id} with {longest['dev'].duration:.1f} s; cut them at silences, or raise the limit if "
+    with pytest.raises(UserError, match=re.escape(message + "memory allows")):
+        prepare(make_recipe({"data.longest_scored_seconds": limit}))
+    scored = max(cut.duration for name, cut in longest.items() if name != "train")
+    assert prepare(make_recipe({"data.longest_scored_seconds": scored}))
+
+
+def test_recordings_of_test_sets_are_looked_at_too_and_those_of_training_sets_are_not(make_recipe, corpus) -> None:
+    durations = {name: [cut.duration for cut in corpus.cuts(name)] for name in corpus.sets}
+    longest = max(corpus.sets, key=lambda name: max(durations[name]) if name != "train" else 0.0)
+    limit = max(durations[longest]) - 0.01
+    refuse_long_recordings(corpus, "train", max(durations["train"]))
+    with pytest.raises(UserError, match=f"set {longest}: 1 recording is longer"):
+        refuse_long_recordings(corpus, longest, limit)
 
 
 def test_skipped_utterances_are_counted_and_logged(make_recipe, caplog: pytest.LogCaptureFixture) -> None:

@@ -194,8 +194,9 @@ def test_the_demo_can_be_made_small(tmp_path: Path) -> None:
     result = CliRunner().invoke(
         app, ["prepare", "demo", "--out", str(tmp_path / "demo"), *sizes], catch_exceptions=False
     )
-    assert "train 24, dev 4, test-in 4, test-ood-text 4, test-ood-voice 4 utterances" in result.output.replace(
-        "\n", " "
+    assert (
+        "train 24, dev 4, dev-ood-text 2, dev-ood-voice 2, test-in 4, test-ood-text 4, test-ood-voice 4 utterances"
+        in result.output.replace("\n", " ")
     )
 
 

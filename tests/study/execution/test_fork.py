@@ -123,7 +123,7 @@ def test_a_trial_that_does_not_fit_is_left_out_with_its_reason(
 def test_values_are_those_of_the_quantities_that_the_new_study_searches(old: Ledger, write_study: WriteStudy) -> None:
     search = SEARCH | {"recipe": {"optimiser.learning_rate": {"log_uniform": [1e-4, 1e-2]}}}
     new, _ = fork(old, write_study("new", search=search))
-    assert new.trials[2].values == {"ctc_weight": 0.2, "optimiser.learning_rate": 0.003}
+    assert new.trials[2].values == {"ctc_weight": 0.2, "optimiser.learning_rate": 0.0015}
 
 
 @pytest.mark.parametrize(

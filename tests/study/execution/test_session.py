@@ -98,20 +98,22 @@ def test_a_trial_is_on_the_disk_before_it_is_returned(running: OpenSession) -> N
 def test_an_epoch_is_recorded_with_its_step_seconds_node_and_device(running: OpenSession) -> None:
     running.session.next()
     seconds = {"train/seconds": 8.0, "dev/seconds": 1.5}
-    running.session.record_epoch(0, report(2, step=80, **seconds, **{"test/t/wer": 9.0}, finished=1.0))
+    running.session.record_epoch(0, report(2, step=80, **seconds, last_epoch=1.0))
     (epoch,) = running.ledger.trials[0].epochs
     assert (epoch.epoch, epoch.step, epoch.node, epoch.device) == (2, 80, "a", "cpu")
     assert (epoch.seconds.training, epoch.seconds.validation, epoch.seconds.waiting) == (8.0, 1.5, 0.5)
-    assert epoch.metrics == {"dev/wer": 48.0, **seconds}, "final metrics are recorded with the end"
+    assert epoch.metrics == {"dev/wer": 48.0, **seconds}
 
 
 def test_a_complete_trial_has_its_final_metrics(running: OpenSession) -> None:
     running.session.next()
-    last = report(2, finished=1.0, **{"test/t/wer": 9.0, "out_of_domain/wer": 12.0})
-    running.session.record_epoch(0, last)
-    running.session.complete(0, last.metrics)
+    running.session.record_epoch(0, report(2, **{"train/loss": 3.0}))
+    final = {"dev/wer": 45.0, "test/t/wer": 9.0, "out_of_domain/wer": 12.0}
+    running.session.complete(0, {"epoch": 2.0, "step": 80.0, "finished": 1.0, **final})
     record = running.ledger.trials[0]
-    assert (record.state, record.final_metrics) == (TrialState.COMPLETE, {"test/t/wer": 9.0, "out_of_domain/wer": 12.0})
+    assert (record.state, record.final_metrics) == (TrialState.COMPLETE, final)
+    assert record.metrics == {"train/loss": 3.0, **final}, "the chosen weights' figures stand above the last epoch's"
+    assert record.curve("dev/wer") == {2: 48.0}
     assert running.observer.records[-1] == record
 
 

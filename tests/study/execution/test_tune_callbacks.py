@@ -87,7 +87,9 @@ def run(
 
 def test_only_a_trial_that_reported_finished_is_complete() -> None:
     last = result(4, 20.0, finished=1.0)
-    assert run(Never(), result(3, 30.0), last)[-1] == ("complete", 0, last[MESSAGE].metrics)
+    calls = run(Never(), result(3, 30.0), last)
+    assert [name for name, *_ in calls] == ["record_epoch", "complete"], "the final figures are no epoch"
+    assert calls[-1] == ("complete", 0, last[MESSAGE].metrics)
     reason = "training ended after epoch 3 without final figures"
     assert run(Never(), result(3, 30.0))[-1] == ("fail", 0, Failure(FailureKind.ERROR, reason))
 
@@ -104,7 +106,7 @@ def test_a_paused_trial_names_its_epoch() -> None:
 
 def test_the_rule_receives_whether_a_trial_is_a_baseline_and_at_its_last_epoch() -> None:
     rule = FixedRule(Verdict.CONTINUE)
-    run(rule, result(1, 80.0), result(2, 70.0, finished=1.0), is_baseline=True)
+    run(rule, result(1, 80.0), result(2, 70.0, last_epoch=1.0), result(2, 60.0, finished=1.0), is_baseline=True)
     assert rule.decided == [(True, False), (True, True)]
 
 
@@ -156,7 +158,7 @@ def test_an_error_of_the_listener_stops_the_study_and_is_kept() -> None:
 
 
 def test_nothing_is_reported_after_an_epoch_that_could_not_be_recorded() -> None:
-    assert run(Never(), result(4, 30.0, finished=1.0), listener=ListenerOnFullDisk()) == [("record_epoch", 0)]
+    assert run(Never(), result(4, 30.0, last_epoch=1.0), listener=ListenerOnFullDisk()) == [("record_epoch", 0)]
 
 
 class FixedSource:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,7 @@ from model.recipe.recipe import Recipe
 from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
 
+GOLDEN = Path(__file__).parents[2] / "golden"
 TINY = with_values(named_recipe("tiny", "/speech"), {"data.fingerprint": "abc"})
 SEARCH: dict[str, Any] = {
     "ctc_weight": {"uniform": [0.1, 0.6]},
@@ -24,6 +26,7 @@ MAY_CHANGE: dict[str, Any] = {
     "trials": 99,
     "early_stopping": {"rule": "none"},
     "failures": {"retries": 0, "same_error_stops": 9},
+    "score_tests": "all",
     "baselines": ["ed", "decred-paper", "interctc"],
     "workers": {"count": 4, "cpus": 2, "gpus": 1, "concurrent_trials": 2},
     "tracking": "http://elsewhere",
@@ -51,6 +54,24 @@ def test_the_budget_and_where_and_how_a_study_runs_may_change(tmp_path: Path, ke
 def test_every_key_of_a_study_file_may_change_or_is_refused() -> None:
     """A new key has to be listed here or compared in `refuse_change`."""
     assert StudyFile.model_fields.keys() == MAY_CHANGE.keys() | {"name", "search", "objective"}
+
+
+def test_how_a_trained_model_is_decoded_may_change(tmp_path: Path) -> None:
+    open_ledger(tmp_path)
+    decoded = with_values(TINY, {"decoding.beam": 5, "test_decoding": {"beam": 9}, "validation.batch_seconds": 7.0})
+    assert open_ledger(tmp_path, decoded).base_recipe == decoded
+
+
+@pytest.mark.parametrize("format_", [1, 2])
+def test_a_study_that_was_trained_by_other_rules_is_opened_but_not_continued(tmp_path: Path, format_: int) -> None:
+    folder = Path(shutil.copytree(GOLDEN / f"study_format_{format_}", tmp_path / "old"))
+    old = Ledger.open(folder)
+    with pytest.raises(
+        UserError,
+        match=rf"study '{old.study.name}' in .*/old was started with decred-study 0\.1\.0, which trained by other "
+        "rules .* continue it with that version, or give the new study another name",
+    ):
+        Ledger.create_or_open(folder, old.study, old.base_recipe, {})
 
 
 def test_baselines_may_be_removed(tmp_path: Path) -> None:
@@ -100,10 +121,10 @@ def test_how_points_are_sampled_may_change(tmp_path: Path, settings: dict[str, A
             'another search space (recipe.optimiser.warmup_steps was null, is {"integer": [1, 9]})',
         ),
         ({"objective": {"metric": "dev/cer"}}, {}, 'another objective (metric was "dev/wer", is "dev/cer")'),
-        ({}, {"training.epochs": 5}, "another base recipe (training.epochs was 6, is 5)"),
+        ({}, {"training.epochs": 5}, "another base recipe (training.epochs was 12, is 5)"),
         ({}, {"training.seed": 5}, "another base recipe (training.seed was 0, is 5)"),
         ({}, {"data.seed": 5}, "another base recipe (data.seed was 0, is 5)"),
-        ({}, {"decoding.beam": 5}, "another base recipe (decoding.beam was 1, is 5)"),
+        ({}, {"validation.beam": 5}, "another base recipe (validation.beam was 1, is 5)"),
         ({}, {"init_from": "/weights"}, 'another base recipe (init_from was null, is "/weights")'),
         ({}, {"data.fingerprint": "xyz"}, 'another corpus (fingerprint was "abc", is "xyz")'),
     ],

@@ -14,6 +14,7 @@ from study.ledger.events import (
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
+    TrialDecoded,
     TrialEnded,
     TrialEpoch,
     TrialImported,
@@ -122,16 +123,19 @@ def test_an_infeasible_point_has_the_values_of_its_end_event() -> None:
     )
 
 
-def test_final_metrics_are_those_that_no_epoch_reported() -> None:
-    record = Trials(
-        [
-            TrialStarted(number=0),
-            TrialEpoch(number=0, epoch=1, metrics={"dev/wer": 40.0}),
-            TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"in_domain/wer": 30.0}),
-        ]
-    )[0]
-    assert record.metrics == {"dev/wer": 40.0, "in_domain/wer": 30.0}
-    assert record.final_metrics == {"in_domain/wer": 30.0}
+def test_final_metrics_stand_above_those_of_the_last_epoch_and_change_no_curve() -> None:
+    events = [
+        TrialStarted(number=0, decoding_hash="greedy"),
+        TrialEpoch(number=0, epoch=1, metrics={"dev/wer": 40.0, "train/loss": 2.0}),
+        TrialEnded(number=0, state=TrialState.COMPLETE, metrics={"dev/wer": 35.0}),
+        TrialDecoded(number=0, decoding={}, decoding_hash="greedy", metrics={"in_domain/wer": 30.0}),
+        TrialDecoded(number=0, decoding={}, decoding_hash="beam", metrics={"in_domain/wer": 20.0}),
+    ]
+    record = Trials(events)[0]
+    assert record.metrics == {"dev/wer": 35.0, "train/loss": 2.0, "in_domain/wer": 30.0}
+    assert record.final_metrics == {"dev/wer": 35.0, "in_domain/wer": 30.0}
+    assert record.curve("dev/wer") == {1: 40.0}
+    assert record.state is TrialState.COMPLETE
 
 
 def test_an_imported_trial_has_all_fields_and_every_epoch_has_a_time() -> None:

@@ -84,9 +84,9 @@ def test_each_baseline_is_proposed_once_then_as_many_sampled_trials_as_the_budge
 
 
 def test_a_baseline_outside_the_space_has_no_point() -> None:
-    proposals = run_all(make_proposer(3, ctc_weight={"uniform": [0.5, 0.6]}, startup_trials=1), Trials())
+    proposals = run_all(make_proposer(3, ctc_weight={"uniform": [0.6, 0.7]}, startup_trials=1), Trials())
     assert len(proposals) == 5
-    assert proposals[0].recipe.loss.ctc_weight == 0.3
+    assert proposals[0].recipe.loss.ctc_weight == 0.5
     assert [proposal.point for proposal in proposals[:2]] == [{}, {}]
 
 

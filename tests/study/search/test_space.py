@@ -20,7 +20,8 @@ from study.config.search_settings import SearchSettings
 from study.search.quantity import OutsideError
 from study.search.space import Point, Space
 
-TINY = named_recipe("tiny", "speech")  # four decoder layers
+VALUES = {"loss.ctc_weight": 0.3, "optimiser.learning_rate": 3e-3, "training.epochs": 6}
+TINY = with_values(named_recipe("tiny", "speech"), VALUES)  # four decoder layers
 BASE = named_recipe("base", "speech")  # eight
 FULL = {
     "ctc_weight": {"uniform": [0.0, 1.0]},

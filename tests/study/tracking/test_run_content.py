@@ -53,6 +53,14 @@ def test_the_figures_of_the_test_sets_stand_beside_the_last_epoch_at_the_trials_
     assert (content.status, content.started, content.ended) == ("FINISHED", 1000, 9000)
 
 
+def test_a_figure_of_the_chosen_weights_has_a_name_of_its_own_beside_its_curve() -> None:
+    ended = ENDED.model_copy(update={"metrics": {"dev/wer": 44.0, "dev/wer_final": 43.0}})
+    points = build_trial_run(fold(STARTED, *EPOCHS, ended)).points
+    assert points["chosen/dev/wer", 3, 9000] == 44.0
+    assert points["dev/wer_final", 3, 9000] == 43.0
+    assert [value for (name, *_), value in points.items() if name == "dev/wer"] == [49.0, 48.0, 47.0]
+
+
 def test_an_epoch_that_is_reported_again_is_one_point_and_what_followed_it_is_none() -> None:
     again = TrialEpoch(time=7.0, number=0, epoch=2, metrics={"dev/wer": 20.0})
     points = build_trial_run(fold(STARTED, *EPOCHS, again)).points

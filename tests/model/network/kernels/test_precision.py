@@ -15,8 +15,8 @@ from model.network.recogniser import Recogniser
 from model.recipe.architecture import MEL_BINS
 from model.recipe.recipe import OptimiserConfig
 from model.runtime.distributed import current_context
-from model.training.loop import start_or_resume
 from model.training.optimiser import make_optimiser, train_step
+from model.training.run import start_or_resume
 
 UTTERANCES, FRAMES, TOKENS, STEPS = 4, 40, 4, 60
 SIZES = {"encoder.width": 32, "decoder.width": 32, "encoder.feed_forward": 64, "decoder.feed_forward": 64}
@@ -40,7 +40,7 @@ def wer_after_training(make_recipe, precision: str) -> float:
     model = Recogniser(make_recipe(SIZES | {"loss.auxiliary": {"placement": [2], "weights": [0.4]}}))
     batch, optimiser = batch_of_noise(), make_optimiser(model, OptimiserConfig(learning_rate=4e-3))
     for _ in range(STEPS):
-        train_step(model, [batch], optimiser, 4e-3, 5.0, precision).check()
+        assert train_step(model, [batch], optimiser, 4e-3, 5.0, precision).find_fault() is None
     nbest = decode(model.eval(), batch.features, batch.lengths, ctc_weight=0.3)
     pairs = zip(batch.labels.tolist(), nbest, strict=True)
     return error_rate(word_edits(as_text(labels), as_text(hypotheses[0].tokens)) for labels, hypotheses in pairs)
@@ -57,6 +57,6 @@ def test_both_precisions_learn_the_same_words(make_recipe) -> None:
 def test_bf16_on_a_processor_without_units_for_it_is_warned_of(
     make_recipe, run_folder: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, units: bool
 ) -> None:
-    monkeypatch.setattr("model.training.loop.has_bf16_units", lambda device: units)
+    monkeypatch.setattr("model.training.run.has_bf16_units", lambda device: units)
     start_or_resume(make_recipe({"training.precision": "bf16"}), run_folder, current_context())
     assert ("training.precision is bf16, for which this processor has no units" in caplog.text) == (not units)

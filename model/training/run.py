@@ -1,0 +1,169 @@
+"""A recipe being trained in a folder: loaded from its last checkpoint, or from the initial weights."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+
+from model.data.batches import TrainingSet
+from model.data.corpus import Corpus
+from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
+from model.data.utterances import Utterances
+from model.errors import UserError
+from model.evaluation.scoring import load_dev_utterances
+from model.network.kernels.precision import has_bf16_units
+from model.network.recogniser import Recogniser
+from model.recipe.recipe import Recipe
+from model.runtime.distributed import DistributedContext
+from model.runtime.memory import keep_freed_memory
+from model.strict import to_yaml, write_atomically
+from model.training.optimiser import freeze, make_optimiser
+from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer, refuse_summed_ctc
+from model.weights import checkpoint
+from model.weights.initial import load_initial_weights
+
+
+@dataclass
+class ScoredRun:
+    """What scoring a run takes: its recipe, folder and model, and the dev sets of its corpus."""
+
+    recipe: Recipe
+    folder: Path
+    context: DistributedContext
+    corpus: Corpus
+    tokenizer: Tokenizer
+    model: Recogniser
+    dev: Utterances
+
+    @property
+    def hypotheses(self) -> Path:
+        return self.folder / "hypotheses"
+
+
+@dataclass
+class TrainingRun(ScoredRun):
+    """A run that is trained: what stays the same, and `state`, which every epoch replaces.
+
+    `parallel_model` is the model, in DDP where there are several ranks. `accumulate` is the number of parts that a
+    rank's share of a batch has: the recipe's, or more where memory is short.
+    """
+
+    parallel_model: nn.Module
+    optimiser: torch.optim.Optimizer
+    training_set: TrainingSet
+    state: checkpoint.TrainingPosition
+    accumulate: int
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.folder / checkpoint.CHECKPOINTS
+
+    @property
+    def is_finished(self) -> bool:
+        return self.state.epoch >= self.recipe.training.epochs
+
+
+@dataclass(frozen=True)
+class Resumption:
+    """Where a run continues: the checkpoint's folder, or None for a new run; and whether its epoch was reported."""
+
+    path: Path | None
+    position: checkpoint.TrainingPosition
+    is_reported: bool
+
+
+def find_resumption(recipe: Recipe, folder: Path, context: DistributedContext) -> Resumption:
+    """Where the run continues, as rank 0 finds it: a file system may show the others an older or a newer checkpoint."""
+    found: Resumption | UserError | None = None
+    if context.rank == 0:
+        try:
+            found = _find(recipe, folder / checkpoint.CHECKPOINTS)
+        except UserError as error:
+            found = error
+    found = context.from_rank_0(found)
+    if isinstance(found, UserError):
+        raise found
+    assert found is not None
+    return found
+
+
+def _find(recipe: Recipe, checkpoints: Path) -> Resumption:
+    latest = checkpoint.latest_checkpoint(checkpoints)
+    if latest is None:
+        return Resumption(None, checkpoint.initial_position(recipe), False)
+    position = checkpoint.load_position(latest, recipe)
+    return Resumption(latest, position, checkpoint.is_reported(checkpoints))
+
+
+def start_or_resume(
+    recipe: Recipe, folder: Path, context: DistributedContext, resumption: Resumption | None = None
+) -> TrainingRun:
+    """Everything that the next step needs, from the checkpoint of `resumption` or from the initial weights.
+
+    A new run's recipe and tokenizer are written into the folder, which from then on can be used without the corpus.
+    """
+    resumption = resumption or find_resumption(recipe, folder, context)
+    latest = resumption.path
+    keep_freed_memory()
+    refuse_summed_ctc(recipe)
+    corpus = load_corpus(recipe)
+    tokenizer = load_run_tokenizer(recipe, folder) if latest else load_tokenizer(recipe, corpus)
+    torch.manual_seed(recipe.training.seed)
+    if context.rank == 0 and recipe.training.precision == "bf16" and not has_bf16_units(context.device):
+        message = "training.precision is bf16, for which this processor has no units; set it to fp32, far faster here"
+        logging.getLogger(__name__).warning(message)
+    model = Recogniser(recipe).to(context.device)
+    freeze(model, recipe.training.freeze)
+    optimiser = make_optimiser(model, recipe.optimiser)
+    if latest:
+        checkpoint.load_weights(latest, model)
+        checkpoint.load_optimiser(latest, model, optimiser)
+    else:
+        load_initial_weights(model)
+    if context.rank == 0:
+        _write_identity(recipe, tokenizer, folder, is_new=latest is None)
+    if recipe.training.compile:
+        for layer in (*model.encoder.layers, *model.decoder.layers):
+            layer.compile()  # one graph for all layers of a kind
+    training_set = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer, recipe.training.data_share)
+    model.tokens_per_second = training_set.tokens_per_second
+    position = replace(resumption.position, tokens_per_second=model.tokens_per_second)
+    return TrainingRun(
+        recipe=recipe,
+        folder=folder,
+        context=context,
+        corpus=corpus,
+        tokenizer=tokenizer,
+        model=model,
+        dev=load_dev_utterances(corpus, tokenizer),
+        parallel_model=_parallelise(model) if context.world_size > 1 else model,
+        optimiser=optimiser,
+        training_set=training_set,
+        state=position,
+        accumulate=recipe.optimiser.accumulate,
+    )
+
+
+def load_scored_run(recipe: Recipe, folder: Path, context: DistributedContext) -> ScoredRun:
+    """A run whose training has ended, without weights."""
+    corpus, tokenizer = load_corpus(recipe), load_run_tokenizer(recipe, folder)
+    model = Recogniser(recipe).to(context.device)
+    return ScoredRun(recipe, folder, context, corpus, tokenizer, model, load_dev_utterances(corpus, tokenizer))
+
+
+def _write_identity(recipe: Recipe, tokenizer: Tokenizer, folder: Path, is_new: bool) -> None:
+    """Write what a run is loaded with beside its checkpoint; runs of older versions get their tokenizer on resume."""
+    if is_new:
+        write_atomically(folder / "recipe.yaml", to_yaml(recipe))
+    if is_new or not (folder / TOKENIZER_FILE).is_file():
+        write_atomically(folder / TOKENIZER_FILE, tokenizer.content)
+
+
+def _parallelise(model: Recogniser) -> DistributedDataParallel:
+    """DDP that sends no buffers, since they never change, and whose gradients are views of the buckets it sends."""
+    return DistributedDataParallel(model, broadcast_buffers=False, gradient_as_bucket_view=True)

@@ -1,0 +1,214 @@
+"""The weights that a training keeps in the end, and the candidates for them while it goes on.
+
+candidates/epoch-0003/   model.safetensors (a link to that checkpoint's) and candidate.json: an epoch that may be chosen
+chosen/                  model.safetensors and chosen.json: what a run is decoded, exported and continued from. It is
+                         there once training has come to its end, or was stopped for good
+
+A folder is written beside its place and then moved there, so a crash leaves it whole or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from model.errors import UserError
+from model.recipe.recipe import TrainingConfig
+from model.strict import sync_file, sync_folder
+from model.weights.checkpoint import CHECKPOINTS, POSITION, WEIGHTS, latest_checkpoint
+
+CANDIDATES, CHOSEN = "candidates", "chosen"
+CANDIDATE_FILE, CHOSEN_FILE = "candidate.json", "chosen.json"
+STOPPED = "stopped"  # the rule of a training that was stopped for good before its end
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """An epoch whose weights are kept, and the metrics of the dev sets with them."""
+
+    epoch: int
+    metrics: dict[str, float]
+
+    @property
+    def wer(self) -> float:
+        return self.metrics["dev/wer"]
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """What was chosen: the rule, the epochs whose weights went in, and where training stood.
+
+    `metrics` are those of the dev sets with the chosen weights, by the recipe's `validation`.
+    `tokens_per_second` bounds hypotheses.
+    """
+
+    rule: str
+    epochs: tuple[int, ...]
+    epoch: int
+    step: int
+    recipe_hash: str
+    tokens_per_second: float | None = None
+    metrics: dict[str, float] = field(default_factory=dict)
+
+
+def keep_candidate(folder: Path, weights: Path, candidate: Candidate, settings: TrainingConfig) -> None:
+    """Keep the weights of an epoch in a run's folder where its choice may need them, and drop those it no longer needs.
+
+    Candidates of later epochs are dropped as well: they come from a training that was taken back to an earlier epoch.
+    """
+    known = {other.epoch: other for other in list_candidates(folder) if other.epoch < candidate.epoch}
+    needed = _rank([*known.values(), candidate], settings)
+    if candidate in needed:
+        with _replaced_folder(_candidate_folder(folder, candidate.epoch)) as draft:
+            _link(weights, draft / WEIGHTS)
+            (draft / CANDIDATE_FILE).write_text(json.dumps(asdict(candidate)))
+            sync_file(draft / CANDIDATE_FILE)
+    epochs = {other.epoch for other in needed}
+    for path in (folder / CANDIDATES).glob("epoch-*"):
+        if _epoch(path) not in epochs:
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def list_candidates(folder: Path) -> list[Candidate]:
+    """The candidates of a run's folder, by epoch."""
+    paths = sorted((folder / CANDIDATES).glob("epoch-*"), key=_epoch)
+    return [Candidate(**json.loads((path / CANDIDATE_FILE).read_text(encoding="utf-8"))) for path in paths]
+
+
+def _rank(candidates: Sequence[Candidate], settings: TrainingConfig) -> list[Candidate]:
+    """The candidates that the settings choose, best or newest first; of equals the earlier epoch is better."""
+    if settings.choose == "ema":  # the optimiser has it
+        return []
+    count = settings.average if settings.choose.startswith("average") else 1
+    if settings.choose in ("last", "average_last"):
+        return sorted(candidates, key=lambda candidate: -candidate.epoch)[:count]
+    return sorted(candidates, key=lambda candidate: (candidate.wer, candidate.epoch))[:count]
+
+
+def choose_candidates(folder: Path, settings: TrainingConfig) -> list[Candidate]:
+    """The candidates of a run's folder that the settings choose, best or newest first."""
+    return _rank(list_candidates(folder), settings)
+
+
+def average_candidates(folder: Path, candidates: Sequence[Candidate]) -> dict[str, Tensor]:
+    """The mean of the candidates' weights."""
+    return average([load_file(_candidate_folder(folder, candidate.epoch) / WEIGHTS) for candidate in candidates])
+
+
+def average(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
+    """The mean of each tensor; a single state is returned as it is."""
+    if len(states) == 1:
+        return states[0]
+    names = states[0] if states else {}
+    return {name: torch.stack([state[name].double() for state in states]).mean(dim=0).float() for name in names}
+
+
+def save_chosen(folder: Path, state: dict[str, Tensor], chosen: Chosen) -> None:
+    """Write the chosen weights into a run's folder; they then survive a power cut."""
+    with _replaced_folder(folder / CHOSEN) as draft:
+        save_file({name: value.contiguous() for name, value in state.items()}, draft / WEIGHTS)
+        (draft / CHOSEN_FILE).write_text(json.dumps(asdict(chosen)))
+        for name in (WEIGHTS, CHOSEN_FILE):
+            sync_file(draft / name)
+
+
+def read_chosen(folder: Path) -> Chosen | None:
+    """What was chosen in a run's folder, or None; a damaged file is a UserError."""
+    path = folder / CHOSEN / CHOSEN_FILE
+    if not path.is_file():
+        return None
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        return Chosen(**(content | {"epochs": tuple(content["epochs"])}))
+    except (ValueError, TypeError, LookupError) as error:
+        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())}); restore it, or train again") from None
+
+
+def link_chosen(source: Path, target: Path) -> None:
+    """Give another run's folder the chosen weights of a run; the files are shared where the file system allows it."""
+    with _replaced_folder(target / CHOSEN) as draft:
+        for name in (WEIGHTS, CHOSEN_FILE):
+            _link(source / CHOSEN / name, draft / name)
+
+
+@contextmanager
+def _replaced_folder(path: Path) -> Iterator[Path]:
+    """An empty folder that takes the place of `path` at the end of the block."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    draft = path.with_name(f".draft-{path.name}-{os.getpid()}")
+    shutil.rmtree(draft, ignore_errors=True)
+    try:
+        draft.mkdir()
+        yield draft
+        sync_folder(draft)
+        shutil.rmtree(path, ignore_errors=True)
+        os.replace(draft, path)
+        sync_folder(path.parent)
+    except BaseException:
+        shutil.rmtree(draft, ignore_errors=True)
+        raise
+
+
+def _link(source: Path, target: Path) -> None:
+    try:
+        os.link(source, target)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+        sync_file(target)
+
+
+def _candidate_folder(folder: Path, epoch: int) -> Path:
+    return folder / CANDIDATES / f"epoch-{epoch:04d}"
+
+
+def _epoch(path: Path) -> int:
+    return int(path.name.removeprefix("epoch-"))
+
+
+def find_run_weights(folder: Path) -> Path | None:
+    """The folder of a run's weights: the chosen ones, or while there are none its last checkpoint."""
+    if (folder / CHOSEN / CHOSEN_FILE).is_file():
+        return folder / CHOSEN
+    return latest_checkpoint(folder / CHECKPOINTS)
+
+
+def read_tokens_per_second(folder: Path, place: Path) -> float | None:
+    """The bound on hypotheses that was learnt with the weights in `place`, which `find_run_weights` gave."""
+    if place == folder / CHOSEN:
+        chosen = read_chosen(folder)
+        return chosen.tokens_per_second if chosen else None
+    value = json.loads((place / POSITION).read_text(encoding="utf-8")).get("tokens_per_second")
+    return None if value is None else float(value)
+
+
+def keep_last_weights(folder: Path) -> None:
+    """Reduce the folder of a training that has ended to what may still be asked of it: no moments, no candidates.
+
+    A training that was stopped has chosen no weights; the last checkpoint's are kept then.
+    """
+    latest = latest_checkpoint(folder / CHECKPOINTS)
+    if latest is not None and not (folder / CHOSEN / CHOSEN_FILE).is_file():
+        position = json.loads((latest / POSITION).read_text(encoding="utf-8"))
+        chosen = Chosen(
+            rule=STOPPED,
+            epochs=(position["epoch"],),
+            epoch=position["epoch"],
+            step=position["step"],
+            recipe_hash=position["recipe_hash"],
+            tokens_per_second=position.get("tokens_per_second"),
+        )
+        with _replaced_folder(folder / CHOSEN) as draft:
+            _link(latest / WEIGHTS, draft / WEIGHTS)
+            (draft / CHOSEN_FILE).write_text(json.dumps(asdict(chosen)))
+            sync_file(draft / CHOSEN_FILE)
+    for name in (CHECKPOINTS, CANDIDATES):
+        shutil.rmtree(folder / name, ignore_errors=True)
