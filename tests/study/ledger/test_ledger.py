@@ -241,6 +241,21 @@ def test_a_study_folder_of_each_format_opens_and_takes_events(tmp_path: Path, na
     assert Ledger.open(tmp_path / name).trials[10].curve("dev/wer")[3] == 5.0
 
 
+def test_a_study_of_version_0_3_opens_whole_and_continues(tmp_path: Path) -> None:
+    """The demo, with curves, the figures of chosen weights, and test sets. No later version may change its hashes."""
+    folder = shutil.copytree(GOLDEN / "study_version_0_3", tmp_path / "demo")
+    ledger = Ledger.open(folder)
+    assert "".join(record.state.value[0] for record in ledger.trials.values()) == "ccppppppcp"
+    for record in ledger.trials.values():
+        assert ledger.read_recipe(record).hash == record.recipe_hash
+        assert ledger.read_recipe(record).decoding.hash == record.decoding_hash
+    best = ledger.trials[8]
+    assert ledger.trials.best == (8, best.recipe_hash)
+    assert best.metrics["dev/wer"] == min(best.curve("dev/wer").values())
+    assert [record.number for record in ledger.trials.values() if record.has_tests] == [0, 1, 8]
+    assert Ledger.create_or_open(folder, ledger.study, ledger.base_recipe, {}).trials == ledger.trials
+
+
 def dump(recipe: Recipe) -> dict[str, Any]:
     return yaml.safe_load(to_yaml(recipe))
 
