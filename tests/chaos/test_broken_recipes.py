@@ -21,6 +21,7 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.runner import Work
 
+pytestmark = pytest.mark.chaos
 CORRECTABLE = Work("chaos.planted_training:train_until_corrected", "stub_training:prepare")
 WITH_NAN = Work("chaos.planted_training:train_with_nan", "model.training.prepare:prepare")
 NOTHING_LEFT = "no training utterance is left"
@@ -48,7 +49,6 @@ def test_a_model_too_large_is_infeasible_in_both_records_and_the_search_continue
     assert_records_agree(FOLDER)
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize(
     ("seed", "state", "reason"),
     [
@@ -82,7 +82,6 @@ def test_what_breaks_every_recipe_stops_the_study_with_its_count_and_setting_and
     assert_records_agree(FOLDER)
 
 
-@pytest.mark.chaos
 def test_too_many_batches_that_are_not_finite_fail_their_trial_alone_which_names_the_step_and_keeps_the_batch(
     corpus: Corpus, plain_study: Callable[..., Path], decred_study: Callable[..., Any]
 ) -> None:

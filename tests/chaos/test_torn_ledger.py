@@ -21,6 +21,7 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.runner import Work
 
+pytestmark = pytest.mark.chaos
 CORRECTABLE = Work("chaos.planted_training:train_until_corrected", "stub_training:prepare")
 FIRST, SECOND = FOLDER / "events" / "000001.jsonl", FOLDER / "events" / "000002.jsonl"
 
@@ -102,10 +103,7 @@ def tear_in_a_character() -> None:
         stream.write(cut)
 
 
-LONG = [pytest.param(kind, marks=pytest.mark.chaos) for kind in ("trial_started", "trial_epoch", "trial_ended")]
-
-
-@pytest.mark.parametrize("where", [*LONG, "within a character"])
+@pytest.mark.parametrize("where", ["trial_started", "trial_epoch", "trial_ended", "within a character"])
 def test_a_study_whose_last_event_is_torn_continues_to_its_end(
     where: str, stopped: Path, decred_study: Callable[..., Any]
 ) -> None:
@@ -116,7 +114,6 @@ def test_a_study_whose_last_event_is_torn_continues_to_its_end(
     assert_continues(stopped, decred_study)
 
 
-@pytest.mark.chaos
 @pytest.mark.parametrize("seed", range(4))
 def test_a_study_whose_newest_event_file_is_cut_at_any_byte_continues_to_its_end(
     seed: int, ended: Path, decred_study: Callable[..., Any]
@@ -149,7 +146,6 @@ def test_a_damaged_line_in_the_middle_is_named_and_nothing_is_changed(
     assert read_own_files() == before
 
 
-@pytest.mark.chaos
 def test_a_cut_in_the_file_of_an_earlier_session_is_named_and_nothing_is_changed(
     ended: Path, decred_study: Callable[..., Any]
 ) -> None:
