@@ -9,15 +9,15 @@ from model.recipe.recipe import Recipe
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 
-TOKENIZER_FILE = "tokenizer.model"
-
 
 def find_training(ledger: Ledger, number: int, recipe: Recipe) -> int | None:
     """The complete trial that has trained the recipe already, and whose weights are there."""
+    from model.weights.chosen import CHOSEN  # torch takes seconds to import, which commands that read do not need
+
     wanted = recipe.hash
     for other, record in ledger.trials.items():
         same = other != number and record.state is TrialState.COMPLETE and record.recipe_hash == wanted
-        if same and (ledger.trial_folder(other) / "chosen").is_dir():
+        if same and (ledger.trial_folder(other) / CHOSEN).is_dir():
             return other
     return None
 
@@ -31,7 +31,8 @@ def must_wait(ledger: Ledger, number: int, recipe: Recipe) -> bool:
 
 def share_training(ledger: Ledger, source: int, number: int) -> None:
     """Give a trial the weights and the tokenizer of another one; it is scored then, and not trained."""
-    from model.weights.chosen import link_chosen  # torch takes seconds to import, which commands that read do not need
+    from model.data.tokenizer import TOKENIZER_FILE
+    from model.weights.chosen import link_chosen
 
     folder = ledger.trial_folder(number)
     link_chosen(ledger.trial_folder(source), folder)

@@ -32,6 +32,7 @@ class TrialRecord:
     source: str | None = None  # "study/number" of a trial that came by `fork`
     decoding_hash: str = ""  # of its final decoding
     training_of: int | None = None  # the trial whose training it shares
+    was_decoded: bool = False  # whether its decoding was run again after its end, for the test sets
     paused_at: int | None = None  # the epoch after which it was paused last
 
     @property
@@ -41,8 +42,8 @@ class TrialRecord:
 
     @property
     def has_tests(self) -> bool:
-        """Whether its test sets were scored."""
-        return any(name.startswith("test/") for name in self.final_metrics)
+        """Whether its test sets were scored, also where the corpus has none."""
+        return self.was_decoded or any(name.startswith("test/") for name in self.final_metrics)
 
     def curve(self, metric: str) -> dict[int, float]:
         """The metric by epoch, where it was reported."""

@@ -155,7 +155,8 @@ def _decode(trial: TrialRecord, event: TrialDecoded) -> TrialRecord:
     """What its decoding scored is added to its final figures; figures by another decoding are not."""
     if event.decoding_hash != trial.decoding_hash:
         return trial
-    return replace(trial, metrics=trial.metrics | event.metrics, final_metrics=trial.final_metrics | event.metrics)
+    metrics, final = trial.metrics | event.metrics, trial.final_metrics | event.metrics
+    return replace(trial, metrics=metrics, final_metrics=final, was_decoded=True)
 
 
 def _stop(trial: TrialRecord, event: TrialEnded) -> TrialRecord:

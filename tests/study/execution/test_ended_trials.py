@@ -98,6 +98,14 @@ def test_the_best_trials_test_sets_are_scored_when_all_have_ended(tmp_path: Path
     assert Ledger.open(ledger.folder).trials == ledger.trials
 
 
+def test_a_corpus_without_test_sets_is_scored_once_and_the_study_ends(tmp_path: Path) -> None:
+    ledger, session = open_session(tmp_path / "s", trials=1)
+    finish(ledger, session, start(session))
+    session.complete(start(session).number, {"epoch": 6.0, "finished": 1.0, "dev/wer": 40.0})
+    assert session.next() is None
+    assert session.is_done()
+
+
 def finish_scoring(session: Session, trial: TrialConfig) -> None:
     session.complete(trial.number, {"epoch": 6.0, "finished": 1.0, "dev/wer": 99.0, "test/a/wer": 50.0})
 
