@@ -54,8 +54,8 @@ def learn_weights(run: Run, per_token: bool, epochs: int) -> Tensor:
     no_masks = AugmentationConfig(time_masks=0, frequency_masks=0)
     training_set = TrainingSet(load_corpus(recipe), recipe.data, no_masks, tokenizer)
 
-    def load_batches(epoch: int) -> Iterator[Batch]:
-        for batch in training_set.plan_epoch(epoch):
+    def load_batches(data_pass: int) -> Iterator[Batch]:
+        for batch in training_set.plan_pass(data_pass):
             yield from training_set.load_share(batch, 0, 1, recipe.optimiser.accumulate, draw="")
 
     return learn_mixing(run.model, load_batches, per_token, epochs)

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from model.data.augmentation import spec_augment
 from model.data.corpus import Corpus
-from model.data.epoch_plan import EpochPlanner, choose_share, cut_into_batches
+from model.data.epoch_plan import DataPosition, EpochPlanner, PlannedBatch, choose_share, cut_into_batches
 from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, learn_tokens_per_second, load_utterances
@@ -111,9 +111,16 @@ class TrainingSet:
             return True
         return False
 
-    def plan_epoch(self, epoch: int) -> list[list[str]]:
-        """The global batches of an epoch in their order, as utterance ids: equal on all ranks."""
-        return self._planner.plan(epoch)
+    def plan_epoch(self, start: DataPosition, steps: int | None) -> tuple[list[PlannedBatch], DataPosition]:
+        """The global batches of the epoch that starts at `start`, and where it ends: equal on all ranks.
+
+        With `steps` None the epoch is what is left of the pass over the data.
+        """
+        return self._planner.plan_epoch(start, steps)
+
+    def plan_pass(self, data_pass: int) -> list[list[str]]:
+        """The global batches of a whole pass over the data, as utterance ids."""
+        return self._planner.plan_pass(data_pass)
 
     def longest_batch(self) -> list[str]:
         """The longest utterances, as many as a batch may hold: a global batch that any epoch may have."""

@@ -1,8 +1,9 @@
-"""Which utterances make up each batch of an epoch: a seeded shuffle of all of them, sorted into buckets by length.
+"""Which utterances make up each batch: a seeded shuffle of all of them, sorted into buckets by length.
 
-Every epoch draws its own order of all utterances, of all sets and speeds. Each goes in that order into the bucket of
-its length, buckets are cut into batches as they fill, and the batches are shuffled. So what is drawn when says nothing
-about where an utterance stands in its corpus. Only durations are needed: no audio is read.
+Every pass over the data draws its own order of all utterances, of all sets and speeds. Each goes in that order into the
+bucket of its length, buckets are cut into batches as they fill, and the batches are shuffled. So what is drawn when
+says nothing about where an utterance stands in its corpus. An epoch is a pass, or so many steps of the passes one after
+the other. Only durations are needed: no audio is read.
 """
 
 from __future__ import annotations
@@ -11,6 +12,23 @@ import bisect
 import itertools
 import random
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class DataPosition:
+    """Where a training is in its data: passes that are done, and batches of the one after them."""
+
+    passes: int = 0
+    batches: int = 0
+
+
+@dataclass(frozen=True)
+class PlannedBatch:
+    """The utterances of an optimiser step, as ids, and the pass over the data that they belong to (from 0)."""
+
+    data_pass: int
+    ids: list[str]
 
 
 class EpochPlanner:
@@ -26,9 +44,26 @@ class EpochPlanner:
         bounds = _divide_into_buckets(sorted(seconds.values()), buckets)
         self._buckets = {key: bisect.bisect_left(bounds, seconds[key]) for key in self._ids}
 
-    def plan(self, epoch: int) -> list[list[str]]:
-        """The batches of an epoch in their order, as utterance ids; every utterance is in one of them."""
-        draw = random.Random(f"{self._seed}/{epoch}")
+    def plan_epoch(self, start: DataPosition, steps: int | None) -> tuple[list[PlannedBatch], DataPosition]:
+        """The batches of the epoch that starts at `start`, and where it ends.
+
+        It has `steps` batches, of as many passes as that takes; or with None what is left of the pass.
+        """
+        planned: list[PlannedBatch] = []
+        data_pass, done = start.passes, start.batches
+        while True:
+            rest = self.plan_pass(data_pass)[done:]
+            missing = len(rest) if steps is None else steps - len(planned)
+            planned += [PlannedBatch(data_pass, ids) for ids in rest[:missing]]
+            if missing < len(rest):
+                return planned, DataPosition(data_pass, done + missing)
+            data_pass, done = data_pass + 1, 0
+            if missing == len(rest):
+                return planned, DataPosition(data_pass, done)
+
+    def plan_pass(self, data_pass: int) -> list[list[str]]:
+        """The batches of a pass in their order, as utterance ids; every utterance is in one of them."""
+        draw = random.Random(f"{self._seed}/{data_pass}")
         order = draw.sample(self._ids, len(self._ids))
         contents: dict[int, list[str]] = {}
         for key in order:

@@ -70,6 +70,11 @@ class TrainingConfig(Strict):
     """How long, on how much of the data, in what precision, from which seed, and which weights are kept in the end."""
 
     epochs: Count = 50
+    epoch_steps: Count | None = Field(
+        None,
+        description="optimiser steps in an epoch, which goes on in the data where the last one ended; null = one pass "
+        "over the data. Validation, checkpoints and early stopping follow epochs",
+    )
     data_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="share of the training utterances that is used, the same ones in all trials of a study"
     )

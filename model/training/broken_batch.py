@@ -25,6 +25,7 @@ from safetensors.torch import load_file
 from safetensors.torch import save as serialise
 
 from model.data.batches import Batch, TrainingSet
+from model.data.epoch_plan import PlannedBatch
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from model.network.losses import Counts, Losses
 from model.runtime.memory import first_sentence, is_memory_failure
@@ -37,13 +38,13 @@ TENSORS = ("features", "lengths", "labels")
 
 @dataclass
 class TrainingStep:
-    """An optimiser step under way: epoch, step in it and step of the run (all from 1), the ids of the global batch,
-    this rank's parts of it on the host, and the result once there is one."""
+    """An optimiser step under way: epoch, step in it and step of the run (all from 1), the global batch, this rank's
+    parts of it on the host, and the result once there is one."""
 
     epoch: int
     step: int
     global_step: int
-    batch: list[str]
+    batch: PlannedBatch
     parts: list[Batch] = field(default_factory=list)
     result: StepResult | None = None
 
@@ -94,7 +95,7 @@ class BrokenBatchWriter:
         return name
 
     def _describe(self, step: TrainingStep, error: Exception) -> dict[str, Any]:
-        stores, labels = self.training_set.utterances.stores, self.training_set.utterances.labels
+        stores, labels, ids = self.training_set.utterances.stores, self.training_set.utterances.labels, step.batch.ids
         losses = _format_losses(step.result.losses if step.result else [])
         parts = [{"utterances": part.ids, "sets": [stores[key].set_name for key in part.ids]} for part in step.parts]
         return {
@@ -104,8 +105,8 @@ class BrokenBatchWriter:
             "global_step": step.global_step,
             "recipe": self.recipe_hash,
             "rank": self.rank,
-            "batch": step.batch,
-            "counts": {"utterances": len(step.batch), "tokens": sum(len(labels[key]) for key in step.batch)},
+            "batch": ids,
+            "counts": {"utterances": len(ids), "tokens": sum(len(labels[key]) for key in ids)},
             "parts": [part | {"losses": losses[n] if losses else None} for n, part in enumerate(parts)],
         }
 

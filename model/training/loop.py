@@ -11,6 +11,7 @@ from pathlib import Path
 
 import torch
 
+from model.data.epoch_plan import DataPosition
 from model.evaluation.metrics import compute_dev_metrics
 from model.evaluation.scoring import score_set, write_hypotheses
 from model.recipe.recipe import Recipe
@@ -93,24 +94,25 @@ def _train_to_end(
 def choose_accumulation(run: TrainingRun) -> None:
     """Choose how many parts a step has on this machine: a run may be resumed on another one."""
     keep_freed_memory(False)  # a trial that failed has to return all its memory to the system
-    run.accumulate = find_accumulation(run.model, run.optimiser, run.training_set, run.context, run.state.epoch)
+    run.accumulate = find_accumulation(run.model, run.optimiser, run.training_set, run.context, run.state.passes)
     # Where memory is short, freed memory is not kept: libraries that map their own pages cannot use the heap's.
     keep_freed_memory(run.accumulate == run.recipe.optimiser.accumulate)
 
 
 def train_epoch(run: TrainingRun) -> None:
     """All steps of the next epoch; the state then holds its figures."""
-    context, epoch = run.context, run.state.epoch
-    plan = run.training_set.plan_epoch(epoch)
+    context, epoch, settings = run.context, run.state.epoch, run.recipe.training
+    start = DataPosition(run.state.passes, run.state.batches)
+    plan, end = run.training_set.plan_epoch(start, settings.epoch_steps)
     run.model.train()
     writer = BrokenBatchWriter(run.folder, context.rank, run.recipe.hash, run.training_set)
     statistics = EpochStatistics(run.model, context)
-    skipped = SkippedSteps(run.recipe.training, writer, len(plan))
+    skipped = SkippedSteps(settings, writer, len(plan), in_a_row=run.state.skipped_in_a_row)
     previous: TrainingStep | None = None
     for index, batch in enumerate(plan):
         step = TrainingStep(epoch + 1, index + 1, run.state.step + index + 1, batch)
         with writer.write_on_error(step):
-            rate = run_step(run, step, (epoch + (index + 0.5) / len(plan)) / run.recipe.training.epochs)
+            rate = run_step(run, step, (epoch + (index + 0.5) / len(plan)) / settings.epochs)
         statistics.add(step, rate)
         if previous:  # not this step, which a GPU may still work on
             skipped.check(previous)
@@ -123,15 +125,26 @@ def train_epoch(run: TrainingRun) -> None:
         "train/skipped": float(skipped.count),
         "train/accumulate": float(run.accumulate),
     }
-    run.state = replace(run.state, epoch=epoch + 1, step=run.state.step + len(plan), losses=figures)
+    if settings.epoch_steps is not None:
+        length = len(run.training_set.plan_pass(end.passes))
+        figures["train/data_passes"] = end.passes + end.batches / length
+    run.state = replace(
+        run.state,
+        epoch=epoch + 1,
+        step=run.state.step + len(plan),
+        passes=end.passes,
+        batches=end.batches,
+        skipped_in_a_row=skipped.in_a_row,
+        losses=figures,
+    )
 
 
 def run_step(run: TrainingRun, step: TrainingStep, progress: float) -> float:
     """Take an optimiser step when a share `progress` of the training is done; its learning rate."""
     settings, context = run.recipe.optimiser, run.context
     rate = learning_rate(settings, step.global_step - 1, progress)
-    draw = f"{run.state.seed}/{run.state.epoch}"
-    step.parts = run.training_set.load_share(step.batch, context.rank, context.world_size, run.accumulate, draw)
+    draw = f"{run.state.seed}/{step.batch.data_pass}"
+    step.parts = run.training_set.load_share(step.batch.ids, context.rank, context.world_size, run.accumulate, draw)
     parts = [part.to(context.device) for part in step.parts]
     precision = run.recipe.training.precision
     torch.manual_seed(dropout_seed(run.state.seed, step.global_step, context.rank))

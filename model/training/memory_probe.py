@@ -39,15 +39,15 @@ def find_accumulation(
     optimiser: torch.optim.Optimizer,
     training_set: TrainingSet,
     context: DistributedContext,
-    epoch: int,
+    data_pass: int,
 ) -> int:
     """Parts that a rank's share of a batch has to have: the recipe's `accumulate`, doubled until they fit on all ranks.
 
-    The batches of all epochs are alike, so those of this epoch are looked at, and one of the longest utterances. Raises
-    an OutOfMemoryError, on all ranks, where single utterances do not fit. Model, optimiser and random state are left as
-    they were.
+    The batches of all passes over the data are alike, so those of this pass are looked at, and one of the longest
+    utterances. Raises an OutOfMemoryError, on all ranks, where single utterances do not fit. Model, optimiser and
+    random state are left as they were.
     """
-    recipe, batches = model.recipe, [*training_set.plan_epoch(epoch), training_set.longest_batch()]
+    recipe, batches = model.recipe, [*training_set.plan_pass(data_pass), training_set.longest_batch()]
     largest_share = max(-(-len(batch) // context.world_size) for batch in batches)  # in utterances
     first = parts = recipe.optimiser.accumulate
     while True:

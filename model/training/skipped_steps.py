@@ -12,7 +12,7 @@ from model.training.broken_batch import BrokenBatchWriter, TrainingStep
 
 @dataclass
 class SkippedSteps:
-    """The skipped ones among the `planned` steps of an epoch; the same on all ranks."""
+    """The skipped ones among the `planned` steps of an epoch, and in a row also before it; the same on all ranks."""
 
     settings: TrainingConfig
     writer: BrokenBatchWriter
@@ -37,7 +37,8 @@ class SkippedSteps:
         """The limit that is passed, with its setting."""
         settings = self.settings
         if self.in_a_row >= settings.skips_in_a_row:
-            return f"{self.in_a_row} batches in a row were skipped (training.skips_in_a_row {settings.skips_in_a_row})"
+            skipped = f"{self.in_a_row} batches in a row were" if self.in_a_row > 1 else "a batch was"
+            return f"{skipped} skipped (training.skips_in_a_row {settings.skips_in_a_row})"
         allowed = max(1.0, settings.skips_share * self.planned) if settings.skips_share else 0.0
         if self.count > allowed or self.count == self.planned:
             share = f"training.skips_share {settings.skips_share:g}"

@@ -37,7 +37,8 @@ WEIGHTS, OPTIMISER, POSITION, REPORTED = "model.safetensors", "optimiser.safeten
 class TrainingPosition:
     """Where a training is: epochs and optimiser steps done, and the seeds that order and randomness come from.
 
-    `losses` are the figures of the last epoch, so that a report can be made again from the checkpoint.
+    `passes` over the data are done, and `batches` of the one after them. `skipped_in_a_row` of the last steps were not
+    taken. `losses` are the figures of the last epoch, so that a report can be made again from the checkpoint.
     `tokens_per_second` bounds hypotheses (model/decoding/length_limit.py).
     """
 
@@ -46,13 +47,16 @@ class TrainingPosition:
     seed: int
     sampler_seed: int
     recipe_hash: str
+    passes: int
+    batches: int
+    skipped_in_a_row: int = 0
     losses: dict[str, float] = field(default_factory=dict)
     tokens_per_second: float | None = None
 
 
 def initial_position(recipe: Recipe) -> TrainingPosition:
     """The position before the first step."""
-    return TrainingPosition(0, 0, recipe.training.seed, recipe.data.seed, recipe.hash)
+    return TrainingPosition(0, 0, recipe.training.seed, recipe.data.seed, recipe.hash, passes=0, batches=0)
 
 
 def save_checkpoint(

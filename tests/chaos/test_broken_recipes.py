@@ -94,7 +94,7 @@ def test_too_many_batches_that_are_not_finite_fail_their_trial_alone_which_names
     assert (failed.state, len(failed.epochs)) == (TrialState.FAILED, 1)
     place = f"at epoch {EPOCH}, step {STEP}"
     assert failed.reason == (
-        f"NonFiniteLossError: loss nan, gradient norm nan {place}: 1 batches in a row were skipped "
+        f"NonFiniteLossError: loss nan, gradient norm nan {place}: a batch was skipped "
         "(training.skips_in_a_row 1); its batch is in broken-batch-0.json"
     )
     ledger = Ledger.open(FOLDER)

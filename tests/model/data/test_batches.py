@@ -24,7 +24,7 @@ def make_training_set(corpus, make_recipe):
 @pytest.mark.parametrize("buckets", [1, 2, 24, 100])
 def test_an_epoch_has_every_utterance_once_in_batches_within_the_limit(make_training_set, buckets: int) -> None:
     training_set = make_training_set({"data.buckets": buckets})
-    plan = training_set.plan_epoch(0)
+    plan = training_set.plan_pass(0)
     assert sorted(key for batch in plan for key in batch) == sorted(training_set.cuts.ids)
     durations = {cut.id: cut.duration for cut in training_set.cuts}
     assert all(max(durations[key] for key in batch) * len(batch) <= 12.0 for batch in plan)
@@ -33,10 +33,10 @@ def test_an_epoch_has_every_utterance_once_in_batches_within_the_limit(make_trai
 @pytest.mark.parametrize("buckets", [1, 2])
 def test_the_order_is_a_function_of_seed_and_epoch_alone(make_training_set, buckets: int) -> None:
     values = {"data.buckets": buckets}
-    plan = make_training_set(values).plan_epoch(3)
-    assert make_training_set(values).plan_epoch(3) == plan
-    assert make_training_set(values).plan_epoch(4) != plan
-    assert make_training_set(values | {"data.seed": 1}).plan_epoch(3) != plan
+    plan = make_training_set(values).plan_pass(3)
+    assert make_training_set(values).plan_pass(3) == plan
+    assert make_training_set(values).plan_pass(4) != plan
+    assert make_training_set(values | {"data.seed": 1}).plan_pass(3) != plan
 
 
 def test_one_bucket_has_batches_of_any_length_and_more_have_less_padding(make_training_set) -> None:
@@ -44,7 +44,7 @@ def test_one_bucket_has_batches_of_any_length_and_more_have_less_padding(make_tr
     for buckets in (1, 6):
         training_set = make_training_set({"data.buckets": buckets, "data.batch_seconds": 24.0})
         durations = {cut.id: cut.duration for cut in training_set.cuts}
-        batches = [[durations[key] for key in batch] for batch in training_set.plan_epoch(0)]
+        batches = [[durations[key] for key in batch] for batch in training_set.plan_pass(0)]
         padding.append(sum(max(batch) * len(batch) - sum(batch) for batch in batches))
     assert padding[0] > padding[1]
 
@@ -52,7 +52,7 @@ def test_one_bucket_has_batches_of_any_length_and_more_have_less_padding(make_tr
 @pytest.mark.parametrize("world_size", [1, 2, 3])
 def test_the_shares_of_all_workers_are_the_batch(make_training_set, world_size: int) -> None:
     training_set = make_training_set()
-    for batch in training_set.plan_epoch(0):
+    for batch in training_set.plan_pass(0):
         shares = [training_set.load_share(batch, rank, world_size, 2, draw="0/0") for rank in range(world_size)]
         scored = [part for share in shares for part in share if (part.labels >= 0).any()]
         assert sorted(key for part in scored for key in part.ids) == sorted(batch)
@@ -62,7 +62,7 @@ def test_the_shares_of_all_workers_are_the_batch(make_training_set, world_size: 
 
 def test_a_worker_without_an_utterance_still_takes_the_step(make_training_set) -> None:
     training_set = make_training_set()
-    batch = training_set.plan_epoch(0)[0][:1]
+    batch = training_set.plan_pass(0)[0][:1]
     (part,) = training_set.load_share(batch, rank=1, world_size=2, parts=2, draw="0/0")
     assert (part.labels == -100).all()
     assert part.counts.utterances == 1
@@ -70,7 +70,7 @@ def test_a_worker_without_an_utterance_still_takes_the_step(make_training_set) -
 
 def test_an_utterance_has_the_same_masks_on_any_worker_and_other_ones_with_another_draw(make_training_set) -> None:
     training_set = make_training_set(MASKS)
-    batch = training_set.plan_epoch(0)[0]
+    batch = training_set.plan_pass(0)[0]
     (whole,) = training_set.load_share(batch, 0, 1, 1, draw="0/5")
     (second,) = training_set.load_share(batch, 1, 2, 1, draw="0/5")
     (other,) = training_set.load_share(batch, 0, 1, 1, draw="0/6")
@@ -113,7 +113,7 @@ def test_a_share_of_the_data_has_the_same_utterances_at_all_speeds_and_in_all_la
         ids = plain_ids(training_set, 1.0)
         assert len(ids) == count
         assert plain_ids(training_set, 0.9) == plain_ids(training_set, 1.1) == ids >= smaller
-        assert sorted(key for batch in training_set.plan_epoch(0) for key in batch) == sorted(training_set.cuts.ids)
+        assert sorted(key for batch in training_set.plan_pass(0) for key in batch) == sorted(training_set.cuts.ids)
         smaller = ids
     other = make_training_set({"data.seed": 1}, 0.25)
     assert plain_ids(other, 1.0) != plain_ids(make_training_set({}, 0.25), 1.0)
@@ -121,7 +121,7 @@ def test_a_share_of_the_data_has_the_same_utterances_at_all_speeds_and_in_all_la
 
 def test_a_batch_is_split_in_halves_without_padding_that_only_the_other_half_needs(make_training_set) -> None:
     training_set = make_training_set({"data.buckets": 1, "data.batch_seconds": 60.0})
-    (whole,) = training_set.load_share(max(training_set.plan_epoch(0), key=len), 0, 1, 1, draw="0/0")
+    (whole,) = training_set.load_share(max(training_set.plan_pass(0), key=len), 0, 1, 1, draw="0/0")
     halves = whole.split()
     assert halves[0].ids + halves[1].ids == whole.ids
     assert abs(len(halves[0].ids) - len(halves[1].ids)) <= 1

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.epoch_plan import EpochPlanner, choose_share, cut_into_batches
+from model.data.epoch_plan import DataPosition, EpochPlanner, PlannedBatch, choose_share, cut_into_batches
 
 SETS, SPEEDS, UTTERANCES = ("first", "second"), (0.9, 1.1), 12_500
 KINDS = list(itertools.product(SETS, SPEEDS))
@@ -47,7 +47,7 @@ def split_in_tenths(plan: Sequence[Sequence[str]]) -> list[list[str]]:
 @pytest.mark.parametrize("epoch", [0, 1])
 def test_every_tenth_of_an_epoch_is_drawn_from_the_whole_corpus(planner: EpochPlanner, epoch: int) -> None:
     positions = {key: index / (len(DURATIONS) - 1) for index, key in enumerate(DURATIONS)}
-    for tenth in split_in_tenths(planner.plan(epoch)):
+    for tenth in split_in_tenths(planner.plan_pass(epoch)):
         assert sum(positions[key] for key in tenth) / len(tenth) == pytest.approx(0.5, abs=0.03)
         for set_name, speed in KINDS:
             count = sum(key.startswith(set_name) and key.endswith(str(speed)) for key in tenth)
@@ -55,14 +55,14 @@ def test_every_tenth_of_an_epoch_is_drawn_from_the_whole_corpus(planner: EpochPl
 
 
 def test_an_epoch_of_many_utterances_has_each_once_in_batches_within_the_limit(planner: EpochPlanner) -> None:
-    plan = planner.plan(0)
+    plan = planner.plan_pass(0)
     assert sorted(key for batch in plan for key in batch) == sorted(DURATIONS)
     assert max(max(DURATIONS[key] for key in batch) * len(batch) for batch in plan) <= 300.0
 
 
 def test_each_epoch_draws_anew_which_utterances_meet_in_a_batch(planner: EpochPlanner) -> None:
     def neighbours(epoch: int) -> set[tuple[str, str]]:
-        return {pair for batch in planner.plan(epoch) for pair in itertools.pairwise(sorted(batch))}
+        return {pair for batch in planner.plan_pass(epoch) for pair in itertools.pairwise(sorted(batch))}
 
     first, second = neighbours(0), neighbours(1)
     assert len(first & second) < 0.01 * len(first)
@@ -71,7 +71,7 @@ def test_each_epoch_draws_anew_which_utterances_meet_in_a_batch(planner: EpochPl
 def test_more_buckets_have_far_less_padding() -> None:
     padding = []
     for buckets in (1, 2, 10):
-        plan = EpochPlanner(DURATIONS, 300.0, buckets, seed=0).plan(0)
+        plan = EpochPlanner(DURATIONS, 300.0, buckets, seed=0).plan_pass(0)
         batches = [[DURATIONS[key] for key in batch] for batch in plan]
         padding.append(sum(max(batch) * len(batch) - sum(batch) for batch in batches))
     assert padding[0] > 1.5 * padding[1] > 1.5 * 2 * padding[2]
@@ -81,7 +81,7 @@ def test_more_buckets_have_far_less_padding() -> None:
 def test_a_plan_has_every_utterance_once_within_the_limit_or_alone(
     seconds: dict[str, float], limit: float, buckets: int, seed: int, epoch: int
 ) -> None:
-    plan = EpochPlanner(seconds, limit, buckets, seed).plan(epoch)
+    plan = EpochPlanner(seconds, limit, buckets, seed).plan_pass(epoch)
     assert sorted(key for batch in plan for key in batch) == sorted(seconds)
     assert all(len(batch) == 1 or max(seconds[key] for key in batch) * len(batch) <= limit for batch in plan)
 
@@ -93,14 +93,30 @@ def test_a_plan_is_a_function_of_seed_and_epoch_whatever_the_order_of_the_corpus
     keys = list(seconds)
     shuffler.shuffle(keys)
     other = EpochPlanner({key: seconds[key] for key in keys}, 20.0, buckets, seed)
-    other.plan(epoch + 1)
+    other.plan_pass(epoch + 1)
     random.seed(shuffler.random())
-    assert other.plan(epoch) == EpochPlanner(seconds, 20.0, buckets, seed).plan(epoch)
+    assert other.plan_pass(epoch) == EpochPlanner(seconds, 20.0, buckets, seed).plan_pass(epoch)
+
+
+@given(SECONDS, st.lists(st.one_of(st.none(), st.integers(1, 40)), min_size=1, max_size=8), st.integers(0, 3))
+def test_epochs_of_any_length_are_the_passes_over_the_data_one_after_the_other(
+    seconds: dict[str, float], lengths: list[int | None], seed: int
+) -> None:
+    planner = EpochPlanner(seconds, 20.0, 3, seed)
+    position, batches = DataPosition(), list[PlannedBatch]()
+    for steps in lengths:
+        planned, position = planner.plan_epoch(position, steps)
+        assert len(planned) == steps or (steps is None and position.batches == 0)
+        batches += planned
+        passes = [planner.plan_pass(data_pass) for data_pass in range(position.passes)]
+        done = [*passes, planner.plan_pass(position.passes)[: position.batches]]
+        assert batches == [PlannedBatch(number, ids) for number, plan in enumerate(done) for ids in plan]
+        assert position.batches < len(planner.plan_pass(position.passes))
 
 
 def test_another_seed_or_epoch_has_another_plan() -> None:
     seconds = {str(number): 1.0 + number % 7 for number in range(50)}
-    plans = [EpochPlanner(seconds, 20.0, 3, seed).plan(epoch) for seed in range(3) for epoch in range(3)]
+    plans = [EpochPlanner(seconds, 20.0, 3, seed).plan_pass(epoch) for seed in range(3) for epoch in range(3)]
     assert len({str(plan) for plan in plans}) == 9, "seed 1's first epoch is not seed 0's second either"
 
 

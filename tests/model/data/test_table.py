@@ -8,7 +8,6 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.asterisk import format_prompt_rows
 from model.data.audio import resample
 from model.data.corpus import read_corpus
 from model.data.normaliser import normalise
@@ -168,12 +167,3 @@ def test_the_corpus_folder_must_not_hold_its_own_sources(folder: Path) -> None:
     (folder / "t.tsv").write_text("\n".join((HEADER, *GOOD)))
     with pytest.raises(UserError, match=r"lies inside the corpus folder .*; give another --out"):
         prepare_table(folder / "t.tsv", folder)
-
-
-def test_digits_of_prompts_are_spelt_out_and_remarks_skipped() -> None:
-    lines = ["; Core Sounds", "", "beep: [a beep]", "digits/1: 1", "vm-press: Press 1:  now", "x: dial 323", "no colon"]
-    assert list(format_prompt_rows(lines, Path("/s"))) == [
-        "audio\ttext\tspeaker",
-        "/s/digits/1.wav\tone\tallison",
-        "/s/vm-press.wav\tPress one: now\tallison",
-    ]

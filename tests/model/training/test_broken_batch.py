@@ -21,7 +21,7 @@ MASKS = {"augmentation.time_masks": 1, "augmentation.frequency_masks": 1}
 
 
 def plan_of(recipe: Recipe, folder: Path, epoch: int) -> list[list[str]]:
-    return loop.start_or_resume(recipe, folder, ALONE).training_set.plan_epoch(epoch)
+    return loop.start_or_resume(recipe, folder, ALONE).training_set.plan_pass(epoch)
 
 
 def break_step(monkeypatch: pytest.MonkeyPatch, number: int, error: Exception) -> list[list[Batch]]:

@@ -27,7 +27,7 @@ def test_the_figures_of_an_epoch_are_means_over_its_steps_and_sums_over_what_was
     run = start_or_resume(recipe, run_folder, ALONE)
     train_epoch(run)
     figures, utterances = run.state.losses, run.training_set.utterances
-    assert len(results) == run.state.step == len(run.training_set.plan_epoch(0))
+    assert len(results) == run.state.step == len(run.training_set.plan_pass(0))
 
     def mean(values: list[float]) -> float:
         return sum(values) / len(results)

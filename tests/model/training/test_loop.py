@@ -180,7 +180,7 @@ def test_compiled_layers_compute_the_same_loss_and_gradient_and_keep_their_names
     for compiled in (False, True):
         values = {"encoder.dropout": 0.0, "decoder.dropout": 0.0, "training.compile": compiled}
         run = start_or_resume(make_recipe(values), run_folder / str(compiled), current_context())
-        parts = run.training_set.load_share(run.training_set.plan_epoch(0)[0], 0, 1, 1, "0/0")
+        parts = run.training_set.load_share(run.training_set.plan_pass(0)[0], 0, 1, 1, "0/0")
         computed.append(train_step(run.model, parts, run.optimiser, 1e-3, 5.0, "fp32").loss_and_norm)
         names.append(list(run.model.state_dict()))
     torch.testing.assert_close(computed[1], computed[0], atol=0, rtol=1e-4)

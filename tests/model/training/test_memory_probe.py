@@ -42,7 +42,7 @@ def limit(monkeypatch: pytest.MonkeyPatch, frames: int, from_call: int = 0) -> l
 
 def count_largest_frames(run: TrainingRun, parts: int) -> int:
     """Padded frames of the part that the probe takes for the largest."""
-    batches = [*run.training_set.plan_epoch(0), run.training_set.longest_batch()]
+    batches = [*run.training_set.plan_pass(0), run.training_set.longest_batch()]
     largest = find_largest_part(run.training_set, run.recipe, batches, run.context, parts)
     share = run.training_set.load_share(largest.batch, 0, 1, parts, "0/0")
     return math.prod(share[largest.index].features.shape[:2])
@@ -93,7 +93,7 @@ def test_the_probe_holds_what_the_first_step_will_make_for_each_parameter(
 
 def test_the_probed_part_is_the_largest_of_the_epoch_and_of_the_longest_utterances(make_recipe, run_folder) -> None:
     run = start_or_resume(make_recipe(), run_folder, ALONE)
-    batches = [*run.training_set.plan_epoch(0), run.training_set.longest_batch()]
+    batches = [*run.training_set.plan_pass(0), run.training_set.longest_batch()]
     costs = []
     for batch in batches:
         for part in run.training_set.load_share(batch, 0, 1, 2, "0/0"):
@@ -200,7 +200,7 @@ def _split_on_two(rank: int, recipe: Recipe, folder: Path) -> tuple[int, torch.T
         if rank == 1:
             limit(monkeypatch, count_largest_frames(run, 1) // 4)
         choose_accumulation(run)
-    batch = max(run.training_set.plan_epoch(0), key=len)
+    batch = max(run.training_set.plan_pass(0), key=len)
     return run.accumulate, compute_gradients(run, batch, run.accumulate)
 
 
@@ -209,7 +209,7 @@ def test_a_step_in_parts_has_the_gradients_of_the_whole_on_one_worker_and_on_two
 ) -> None:
     recipe = make_recipe(NO_DROPOUT | {"data.batch_seconds": 20.0})
     run = start_or_resume(recipe, tmp_path / "one", ALONE)
-    batch = max(run.training_set.plan_epoch(0), key=len)
+    batch = max(run.training_set.plan_pass(0), key=len)
     whole = compute_gradients(run, batch, 1)
     (parts, first), (other_parts, second) = worker_pair.run(_split_on_two, recipe, tmp_path / "two")
     assert parts == other_parts > 1, "all workers split alike when one is short of memory"

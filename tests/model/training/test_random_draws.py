@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_runs import ALONE
 
+from model.data.epoch_plan import PlannedBatch
 from model.training import loop
 from model.training.broken_batch import TrainingStep
 from model.training.loop import dropout_seed, run_step
@@ -32,7 +33,7 @@ def test_each_seed_step_and_worker_has_a_dropout_seed_of_its_own(
 def load_features(run: TrainingRun, epoch: int, seed: int) -> torch.Tensor:
     """The features of the first batch as a step of the epoch (from 0) gives them to a model of this seed."""
     run.state = replace(run.state, epoch=epoch, seed=seed)
-    step = TrainingStep(epoch + 1, 1, 1, run.training_set.plan_epoch(0)[0])
+    step = TrainingStep(epoch + 1, 1, 1, PlannedBatch(epoch, run.training_set.plan_pass(0)[0]))
     run_step(run, step, 0.0)
     return step.parts[0].features
 
@@ -52,7 +53,7 @@ def test_a_step_draws_the_same_dropout_whatever_was_drawn_before_it(
     run = start_or_resume(make_recipe(DROPOUT), run_folder, ALONE)
     run.model.train()
     monkeypatch.setattr(run.optimiser, "step", lambda: None)
-    batch = run.training_set.plan_epoch(0)[0]
+    batch = PlannedBatch(0, run.training_set.plan_pass(0)[0])
 
     def loss_of(number: int) -> float:
         step = TrainingStep(1, number, number, batch)

@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from training_runs import ALONE, assert_equal, poison, without_clock
 
+from model.data.epoch_plan import DataPosition, PlannedBatch
 from model.errors import NonFiniteLossError
 from model.network.losses import Losses
 from model.recipe.recipe import Recipe, TrainingConfig
@@ -40,7 +41,7 @@ def count_steps(folder: Path, settings: TrainingConfig, taken: list[bool]) -> Sk
     for number, is_taken in enumerate(taken, start=1):
         fault = None if is_taken else "loss inf, gradient norm nan"
         result: Any = SimpleNamespace(find_fault=lambda fault=fault: fault, losses=[])
-        skipped.check(TrainingStep(3, number, number, [], result=result))
+        skipped.check(TrainingStep(3, number, number, PlannedBatch(2, []), result=result))
     return skipped
 
 
@@ -86,12 +87,13 @@ def test_a_skipped_batch_is_counted_and_leaves_the_weights_that_training_without
 ) -> None:
     recipe = make_recipe(CONSTANT | PATIENT)
     run = start_or_resume(recipe, tmp_path / "skipping", ALONE)
-    plan = run.training_set.plan_epoch(0)
+    plan = run.training_set.plan_pass(0)
     poison(monkeypatch, plan[2][:1], epoch=1)
     train_epoch(run)
     monkeypatch.undo()
     without = start_or_resume(recipe, tmp_path / "without", ALONE)
-    monkeypatch.setattr(without.training_set, "plan_epoch", lambda epoch: [*plan[:2], *plan[3:]])
+    others = [PlannedBatch(0, ids) for ids in (*plan[:2], *plan[3:])]
+    monkeypatch.setattr(without.training_set, "plan_epoch", lambda start, steps: (others, DataPosition(1)))
     train_epoch(without)
     assert_equal(run.model.state_dict(), without.model.state_dict())
     losses, expected = without_clock(run.state.losses), without_clock(without.state.losses)
@@ -106,7 +108,7 @@ def test_batches_skipped_in_a_row_end_training_with_the_last_of_them_written(
     make_recipe, tmp_path: Path, monkeypatch
 ) -> None:
     recipe = make_recipe({"training.skips_in_a_row": 2, "training.skips_share": 1.0})
-    plan = start_or_resume(recipe, tmp_path / "plan", ALONE).training_set.plan_epoch(0)
+    plan = start_or_resume(recipe, tmp_path / "plan", ALONE).training_set.plan_pass(0)
     poison(monkeypatch, [plan[0][0], plan[2][0], plan[3][0]], epoch=1)
     message = r"^loss nan, gradient norm nan at epoch 1, step 4: 2 batches in a row were skipped "
     message += r"\(training.skips_in_a_row 2\); its batch is in broken-batch-0.json$"
@@ -153,7 +155,7 @@ def test_two_workers_skip_a_batch_together_where_one_alone_has_a_broken_loss(
     make_recipe, tmp_path: Path, worker_pair, what: str
 ) -> None:
     recipe = make_recipe(PATIENT)
-    plan = start_or_resume(recipe, tmp_path / "plan", ALONE).training_set.plan_epoch(0)
+    plan = start_or_resume(recipe, tmp_path / "plan", ALONE).training_set.plan_pass(0)
     first, second = worker_pair.run(_train_with_one_broken, recipe, tmp_path / "two", plan[1][0], what)
     assert [first[0].index(False), first[0].count(False), second[0].count(False)] == [1, 1, 0]
     assert first[1] == second[1] == 1.0

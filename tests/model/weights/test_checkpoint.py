@@ -35,7 +35,7 @@ FILES = ("model.safetensors", "optimiser.safetensors", "state.json")
 
 
 def position(epoch: int) -> TrainingPosition:
-    return TrainingPosition(epoch, 10 * epoch, 0, 0, "hash", {"train/loss": 1.5})
+    return TrainingPosition(epoch, 10 * epoch, 0, 0, "hash", epoch, 0, losses={"train/loss": 1.5})
 
 
 def trained(width: int) -> tuple[nn.Module, torch.optim.Optimizer]:

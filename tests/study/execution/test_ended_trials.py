@@ -152,7 +152,7 @@ def test_a_pruned_trial_keeps_its_last_weights_and_a_paused_one_its_checkpoints(
         optimiser = make_optimiser(model, TINY.optimiser)
         model(torch.ones(2)).sum().backward()
         optimiser.step()
-        position = checkpoint.TrainingPosition(2, 20, 0, 0, trial.task.recipe_hash)
+        position = checkpoint.TrainingPosition(2, 20, 0, 0, trial.task.recipe_hash, passes=2, batches=0)
         checkpoint.save_checkpoint(Path(trial.task.folder) / "checkpoints", model, optimiser, position)
     session.prune(pruned.number, "behind")
     session.pause(paused.number, 2, "waits")
