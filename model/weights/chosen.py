@@ -145,7 +145,8 @@ def _replaced_folder(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` at the end of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".draft-{path.name}-{os.getpid()}")
-    shutil.rmtree(draft, ignore_errors=True)
+    for left in path.parent.glob(f".draft-{path.name}-*"):  # by a process that was killed
+        shutil.rmtree(left, ignore_errors=True)
     try:
         draft.mkdir()
         yield draft
@@ -175,10 +176,18 @@ def _epoch(path: Path) -> int:
 
 
 def find_run_weights(folder: Path) -> Path | None:
-    """The folder of a run's weights: the chosen ones, or while there are none its last checkpoint."""
-    if (folder / CHOSEN / CHOSEN_FILE).is_file():
+    """The folder of a run's weights: the chosen ones, or while it trains its last checkpoint."""
+    training = _find_unchosen_checkpoint(folder)
+    if training is None and (folder / CHOSEN / CHOSEN_FILE).is_file():
         return folder / CHOSEN
-    return latest_checkpoint(folder / CHECKPOINTS)
+    return training
+
+
+def _find_unchosen_checkpoint(folder: Path) -> Path | None:
+    """The last checkpoint of a run that has not come to its end: it may train again after it was stopped."""
+    latest = latest_checkpoint(folder / CHECKPOINTS)
+    chosen = read_chosen(folder) if latest is not None else None
+    return latest if chosen is None or chosen.rule == STOPPED else None
 
 
 def read_tokens_per_second(folder: Path, place: Path) -> float | None:
@@ -195,8 +204,8 @@ def keep_last_weights(folder: Path) -> None:
 
     A training that was stopped has chosen no weights; the last checkpoint's are kept then.
     """
-    latest = latest_checkpoint(folder / CHECKPOINTS)
-    if latest is not None and not (folder / CHOSEN / CHOSEN_FILE).is_file():
+    latest = _find_unchosen_checkpoint(folder)
+    if latest is not None:
         position = json.loads((latest / POSITION).read_text(encoding="utf-8"))
         chosen = Chosen(
             rule=STOPPED,

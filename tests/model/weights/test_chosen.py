@@ -188,6 +188,22 @@ def test_of_a_run_that_was_stopped_the_last_weights_stay(tmp_path: Path) -> None
     assert load_file(tmp_path / "chosen" / "model.safetensors")["w"].item() == 2.0
 
 
+def test_a_run_that_trains_again_after_it_was_stopped_has_its_new_weights(tmp_path: Path) -> None:
+    write_checkpoint(tmp_path, 3)
+    keep_last_weights(tmp_path)
+    path = write_checkpoint(tmp_path, 1)
+    assert find_run_weights(tmp_path) == path
+    keep_last_weights(tmp_path)
+    assert find_run_weights(tmp_path) == tmp_path / "chosen"
+    assert load_file(tmp_path / "chosen" / "model.safetensors")["w"].item() == 1.0
+
+
+def test_what_a_killed_process_left_half_written_is_removed(tmp_path: Path) -> None:
+    (tmp_path / ".draft-chosen-1").mkdir()
+    save_chosen(tmp_path, {"w": torch.ones(1)}, CHOSEN)
+    assert [path.name for path in tmp_path.iterdir()] == ["chosen"]
+
+
 def test_a_folder_without_weights_is_left_empty(tmp_path: Path) -> None:
     keep_last_weights(tmp_path)
     assert list(tmp_path.iterdir()) == []
