@@ -57,6 +57,7 @@ ROOMS = {
         "config",
         "ledger",
         "evidence",
+        "verdict",
         "search",
         "early_stopping",
         "tracking",

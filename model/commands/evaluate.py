@@ -57,6 +57,6 @@ def score_run(
     tokenizer, context, data = run.require_tokenizer(), current_context(), load_corpus(recipe)
     out, decoding, dev = folder / "evaluation", recipe.decoding, load_dev_utterances(data, tokenizer)
     scored = score_set(run.model, dev, decoding, tokenizer, context)
-    write_hypotheses(scored, out / "dev.jsonl", context)
+    write_hypotheses(scored, out / "dev.jsonl", data, decoding, context)
     tests = score_test_sets(run.model, data, decoding, tokenizer, context, out)
     return compute_dev_metrics(data, dev, scored, run.model.decoder.placement) | tests

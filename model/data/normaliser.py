@@ -12,6 +12,14 @@ from model.strict import unknown_name
 APOSTROPHES = str.maketrans({"’": "'", "‘": "'", "ʼ": "'", "`": "'"})
 
 
+VERSIONS = MappingProxyType({"basic": 1, "none": 1})  # raised when a normaliser gives any text another form
+
+
+def version_of(name: str) -> str:
+    """Name and version of a normaliser, as it stands beside a WER."""
+    return f"{name} {VERSIONS[name]}"
+
+
 def normalise(name: str, text: str) -> str:
     """`text` under the normaliser called `name`; applying it twice changes nothing more."""
     check_normaliser(name)

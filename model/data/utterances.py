@@ -18,11 +18,12 @@ from model.network.subsampling import subsampled_length
 
 @dataclass(frozen=True)
 class Utterances:
-    """Utterances by id: the store of their features, their labels (token ids that end in eos), their text."""
+    """Utterances by id: the store of their features, their labels (token ids that end in eos), text and speaker."""
 
     stores: Mapping[str, FeatureStore]
     labels: Mapping[str, list[int]]
     texts: Mapping[str, str]
+    speakers: Mapping[str, str]
 
     @classmethod
     def merge(cls, parts: Iterable[Utterances]) -> Utterances:
@@ -30,11 +31,13 @@ class Utterances:
         stores: dict[str, FeatureStore] = {}
         labels: dict[str, list[int]] = {}
         texts: dict[str, str] = {}
+        speakers: dict[str, str] = {}
         for part in parts:
             stores |= part.stores
             labels |= part.labels
             texts |= part.texts
-        return cls(stores, labels, texts)
+            speakers |= part.speakers
+        return cls(stores, labels, texts, speakers)
 
     def features(self, utterance: str) -> Tensor:
         """(T, 80) in float32."""
@@ -63,4 +66,5 @@ def load_utterances(corpus: Corpus, set_name: str, speed: float, tokenizer: Toke
     cuts, store = load_cuts(corpus, set_name, speed), open_feature_store(corpus, set_name, speed)
     texts = {cut.id: cut.supervisions[0].text for cut in cuts}
     labels = {utterance: tokenizer.encode(text) for utterance, text in texts.items()}
-    return cuts, Utterances(dict.fromkeys(texts, store), labels, texts)
+    speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
+    return cuts, Utterances(dict.fromkeys(texts, store), labels, texts, speakers)

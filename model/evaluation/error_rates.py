@@ -5,9 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import NamedTuple
 
 import jiwer
+
+ALIGNER = f"jiwer {version('jiwer')}"  # of several alignments with the fewest errors, each aligner has its own
 
 
 class Edits(NamedTuple):
@@ -28,7 +31,8 @@ class ScoredUtterance:
     """An utterance with everything that a later test of significance needs.
 
     `nll` is over `tokens` (eos counted) with the audio, `ilm_nll` over the same tokens without it, `layer_nll` that of
-    each auxiliary classifier with the audio. `ctc_words` are the edits of the greedy CTC hypothesis.
+    each auxiliary classifier with the audio. `ctc_words` are the edits of the greedy CTC hypothesis. `speaker` is empty
+    where it is not known.
     """
 
     id: str
@@ -41,6 +45,7 @@ class ScoredUtterance:
     tokens: int
     ctc_words: Edits
     layer_nll: tuple[float, ...] = ()
+    speaker: str = ""
 
 
 def word_edits(reference: str, hypothesis: str) -> Edits:

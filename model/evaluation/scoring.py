@@ -15,13 +15,14 @@ from torch import Tensor
 
 from model.data.batches import Batch, make_scoring_batches
 from model.data.corpus import Corpus
+from model.data.normaliser import version_of
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
 from model.decoding.beam_search import beam_search
 from model.decoding.ctc_greedy import decode_ctc_greedy
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import OutOfMemoryError
-from model.evaluation.error_rates import ScoredUtterance, character_edits, word_edits
+from model.evaluation.error_rates import ALIGNER, ScoredUtterance, character_edits, word_edits
 from model.evaluation.internal_lm import token_nll
 from model.evaluation.metrics import average_domains, compute_metrics
 from model.network.losses import IGNORED
@@ -99,6 +100,7 @@ def _score_batch(
                 tokens=len(utterances.labels[utterance]),
                 ctc_words=word_edits(reference, tokenizer.decode(ctc_paths[index])),
                 layer_nll=tuple(layer_nll),
+                speaker=utterances.speakers[utterance],
             )
         )
     return scored
@@ -165,12 +167,23 @@ def score_test_sets(
         _, utterances = load_utterances(corpus, name, 1.0, tokenizer)
         scored = score_set(model, utterances, decoding, tokenizer, context)
         metrics |= compute_metrics(scored, f"test/{name}")
-        write_hypotheses(scored, folder / f"{name}.jsonl", context)
+        write_hypotheses(scored, folder / f"{name}.jsonl", corpus, decoding, context)
     return metrics | average_domains(corpus, metrics)
 
 
-def write_hypotheses(scored: Sequence[ScoredUtterance], path: Path, context: DistributedContext) -> None:
-    """A JSON object in each line: reference, hypothesis, edits as [S, D, I, N], NLL. Rank 0 writes it."""
+def write_hypotheses(
+    scored: Sequence[ScoredUtterance], path: Path, corpus: Corpus, decoding: SearchConfig, context: DistributedContext
+) -> None:
+    """A JSON object in each line: reference, hypothesis, edits as [S, D, I, N], NLL; rank 0 writes it.
+
+    Beside it, with the ending .settings.json: the normaliser, the aligner and the decoding that the figures belong to.
+    """
     if context.rank == 0:
+        settings = {
+            "normaliser": version_of(corpus.normaliser),
+            "aligner": ALIGNER,
+            "decoding": decoding.model_dump(mode="json", exclude={"batch_seconds"}),
+        }
         lines = [json.dumps(dataclasses.asdict(utterance), ensure_ascii=False) for utterance in scored]
+        write_atomically(path.with_suffix(".settings.json"), json.dumps(settings, indent=1) + "\n")
         write_atomically(path, "".join(f"{line}\n" for line in lines))

@@ -97,7 +97,7 @@ def score_chosen(run: ScoredRun, chosen: Chosen, score_tests: bool) -> dict[str,
 
 def _score_dev(run: ScoredRun, decoding: SearchConfig, name: str) -> dict[str, float]:
     scored = score_set(run.model, run.dev, decoding, run.tokenizer, run.context)
-    write_hypotheses(scored, run.hypotheses / f"{name}.jsonl", run.context)
+    write_hypotheses(scored, run.hypotheses / f"{name}.jsonl", run.corpus, decoding, run.context)
     return compute_dev_metrics(run.corpus, run.dev, scored, run.model.decoder.placement)
 
 

@@ -185,6 +185,6 @@ def score_dev(run: ScoredRun) -> dict[str, float]:
     """The metrics of the dev sets, by the recipe's `validation`."""
     began = time.monotonic()
     scored = score_set(run.model, run.dev, run.recipe.validation, run.tokenizer, run.context)
-    write_hypotheses(scored, run.hypotheses / "dev.jsonl", run.context)
+    write_hypotheses(scored, run.hypotheses / "dev.jsonl", run.corpus, run.recipe.validation, run.context)
     metrics = compute_dev_metrics(run.corpus, run.dev, scored, run.model.decoder.placement)
     return metrics | {"dev/seconds": time.monotonic() - began}

@@ -29,7 +29,7 @@ _STATUS = {
     TrialState.INFEASIBLE: "FAILED",
 }
 _MAX_TAG, _MAX_PARAM = 5000, 6000  # characters that MLflow takes; it cuts off the rest of a longer param
-_FILES = ("recipe.yaml", "hypotheses/*.jsonl", "error-*.txt", "broken-batch-*.json")
+_FILES = ("recipe.yaml", "hypotheses/*.jsonl", "hypotheses/*.json", "error-*.txt", "broken-batch-*.json")
 
 Point = tuple[str, int, int]  # of a curve: its name, the epoch, and when it was reported, in Unix milliseconds
 

@@ -15,7 +15,7 @@ from model.data.demo.sentences import demo_sentences
 from model.data.demo.voice import ESPEAK_RATE, Voice, check_espeak, speak
 from model.errors import UserError
 
-VERSION = 2  # raised whenever the same arguments make another corpus
+VERSION = 3  # raised whenever the same arguments make another corpus
 NAME = "demo"
 NORMALISER = "basic"
 
@@ -44,13 +44,12 @@ def make_demo(
     folder: Path,
     seed: int = 0,
     train_utterances: int = 500,
-    dev_utterances: int = 80,
+    dev_utterances: int = 60,
     test_utterances: int = 80,
 ) -> Corpus:
     """The demo corpus in `folder`, which is left as it is when it already holds the same one.
 
-    `test_utterances` is the size of each of the three test sets; the dev sets out of domain have half of
-    `dev_utterances` each. Raises a UserError if the extra `demo` is missing.
+    `dev_utterances` is the size of each of the three dev sets, `test_utterances` that of each test set. Raises a UserError if the extra `demo` is missing.
     """
     sizes = (train_utterances, dev_utterances, test_utterances)
     if min(sizes) < 1:

@@ -86,10 +86,10 @@ def demo_sentences(seed: int, train: int, dev: int, test: int) -> dict[str, list
     sets = {"train": _draw_new(in_domain, train, drawn, None)}
     words = {word for sentence in sets["train"] for word in sentence.split()}
     other = _fill_templates(OTHER_GRAMMAR, rng)
-    for role, in_count, out_count in (("dev", dev, max(1, dev // 2)), ("test", test, test)):
-        sets["test-in" if role == "test" else role] = _draw_new(in_domain, in_count, drawn, words)
-        sets[f"{role}-ood-text"] = _draw_new(other, out_count, drawn, words)
-        sets[f"{role}-ood-voice"] = _draw_new(in_domain, out_count, drawn, words)
+    for role, count in (("dev", dev), ("test", test)):
+        sets["test-in" if role == "test" else role] = _draw_new(in_domain, count, drawn, words)
+        sets[f"{role}-ood-text"] = _draw_new(other, count, drawn, words)
+        sets[f"{role}-ood-voice"] = _draw_new(in_domain, count, drawn, words)
     return sets
 
 

@@ -35,7 +35,7 @@ def words(sentences: list[str]) -> set[str]:
 def test_the_demo_has_all_sets_that_a_study_uses(demo: Corpus) -> None:
     sizes = {name: info.utterances for name, info in demo.sets.items()}
     tests = {"test-in": 6, "test-ood-text": 6, "test-ood-voice": 6}
-    assert sizes == {"train": 30, "dev": 10, "dev-ood-text": 5, "dev-ood-voice": 5} | tests
+    assert sizes == {"train": 30, "dev": 10, "dev-ood-text": 10, "dev-ood-voice": 10} | tests
     assert demo.set_names("dev", "in") == ["dev"]
     assert demo.set_names("dev", "out") == ["dev-ood-text", "dev-ood-voice"]
     assert demo.set_names("test", "in") == ["test-in"]
@@ -129,7 +129,7 @@ def test_a_folder_of_something_else_is_not_touched(tmp_path: Path) -> None:
 def test_sets_share_no_sentence_and_train_has_every_word(seed: int, train: int, dev: int, test: int) -> None:
     sets = demo_sentences(seed, train, dev, test)
     sentences = [sentence for name in sets for sentence in sets[name]]
-    assert len(sentences) == len(set(sentences)) == train + dev + 2 * max(1, dev // 2) + 3 * test
+    assert len(sentences) == len(set(sentences)) == train + dev + 2 * dev + 3 * test
     assert words(sentences) == words(sets["train"])
     assert sets == demo_sentences(seed, train, dev, test)
 

@@ -52,7 +52,7 @@ def make_dev(corpus: Corpus, domains: dict[str, Any], members: dict[str, str]) -
     sets = {name: SetInfo(role="dev", domain=domain, utterances=1, seconds=1.0) for name, domain in domains.items()}
     stores: Any = {key: SimpleNamespace(set_name=name) for key, name in members.items()}
     train = {"train": corpus.sets["train"]}
-    return replace(corpus, sets=train | sets), Utterances(stores, {}, {})
+    return replace(corpus, sets=train | sets), Utterances(stores, {}, {}, {})
 
 
 def test_several_dev_sets_are_pooled_averaged_and_told_apart_by_set_and_domain(corpus: Corpus) -> None:

@@ -97,7 +97,10 @@ def test_the_last_epoch_is_marked_and_only_the_report_after_it_has_the_test_sets
     best = min(reports[:2], key=lambda metrics: metrics["dev/wer"])
     assert reports[2]["chosen_epoch"] == best["epoch"]
     assert {name: reports[2][name] for name in DEV} == {name: best[name] for name in DEV}
-    assert sorted(path.name for path in (run_folder / "hypotheses").iterdir())[:2] == ["dev-final.jsonl", "dev.jsonl"]
+    assert sorted(path.name for path in (run_folder / "hypotheses").glob("*.jsonl"))[:2] == [
+        "dev-final.jsonl",
+        "dev.jsonl",
+    ]
     assert sorted(path.name for path in (run_folder / "checkpoints").iterdir()) == ["epoch-0001", "epoch-0002"]
     lines = (run_folder / "hypotheses" / "test-in.jsonl").read_text().splitlines()
     assert len(lines) == 4

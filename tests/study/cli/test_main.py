@@ -34,7 +34,7 @@ search:
     optimiser.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}
 trials: 6
 """
-STUDY_COMMANDS = ["run", "status", "dashboard", "track", "export", "fork", "validate", "submit"]
+STUDY_COMMANDS = ["run", "status", "dashboard", "track", "export", "fork", "validate", "compare", "submit"]
 COMMANDS = [*STUDY_COMMANDS, "import", "train", "mix", "evaluate", "schema", "prepare"]
 TINY = named_recipe("tiny", "/speech")
 GOLDEN = Path(__file__).parents[2] / "golden" / "reguler_two_aux"
@@ -195,7 +195,7 @@ def test_the_demo_can_be_made_small(tmp_path: Path) -> None:
         app, ["prepare", "demo", "--out", str(tmp_path / "demo"), *sizes], catch_exceptions=False
     )
     assert (
-        "train 24, dev 4, dev-ood-text 2, dev-ood-voice 2, test-in 4, test-ood-text 4, test-ood-voice 4 utterances"
+        "train 24, dev 4, dev-ood-text 4, dev-ood-voice 4, test-in 4, test-ood-text 4, test-ood-voice 4 utterances"
         in result.output.replace("\n", " ")
     )
 

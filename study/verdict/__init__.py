@@ -1,0 +1,1 @@
+"""What a study shows: statistics over utterances, speakers and seeds."""
