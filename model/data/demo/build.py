@@ -49,7 +49,8 @@ def make_demo(
 ) -> Corpus:
     """The demo corpus in `folder`, which is left as it is when it already holds the same one.
 
-    `dev_utterances` is the size of each of the three dev sets, `test_utterances` that of each test set. Raises a UserError if the extra `demo` is missing.
+    `dev_utterances` is the size of each of the three dev sets, `test_utterances` that of each of the three test sets.
+    Raises a UserError if the extra `demo` is missing.
     """
     sizes = (train_utterances, dev_utterances, test_utterances)
     if min(sizes) < 1:
