@@ -26,6 +26,7 @@ from model.runtime.distributed import current_context
 from model.training.prepare import load_run_tokenizer
 from model.weights import checkpoint
 from model.weights.chosen import find_run_weights, read_tokens_per_second
+from model.weights.found_decoding import with_found_decoding
 from model.weights.import_export import generation_values
 from model.weights.published import checkpoint as published
 
@@ -59,13 +60,14 @@ class Run:
 def load_run(folder: str | Path) -> Run:
     """The weights that a run or a trial chose, or while it trains its last checkpoint's, on the GPU if there is one.
 
-    The corpus is not needed. Raises a UserError where the folder holds no weights, or some that do not fit its recipe.
+    Its recipe has the decoding that was found for them. The corpus is not needed. Raises a UserError where the folder
+    holds no weights, or some that do not fit its recipe.
     """
     folder = Path(folder)
     place = find_run_weights(folder)
     if place is None:
         raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
-    recipe = read_recipe(folder / "recipe.yaml")
+    recipe = with_found_decoding(read_recipe(folder / "recipe.yaml"), folder)
     model = Recogniser(recipe)
     checkpoint.load_weights(place, model)
     model.tokens_per_second = read_tokens_per_second(folder, place)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from model.recipe.recipe import Recipe
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, read_study
-from study.ledger.best import choose_trial, find_best
+from study.ledger.best import export_recipe, find_best
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord
 
@@ -41,8 +41,9 @@ class OpenedStudy:
         return find_best(self.trials.values(), self.file.objective)
 
     def read_recipe(self, number: int | None = None) -> Recipe:
-        """The recipe of a trial, by default of the best one; a UserError where there is none."""
-        return self.ledger.read_recipe(choose_trial(self.ledger, number))
+        """The recipe of a trial, by default of the best one, with the decoding that was found for it; a UserError where
+        there is none."""
+        return export_recipe(self.ledger, number)[0]
 
     def to_pandas(self) -> pandas.DataFrame:
         """One row a trial, its number as index: state, searched values and metrics, the last ones and the final ones.

@@ -51,6 +51,7 @@ MINIATURE = {
     "decoder.heads": 2,
     "decoder.feed_forward": 16,
     "training.epochs": 2,
+    "decoding_search.share": 0.0,
     "optimiser.warmup_steps": 2,
 }
 

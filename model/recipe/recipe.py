@@ -149,10 +149,27 @@ class DecodingConfig(SearchConfig):
         return hash_json(self.model_dump(mode="json", exclude={"batch_seconds"}))
 
 
+class DecodingSearchConfig(Strict):
+    """How the decoding of a trained model is searched on the dev sets, from the recipe's `decoding` on.
+
+    First every CTC weight greedily, then the best ones with larger beams, then length penalties. The search is no part
+    of the training.
+    """
+
+    share: Share = Field(
+        0.1,
+        description="of the training's own seconds that the search may take; 0 searches nothing, `decoding` is used",
+    )
+    ctc_weight: tuple[Share, ...] = Field((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8), description="greedily tried")
+    beam: tuple[Annotated[int, Field(ge=2)], ...] = Field((4, 8), description="tried with the best CTC weights")
+    length_penalty: tuple[float, ...] = Field((0.0, 0.5, 2.0), description="tried with the best beam")
+
+
 class Recipe(Strict):
     """One training run, and how its model is decoded.
 
-    `hash` identifies the training: equal hashes, equal runs. `decoding` and `test_decoding` are no part of it.
+    `hash` identifies the training: equal hashes, equal runs. `decoding`, `decoding_search` and `test_decoding` are no
+    part of it.
     """
 
     name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]+$")
@@ -166,7 +183,10 @@ class Recipe(Strict):
     training: TrainingConfig = TrainingConfig()
     validation: ValidationConfig = ValidationConfig()
     decoding: DecodingConfig = DecodingConfig()
-    test_decoding: DecodingConfig | None = Field(None, description="of the test sets; null = as `decoding`")
+    decoding_search: DecodingSearchConfig = DecodingSearchConfig()
+    test_decoding: DecodingConfig | None = Field(
+        None, description="of the test sets; null = as the dev sets in the end"
+    )
     init_from: str | None = Field(
         None, description="weights to start from: folder of a published checkpoint, of a run, or of a trial"
     )

@@ -10,9 +10,10 @@ from pathlib import Path
 from torch import Tensor
 
 from model.errors import UserError
+from model.evaluation.decoding_search import best_decoding, search_decoding
 from model.evaluation.metrics import compute_dev_metrics
 from model.evaluation.scoring import score_set, score_test_sets, write_hypotheses
-from model.recipe.recipe import Recipe, SearchConfig
+from model.recipe.recipe import DecodingConfig, Recipe, SearchConfig
 from model.runtime.distributed import DistributedContext
 from model.training.moving_average import average_state
 from model.training.run import ScoredRun, TrainingRun
@@ -26,8 +27,9 @@ from model.weights.chosen import (
     read_chosen,
     save_chosen,
 )
+from model.weights.found_decoding import FoundDecoding, identify_search, read_found, save_found
 
-FINAL = ("wer", "cer")  # metrics of the dev sets that `decoding` decides; perplexities do not depend on it
+FINAL = ("/wer", "/cer")  # ends of the metrics that the decoding decides; perplexities do not depend on it
 
 
 def read_finished(recipe: Recipe, folder: Path, context: DistributedContext) -> Chosen | None:
@@ -59,6 +61,7 @@ def choose_and_save(run: TrainingRun) -> Chosen:
         step=run.state.step,
         recipe_hash=run.recipe.hash,
         tokens_per_second=run.model.tokens_per_second,
+        seconds=run.state.seconds,
     )
     if settings.choose == "ema":
         state = average_state(run.model, run.optimiser)
@@ -86,13 +89,64 @@ def score_chosen(run: ScoredRun, chosen: Chosen, score_tests: bool) -> dict[str,
     recipe, decoding = run.recipe, run.recipe.decoding
     load_weights(run.folder / CHOSEN, run.model)
     run.model.tokens_per_second = chosen.tokens_per_second
-    final = _score_dev(run, decoding, "dev-final") if differs(decoding, recipe.validation) else chosen.metrics
-    metrics = chosen.metrics | {f"dev/{name}_final": final[f"dev/{name}"] for name in FINAL}
+    found = find_decoding(run, chosen.seconds) if recipe.decoding_search.share else None
+    if found is not None:
+        decoding = DecodingConfig.model_validate(found.decoding)
+    is_new = found is not None or differs(decoding, recipe.validation)
+    final = _score_dev(run, decoding, "dev-final") if is_new else chosen.metrics
+    metrics = chosen.metrics | {f"{name}_final": value for name, value in final.items() if name.endswith(FINAL)}
+    if found is not None:
+        metrics |= describe_search(decoding, found)
     if score_tests:
         scoring = run.model, run.corpus, recipe.test_decoding or decoding, run.tokenizer, run.context
         metrics |= score_test_sets(*scoring, run.hypotheses)
     facts = {"epoch": float(chosen.epoch), "step": float(chosen.step), "chosen_epoch": float(chosen.epochs[0])}
     return metrics | facts | {"decoding/seconds": time.monotonic() - began, "finished": 1.0}
+
+
+def find_decoding(run: ScoredRun, training_seconds: float) -> FoundDecoding:
+    """The decoding that the recipe's search finds on the dev sets, or has found before, for the run's model."""
+    earlier: FoundDecoding | UserError | None = None
+    if run.context.rank == 0:
+        try:
+            earlier = read_found(run.folder)
+        except UserError as error:
+            earlier = error
+    earlier = run.context.from_rank_0(earlier)
+    if isinstance(earlier, UserError):
+        raise earlier
+    if earlier is not None and earlier.answers(run.recipe):
+        return earlier
+    settings, began = run.recipe.decoding_search, time.monotonic()
+    limit = settings.share * training_seconds
+    scene = run.tokenizer, run.context
+    tried = search_decoding(run.model, run.dev, run.recipe.decoding, settings, *scene, limit)
+    seconds = run.context.max_over_ranks([time.monotonic() - began])[0]
+    found = FoundDecoding(
+        search=identify_search(run.recipe),
+        decoding=best_decoding(tried).decoding.model_dump(mode="json"),
+        tried=[
+            {"decoding": one.decoding.model_dump(mode="json"), "words": list(one.words), "seconds": one.seconds}
+            for one in tried
+        ],
+        seconds=seconds,
+        share=seconds / training_seconds if training_seconds else 0.0,
+    )
+    if run.context.rank == 0:
+        save_found(run.folder, found)
+    return found
+
+
+def describe_search(decoding: DecodingConfig, found: FoundDecoding) -> dict[str, float]:
+    """What was found, and what the search cost, as metrics."""
+    return {
+        "decoding/ctc_weight": decoding.ctc_weight,
+        "decoding/beam": float(decoding.beam),
+        "decoding/length_penalty": decoding.length_penalty,
+        "decoding/tried": float(len(found.tried)),
+        "decoding/search_seconds": found.seconds,
+        "decoding/search_share": found.share,
+    }
 
 
 def _score_dev(run: ScoredRun, decoding: SearchConfig, name: str) -> dict[str, float]:

@@ -135,6 +135,7 @@ def train_epoch(run: TrainingRun) -> None:
         passes=end.passes,
         batches=end.batches,
         skipped_in_a_row=skipped.in_a_row,
+        seconds=run.state.seconds + figures["train/seconds"],
         losses=figures,
     )
 

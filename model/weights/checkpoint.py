@@ -38,7 +38,7 @@ class TrainingPosition:
     """Where a training is: epochs and optimiser steps done, and the seeds that order and randomness come from.
 
     `passes` over the data are done, and `batches` of the one after them. `skipped_in_a_row` of the last steps were not
-    taken. `losses` are the figures of the last epoch, so that a report can be made again from the checkpoint.
+    taken. The steps took `seconds`. `losses` are the figures of the last epoch, so that a report can be made again.
     `tokens_per_second` bounds hypotheses (model/decoding/length_limit.py).
     """
 
@@ -50,6 +50,7 @@ class TrainingPosition:
     passes: int
     batches: int
     skipped_in_a_row: int = 0
+    seconds: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
     tokens_per_second: float | None = None
 

@@ -48,7 +48,7 @@ class Chosen:
     """What was chosen: the rule, the epochs whose weights went in, and where training stood.
 
     `metrics` are those of the dev sets with the chosen weights, by the recipe's `validation`.
-    `tokens_per_second` bounds hypotheses.
+    `tokens_per_second` bounds hypotheses. `seconds` are those of all training steps.
     """
 
     rule: str
@@ -58,6 +58,7 @@ class Chosen:
     recipe_hash: str
     tokens_per_second: float | None = None
     metrics: dict[str, float] = field(default_factory=dict)
+    seconds: float = 0.0
 
 
 def keep_candidate(folder: Path, weights: Path, candidate: Candidate, settings: TrainingConfig) -> None:

@@ -19,6 +19,7 @@ from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
 from model.weights import checkpoint
 from model.weights.chosen import find_run_weights
+from model.weights.found_decoding import with_found_decoding
 from model.weights.published.checkpoint import CONFIG, WEIGHTS, load_pretrained
 
 # Recipe keys that change what the weights mean without changing a shape.
@@ -58,7 +59,7 @@ def read_weights(folder: Path) -> WeightSource:
     if path.parent == folder:
         model = load_pretrained(folder)
         return WeightSource(model.recipe, model.state_dict())
-    recipe = read_recipe(folder / "recipe.yaml")
+    recipe = with_found_decoding(read_recipe(folder / "recipe.yaml"), folder)
     model = Recogniser(recipe)
     checkpoint.load_weights(path.parent, model)
     return WeightSource(recipe, model.state_dict())

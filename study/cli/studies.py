@@ -1,4 +1,4 @@
-"""The commands on studies: run, status, dashboard, track, export, fork, validate."""
+"""The commands on studies: run, status, dashboard, track, export, decode, fork, validate."""
 
 from __future__ import annotations
 
@@ -133,6 +133,29 @@ def export(
         raise UserError(f"export was given --trial {trial} with --format optuna, which takes all trials; leave it out")
     else:
         typer.echo(export.write_optuna_study(ledger, out or Path(f"{ledger.study.name}.db")))
+
+
+@app.command(
+    rich_help_panel=STUDIES,
+    epilog=example(
+        "decred-study decode search_spaces/demo.yaml",
+        "decred-study decode studies/demo --share 0.5",
+    ),
+)
+def decode(
+    study: AnyStudy,
+    share: Annotated[
+        float | None,
+        typer.Option(min=0.01, max=0.99, help="of each training's own seconds for the search, instead of the recipe's"),
+    ] = None,
+) -> None:
+    """Search how each trained model is decoded best, on the dev sets, in a study that has ended; nothing is trained.
+
+    Trials are ranked anew with what is found, and test sets that were scored are scored again with it.
+    """
+    from study.execution.decode import decode_study
+
+    decode_study(open_ledger(study), share, typer.echo)
 
 
 @app.command(

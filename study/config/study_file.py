@@ -54,6 +54,11 @@ class Objective(Strict):
 
     metric: EpochMetric = "dev/wer"
     mode: Literal["min"] = "min"
+    ranking: Literal["final", "validation"] = Field(
+        "final",
+        description="what the best trial is chosen by: the metric with the decoding that was found for each trial, or "
+        "as validation has it; early stopping and the sampler see validation's in any case",
+    )
 
 
 class EarlyStoppingSettings(Strict):

@@ -11,9 +11,11 @@ from collections.abc import Callable, Sequence
 from typing import Protocol
 
 from model.recipe.recipe import Recipe
+from model.weights.found_decoding import read_found
 from study.early_stopping.verdict import Rule
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action, Decision
+from study.execution.decode import search_event
 from study.execution.ended_trials import find_unscored, tidy_folder
 from study.execution.shared_training import find_training, must_wait, share_training
 from study.ledger.events import (
@@ -109,6 +111,7 @@ class Session:
             self._record_tests(number, metrics)
             return
         self._agenda.note_success()
+        self._record_search(number)
         self._end(number, TrialState.COMPLETE, None, _without_facts(metrics))
 
     def prune(self, number: int, reason: str) -> None:
@@ -181,13 +184,20 @@ class Session:
         task = Task(recipe.model_dump_json(), recipe.hash, str(self._ledger.trial_folder(number)), score_tests)
         return TrialConfig(number, task, self._ledger.trials[number].baseline is not None)
 
+    def _record_search(self, number: int) -> None:
+        """Record what the search for a decoding tried, where there was one."""
+        found = read_found(self._ledger.trial_folder(number))
+        if found is not None and found.answers(self._ledger.read_recipe(self._ledger.trials[number])):
+            self._record(search_event(number, found), number)
+
     def _record_tests(self, number: int, metrics: dict[str, float]) -> None:
         self._scoring = None
-        decoding = self._ledger.read_recipe(self._ledger.trials[number]).decoding
+        record = self._ledger.trials[number]
+        decoding = record.found_decoding or self._ledger.read_recipe(record).decoding.model_dump(mode="json")
         event = TrialDecoded(
             number=number,
-            decoding=decoding.model_dump(mode="json"),
-            decoding_hash=self._ledger.trials[number].decoding_hash,
+            decoding=decoding,
+            decoding_hash=record.decoding_hash,
             metrics={name: value for name, value in metrics.items() if name.startswith(OF_TEST_SETS)},
             seconds=metrics.get("decoding/seconds"),
         )

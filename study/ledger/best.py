@@ -6,6 +6,7 @@ import math
 from collections.abc import Iterable
 
 from model.errors import UserError
+from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from study.config.study_file import Objective
 from study.ledger.ledger import Ledger
@@ -13,13 +14,21 @@ from study.ledger.records import TrialRecord, TrialState
 
 
 def find_best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The complete trial with the lowest objective; of equals the first."""
-    usable = [
-        record
-        for record in records
-        if record.state is TrialState.COMPLETE and math.isfinite(record.metrics.get(objective.metric, math.nan))
-    ]
-    return min(usable, key=lambda record: (record.metrics[objective.metric], record.number), default=None)
+    """The complete trial with the lowest objective; of equals the first.
+
+    Trials are ranked as they are decoded in the end, unless the objective says otherwise, or one of them has no such
+    figure: the two are never mixed.
+    """
+    metric: str = objective.metric
+    usable = [record for record in records if record.state is TrialState.COMPLETE and _is_finite(record, metric)]
+    final = f"{metric}_final"
+    if objective.ranking == "final" and all(_is_finite(record, final) for record in usable):
+        metric = final
+    return min(usable, key=lambda record: (record.metrics[metric], record.number), default=None)
+
+
+def _is_finite(record: TrialRecord, metric: str) -> bool:
+    return math.isfinite(record.metrics.get(metric, math.nan))
 
 
 def choose_trial(ledger: Ledger, number: int | None = None) -> TrialRecord:
@@ -40,6 +49,12 @@ def choose_trial(ledger: Ledger, number: int | None = None) -> TrialRecord:
 
 
 def export_recipe(ledger: Ledger, number: int | None = None) -> tuple[Recipe, int]:
-    """The recipe of a trial, by default the best one, proved to be the one that was tried; and the trial's number."""
+    """The recipe of a trial, by default the best one, proved to be the one that was tried; and the trial's number.
+
+    It is decoded as was found best for the trial.
+    """
     record = choose_trial(ledger, number)
-    return ledger.read_recipe(record), record.number
+    recipe = ledger.read_recipe(record)
+    if record.found_decoding is not None:
+        recipe = with_values(recipe, {"decoding": record.found_decoding})
+    return recipe, record.number

@@ -188,6 +188,20 @@ class TrialDecoded(Event):
     seconds: float | None = None
 
 
+class TrialDecodingSearched(Event):
+    """The decoding of a trial's model was searched on its dev sets: what was `tried`, and the best of it.
+
+    The search took `seconds`, a `share` of the training's.
+    """
+
+    kind: Literal["trial_decoding_searched"] = "trial_decoding_searched"
+    number: int
+    decoding: dict[str, Any]
+    tried: tuple[dict[str, Any], ...] = ()  # each a decoding, its word edits [S, D, I, N] and its seconds
+    seconds: float | None = None
+    share: float | None = None
+
+
 class StudyEnded(Event):
     """All that was to be done is done; complete, or failed where no trial completed."""
 
@@ -225,6 +239,7 @@ AnyEvent = (
     | TrialEnded
     | TrialImported
     | TrialDecoded
+    | TrialDecodingSearched
     | StudyEnded
     | StudyInterrupted
     | ControlGiven

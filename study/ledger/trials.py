@@ -17,6 +17,7 @@ from study.ledger.events import (
     StudyEnded,
     StudyInterrupted,
     TrialDecoded,
+    TrialDecodingSearched,
     TrialEnded,
     TrialEpoch,
     TrialImported,
@@ -64,6 +65,7 @@ class Trials(Mapping[int, TrialRecord]):
                 | TrialEnded()
                 | TrialImported()
                 | TrialDecoded()
+                | TrialDecodingSearched()
             ):
                 record = self._records.get(event.number, TrialRecord(event.number))
                 self._put(_FOLD[type(event)](record, event))
@@ -159,6 +161,10 @@ def _decode(trial: TrialRecord, event: TrialDecoded) -> TrialRecord:
     return replace(trial, metrics=metrics, final_metrics=final, was_decoded=True)
 
 
+def _search(trial: TrialRecord, event: TrialDecodingSearched) -> TrialRecord:
+    return replace(trial, found_decoding=event.decoding, tried_decodings=event.tried)
+
+
 def _stop(trial: TrialRecord, event: TrialEnded) -> TrialRecord:
     return replace(_end(trial, event), lost_seconds=trial.lost_seconds + (event.lost_seconds or 0.0))
 
@@ -183,4 +189,5 @@ _FOLD: dict[type, Callable[[TrialRecord, Any], TrialRecord]] = {
     TrialEnded: _stop,
     TrialImported: _import,
     TrialDecoded: _decode,
+    TrialDecodingSearched: _search,
 }

@@ -34,7 +34,7 @@ search:
     optimiser.learning_rate: {log_uniform: [1.0e-4, 1.0e-2]}
 trials: 6
 """
-STUDY_COMMANDS = ["run", "status", "dashboard", "track", "export", "fork", "validate", "compare", "submit"]
+STUDY_COMMANDS = ["run", "status", "dashboard", "track", "export", "decode", "fork", "validate", "compare", "submit"]
 COMMANDS = [*STUDY_COMMANDS, "import", "train", "mix", "evaluate", "schema", "prepare"]
 TINY = named_recipe("tiny", "/speech")
 GOLDEN = Path(__file__).parents[2] / "golden" / "reguler_two_aux"

@@ -9,14 +9,16 @@ import pytest
 import torch
 from ledger_events import list_kinds
 
-from model.recipe.files import named_recipe
+from model.recipe.files import named_recipe, read_recipe
 from model.training.optimiser import make_optimiser
 from model.weights import checkpoint
 from model.weights.chosen import Chosen, read_chosen, save_chosen
+from model.weights.found_decoding import FoundDecoding, identify_search, save_found
 from study.config.study_file import StudyFile
 from study.early_stopping.rules import Never
 from study.execution.agenda import Agenda
 from study.execution.session import Session
+from study.ledger.best import export_recipe, find_best
 from study.ledger.events import TrialDecoded
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
@@ -162,3 +164,48 @@ def test_a_pruned_trial_keeps_its_last_weights_and_a_paused_one_its_checkpoints(
     assert (chosen.rule, chosen.epochs) == ("stopped", (2,))
     assert checkpoint.latest_checkpoint(Path(paused.task.folder) / "checkpoints") is not None
     assert read_chosen(Path(paused.task.folder)) is None
+
+
+def leave_search(folder: Path, beam: int) -> FoundDecoding:
+    """What a training leaves in its trial's folder when its search found a beam."""
+    recipe = read_recipe(folder / "recipe.yaml")
+    tried = [{"decoding": {"beam": size}, "words": [size, 0, 0, 10], "seconds": 0.5} for size in (1, beam)]
+    decoding = recipe.decoding.model_copy(update={"beam": beam}).model_dump(mode="json")
+    found = FoundDecoding(identify_search(recipe), decoding, tried, seconds=1.0, share=0.05)
+    save_found(folder, found)
+    return found
+
+
+def test_all_decodings_that_were_tried_are_recorded_and_the_best_trial_is_exported_with_its_own(tmp_path: Path) -> None:
+    ledger, session = open_session(tmp_path / "s")
+    for wer, final, beam in ((40.0, 35.0, 4), (39.0, 36.0, 8)):
+        trial = start(session)
+        found = leave_search(Path(trial.task.folder), beam)
+        session.record_epoch(trial.number, Report({"epoch": 6.0, "step": 60.0, "dev/wer": wer}))
+        save_chosen(Path(trial.task.folder), {"w": torch.ones(1)}, Chosen("best", (6,), 6, 60, trial.task.recipe_hash))
+        session.complete(trial.number, {"finished": 1.0, "dev/wer": wer, "dev/wer_final": final})
+        record = Ledger.open(tmp_path / "s").trials[trial.number]
+        assert record.found_decoding == found.decoding
+        assert list(record.tried_decodings) == found.tried
+    recipe, number = export_recipe(ledger)
+    assert (number, recipe.decoding.beam) == (0, 4), "ranked by the decodings that were found"
+    assert recipe.hash == ledger.trials[0].recipe_hash
+    by_validation = ledger.study.objective.model_copy(update={"ranking": "validation"})
+    best = find_best(ledger.trials.values(), by_validation)
+    assert best is not None
+    assert best.number == 1
+    scoring = start(session)
+    session.complete(scoring.number, {"finished": 1.0, "test/a/wer": 20.0, "decoding/seconds": 1.0})
+    events = [event for event in ledger.log.read() if isinstance(event, TrialDecoded)]
+    assert [(event.number, event.decoding["beam"]) for event in events] == [(0, 4)]
+
+
+def test_final_and_validation_figures_are_never_mixed_in_a_ranking(tmp_path: Path) -> None:
+    ledger, session = open_session(tmp_path / "s")
+    finish(ledger, session, start(session), wer=40.0)
+    trial = start(session)
+    session.record_epoch(trial.number, Report({"epoch": 6.0, "step": 60.0, "dev/wer": 45.0}))
+    session.complete(trial.number, {"finished": 1.0, "dev/wer": 45.0, "dev/wer_final": 30.0})
+    best = find_best(ledger.trials.values(), ledger.study.objective)
+    assert best is not None
+    assert best.number == 0, "trial 0 has no final figure"

@@ -264,7 +264,9 @@ def hash_without(recipe: Recipe, *keys: tuple[str, str]) -> str:
     """The hash that a version without these keys computed."""
     content = recipe.model_dump(mode="json")
     del content["name"], content["data"]["corpus"], content["decoding"], content["test_decoding"]
+    del content["decoding_search"]
     do_not_count = ("data", "longest_scored_seconds"), ("optimiser", "accumulate"), ("training", "compile")
-    for parent, key in (*keys, *do_not_count, ("validation", "batch_seconds")):
+    added_later = ("training", "epoch_steps")
+    for parent, key in (*keys, *do_not_count, ("validation", "batch_seconds"), added_later):
         del content[parent][key]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

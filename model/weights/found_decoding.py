@@ -1,0 +1,65 @@
+"""The decoding that was found for a run's weights, in decoding.json of its folder: all that was tried, and the best."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from model.errors import UserError
+from model.recipe.recipe import DecodingConfig, Recipe
+from model.strict import write_atomically
+
+DECODING_FILE = "decoding.json"
+
+
+@dataclass(frozen=True)
+class FoundDecoding:
+    """What a search found: `decoding` is the best of `tried`, each a decoding with its edits [S, D, I, N] and seconds.
+
+    `search` identifies what was asked for: the same recipe, start and settings need no other search. The search took
+    `seconds`, a `share` of the training's.
+    """
+
+    search: dict[str, Any]
+    decoding: dict[str, Any]
+    tried: list[dict[str, Any]]
+    seconds: float
+    share: float
+
+    def answers(self, recipe: Recipe) -> bool:
+        """Whether it is what the recipe asks for, so that nothing need be searched."""
+        return self.search == identify_search(recipe)
+
+
+def identify_search(recipe: Recipe) -> dict[str, Any]:
+    """What decides the outcome of a recipe's search, but for the time that it has."""
+    settings = recipe.decoding_search.model_dump(mode="json")
+    return {"recipe_hash": recipe.hash, "start_hash": recipe.decoding.hash, "settings": settings}
+
+
+def save_found(folder: Path, found: FoundDecoding) -> None:
+    """Write it into a run's folder."""
+    write_atomically(folder / DECODING_FILE, json.dumps(asdict(found), indent=1) + "\n")
+
+
+def read_found(folder: Path) -> FoundDecoding | None:
+    """What was found last for the run in a folder; None where nothing was searched yet."""
+    path = folder / DECODING_FILE
+    if not path.is_file():
+        return None
+    try:
+        found = FoundDecoding(**json.loads(path.read_text(encoding="utf-8")))
+        DecodingConfig.model_validate(found.decoding)
+    except (ValueError, TypeError) as error:
+        raise UserError(f"{path}: is damaged ({' '.join(str(error).split())}); restore it, or remove it") from None
+    return found
+
+
+def with_found_decoding(recipe: Recipe, folder: Path) -> Recipe:
+    """The recipe of the run in a folder, decoded as was found for it."""
+    found = read_found(folder)
+    if found is None or found.search.get("recipe_hash") != recipe.hash:
+        return recipe
+    return recipe.model_copy(update={"decoding": DecodingConfig.model_validate(found.decoding)})

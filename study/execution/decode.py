@@ -1,0 +1,95 @@
+"""`decode`: the decodings of a study that has ended are searched, its trials ranked and their test sets scored anew."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, replace
+
+from model.errors import UserError
+from model.recipe.files import with_values
+from model.recipe.recipe import DecodingSearchConfig, Recipe
+from model.weights.found_decoding import FoundDecoding
+from study.ledger.best import find_best
+from study.ledger.events import StudyEnded, TrialDecoded, TrialDecodingSearched
+from study.ledger.lease import hold_lease
+from study.ledger.ledger import Ledger
+from study.ledger.records import TrialRecord, TrialState
+
+Tell = Callable[[str], None]
+
+
+def search_event(number: int, found: FoundDecoding) -> TrialDecodingSearched:
+    """What was found for a trial, as an event."""
+    fields = {name: value for name, value in asdict(found).items() if name != "search"}
+    return TrialDecodingSearched(number=number, **fields)
+
+
+def decode_study(ledger: Ledger, share: float | None, tell: Tell) -> None:
+    """Search the decoding of every complete trial, which trains nothing; `share` is of its training's own seconds.
+
+    By default it is the recipe's, or where that is 0 the default of recipes. Test sets that were scored are scored
+    again, with what was found on the dev sets. Raises a UserError where the study runs, or no trial can be decoded.
+    """
+    from model.runtime.memory import keep_freed_memory
+    from model.weights.chosen import CHOSEN
+
+    with hold_lease(ledger.folder, tell) as lease:
+        ledger.check_ownership = lease.check
+        usable = [
+            record
+            for record in ledger.trials.values()
+            if record.state is TrialState.COMPLETE and (ledger.trial_folder(record.number) / CHOSEN).is_dir()
+        ]
+        if not usable:
+            raise UserError(
+                f"study '{ledger.study.name}' in {ledger.folder} has no complete trial whose weights are there; "
+                "continue it with `decred-study run`"
+            )
+        keep_freed_memory()
+        state = ledger.trials.study_state
+        for record in usable:
+            tell(_decode(ledger, record, share))
+        best = find_best(ledger.trials.values(), ledger.study.objective)
+        if best is not None and state in (TrialState.COMPLETE, TrialState.FAILED):
+            ledger.append(StudyEnded(state=state, best=best.number, best_recipe_hash=best.recipe_hash))
+
+
+def _decode(ledger: Ledger, record: TrialRecord, share: float | None) -> str:
+    """Decode a trial and record what came of it; a line that says so."""
+    from model.runtime.distributed import current_context
+    from model.training.ending import read_finished, score_chosen
+    from model.training.run import load_scored_run
+    from model.weights.found_decoding import read_found
+
+    folder, context = ledger.trial_folder(record.number), current_context()
+    recipe = _with_search(ledger.read_recipe(record), share)
+    chosen = read_finished(recipe, folder, context)
+    if chosen is None:
+        return f"trial {record.number:04d}: left out, its training did not come to its end"
+    if not chosen.seconds:  # of a version that kept them in the ledger alone
+        chosen = replace(chosen, seconds=sum(report.seconds.training or 0.0 for report in record.epochs))
+    metrics = score_chosen(load_scored_run(recipe, folder, context), chosen, record.has_tests)
+    found = read_found(folder)
+    assert found is not None, "score_chosen has searched"
+    ledger.append(search_event(record.number, found))
+    ledger.append(
+        TrialDecoded(
+            number=record.number,
+            decoding=found.decoding,
+            decoding_hash=record.decoding_hash,
+            metrics={name: value for name, value in metrics.items() if name not in ("epoch", "step", "finished")},
+            seconds=metrics["decoding/seconds"],
+        )
+    )
+    decoding = found.decoding
+    return (
+        f"trial {record.number:04d}: dev/wer {metrics['dev/wer']:.2f} -> {metrics['dev/wer_final']:.2f} with beam "
+        f"{decoding['beam']}, CTC weight {decoding['ctc_weight']:g}, length penalty {decoding['length_penalty']:g}; "
+        f"{len(found.tried)} decodings in {found.seconds:.0f} s, {100 * found.share:.0f} % of its training"
+    )
+
+
+def _with_search(recipe: Recipe, share: float | None) -> Recipe:
+    default: float = DecodingSearchConfig.model_fields["share"].default
+    wanted = share if share is not None else recipe.decoding_search.share or default
+    return with_values(recipe, {"decoding_search.share": wanted})

@@ -1,0 +1,161 @@
+"""The search for a decoding on the dev sets: what is tried, within which time, and that its figures are right."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+from training_runs import ALONE
+
+from model.data.corpus import Corpus
+from model.errors import OutOfMemoryError, UserError
+from model.evaluation import decoding_search
+from model.evaluation.decoding_search import (
+    TriedDecoding,
+    best_decoding,
+    encode_sets,
+    estimate_seconds,
+    next_decoding,
+    search_decoding,
+)
+from model.evaluation.error_rates import Edits, error_rate
+from model.evaluation.scoring import load_dev_utterances, score_set
+from model.network.recogniser import EncoderOutput, Recogniser
+from model.recipe.recipe import DecodingConfig, DecodingSearchConfig, Recipe
+from model.runtime.distributed import current_context
+from model.training.prepare import load_tokenizer
+
+SETTINGS = DecodingSearchConfig(share=0.1, ctc_weight=(0.0, 0.5), beam=(2, 3), length_penalty=(0.5, 1.0))
+START = DecodingConfig(beam=1, ctc_weight=0.3)
+
+
+def make_model(recipe: Recipe) -> Recogniser:
+    """An untrained model whose hypotheses differ with the decoding."""
+    torch.manual_seed(3)
+    model = Recogniser(recipe).eval()
+    for parameter in model.parameters():
+        torch.nn.init.normal_(parameter, std=0.5)
+    return model
+
+
+def run_search(recipe: Recipe, corpus: Corpus, seconds: float) -> list[TriedDecoding]:
+    tokenizer = load_tokenizer(recipe, corpus)
+    dev = load_dev_utterances(corpus, tokenizer)
+    return search_decoding(make_model(recipe), dev, START, SETTINGS, tokenizer, current_context(), seconds)
+
+
+def test_each_decoding_scores_what_scoring_the_set_with_it_scores(make_recipe, corpus: Corpus) -> None:
+    recipe = make_recipe()
+    tried = run_search(recipe, corpus, 1000.0)
+    assert [(one.decoding.beam, one.decoding.ctc_weight) for one in tried[:3]] == [(1, 0.3), (1, 0.0), (1, 0.5)]
+    assert {one.decoding.beam for one in tried} == {1, 2, 3}
+    model, tokenizer = make_model(recipe), load_tokenizer(recipe, corpus)
+    dev = load_dev_utterances(corpus, tokenizer)
+    for one in tried:
+        scored = score_set(model, dev, one.decoding, tokenizer, ALONE)
+        assert one.wer == error_rate(utterance.words for utterance in scored)
+    assert len({one.words for one in tried}) > 2, "they differ"
+
+
+def test_without_time_the_first_decoding_alone_is_tried(make_recipe, corpus: Corpus) -> None:
+    assert [one.decoding for one in run_search(make_recipe(), corpus, 0.0)] == [START]
+
+
+def test_what_would_take_longer_than_what_is_left_is_not_tried(make_recipe, corpus: Corpus, monkeypatch) -> None:
+    now = [0.0]
+
+    def decode(model, batches, dev, decoding, tokenizer, context) -> TriedDecoding:
+        seconds = float(decoding.beam)
+        now[0] += seconds
+        return TriedDecoding(decoding, Edits(1, 0, 0, 10), seconds)
+
+    monkeypatch.setattr(decoding_search, "_try", decode)
+    monkeypatch.setattr(decoding_search.time, "monotonic", lambda: now[0])
+    tried = run_search(make_recipe(), corpus, 5.5)
+    # Three greedy ones take 3 s, then one with beam 2; neither another one nor beam 3 fits into what is left.
+    assert [one.decoding.beam for one in tried] == [1, 1, 1, 2]
+    assert now[0] <= 5.5
+
+
+def _search_on_two(rank: int, recipe: Recipe, corpus: Corpus) -> list[TriedDecoding]:
+    return run_search(recipe, corpus, 1000.0)
+
+
+def test_two_workers_find_what_one_does(make_recipe, corpus: Corpus, worker_pair) -> None:
+    alone = run_search(make_recipe(), corpus, 1000.0)
+    first, second = worker_pair.run(_search_on_two, make_recipe(), corpus)
+    assert first == second
+    assert [(one.decoding, one.words) for one in first] == [(one.decoding, one.words) for one in alone]
+
+
+def test_the_states_are_those_of_the_encoder_for_each_utterance(make_recipe, corpus: Corpus) -> None:
+    recipe = make_recipe()
+    model, tokenizer = make_model(recipe), load_tokenizer(recipe, corpus)
+    dev = load_dev_utterances(corpus, tokenizer)
+    with torch.inference_mode():
+        batches = encode_sets(model, dev, 20.0, ALONE)
+        assert sorted(key for batch in batches for key in batch.ids) == sorted(dev.texts)
+        for batch in batches:
+            for row, key in enumerate(batch.ids):
+                features = dev.features(key)
+                alone: EncoderOutput = model.encode(features[None], torch.tensor([len(features)]))
+                states = batch.states[row, : int(batch.lengths[row])]
+                torch.testing.assert_close(states, alone.states[0], atol=1e-4, rtol=1e-3)
+
+
+def test_a_batch_that_does_not_fit_is_split_and_a_single_utterance_fails(
+    make_recipe, corpus: Corpus, monkeypatch
+) -> None:
+    sizes: list[int] = []
+
+    def search(model, encoded, *others, search=decoding_search.beam_search):
+        sizes.append(len(encoded.states))
+        if len(encoded.states) > most[0]:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return search(model, encoded, *others)
+
+    most = [1]
+    expected = run_search(make_recipe(), corpus, 0.0)
+    monkeypatch.setattr(decoding_search, "beam_search", search)
+    assert run_search(make_recipe(), corpus, 0.0)[0].words == expected[0].words
+    assert max(sizes) > 1 == min(sizes)
+    most[0] = 0
+    with pytest.raises(
+        OutOfMemoryError, match=r"out of memory in decoding with beam 1 \(CUDA out of memory\); lower dec"
+    ):
+        run_search(make_recipe(), corpus, 0.0)
+
+
+@given(st.data())
+def test_the_search_ends_tries_nothing_twice_and_chooses_the_fewest_errors(data: st.DataObject) -> None:
+    settings = DecodingSearchConfig(
+        share=0.1,
+        ctc_weight=tuple(data.draw(st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6]), max_size=4))),
+        beam=tuple(data.draw(st.lists(st.integers(2, 6), max_size=3))),
+        length_penalty=tuple(data.draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), max_size=3))),
+    )
+    tried: list[TriedDecoding] = []
+    skipped: list[DecodingConfig] = []
+    while (decoding := next_decoding(START, settings, tried, skipped)) is not None:
+        assert decoding not in [one.decoding for one in tried] + skipped
+        if tried and data.draw(st.booleans()):
+            skipped.append(decoding)
+        else:
+            tried.append(TriedDecoding(decoding, Edits(data.draw(st.integers(0, 9)), 0, 0, 10), 1.0))
+        assert len(tried) + len(skipped) < 100
+    best = best_decoding(tried)
+    assert tried[0].decoding == START
+    assert all(best.words.errors <= one.words.errors for one in tried)
+    assert all(best.decoding.beam <= one.decoding.beam for one in tried if one.words.errors == best.words.errors)
+
+
+def test_a_larger_beam_is_expected_to_take_longer_in_proportion() -> None:
+    tried = [TriedDecoding(START.model_copy(update={"beam": beam}), Edits(0, 0, 0, 1), 3.0 * beam) for beam in (1, 4)]
+    assert estimate_seconds(START.model_copy(update={"beam": 8}), tried) == 24.0
+    assert estimate_seconds(START, tried) == 3.0
+
+
+def test_the_settings_refuse_a_beam_that_is_tried_greedily(make_recipe) -> None:
+    with pytest.raises(UserError, match=r"'decoding_search.beam.0' is 1; input should be greater than or equal to 2"):
+        make_recipe({"decoding_search.beam": [1]})
