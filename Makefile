@@ -23,8 +23,8 @@ slow: $(INSTALLED)  ## the tests that take most of a minute each
 chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survive; about half an hour
 	$(BIN)/pytest -m chaos tests/chaos
 
-benchmark: $(INSTALLED)  ## the speed table: every row timed beside the machine's matmul rate, and studies of 2,000 trials
-	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds
+benchmark: $(INSTALLED)  ## the tables of RESULTS.md: speed beside the machine's matmul rate, learning curves, studies of 2,000 trials
+	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds -o faulthandler_timeout=3600
 
 check: $(INSTALLED)  ## format, lint and types alone
 	$(BIN)/ruff format --check .
