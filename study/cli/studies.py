@@ -156,6 +156,7 @@ def decode(
     from study.execution.decode import decode_study
 
     decode_study(open_ledger(study), share, typer.echo)
+    typer.echo(f"MLflow gets the new figures with: decred-study track {study} --flush")
 
 
 @app.command(

@@ -10,7 +10,7 @@ from model.recipe.files import with_values
 from model.recipe.recipe import DecodingSearchConfig, Recipe
 from model.weights.found_decoding import FoundDecoding
 from study.ledger.best import find_best
-from study.ledger.events import StudyEnded, TrialDecoded, TrialDecodingSearched
+from study.ledger.events import StudyEnded, StudyInterrupted, TrialDecoded, TrialDecodingSearched
 from study.ledger.lease import hold_lease
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
@@ -46,12 +46,15 @@ def decode_study(ledger: Ledger, share: float | None, tell: Tell) -> None:
                 "continue it with `decred-study run`"
             )
         keep_freed_memory()
-        state = ledger.trials.study_state
+        has_ended = ledger.trials.has_ended
         for record in usable:
             tell(_decode(ledger, record, share))
         best = find_best(ledger.trials.values(), ledger.study.objective)
-        if best is not None and state in (TrialState.COMPLETE, TrialState.FAILED):
-            ledger.append(StudyEnded(state=state, best=best.number, best_recipe_hash=best.recipe_hash))
+        fields = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best is not None else {}
+        if has_ended:
+            ledger.append(StudyEnded(state=TrialState.COMPLETE, **fields))
+        else:
+            ledger.append(StudyInterrupted(reason="it was decoded before its end", **fields))
 
 
 def _decode(ledger: Ledger, record: TrialRecord, share: float | None) -> str:

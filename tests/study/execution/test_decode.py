@@ -80,6 +80,16 @@ def test_a_search_that_was_done_is_not_done_again(ended: Ledger, monkeypatch: py
         decode_study(Ledger.open(ended.folder), 0.6, lambda _: None)
 
 
+def test_a_study_that_has_not_ended_can_be_continued_afterwards(make_recipe, tmp_path: Path) -> None:
+    recipe = make_recipe({"training.epochs": 1})
+    ledger = Ledger.create_or_open(tmp_path / "s", STUDY, recipe, {})
+    record_trial(ledger, 0, recipe, score_tests=False)
+    decode_study(Ledger.open(tmp_path / "s"), 0.1, lambda _: None)
+    reopened = Ledger.open(tmp_path / "s")
+    assert reopened.trials.study_state is TrialState.INTERRUPTED
+    assert reopened.trials.best == (0, recipe.hash)
+
+
 def test_a_study_without_a_trained_model_is_one_line(make_recipe, tmp_path: Path) -> None:
     ledger = Ledger.create_or_open(tmp_path / "s", STUDY, make_recipe(), {})
     ledger.start_trial(0, make_recipe(), {})
