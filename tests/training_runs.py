@@ -13,10 +13,31 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from model.data import batches
+from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
+from model.training.loop import train
 from model.weights import checkpoint
 
 ALONE = DistributedContext(0, 1, torch.device("cpu"))
+
+
+class StoppedError(Exception):
+    """A training was stopped in the middle of a report."""
+
+
+def train_whole_and_first_epoch(recipe: Recipe, folder: Path) -> tuple[list[dict[str, float]], list[dict[str, float]]]:
+    """The reports of a training to its end in `whole`, and the one of a training in `parts` that stops within it."""
+    whole: list[dict[str, float]] = []
+    train(recipe, folder / "whole", whole.append)
+    parts: list[dict[str, float]] = []
+
+    def stop(metrics: dict[str, float]) -> None:
+        parts.append(metrics)
+        raise StoppedError
+
+    with pytest.raises(StoppedError):
+        train(recipe, folder / "parts", stop)
+    return whole, parts
 
 
 def read_weights(folder: Path) -> dict[str, Tensor]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import ALONE, assert_same_weights, poison, without_clock
+from training_runs import ALONE, assert_same_weights, poison, train_whole_and_first_epoch, without_clock
 
 from model.data.epoch_plan import DataPosition
 from model.errors import NonFiniteLossError
@@ -16,10 +16,6 @@ from model.weights.checkpoint import latest_checkpoint, load_position
 
 RANDOM = {"encoder.dropout": 0.1, "decoder.dropout": 0.1, "augmentation.time_masks": 2}
 BATCHES = {"data.batch_seconds": 7.0, "data.buckets": 1, "optimiser.decay": "none", "optimiser.warmup": 0.0}
-
-
-class StoppedError(Exception):
-    pass
 
 
 def plan_passes(recipe, folder: Path, count: int) -> list[list[str]]:
@@ -59,16 +55,7 @@ def test_epochs_of_steps_train_on_the_batches_and_draws_of_the_passes_that_they_
 
 def test_a_run_stopped_within_a_pass_goes_on_bit_for_bit(make_recipe, tmp_path: Path) -> None:
     recipe = make_recipe(RANDOM | {"data.batch_seconds": 7.0, "training.epochs": 3, "training.epoch_steps": 4})
-    whole: list[dict[str, float]] = []
-    train(recipe, tmp_path / "whole", whole.append)
-    parts: list[dict[str, float]] = []
-
-    def stop_after_one(metrics: dict[str, float]) -> None:
-        parts.append(metrics)
-        raise StoppedError
-
-    with pytest.raises(StoppedError):
-        train(recipe, tmp_path / "parts", stop_after_one)
+    whole, parts = train_whole_and_first_epoch(recipe, tmp_path)
     latest = latest_checkpoint(tmp_path / "parts" / "checkpoints")
     assert latest is not None
     position = load_position(latest, recipe)

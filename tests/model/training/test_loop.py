@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 import torch
 from torch import Tensor
-from training_runs import ALONE, assert_equal, assert_same_weights, read_chosen_weights, without_clock
+from training_runs import (
+    ALONE,
+    StoppedError,
+    assert_equal,
+    assert_same_weights,
+    read_chosen_weights,
+    train_whole_and_first_epoch,
+    without_clock,
+)
 
 from model.data.tokenizer import TOKENIZER_FILE
 from model.errors import UserError
@@ -33,10 +41,6 @@ RANDOM = {
 }
 
 
-class StoppedError(Exception):
-    pass
-
-
 def stop(_: dict[str, float]) -> None:
     raise StoppedError
 
@@ -44,16 +48,7 @@ def stop(_: dict[str, float]) -> None:
 @pytest.mark.parametrize("choose", ["average_best", "ema"])
 def test_first_epochs_and_the_rest_equal_all_epochs_bit_for_bit(make_recipe, tmp_path: Path, choose: str) -> None:
     recipe = make_recipe(RANDOM | {"training.choose": choose, "training.average": 2})
-    whole: list[dict[str, float]] = []
-    train(recipe, tmp_path / "whole", whole.append)
-    parts: list[dict[str, float]] = []
-
-    def stop_after_one(metrics: dict[str, float]) -> None:
-        parts.append(metrics)
-        raise StoppedError
-
-    with pytest.raises(StoppedError):
-        train(recipe, tmp_path / "parts", stop_after_one)
+    whole, parts = train_whole_and_first_epoch(recipe, tmp_path)
     torch.rand(11)  # random numbers that something else draws
     train(recipe, tmp_path / "parts", parts.append)
     assert parts[0]["epoch"] == parts[1]["epoch"] == 1, "an epoch whose report did not return is reported again"
