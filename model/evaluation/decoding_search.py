@@ -1,5 +1,8 @@
 """The search for a decoding after training: the encoder's states of the dev sets are computed once, and decoded anew.
 
+It goes stage by stage: `start`, `greedy`, a stage for each beam, `length penalty`. A stage is done whole or not at all,
+so that models which were searched as far as the same stage were searched alike, whatever time each of them had.
+
 Shapes: B utterances, S encoder frames, D width.
 """
 
@@ -18,27 +21,30 @@ from model.data.utterances import Utterances
 from model.decoding.beam_search import beam_search
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import OutOfMemoryError
-from model.evaluation.error_rates import Edits, word_edits
+from model.evaluation.error_rates import Edits, sum_edits, word_edits
 from model.evaluation.scoring import use_mixing
 from model.network.recogniser import EncoderOutput, Recogniser
 from model.recipe.recipe import DecodingConfig, DecodingSearchConfig
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import convert_memory_failures, release_memory
 
+START, GREEDY, LENGTH_PENALTY = "start", "greedy", "length penalty"  # stages; between the last two, one for each beam
 WIDENED = 2  # CTC weights that are tried with larger beams
 
 
 @dataclass(frozen=True)
 class TriedDecoding:
-    """A decoding, the word edits of all dev sets pooled, and the seconds that it took."""
+    """A decoding, the stage that tried it, the word edits of each dev set, and the seconds that it took."""
 
+    stage: str
     decoding: DecodingConfig
-    words: Edits
+    sets: dict[str, Edits]
     seconds: float
 
     @property
-    def wer(self) -> float:
-        return 100.0 * self.words.errors / max(self.words.length, 1)
+    def words(self) -> Edits:
+        """Of all dev sets pooled."""
+        return sum_edits(self.sets.values())
 
 
 @dataclass(frozen=True)
@@ -69,21 +75,20 @@ def search_decoding(
 ) -> list[TriedDecoding]:
     """Decodings of the dev sets, `start` first, in the order in which they were tried; the same on all ranks.
 
-    The search takes about `seconds`, the encoder included: a decoding that would take longer than what is left, as far
-    as the ones before it tell, is not tried. `start` always is.
+    The search takes about `seconds`, the encoder included: it ends before the first stage that would take longer than
+    what is left, as far as the decodings before it tell. `start` is always tried.
     """
     began = time.monotonic()
     model.eval()
     tried: list[TriedDecoding] = []
-    skipped: list[DecodingConfig] = []
     with torch.inference_mode():
         batches = encode_sets(model, dev, start.batch_seconds, context)
-        while (decoding := next_decoding(start, settings, tried, skipped)) is not None:
+        for stage in list_stages(settings):
+            decodings = plan_stage(stage, start, settings, tried)
             used = context.max_over_ranks([time.monotonic() - began])[0]
-            if tried and used + estimate_seconds(decoding, tried) > seconds:
-                skipped.append(decoding)
-                continue
-            tried.append(_try(model, batches, dev, decoding, tokenizer, context))
+            if tried and used + sum(estimate_seconds(one, tried) for one in decodings) > seconds:
+                break
+            tried += [_try(stage, model, batches, dev, one, tokenizer, context) for one in decodings]
     return tried
 
 
@@ -92,34 +97,29 @@ def best_decoding(tried: Sequence[TriedDecoding]) -> TriedDecoding:
     return min(tried, key=lambda one: (one.words.errors, one.decoding.beam))
 
 
-def next_decoding(
-    start: DecodingConfig,
-    settings: DecodingSearchConfig,
-    tried: Sequence[TriedDecoding],
-    skipped: Sequence[DecodingConfig] = (),
-) -> DecodingConfig | None:
-    """What is tried after `tried`, without what was `skipped`; None at the end of the search."""
-    known = [one.decoding for one in tried] + list(skipped)
-    if start not in known:
-        return start
-    greedy = [start.model_copy(update={"beam": 1, "ctc_weight": weight}) for weight in settings.ctc_weight]
-    for decoding in greedy:
-        if decoding not in known:
-            return decoding
-    of_one_beam = sorted((one for one in tried if one.decoding.beam == 1), key=lambda one: one.words.errors)
-    for one in of_one_beam[:WIDENED]:
-        for beam in sorted(settings.beam):
-            wider = one.decoding.model_copy(update={"beam": beam})
-            if wider not in known:
-                return wider
-    best = best_decoding(tried).decoding
-    if best.beam > 1:  # greedy search ends with its first eos, whatever the penalty
-        # Around the best penalty so far all others have been tried, so this ends.
-        for penalty in settings.length_penalty:
-            other = best.model_copy(update={"length_penalty": penalty})
-            if other not in known:
-                return other
-    return None
+def list_stages(settings: DecodingSearchConfig) -> list[str]:
+    """The stages of a search, in their order."""
+    return [START, GREEDY, *(f"beam {beam}" for beam in sorted(settings.beam)), LENGTH_PENALTY]
+
+
+def plan_stage(
+    stage: str, start: DecodingConfig, settings: DecodingSearchConfig, tried: Sequence[TriedDecoding]
+) -> list[DecodingConfig]:
+    """The decodings that a stage tries after those of the stages before it; none where it has nothing new."""
+    if stage == START:
+        wanted = [start]
+    elif stage == GREEDY:
+        wanted = [start.model_copy(update={"beam": 1, "ctc_weight": weight}) for weight in settings.ctc_weight]
+    elif stage == LENGTH_PENALTY:
+        best = best_decoding(tried).decoding
+        penalties = settings.length_penalty if best.beam > 1 else ()  # greedy search ends with its first eos anyway
+        wanted = [best.model_copy(update={"length_penalty": penalty}) for penalty in penalties]
+    else:
+        greedy = sorted((one for one in tried if one.decoding.beam == 1), key=lambda one: one.words.errors)
+        beam = int(stage.removeprefix("beam "))
+        wanted = [one.decoding.model_copy(update={"beam": beam}) for one in greedy[:WIDENED]]
+    known = [one.decoding for one in tried]
+    return [one for number, one in enumerate(wanted) if one not in known and one not in wanted[:number]]
 
 
 def estimate_seconds(decoding: DecodingConfig, tried: Sequence[TriedDecoding]) -> float:
@@ -142,6 +142,7 @@ def encode_sets(
 
 
 def _try(
+    stage: str,
     model: Recogniser,
     batches: Sequence[EncodedBatch],
     dev: Utterances,
@@ -150,14 +151,14 @@ def _try(
     context: DistributedContext,
 ) -> TriedDecoding:
     began = time.monotonic()
-    sums = [0.0] * 4
+    sums = {name: [0.0] * len(Edits._fields) for name in dict.fromkeys(store.set_name for store in dev.stores.values())}
     with use_mixing(model, decoding):
         for batch in batches:
             for key, text in _decode(model, batch, decoding, tokenizer, context):
-                edits = word_edits(dev.texts[key], text)
-                sums = [total + count for total, count in zip(sums, edits, strict=True)]
-    words = Edits(*(int(value) for value in context.sum_over_ranks(sums)))
-    return TriedDecoding(decoding, words, context.max_over_ranks([time.monotonic() - began])[0])
+                name, edits = dev.stores[key].set_name, word_edits(dev.texts[key], text)
+                sums[name] = [total + count for total, count in zip(sums[name], edits, strict=True)]
+    sets = {name: Edits(*(int(value) for value in context.sum_over_ranks(counts))) for name, counts in sums.items()}
+    return TriedDecoding(stage, decoding, sets, context.max_over_ranks([time.monotonic() - began])[0])
 
 
 def _decode(

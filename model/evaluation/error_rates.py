@@ -68,6 +68,11 @@ def _to_edits(aligned: jiwer.WordOutput | jiwer.CharacterOutput) -> Edits:
     return Edits(aligned.substitutions, aligned.deletions, aligned.insertions, length)
 
 
+def sum_edits(edits: Iterable[Edits]) -> Edits:
+    """The counts of many utterances together."""
+    return Edits(*(sum(counts) for counts in zip(Edits(0, 0, 0, 0), *edits, strict=True)))
+
+
 def error_rate(edits: Iterable[Edits]) -> float:
     """Percent, over the pooled counts of many utterances. Raises a ValueError where no reference has a word."""
     edits = list(edits)

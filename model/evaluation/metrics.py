@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 
 from model.data.corpus import Corpus, Domain
 from model.data.utterances import Utterances
-from model.evaluation.error_rates import ScoredUtterance, error_rate, perplexity
+from model.evaluation.error_rates import Edits, ScoredUtterance, error_rate, perplexity, sum_edits
 
 AVERAGED = ("wer", "cer", "perplexity", "ilm_perplexity")  # the metrics that domains have, too
 DOMAINS: dict[Domain, str] = {"in": "in_domain", "out": "out_of_domain"}
@@ -44,23 +44,30 @@ def compute_metrics(scored: Sequence[ScoredUtterance], prefix: str, placement: S
 def compute_dev_metrics(
     corpus: Corpus, dev: Utterances, scored: Sequence[ScoredUtterance], placement: Sequence[int] = ()
 ) -> dict[str, float]:
-    """The metrics of all dev sets pooled (`dev/wer`), and where there are several, of each (`dev/SET/wer`), their plain
-    mean (`dev/macro_wer`), and those of the sets of each domain pooled (`dev/in_domain/wer`)."""
+    """The metrics of all dev sets pooled (`dev/cer`), and where there are several, of those of each domain pooled
+    (`dev/in_domain/cer`); and their `dev_error_rates`."""
     metrics = compute_metrics(scored, "dev", placement)
     sets = {name: [one for one in scored if dev.stores[one.id].set_name == name] for name in corpus.set_names("dev")}
-    if len(sets) == 1:
-        (name,) = sets
-        domain = DOMAINS[corpus.sets[name].domain]
-        return metrics | {"dev/macro_wer": metrics["dev/wer"], f"dev/{domain}/wer": metrics["dev/wer"]}
-    for name, part in sets.items():
-        metrics |= {f"dev/{name}/wer": compute_metrics(part, "set")["set/wer"]}
-    metrics["dev/macro_wer"] = sum(metrics[f"dev/{name}/wer"] for name in sets) / len(sets)
-    for domain, prefix in DOMAINS.items():
+    for domain, prefix in DOMAINS.items() if len(sets) > 1 else ():
         of_domain = [one for name in corpus.set_names("dev", domain) for one in sets[name]]
         if of_domain:
             values = compute_metrics(of_domain, f"dev/{prefix}")
             metrics |= {f"dev/{prefix}/{name}": values[f"dev/{prefix}/{name}"] for name in AVERAGED}
-    return metrics
+    return metrics | dev_error_rates(
+        corpus, {name: sum_edits(one.words for one in part) for name, part in sets.items()}
+    )
+
+
+def dev_error_rates(corpus: Corpus, sets: Mapping[str, Edits]) -> dict[str, float]:
+    """WERs of the dev sets, from the word edits of each: of all pooled (`dev/wer`), their plain mean (`dev/macro_wer`),
+    of those of a domain pooled (`dev/in_domain/wer`), and where there are several, of each (`dev/SET/wer`)."""
+    rates = {name: error_rate([edits]) for name, edits in sets.items()}
+    metrics = {"dev/wer": error_rate(sets.values()), "dev/macro_wer": sum(rates.values()) / len(rates)}
+    for domain, prefix in DOMAINS.items():
+        of_domain = [edits for name, edits in sets.items() if corpus.sets[name].domain == domain]
+        if of_domain:
+            metrics[f"dev/{prefix}/wer"] = error_rate(of_domain)
+    return metrics | ({f"dev/{name}/wer": rate for name, rate in rates.items()} if len(rates) > 1 else {})
 
 
 def average_domains(corpus: Corpus, metrics: Mapping[str, float]) -> dict[str, float]:

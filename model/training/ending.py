@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from torch import Tensor
 
+from model.data.corpus import Corpus
 from model.errors import UserError
-from model.evaluation.decoding_search import best_decoding, search_decoding
-from model.evaluation.metrics import compute_dev_metrics
+from model.evaluation.decoding_search import TriedDecoding, best_decoding, search_decoding
+from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
 from model.evaluation.scoring import score_set, score_test_sets, write_hypotheses
 from model.recipe.recipe import DecodingConfig, Recipe, SearchConfig
 from model.runtime.distributed import DistributedContext
@@ -126,15 +128,32 @@ def find_decoding(run: ScoredRun, training_seconds: float) -> FoundDecoding:
         search=identify_search(run.recipe),
         decoding=best_decoding(tried).decoding.model_dump(mode="json"),
         tried=[
-            {"decoding": one.decoding.model_dump(mode="json"), "words": list(one.words), "seconds": one.seconds}
+            {
+                "stage": one.stage,
+                "decoding": one.decoding.model_dump(mode="json"),
+                "words": {name: list(edits) for name, edits in one.sets.items()},
+                "seconds": one.seconds,
+            }
             for one in tried
         ],
+        stages=describe_stages(run.corpus, tried),
         seconds=seconds,
         share=seconds / training_seconds if training_seconds else 0.0,
     )
     if run.context.rank == 0:
         save_found(run.folder, found)
     return found
+
+
+def describe_stages(corpus: Corpus, tried: Sequence[TriedDecoding]) -> list[dict[str, Any]]:
+    """For each stage of a search the best decoding until its end, and its error rates on the dev sets."""
+    stages = []
+    for stage in dict.fromkeys(one.stage for one in tried):
+        last = max(number for number, one in enumerate(tried) if one.stage == stage)
+        best = best_decoding(tried[: last + 1])
+        metrics = dev_error_rates(corpus, best.sets)
+        stages.append({"stage": stage, "decoding": best.decoding.model_dump(mode="json"), "metrics": metrics})
+    return stages
 
 
 def describe_search(decoding: DecodingConfig, found: FoundDecoding) -> dict[str, float]:

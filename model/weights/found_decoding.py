@@ -16,7 +16,8 @@ DECODING_FILE = "decoding.json"
 
 @dataclass(frozen=True)
 class FoundDecoding:
-    """What a search found: `decoding` is the best of `tried`, each a decoding with its edits [S, D, I, N] and seconds.
+    """What a search found: `decoding` is the best of `tried`, each a decoding with its stage, each dev set's word edits
+    [S, D, I, N] and its seconds. `stages` has the best decoding until each stage's end and its error rates.
 
     `search` identifies what was asked for: the same recipe, start and settings need no other search. The search took
     `seconds`, a `share` of the training's.
@@ -25,6 +26,7 @@ class FoundDecoding:
     search: dict[str, Any]
     decoding: dict[str, Any]
     tried: list[dict[str, Any]]
+    stages: list[dict[str, Any]]
     seconds: float
     share: float
 

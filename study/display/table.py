@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from study.config.study_file import StudyFile
-from study.ledger.best import find_best
+from study.ledger.best import rank_trials
 from study.ledger.records import TrialRecord, TrialState
 
 FIGURES = {
@@ -32,22 +32,31 @@ STYLES = {
 def make_table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
     """A table with a line for every trial; the best one is marked."""
     records = sorted(records, key=lambda record: record.number)
-    best = find_best(records, study.objective)
+    ranking = rank_trials(records, study.objective)
     metrics = [study.objective.metric, *(name for name in FIGURES if name != study.objective.metric)]
     metrics = [name for name in metrics if any(name in record.metrics for record in records)]
     searched = list_searched_quantities(records)
     headings = [FIGURES.get(name, name) for name in metrics]
     table = make_empty_table(study.name, ("trial", "name", "state", "epoch", *headings), searched)
+    if ranking.stage is not None and ranking.metric in metrics:
+        table.caption = (
+            f"{FIGURES.get(ranking.metric, ranking.metric)}: by the best decoding until the stage '{ranking.stage}' of "
+            "its search, which all complete trials reached"
+        )
     for record in records:
-        cells = [_format_metric(record.metrics.get(name)) for name in metrics]
+        figures = record.metrics
+        if record.number in ranking.figures:
+            figures = figures | {ranking.metric: ranking.figures[record.number]}
+        cells = [_format_metric(figures.get(name)) for name in metrics]
         cells += [format_folding(record.values.get(name)) for name in searched]
+        is_best = record.number == ranking.best
         table.add_row(
-            f"{record.number:04d}{' *' if record is best else ''}",
+            f"{record.number:04d}{' *' if is_best else ''}",
             _format_label(record),
             f"[{STYLES[record.state]}]{record.state}[/]",
             str(len(record.epochs)),
             *cells,
-            style="bold" if record is best else None,
+            style="bold" if is_best else None,
         )
     return table
 
@@ -59,7 +68,14 @@ def list_searched_quantities(records: Iterable[TrialRecord]) -> list[str]:
 
 def make_empty_table(name: str, columns: Iterable[str], searched: Iterable[str]) -> Table:
     """A table of a study's trials without rows, narrow enough for a terminal."""
-    table = Table(title=f"study {name}", title_justify="left", box=box.SIMPLE_HEAD, pad_edge=False, padding=0)
+    table = Table(
+        title=f"study {name}",
+        title_justify="left",
+        caption_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=0,
+    )
     for column in columns:
         justify: Any = "left" if column in ("name", "state") else "right"
         table.add_column(column.replace(" ", "\n"), justify=justify, no_wrap=True)

@@ -20,9 +20,11 @@ from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import to_yaml, write_atomically
 from model.training.prepare import prepare as prepare_corpus
+from model.weights.found_decoding import read_found
 from study.config.places import study_folder
 from study.config.study_file import read_study
 from study.execution.checks import check
+from study.execution.decode import search_event
 from study.ledger import lease
 from study.ledger.events import EpochReport, TrialImported
 from study.ledger.ledger import RECIPE, STUDY, Ledger
@@ -164,6 +166,9 @@ def _copy_trial(adopted: Adopted, old: Ledger, ledger: Ledger) -> None:
             ended=record.ended,
         )
     )
+    found = read_found(folder) if record.found_decoding is not None else None
+    if found is not None:
+        ledger.append(search_event(record.number, found))
 
 
 def _link(source: str, target: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from dataclasses import dataclass
 
 from model.errors import UserError
 from model.recipe.files import with_values
@@ -13,18 +14,53 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 
 
-def find_best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The complete trial with the lowest objective; of equals the first.
+@dataclass(frozen=True)
+class Ranking:
+    """What complete trials are ranked by: figures by trial number, all of one metric.
 
-    Trials are ranked as they are decoded in the end, unless the objective says otherwise, or one of them has no such
-    figure: the two are never mixed.
+    Where some were searched for their decoding further than others, `stage` is the last stage that all reached, and
+    the figures are those of the best decoding until then.
+    """
+
+    metric: str
+    figures: dict[int, float]
+    stage: str | None = None
+
+    @property
+    def best(self) -> int | None:
+        """The number of the trial with the lowest figure; of equals the first."""
+        return min(self.figures, key=lambda number: (self.figures[number], number), default=None)
+
+
+def rank_trials(records: Iterable[TrialRecord], objective: Objective) -> Ranking:
+    """The figures of the complete trials: as they are decoded in the end, unless the objective says otherwise.
+
+    A search for a decoding has more or less time from trial to trial; only figures of equally long searches are
+    compared. Where not all trials have such a figure, validation's is used.
     """
     metric: str = objective.metric
     usable = [record for record in records if record.state is TrialState.COMPLETE and _is_finite(record, metric)]
+    validation = Ranking(metric, {record.number: record.metrics[metric] for record in usable})
     final = f"{metric}_final"
-    if objective.ranking == "final" and all(_is_finite(record, final) for record in usable):
-        metric = final
-    return min(usable, key=lambda record: (record.metrics[metric], record.number), default=None)
+    if objective.ranking != "final" or not all(_is_finite(record, final) for record in usable):
+        return validation
+    searched = [tuple(stage["stage"] for stage in record.decoding_stages) for record in usable]
+    if len(set(searched)) <= 1:
+        return Ranking(final, {record.number: record.metrics[final] for record in usable})
+    common = min(searched, key=len)
+    reached = [record.decoding_stages[: len(common)] for record in usable]
+    alike = all(stages[: len(common)] == common for stages in searched)
+    if not common or not alike or any(metric not in stages[-1]["metrics"] for stages in reached):
+        return validation
+    figures = {record.number: stages[-1]["metrics"][metric] for record, stages in zip(usable, reached, strict=True)}
+    return Ranking(final, figures, stage=common[-1])
+
+
+def find_best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
+    """The complete trial with the lowest objective, as `rank_trials` has it; of equals the first."""
+    of_number = {record.number: record for record in records}
+    best = rank_trials(of_number.values(), objective).best
+    return None if best is None else of_number[best]
 
 
 def _is_finite(record: TrialRecord, metric: str) -> bool:

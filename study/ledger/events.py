@@ -197,7 +197,8 @@ class TrialDecodingSearched(Event):
     kind: Literal["trial_decoding_searched"] = "trial_decoding_searched"
     number: int
     decoding: dict[str, Any]
-    tried: tuple[dict[str, Any], ...] = ()  # each a decoding, its word edits [S, D, I, N] and its seconds
+    tried: tuple[dict[str, Any], ...] = ()  # each a decoding, its stage, each dev set's edits [S, D, I, N], seconds
+    stages: tuple[dict[str, Any], ...] = ()  # each a stage, the best decoding until its end, and its error rates
     seconds: float | None = None
     share: float | None = None
 

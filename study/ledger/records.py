@@ -31,10 +31,9 @@ class TrialRecord:
     lost_seconds: float = 0.0  # of training that had to be repeated
     source: str | None = None  # "study/number" of a trial that came by `fork`
     decoding_hash: str = ""  # of its final decoding
-    found_decoding: dict[str, Any] | None = (
-        None  # the best of `tried_decodings` on the dev sets, with which it is ranked
-    )
+    found_decoding: dict[str, Any] | None = None  # the best of `tried_decodings` on the dev sets
     tried_decodings: tuple[dict[str, Any], ...] = ()
+    decoding_stages: tuple[dict[str, Any], ...] = ()  # how far they were searched, with the figures of each stage
     training_of: int | None = None  # the trial whose training it shares
     was_decoded: bool = False  # whether its decoding was run again after its end, for the test sets
     paused_at: int | None = None  # the epoch after which it was paused last

@@ -162,7 +162,7 @@ def _decode(trial: TrialRecord, event: TrialDecoded) -> TrialRecord:
 
 
 def _search(trial: TrialRecord, event: TrialDecodingSearched) -> TrialRecord:
-    return replace(trial, found_decoding=event.decoding, tried_decodings=event.tried)
+    return replace(trial, found_decoding=event.decoding, tried_decodings=event.tried, decoding_stages=event.stages)
 
 
 def _stop(trial: TrialRecord, event: TrialEnded) -> TrialRecord:

@@ -16,10 +16,12 @@ from model.evaluation.decoding_search import (
     best_decoding,
     encode_sets,
     estimate_seconds,
-    next_decoding,
+    list_stages,
+    plan_stage,
     search_decoding,
 )
-from model.evaluation.error_rates import Edits, error_rate
+from model.evaluation.error_rates import Edits
+from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
 from model.evaluation.scoring import load_dev_utterances, score_set
 from model.network.recogniser import EncoderOutput, Recogniser
 from model.recipe.recipe import DecodingConfig, DecodingSearchConfig, Recipe
@@ -45,7 +47,7 @@ def run_search(recipe: Recipe, corpus: Corpus, seconds: float) -> list[TriedDeco
     return search_decoding(make_model(recipe), dev, START, SETTINGS, tokenizer, current_context(), seconds)
 
 
-def test_each_decoding_scores_what_scoring_the_set_with_it_scores(make_recipe, corpus: Corpus) -> None:
+def test_each_decoding_scores_what_scoring_the_sets_with_it_scores(make_recipe, corpus: Corpus) -> None:
     recipe = make_recipe()
     tried = run_search(recipe, corpus, 1000.0)
     assert [(one.decoding.beam, one.decoding.ctc_weight) for one in tried[:3]] == [(1, 0.3), (1, 0.0), (1, 0.5)]
@@ -54,7 +56,9 @@ def test_each_decoding_scores_what_scoring_the_set_with_it_scores(make_recipe, c
     dev = load_dev_utterances(corpus, tokenizer)
     for one in tried:
         scored = score_set(model, dev, one.decoding, tokenizer, ALONE)
-        assert one.wer == error_rate(utterance.words for utterance in scored)
+        metrics = compute_dev_metrics(corpus, dev, scored)
+        rates = dev_error_rates(corpus, one.sets)
+        assert rates == {name: metrics[name] for name in rates}
     assert len({one.words for one in tried}) > 2, "they differ"
 
 
@@ -62,20 +66,24 @@ def test_without_time_the_first_decoding_alone_is_tried(make_recipe, corpus: Cor
     assert [one.decoding for one in run_search(make_recipe(), corpus, 0.0)] == [START]
 
 
-def test_what_would_take_longer_than_what_is_left_is_not_tried(make_recipe, corpus: Corpus, monkeypatch) -> None:
+def test_a_stage_that_would_take_longer_than_what_is_left_ends_the_search(
+    make_recipe, corpus: Corpus, monkeypatch
+) -> None:
     now = [0.0]
 
-    def decode(model, batches, dev, decoding, tokenizer, context) -> TriedDecoding:
+    def decode(stage, model, batches, dev, decoding, tokenizer, context) -> TriedDecoding:
         seconds = float(decoding.beam)
         now[0] += seconds
-        return TriedDecoding(decoding, Edits(1, 0, 0, 10), seconds)
+        return TriedDecoding(stage, decoding, {"dev": Edits(1, 0, 0, 10)}, seconds)
 
     monkeypatch.setattr(decoding_search, "_try", decode)
     monkeypatch.setattr(decoding_search.time, "monotonic", lambda: now[0])
-    tried = run_search(make_recipe(), corpus, 5.5)
-    # Three greedy ones take 3 s, then one with beam 2; neither another one nor beam 3 fits into what is left.
-    assert [one.decoding.beam for one in tried] == [1, 1, 1, 2]
-    assert now[0] <= 5.5
+    # Three greedy ones take 3 s, two with beam 2 take 4 s: nothing of a stage is tried where not all of it fits.
+    for seconds, stages in ((6.5, ["start", "greedy"]), (7.5, ["start", "greedy", "beam 2"])):
+        now[0] = 0.0
+        tried = run_search(make_recipe(), corpus, seconds)
+        assert list(dict.fromkeys(one.stage for one in tried)) == stages
+        assert now[0] <= seconds
 
 
 def _search_on_two(rank: int, recipe: Recipe, corpus: Corpus) -> list[TriedDecoding]:
@@ -86,7 +94,7 @@ def test_two_workers_find_what_one_does(make_recipe, corpus: Corpus, worker_pair
     alone = run_search(make_recipe(), corpus, 1000.0)
     first, second = worker_pair.run(_search_on_two, make_recipe(), corpus)
     assert first == second
-    assert [(one.decoding, one.words) for one in first] == [(one.decoding, one.words) for one in alone]
+    assert [(one.decoding, one.sets) for one in first] == [(one.decoding, one.sets) for one in alone]
 
 
 def test_the_states_are_those_of_the_encoder_for_each_utterance(make_recipe, corpus: Corpus) -> None:
@@ -128,7 +136,7 @@ def test_a_batch_that_does_not_fit_is_split_and_a_single_utterance_fails(
 
 
 @given(st.data())
-def test_the_search_ends_tries_nothing_twice_and_chooses_the_fewest_errors(data: st.DataObject) -> None:
+def test_the_stages_try_nothing_twice_and_the_best_has_the_fewest_errors(data: st.DataObject) -> None:
     settings = DecodingSearchConfig(
         share=0.1,
         ctc_weight=tuple(data.draw(st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6]), max_size=4))),
@@ -136,22 +144,34 @@ def test_the_search_ends_tries_nothing_twice_and_chooses_the_fewest_errors(data:
         length_penalty=tuple(data.draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), max_size=3))),
     )
     tried: list[TriedDecoding] = []
-    skipped: list[DecodingConfig] = []
-    while (decoding := next_decoding(START, settings, tried, skipped)) is not None:
-        assert decoding not in [one.decoding for one in tried] + skipped
-        if tried and data.draw(st.booleans()):
-            skipped.append(decoding)
-        else:
-            tried.append(TriedDecoding(decoding, Edits(data.draw(st.integers(0, 9)), 0, 0, 10), 1.0))
-        assert len(tried) + len(skipped) < 100
+    for stage in list_stages(settings):
+        for decoding in plan_stage(stage, START, settings, tried):
+            tried.append(TriedDecoding(stage, decoding, {"dev": Edits(data.draw(st.integers(0, 9)), 0, 0, 10)}, 1.0))
+    decodings = [one.decoding for one in tried]
+    assert all(decoding not in decodings[:number] for number, decoding in enumerate(decodings))
     best = best_decoding(tried)
     assert tried[0].decoding == START
     assert all(best.words.errors <= one.words.errors for one in tried)
     assert all(best.decoding.beam <= one.decoding.beam for one in tried if one.words.errors == best.words.errors)
 
 
+def test_beams_are_tried_with_the_two_best_ctc_weights_and_penalties_with_the_best_beam() -> None:
+    errors = {(1, 0.3): 5, (1, 0.0): 9, (1, 0.5): 4, (2, 0.5): 3, (2, 0.3): 4, (3, 0.5): 3, (3, 0.3): 2}
+    tried: list[TriedDecoding] = []
+    for stage in list_stages(SETTINGS):
+        for decoding in plan_stage(stage, START, SETTINGS, tried):
+            count = errors.get((decoding.beam, decoding.ctc_weight), 9)
+            tried.append(TriedDecoding(stage, decoding, {"dev": Edits(count, 0, 0, 10)}, 1.0))
+    found = [(one.stage, one.decoding.beam, one.decoding.ctc_weight, one.decoding.length_penalty) for one in tried]
+    penalty = START.length_penalty
+    greedy = [("start", 1, 0.3, penalty), ("greedy", 1, 0.0, penalty), ("greedy", 1, 0.5, penalty)]
+    beams = [(f"beam {beam}", beam, weight, penalty) for beam in (2, 3) for weight in (0.5, 0.3)]
+    assert found == [*greedy, *beams, ("length penalty", 3, 0.3, 0.5)], "that of 1.0 is known"
+
+
 def test_a_larger_beam_is_expected_to_take_longer_in_proportion() -> None:
-    tried = [TriedDecoding(START.model_copy(update={"beam": beam}), Edits(0, 0, 0, 1), 3.0 * beam) for beam in (1, 4)]
+    decodings = [START.model_copy(update={"beam": beam}) for beam in (1, 4)]
+    tried = [TriedDecoding("start", one, {"dev": Edits(0, 0, 0, 1)}, 3.0 * one.beam) for one in decodings]
     assert estimate_seconds(START.model_copy(update={"beam": 8}), tried) == 24.0
     assert estimate_seconds(START, tried) == 3.0
 

@@ -28,11 +28,17 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[float]:
 
     def search(model, dev, start, settings, tokenizer, context, seconds) -> list[TriedDecoding]:
         limits.append(seconds)
+        sets = [{"dev": Edits(errors, 0, 0, 10)} for errors in (9, 1)]
         best = start.model_copy(update=BEST)
-        return [TriedDecoding(start, Edits(9, 0, 0, 10), 1.0), TriedDecoding(best, Edits(1, 0, 0, 10), 2.0)]
+        return [TriedDecoding("start", start, sets[0], 1.0), TriedDecoding("beam 4", best, sets[1], 2.0)]
 
     monkeypatch.setattr(ending, "search_decoding", search)
     return limits
+
+
+def wer_of(sets: dict[str, list[int]]) -> float:
+    """Of all sets pooled, each with its edits [S, D, I, N]."""
+    return 100.0 * sum(sum(edits[:3]) for edits in sets.values()) / sum(edits[3] for edits in sets.values())
 
 
 def test_a_real_search_is_reported_written_down_and_scored(make_recipe, run_folder: Path) -> None:
@@ -44,9 +50,12 @@ def test_a_real_search_is_reported_written_down_and_scored(make_recipe, run_fold
     assert final["decoding/tried"] == len(content["tried"]) >= 1
     assert 0.0 < final["decoding/search_seconds"] == content["seconds"]
     assert final["decoding/search_share"] == pytest.approx(content["seconds"] / reports[0]["train/seconds"])
-    best = min(content["tried"], key=lambda one: sum(one["words"][:3]))
-    errors, length = sum(best["words"][:3]), best["words"][3]
-    assert final["dev/wer_final"] == pytest.approx(100.0 * errors / length)
+    assert final["dev/wer_final"] == pytest.approx(min(wer_of(one["words"]) for one in content["tried"]))
+    stages = list(dict.fromkeys(one["stage"] for one in content["tried"]))
+    assert [stage["stage"] for stage in content["stages"]] == stages
+    figures = [stage["metrics"]["dev/wer"] for stage in content["stages"]]
+    assert figures == sorted(figures, reverse=True)
+    assert (figures[-1], content["stages"][-1]["decoding"]) == (final["dev/wer_final"], content["decoding"])
     assert content["decoding"]["ctc_weight"] == final["decoding/ctc_weight"]
     assert "dev/in_domain/wer_final" in final
     assert (run_folder / "hypotheses" / "dev-final.jsonl").is_file()

@@ -36,6 +36,34 @@ def test_the_table_shows_every_trial_and_marks_the_best() -> None:
     assert ["0001", "pruned", "1", "61.00", "-", "-", "0.2"] in lines
 
 
+def test_final_figures_are_of_the_stage_that_all_complete_trials_reached() -> None:
+    names = ("start", "greedy", "beam 4")
+    records = [
+        TrialRecord(
+            number,
+            TrialState.COMPLETE,
+            metrics={"dev/wer": 30.0, "dev/wer_final": figures[-1]},
+            decoding_stages=tuple(
+                {"stage": name, "metrics": {"dev/wer": wer}} for name, wer in zip(names, figures, strict=False)
+            ),
+        )
+        for number, figures in enumerate([(30.0, 25.0, 20.0), (30.0, 23.0)])
+    ]
+    printed = io.StringIO()
+    Console(width=160, file=printed).print(make_table(records, STUDY))
+    lines = [line.split() for line in printed.getvalue().splitlines()]
+    assert ["0000", "complete", "0", "30.00", "25.00"] in lines
+    assert ["0001", "*", "complete", "0", "30.00", "23.00"] in lines
+    caption = (
+        "final WER: by the best decoding until the stage 'greedy' of its search, which all complete trials reached"
+    )
+    assert caption in " ".join(printed.getvalue().split())
+    printed = io.StringIO()
+    Console(width=160, file=printed).print(make_table(records[:1], STUDY))
+    assert "20.00" in printed.getvalue()
+    assert "stage" not in printed.getvalue(), "nothing to say where all were searched alike"
+
+
 def test_an_empty_study_has_an_empty_table() -> None:
     assert make_table([], STUDY).row_count == 0
 

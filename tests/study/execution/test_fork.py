@@ -14,7 +14,9 @@ from model.data.corpus import Corpus
 from model.errors import UserError
 from model.recipe.files import read_recipe, with_values
 from model.strict import read_yaml
+from model.weights.found_decoding import FoundDecoding, save_found
 from study.cli.main import app
+from study.execution.decode import search_event
 from study.execution.fork import fork_study
 from study.ledger.best import export_recipe, find_best
 from study.ledger.events import TrialEnded
@@ -54,6 +56,18 @@ def test_every_usable_trial_of_the_same_space_is_imported_with_all_its_fields(
     ]
     assert new.manifest["forked_from"] == {"study": "old", "id": old.manifest["id"]}
     assert not list(new.folder.parent.glob(".*"))
+
+
+def test_what_was_found_for_a_trial_comes_with_it(old: Ledger, write_study: WriteStudy) -> None:
+    tried = {"stage": "start", "decoding": {"beam": 4}, "words": {"dev": [1, 0, 0, 9]}, "seconds": 1.0}
+    stages = [{"stage": "start", "decoding": {"beam": 4}, "metrics": {"dev/wer": 11.1}}]
+    found = FoundDecoding(search={}, decoding={"beam": 4}, tried=[tried], stages=stages, seconds=1.5, share=0.1)
+    save_found(old.trial_folder(0), found)
+    old.append(search_event(0, found))
+    new, _ = fork(Ledger.open(old.folder), write_study("new", trials=10))
+    assert new.trials[0].decoding_stages == tuple(stages)
+    assert new.trials[0].found_decoding == {"beam": 4}
+    assert new.trials[1].found_decoding is None
 
 
 def test_the_best_trial_can_be_exported_and_its_files_take_no_disk_space(old: Ledger, write_study: WriteStudy) -> None:

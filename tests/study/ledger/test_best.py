@@ -12,7 +12,7 @@ from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from study.config.study_file import Objective, StudyFile
-from study.ledger.best import export_recipe, find_best
+from study.ledger.best import Ranking, export_recipe, find_best, rank_trials
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 
@@ -54,6 +54,38 @@ def test_the_lowest_objective_is_the_best_and_the_first_of_equal_ones() -> None:
 
 def test_a_trial_without_the_objective_is_not_the_best() -> None:
     assert find_best([record(0, 20.0)], Objective(metric="dev/cer")) is None
+
+
+def searched(number: int, *figures: float) -> TrialRecord:
+    """A trial that was searched through as many stages, with the best figure until the end of each."""
+    names = ("start", "greedy", "beam 4")
+    stages = tuple({"stage": name, "metrics": {"dev/wer": wer}} for name, wer in zip(names, figures, strict=False))
+    metrics = {"dev/wer": figures[0], "dev/wer_final": figures[-1], "dev/cer": number, "dev/cer_final": figures[-1]}
+    return TrialRecord(number, TrialState.COMPLETE, metrics=metrics, decoding_stages=stages)
+
+
+def test_trials_that_were_searched_alike_are_ranked_by_what_was_found() -> None:
+    records = [searched(0, 30.0, 25.0), searched(1, 31.0, 22.0)]
+    assert rank_trials(records, Objective()) == Ranking("dev/wer_final", {0: 25.0, 1: 22.0})
+    assert rank_trials(records, Objective(ranking="validation")) == Ranking("dev/wer", {0: 30.0, 1: 31.0})
+
+
+def test_a_longer_search_gains_no_rank() -> None:
+    records = [searched(0, 30.0, 25.0, 20.0), searched(1, 31.0, 23.0)]
+    assert rank_trials(records, Objective()) == Ranking("dev/wer_final", {0: 25.0, 1: 23.0}, stage="greedy")
+    assert find_best(records, Objective()) == records[1]
+
+
+def test_a_metric_without_figures_of_the_stage_that_all_reached_is_ranked_as_validated() -> None:
+    records = [searched(0, 30.0, 25.0, 20.0), searched(1, 31.0, 23.0)]
+    assert rank_trials(records, Objective(metric="dev/cer")) == Ranking("dev/cer", {0: 0.0, 1: 1.0})
+    assert rank_trials(records[:1], Objective(metric="dev/cer")) == Ranking("dev/cer_final", {0: 20.0})
+
+
+def test_a_trial_without_a_search_is_not_compared_with_one_that_had_it() -> None:
+    plain = TrialRecord(1, TrialState.COMPLETE, metrics={"dev/wer": 29.0, "dev/wer_final": 29.0})
+    assert rank_trials([searched(0, 30.0, 25.0), plain], Objective()) == Ranking("dev/wer", {0: 30.0, 1: 29.0})
+    assert rank_trials([plain], Objective()) == Ranking("dev/wer_final", {1: 29.0})
 
 
 def test_the_exported_recipe_has_the_hash_of_the_best_trial(ledger: Ledger) -> None:

@@ -47,7 +47,9 @@ EXAMPLES = [
     TrialEnded(number=3, state=TrialState.INFEASIBLE, reason="no", values=VALUES, point=VALUES, count=1, setting="s"),
     TrialImported(number=3, source="old/7", epochs=(REPORT,), state=TrialState.PRUNED, started=1.0, ended=2.0),
     TrialDecoded(number=3, decoding={"beam": 4}, decoding_hash="abc", metrics={"dev/wer_final": 9.0}, seconds=3.0),
-    TrialDecodingSearched(number=3, decoding={"beam": 4}, tried=({"seconds": 0.5},), seconds=3.0, share=0.1),
+    TrialDecodingSearched(
+        number=3, decoding={"beam": 4}, tried=({"seconds": 0.5},), stages=({"stage": "start"},), seconds=3.0, share=0.1
+    ),
     StudyEnded(state=TrialState.COMPLETE, best=3, best_recipe_hash="abc"),
     StudyInterrupted(reason="the disk is full"),
     ControlGiven(who="ada@laptop", command="stop", number=3),
