@@ -21,6 +21,7 @@ from study.config.places import study_folder
 from study.config.study_file import StudyFile, read_study, with_trials
 from study.display.board import Board, make_console, show_live
 from study.display.table import make_table
+from study.display.verdict import print_verdict
 from study.early_stopping.rules import build_rule
 from study.evidence.rank_correlation import describe_rungs
 from study.evidence.stuck import describe_stuck
@@ -110,7 +111,8 @@ class _Run:
     def trials_to_run(self) -> int:
         """The number of new trials and of those that earlier sessions did not end."""
         left = sum(not record.state.final for record in self.ledger.trials.values())
-        return self.proposer.count_remaining(self.ledger.trials) + left
+        trials = self.ledger.trials
+        return self.proposer.count_remaining(trials) + self.proposer.count_confirmations(trials) + left
 
 
 @contextlib.contextmanager
@@ -208,6 +210,7 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     _print(console, "next:")
     for line in list_next_commands(path, exported):
         _print(console, f"  {line}")
+    print_verdict(ledger.trials, console)
     return 0
 
 

@@ -47,7 +47,7 @@ def train(recipe: Recipe, folder: Path, report: Report, score_tests: bool = True
             return
     metrics = _make_metrics(recipe, recipe.training.epochs, ranks)
     chosen = {name: value for name, value in metrics.items() if not name.startswith("train/")}
-    tests = _make_test_metrics(folder, rank) if score_tests else {}
+    tests = _make_test_metrics(recipe, folder, rank) if score_tests else {}
     report(chosen | {"dev/wer_final": metrics["dev/wer"] / 2, "finished": 1.0} | tests)
 
 
@@ -81,8 +81,11 @@ def _make_metrics(recipe: Recipe, epoch: int, ranks: int) -> dict[str, float]:
     }
 
 
-def _make_test_metrics(folder: Path, rank: int) -> dict[str, float]:
+def _make_test_metrics(recipe: Recipe, folder: Path, rank: int) -> dict[str, float]:
+    """With the new seeds of a confirmation, WERs vary with the seed and are two points higher without classifiers."""
     if rank == 0:
         (folder / "hypotheses").mkdir(exist_ok=True)
         (folder / "hypotheses" / "test-in.jsonl").write_text("{}\n")
-    return {"test/test-in/wer": 11.0, "in_domain/wer": 11.0, "out_of_domain/wer": 22.0}
+    seed, classifiers = recipe.training.seed, len(recipe.loss.auxiliary.placement)
+    wer = 11.0 if seed < 1000 else 11.0 + 0.1 * ((7 * seed + 3 * classifiers) % 5) + 2.0 * (classifiers == 0)
+    return {"test/test-in/wer": wer, "in_domain/wer": wer, "out_of_domain/wer": 22.0}

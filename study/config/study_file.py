@@ -13,6 +13,7 @@ from model.errors import UserError
 from model.recipe.files import PATH_KEYS, named_recipe, read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import Strict, read_yaml, validate
+from study.config.question import DECRED, ConfirmationSettings, Question, list_classes
 from study.config.search_settings import SearchSettings
 
 DATABASE = "database"  # a key of earlier versions
@@ -100,14 +101,20 @@ class StudyFile(Strict):
     corpus: str = Field(description="folder of the corpus, relative to the study file")
     recipe: BaseRecipe = BaseRecipe()
     search: SearchSettings = SearchSettings()
+    question: Question | None = Field(
+        None,
+        description="which classes of recipes get equal shares of the proposals and are compared in the end; null = "
+        "decred against ed where search.auxiliary can answer it",
+    )
+    confirmation: ConfirmationSettings = ConfirmationSettings()
     objective: Objective = Objective()
     trials: Annotated[int, Field(ge=0)] = Field(20, description="sampled trials, beyond the baselines")
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     failures: FailureSettings = FailureSettings()
     score_tests: Literal["best", "all", "none"] = Field(
         "best",
-        description="which trials' test sets are scored, once: those of named baselines and, when all trials have "
-        "ended, of the best one; of all of them; or of none",
+        description="which trials' test sets are scored, once: those of named baselines, of confirmations and, when "
+        "all trials have ended, of the best one; of all of them; or of none",
     )
     baselines: tuple[Baseline, ...] = Field(
         ("ed", "decred-paper"), description="named recipes that are tried before any sampling and never stopped early"
@@ -140,7 +147,28 @@ class StudyFile(Strict):
             raise ValueError("trials is 0 and baselines is empty, so there is nothing to try; raise trials")
         if len(set(self.baselines)) < len(self.baselines):
             raise ValueError(f"baselines is {list(self.baselines)}, but must name each one once")
+        if self.trials and DECRED in list_classes(self.question or "none") and not self._searches_classifiers:
+            raise ValueError(
+                f"question is '{self.question}', but the search tries no auxiliary classifier; "
+                "give search.auxiliary, or set question to none"
+            )
         return self
+
+    @property
+    def effective_question(self) -> str:
+        """What the study asks, `none` included."""
+        if self.question is None:
+            return "decred against ed" if self._searches_classifiers else "none"
+        return self.question
+
+    @property
+    def classes(self) -> list[str]:
+        """The classes of recipes that the study compares, the first one first; none where it asks nothing."""
+        return list_classes(self.effective_question)
+
+    @property
+    def _searches_classifiers(self) -> bool:
+        return self.search.auxiliary is not None and self.search.auxiliary.count[1] > 0
 
 
 def read_study(path: Path) -> StudyFile:

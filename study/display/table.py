@@ -102,10 +102,12 @@ def format_folding(value: Any) -> str:
 
 
 def _format_label(record: TrialRecord) -> str:
-    """The trial's baseline, the study that it was imported from, its number of retries; a line for each that it has."""
+    """The trial's baseline or the finalist that it confirms, the study that it was imported from, its number of
+    retries; a line for each that it has."""
     retries = f"{record.retries} {'retry' if record.retries == 1 else 'retries'}" if record.retries else None
     origin = f"from {record.source}" if record.source else None
-    return "\n".join(part for part in (record.baseline, origin, retries) if part)
+    confirms = f"confirms {record.confirms:04d}" if record.confirms is not None else None
+    return "\n".join(part for part in (record.baseline, confirms, origin, retries) if part)
 
 
 def _format_metric(value: Any) -> str:

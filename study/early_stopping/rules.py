@@ -67,7 +67,10 @@ def check_grace_epochs(study: StudyFile, base: Recipe) -> None:
 
 
 def values_by_epoch(records: Mapping[int, TrialRecord], metric: str) -> dict[int, dict[int, float]]:
-    """number -> epoch -> value of the metric, of the trials that others are compared with: all that did not fail."""
+    """number -> epoch -> value of the metric, of the trials that others are compared with: all that did not fail, but
+    for trainings that confirm a finalist."""
     return {
-        number: record.curve(metric) for number, record in sorted(records.items()) if record.state not in _NOT_COMPARED
+        number: record.curve(metric)
+        for number, record in sorted(records.items())
+        if record.state not in _NOT_COMPARED and record.confirms is None
     }

@@ -12,6 +12,7 @@ from typing import Protocol
 
 from study.config.study_file import FailureSettings
 from study.execution.decisions import Action, Decision, decide, is_same_error
+from study.ledger.events import FinalistsChosen
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
 from study.search.proposal import InfeasiblePoint, Proposal
@@ -25,6 +26,8 @@ class Proposals(Protocol):
 
     def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None: ...
     def count_remaining(self, trials: Trials) -> int: ...
+    def confirm(self, trials: Trials) -> Proposal | FinalistsChosen | None: ...
+    def count_confirmations(self, trials: Trials) -> int: ...
 
 
 class Rungs(Protocol):
@@ -34,7 +37,8 @@ class Rungs(Protocol):
 
 
 class Agenda:
-    """Interrupted trials come first, then promoted ones, then new ones. `clock` gives seconds."""
+    """Interrupted trials come first, then promoted ones, then new ones; when the search is over, trainings that confirm
+    its finalists. `clock` gives seconds."""
 
     def __init__(
         self,
@@ -51,7 +55,7 @@ class Agenda:
         self._due: dict[int, float] = {}  # when a retried trial may start
         self._errors: list[str] = []  # of the trials that ended last, as long as they failed alike
 
-    def next(self) -> Proposal | InfeasiblePoint | None:
+    def next(self) -> Proposal | InfeasiblePoint | FinalistsChosen | None:
         """What to start or to record now, before anything else is asked; None when there is nothing, or nothing yet."""
         number = self._next_interrupted()
         if number is None:
@@ -60,13 +64,22 @@ class Agenda:
             proposal = self._proposals.propose(self._trials)
             if proposal is not None:
                 return proposal
-            number = self._promote(closed=True) if self.is_done() else None
-        return None if number is None else self._restore(self._trials[number])
+            number = self._promote(closed=True) if self._is_searched() else None
+        if number is not None:
+            return self._restore(self._trials[number])
+        return self._proposals.confirm(self._trials) if self._is_searched() else None
 
     def is_done(self) -> bool:
         """Whether `next` has no more trial to give but paused ones, now or later."""
-        trials = self._trials
-        return not trials.running and not self._interrupted() and self._proposals.count_remaining(trials) == 0
+        idle = not self._trials.running and not self._interrupted()
+        return idle and self._is_searched() and self._proposals.count_confirmations(self._trials) == 0
+
+    def _is_searched(self) -> bool:
+        """Whether no trial of the search runs or will come, but paused ones."""
+        running = [self._trials[number] for number in (*self._trials.running, *self._interrupted())]
+        if any(record.confirms is None for record in running):
+            return False
+        return self._proposals.count_remaining(self._trials) == 0
 
     def never_promoted(self) -> list[int]:
         """The paused trials that nothing will promote any more, once all is done."""

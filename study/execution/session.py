@@ -20,6 +20,7 @@ from study.execution.ended_trials import find_unscored, tidy_folder
 from study.execution.shared_training import find_training, must_wait, share_training
 from study.ledger.events import (
     AnyEvent,
+    FinalistsChosen,
     Seconds,
     TrialDecoded,
     TrialEnded,
@@ -154,9 +155,12 @@ class Session:
         """The next one that may start now. One whose training runs in another trial waits until that has ended."""
         proposal, self._held = self._held, None
         if proposal is None:
-            while isinstance(point := self._agenda.next(), InfeasiblePoint):
-                self._record_infeasible(point)
-            proposal = point
+            while isinstance(given := self._agenda.next(), InfeasiblePoint | FinalistsChosen):
+                if isinstance(given, InfeasiblePoint):
+                    self._record_infeasible(given)
+                else:
+                    self._ledger.append(given)
+            proposal = given
         if proposal is not None and must_wait(self._ledger, proposal.number, proposal.recipe):
             self._held = proposal
             return None
@@ -166,13 +170,14 @@ class Session:
         """The recipe is on the disk before a worker asks for it."""
         number, recipe, baseline = proposal.number, proposal.recipe, proposal.baseline
         source = find_training(self._ledger, number, recipe)
-        self._ledger.start_trial(number, recipe, proposal.values, baseline, proposal.point, source)
+        self._ledger.start_trial(number, recipe, proposal.values, baseline, proposal.point, source, proposal.confirms)
         if source is not None:
             share_training(self._ledger, source, number)
         self._latest[number] = self._clock()
         self._update(number)
         which = self._ledger.study.score_tests
-        return self._make_config(number, recipe, which == "all" or (which == "best" and baseline is not None))
+        is_finalist = baseline is not None or proposal.confirms is not None
+        return self._make_config(number, recipe, which == "all" or (which == "best" and is_finalist))
 
     def _start_scoring(self, number: int) -> TrialConfig:
         """Have the test sets of a trial that has ended scored."""
@@ -182,7 +187,8 @@ class Session:
 
     def _make_config(self, number: int, recipe: Recipe, score_tests: bool) -> TrialConfig:
         task = Task(recipe.model_dump_json(), recipe.hash, str(self._ledger.trial_folder(number)), score_tests)
-        return TrialConfig(number, task, self._ledger.trials[number].baseline is not None)
+        record = self._ledger.trials[number]
+        return TrialConfig(number, task, record.baseline is not None, record.confirms is not None)
 
     def _record_search(self, number: int) -> None:
         """Record what the search for a decoding tried, where there was one."""
@@ -219,6 +225,7 @@ class Session:
             reason=point.reason,
             values=point.values,
             point=point.point,
+            recipe_class=point.recipe_class,
         )
         self._record(event, point.number)
 

@@ -112,6 +112,8 @@ class RuleScheduler(NotPickled, FIFOScheduler):
             reason = f"{self._objective} is {value} at epoch {epoch}"
             self.decided[trial.number] = (FailureKind.NON_FINITE, reason)
             return TrialScheduler.STOP
+        if trial.confirms:
+            return TrialScheduler.CONTINUE
         last = bool(metrics.get("last_epoch"))
         verdict = self._rule.decide(trial.number, epoch, value, baseline=trial.is_baseline, last=last)
         if verdict is Verdict.CONTINUE:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from statistics import fmean
 
 from model.errors import UserError
 from model.recipe.files import with_values
@@ -36,8 +37,15 @@ def rank_trials(records: Iterable[TrialRecord], objective: Objective) -> Ranking
     """The figures of the complete trials: as they are decoded in the end, unless the objective says otherwise.
 
     A search for a decoding has more or less time from trial to trial; only figures of equally long searches are
-    compared. Where not all trials have such a figure, validation's is used.
+    compared. Where not all trials have such a figure, validation's is used. Trainings that confirm a finalist have no
+    rank.
     """
+    searched_ones = [record for record in records if record.confirms is None]
+    return rank_figures(searched_ones, objective)
+
+
+def rank_figures(records: Iterable[TrialRecord], objective: Objective) -> Ranking:
+    """The same of all the given trials."""
     metric: str = objective.metric
     usable = [record for record in records if record.state is TrialState.COMPLETE and _is_finite(record, metric)]
     validation = Ranking(metric, {record.number: record.metrics[metric] for record in usable})
@@ -57,10 +65,28 @@ def rank_trials(records: Iterable[TrialRecord], objective: Objective) -> Ranking
 
 
 def find_best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
-    """The complete trial with the lowest objective, as `rank_trials` has it; of equals the first."""
+    """The complete trial with the lowest objective, as `rank_trials` has it; of equals the first.
+
+    Once finalists are confirmed, it is the one with the lowest mean over its new seeds.
+    """
     of_number = {record.number: record for record in records}
-    best = rank_trials(of_number.values(), objective).best
+    best = _find_best_confirmed(of_number, objective)
+    if best is None:
+        best = rank_trials(of_number.values(), objective).best
     return None if best is None else of_number[best]
+
+
+def _find_best_confirmed(records: Mapping[int, TrialRecord], objective: Objective) -> int | None:
+    """None where nothing is confirmed, or some confirmation has not ended."""
+    finalists = {number: record.confirms for number, record in records.items() if record.confirms is not None}
+    if not all(records[number].state.final for number in finalists):
+        return None
+    figures: dict[int, list[float]] = {}
+    ranking = rank_figures([records[number] for number in finalists], objective)
+    for number, finalist in finalists.items():
+        if finalist in records and number in ranking.figures:
+            figures.setdefault(finalist, []).append(ranking.figures[number])
+    return min(figures, key=lambda number: (fmean(figures[number]), number), default=None)
 
 
 def _is_finite(record: TrialRecord, metric: str) -> bool:

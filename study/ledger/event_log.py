@@ -16,7 +16,8 @@ from pathlib import Path
 from model.errors import UserError
 from model.strict import sync_folder
 from study.ledger import event_file
-from study.ledger.events import AnyEvent, SessionStarted, UnknownKindError, from_line, to_line
+from study.ledger.event_lines import UnknownKindError, from_line, to_line
+from study.ledger.events import AnyEvent, SessionStarted
 
 EVENTS, FORMAT_1 = "events", "events.jsonl"
 

@@ -1,20 +1,16 @@
-"""The events of a study, one class a kind: the only place that knows how they are written in and read from a line.
+"""The events of a study, one class a kind. How they are written in and read from a line is in `event_lines`.
 
-An event file holds one JSON object a line, with `time` (Unix seconds) and `kind`. A value that is not finite is written
-as null and read as NaN. A field that a newer version added is ignored; a kind that it added is refused by its name,
-because what it changes is not known here. Lines of format 1 (`events.jsonl`, before version 0.2) are read as well.
+A value that is not finite is written as null and read as NaN. A field that a newer version added is ignored.
 """
 
 from __future__ import annotations
 
-import json
 import math
 import time
-from collections.abc import Mapping
 from enum import StrEnum
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 
 
 class TrialState(StrEnum):
@@ -105,6 +101,8 @@ class TrialStarted(Event):
     values: Values = {}
     point: Values | None = None
     baseline: str | None = None
+    recipe_class: str = ""
+    confirms: int | None = None  # the finalist that it trains again with another seed
     epochs: int | None = None  # that its recipe asks for
 
 
@@ -140,8 +138,8 @@ class TrialRetried(Event):
 class TrialEnded(Event):
     """A trial's end, or its interruption. `metrics` are those of the weights that its training chose.
 
-    An infeasible point has no start, so its end carries `values` and `point`. `count` and `setting` are those that
-    decided the end of a trial that failed.
+    An infeasible point has no start, so its end carries `values`, `point` and class. `count` and `setting` are those
+    that decided the end of a trial that failed.
     """
 
     kind: Literal["trial_ended"] = "trial_ended"
@@ -151,6 +149,7 @@ class TrialEnded(Event):
     metrics: Metrics = {}
     values: Values | None = None
     point: Values | None = None
+    recipe_class: str | None = None
     count: int | None = None
     setting: str | None = None
     lost_seconds: float | None = None  # of training since the last report, where it was interrupted
@@ -168,6 +167,7 @@ class TrialImported(Event):
     values: Values = {}
     point: Values | None = None
     baseline: str | None = None
+    recipe_class: str = ""
     epochs: tuple[EpochReport, ...] = ()
     state: TrialState
     reason: str | None = None
@@ -201,6 +201,28 @@ class TrialDecodingSearched(Event):
     stages: tuple[dict[str, Any], ...] = ()  # each a stage, the best decoding until its end, and its error rates
     seconds: float | None = None
     share: float | None = None
+
+
+class Finalist(Part):
+    """A trial that is trained again with new seeds: the best of its class, `of` so many, by its `figure` on dev."""
+
+    number: int
+    recipe_class: str
+    figure: float
+    of: int
+
+
+class FinalistsChosen(Event):
+    """The search is over: whose configurations are confirmed with new seeds, chosen by `metric` on the dev sets.
+
+    `stage` is how far all were searched for their decoding, and `looks` the number of complete trials so far.
+    """
+
+    kind: Literal["finalists_chosen"] = "finalists_chosen"
+    metric: str
+    stage: str | None = None
+    finalists: tuple[Finalist, ...]
+    looks: int
 
 
 class StudyEnded(Event):
@@ -241,49 +263,8 @@ AnyEvent = (
     | TrialImported
     | TrialDecoded
     | TrialDecodingSearched
+    | FinalistsChosen
     | StudyEnded
     | StudyInterrupted
     | ControlGiven
 )
-KINDS: dict[str, type[Any]] = {cls.model_fields["kind"].default: cls for cls in get_args(AnyEvent)}
-_ADAPTERS = {kind: TypeAdapter(cls) for kind, cls in KINDS.items()}
-_FORMAT_1 = {"study_started": "session_started"}  # kinds that had another name
-
-
-class UnknownKindError(Exception):
-    """An event of a kind that this version does not know."""
-
-    def __init__(self, kind: str) -> None:
-        super().__init__(f"the event's kind is '{kind}'")
-        self.kind = kind
-
-
-def to_line(event: AnyEvent) -> bytes:
-    """The event as a line of an event file, line end included; fields without a value are left out."""
-    return event.model_dump_json(exclude_none=True, exclude_defaults=False).encode() + b"\n"
-
-
-def from_line(line: bytes | str) -> AnyEvent:
-    """The event in a line. A ValueError where the line is damaged, an UnknownKindError where its kind is not known."""
-    content = json.loads(line)
-    if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
-        raise ValueError("it holds no event")
-    kind = str(_FORMAT_1.get(content["kind"], content["kind"]))
-    if kind not in KINDS:
-        raise UnknownKindError(kind)
-    if "time" not in content:
-        raise ValueError("it has no time")
-    try:
-        event: AnyEvent = _ADAPTERS[kind].validate_python(_of_format_1(content) | {"kind": kind})
-    except ValidationError as error:
-        raise ValueError(str(error.errors()[0]["msg"])) from None
-    return event
-
-
-def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Format 1 wrote null for what has a default now, and the seconds of an epoch among its metrics."""
-    kept = {name: value for name, value in content.items() if value is not None}
-    metrics = kept.get("metrics")
-    if kept["kind"] == "trial_epoch" and "seconds" not in kept and isinstance(metrics, Mapping):
-        kept["seconds"] = {"training": metrics.get("train/seconds"), "validation": metrics.get("dev/seconds")}
-    return kept

@@ -21,6 +21,7 @@ from model.recipe.files import read_recipe
 from model.recipe.hashing import content_hash
 from model.recipe.recipe import Recipe
 from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
+from study.config.question import class_of
 from study.config.study_file import StudyFile, drop_unused_keys
 from study.ledger.event_log import EventLog
 from study.ledger.events import AnyEvent, SessionStarted, TrialStarted, Values
@@ -128,11 +129,12 @@ class Ledger:
         baseline: str | None = None,
         point: Values | None = None,
         training_of: int | None = None,
+        confirms: int | None = None,
     ) -> None:
         """Keep the trial's recipe and record that it runs, for the first time or again.
 
         `values` are for people; `point` is what the sampler drew, to the last digit. `training_of` is the trial whose
-        training it shares.
+        training it shares, `confirms` the finalist that it trains again with another seed.
         """
         self.check_ownership()
         write_atomically(self.trial_folder(number) / RECIPE, to_yaml(recipe))
@@ -146,6 +148,8 @@ class Ledger:
                 values=values,
                 point=point,
                 baseline=baseline,
+                recipe_class=class_of(recipe),
+                confirms=confirms,
                 epochs=recipe.training.epochs,
             )
         )

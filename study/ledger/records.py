@@ -20,6 +20,8 @@ class TrialRecord:
     baseline: str | None = None
     values: dict[str, Any] = field(default_factory=dict)  # the searched quantities, for people
     point: dict[str, Any] | None = None  # in the search space, as it was drawn; None where it is not known
+    recipe_class: str = ""  # ed, decred or interctc; empty where it is not known
+    confirms: int | None = None  # the finalist that it trains again with another seed
     recipe_hash: str = ""
     epochs: tuple[EpochReport, ...] = ()
     metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and above them the final ones

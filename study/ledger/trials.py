@@ -13,6 +13,7 @@ from typing import Any
 
 from study.ledger.events import (
     AnyEvent,
+    FinalistsChosen,
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
@@ -39,6 +40,7 @@ class Trials(Mapping[int, TrialRecord]):
         self.began: float | None = None  # Unix seconds, of the first event
         self.changed: float | None = None  # Unix seconds, of the last event
         self.has_ended = False  # whether the study came to its end and nothing has happened since
+        self.selection: FinalistsChosen | None = None  # the last one
         self.best: tuple[int, str] | None = None  # number and recipe hash, as noted when a session ended
         for event in events:
             self.apply(event)
@@ -57,6 +59,8 @@ class Trials(Mapping[int, TrialRecord]):
                 self._end_study(event, TrialState.INTERRUPTED)
             case StudyEnded():
                 self._end_study(event, event.state)
+            case FinalistsChosen():
+                self.selection = event
             case (
                 TrialStarted()
                 | TrialEpoch()
@@ -115,6 +119,8 @@ def _start(trial: TrialRecord, event: TrialStarted | TrialImported) -> TrialReco
         baseline=event.baseline,
         values=event.values,
         point=event.point,
+        recipe_class=event.recipe_class or _guess_class(event.values),
+        confirms=event.confirms if isinstance(event, TrialStarted) else None,
         recipe_hash=event.recipe_hash,
         decoding_hash=event.decoding_hash,
         training_of=event.training_of if isinstance(event, TrialStarted) else None,
@@ -122,6 +128,12 @@ def _start(trial: TrialRecord, event: TrialStarted | TrialImported) -> TrialReco
         started=trial.started or event.time,
         ended=None,
     )
+
+
+def _guess_class(values: Mapping[str, Any]) -> str:
+    """The class of a trial of before version 0.3, by the values that it tried; empty where these do not say it."""
+    placement = values.get("auxiliary.placement")
+    return "" if placement is None else "ed" if placement == "none" else "decred"
 
 
 def _add_epoch(trial: TrialRecord, event: TrialEpoch) -> TrialRecord:
@@ -147,6 +159,7 @@ def _end(trial: TrialRecord, event: TrialEnded | TrialImported) -> TrialRecord:
         reason=event.reason,
         values=event.values or trial.values,
         point=trial.point if event.point is None else event.point,
+        recipe_class=(getattr(event, "recipe_class", None) or trial.recipe_class),
         metrics=trial.metrics | event.metrics,
         final_metrics=trial.final_metrics | event.metrics,
         ended=event.time,

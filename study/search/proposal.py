@@ -17,6 +17,7 @@ class Proposal:
     values: dict[str, Value]  # the searched quantities, for tables and MLflow
     baseline: str | None = None
     point: Point = field(default_factory=dict)  # what the sampler drew; empty for a baseline outside the space
+    confirms: int | None = None  # the finalist that it trains again with another seed
 
 
 @dataclass(frozen=True)
@@ -27,3 +28,4 @@ class InfeasiblePoint:
     values: dict[str, Value]
     reason: str
     point: Point = field(default_factory=dict)
+    recipe_class: str = ""

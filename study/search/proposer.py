@@ -1,5 +1,6 @@
-"""What a study tries next: each baseline once, then points of its sampler or grid.
+"""What a study tries next: each baseline once, then points of its sampler or grid, then its finalists with new seeds.
 
+The classes of recipes that a study compares take turns; each has a sampler that learns from the trials of its class.
 A proposal depends on the study file, the trials so far and its own number alone. So every proposal can be recomputed
 from the events before it, and an interrupted study continues with the proposals that it would have made.
 """
@@ -8,69 +9,112 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import check_baselines
+from study.config.question import class_of
 from study.config.study_file import StudyFile
-from study.ledger.records import TrialRecord
+from study.ledger.events import FinalistsChosen
+from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
+from study.search.class_spaces import make_class_space, make_whole_space
+from study.search.confirmation import list_untried, make_confirmation
 from study.search.optuna_trials import SamplerTrials
 from study.search.proposal import InfeasiblePoint, Proposal
 from study.search.quantity import OutsideError, Point
 from study.search.sampling import draw_point
-from study.search.space import Space
+from study.search.space import SEED, Space
+from study.verdict.finalists import choose_finalists, current_selection
 
 ReadRecipe = Callable[[TrialRecord], Recipe]
+
+
+@dataclass(frozen=True)
+class _Sampled:
+    """What a sampler draws from: a space, and the trials that it learns from."""
+
+    space: Space
+    trials: SamplerTrials
 
 
 class Proposer:
     """Proposes recipes for a study, from its trials so far."""
 
     def __init__(self, study_file: StudyFile, base_recipe: Recipe, read_recipe: ReadRecipe | None = None) -> None:
-        """`read_recipe` gives the recipe of a trial without a recorded point, as versions before 0.2 left them."""
+        """`read_recipe` gives the recipe of a trial: of finalists, and of those without a recorded point, as versions
+        before 0.2 left them."""
         self._study_file = study_file
         self._search = study_file.search
-        self.space = Space(study_file.search, base_recipe)
+        self.space = make_whole_space(study_file.search, base_recipe, study_file.classes)
         self._baselines = check_baselines(study_file.baselines, base_recipe)
         self._grid = _shuffle_grid(self.space, study_file)
         self._read_recipe = read_recipe
-        self._sampler_trials = SamplerTrials(self.space, study_file.objective.metric, self._find_point)
+        spaces = {name: make_class_space(name, study_file.search, base_recipe) for name in study_file.classes}
+        self._sampled = {name: self._make_sampled(space) for name, space in (spaces or {"": self.space}).items()}
 
     def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None:
-        """The next recipe to try; None when the budget is spent or the grid exhausted.
+        """The next recipe to try; None when the search's budget is spent or the grid exhausted.
 
         A point that decodes to no recipe takes a number too: record it, then call this again.
         """
         number = trials.next_number
         for name in self._list_untried_baselines(trials):
             recipe = self._baselines[name]
-            point = self.space.encode_or_none(recipe) or {}
+            point = self._encode_or_none(recipe) or {}
             return Proposal(number, recipe, self.space.describe_recipe(recipe), name, point)
         if self._count_sampled_left(trials) == 0:
             return None
-        if self._grid is None:
-            point = draw_point(self.space, self._search, number, self._sampler_trials.update(trials))
-        else:
-            point = self._list_untried_grid(trials)[0]
+        name, space, point = self._draw(trials, number)
         try:
-            recipe = self.space.decode(point)
+            recipe = space.decode(point)
         except UserError as error:
-            return InfeasiblePoint(number, self.space.describe_point(point), str(error), point)
+            return InfeasiblePoint(number, self.space.describe_point(point), str(error), point, name)
         if self._search.repeat_seed and self._grid is None:
             tried = {(record.recipe_hash, record.decoding_hash) for record in trials.values()}
-            recipe = self.space.with_new_seed(recipe, tried)
+            recipe = space.with_new_seed(recipe, tried)
         return Proposal(number, recipe, self.space.describe_recipe(recipe), None, point)
 
+    def confirm(self, trials: Trials) -> Proposal | FinalistsChosen | None:
+        """The next training of a finalist, once the search is over; None when all are trained, or there is none.
+
+        First the finalists themselves: record them, then call this again.
+        """
+        selection = current_selection(trials, self._study_file)
+        if selection is None:
+            return choose_finalists(trials, self._study_file) if self._study_file.confirmation.seeds else None
+        for number, seed in list_untried(selection, trials, self._study_file, self.space.base):
+            assert self._read_recipe is not None, "finalists have recipes"
+            finalist = trials[number]
+            recipe = self._move_to_corpus(self._read_recipe(finalist))
+            recipe = make_confirmation(recipe, seed, selection.stage)
+            values = self.space.describe_recipe(recipe) | {SEED: seed}
+            return Proposal(trials.next_number, recipe, values, None, finalist.point or {}, confirms=number)
+        return None
+
+    def count_confirmations(self, trials: Trials) -> int:
+        """The trainings of finalists to come: as many as are planned, until the finalists are known."""
+        settings, classes = self._study_file.confirmation, self._study_file.classes
+        selection = current_selection(trials, self._study_file)
+        if self.count_remaining(trials) or (selection is None and not _have_ended(trials)):
+            return len(classes) * settings.finalists * settings.seeds
+        if selection is None and settings.seeds:
+            selection = choose_finalists(trials, self._study_file)
+        return len(list_untried(selection, trials, self._study_file, self.space.base)) if selection is not None else 0
+
     def count_remaining(self, trials: Trials) -> int:
-        """The number of proposals to come."""
+        """The number of the search's proposals to come."""
         return len(self._list_untried_baselines(trials)) + self._count_sampled_left(trials)
 
     def restore(self, record: TrialRecord, recipe: Recipe) -> Proposal:
         """The proposal of a trial that continues, from its record and its recipe."""
         recipe = self._move_to_corpus(recipe)
-        return Proposal(record.number, recipe, self.space.describe_recipe(recipe), record.baseline, record.point or {})
+        values = self.space.describe_recipe(recipe)
+        if record.confirms is not None:
+            values[SEED] = recipe.training.seed
+        return Proposal(record.number, recipe, values, record.baseline, record.point or {}, record.confirms)
 
     def locate(self, recipe: Recipe, record: TrialRecord, trials: Mapping[int, TrialRecord]) -> Point | str:
         """The point of another study's trial in this study's space, or the reason why it has none.
@@ -82,13 +126,34 @@ class Proposer:
         if name in self._baselines and self._baselines[name].hash == recipe.hash:
             if name not in self._list_untried_baselines(trials):
                 return f"baseline '{name}' was tried here already"
-            return self.space.encode_or_none(recipe) or {}
+            return self._encode_or_none(recipe) or {}
         if self._search.repeat_seed:  # a repeat of a point has another seed
             recipe = self.space.with_base_seed(recipe)
+        if (point := self._encode_or_none(recipe)) is not None:
+            return point
         try:
             return self.space.encode(recipe)
         except OutsideError as error:
             return str(error)
+
+    def _draw(self, trials: Trials, number: int) -> tuple[str, Space, Point]:
+        """The next point, the class whose turn it is, and the space of that class."""
+        if self._grid is not None:
+            return "", self.space, self._list_untried_grid(trials)[0]
+        names = list(self._sampled)
+        name = names[sum(_is_sampled(record) for record in trials.values()) % len(names)]
+        sampled = self._sampled[name]
+        of_class = {key: record for key, record in trials.items() if name in ("", record.recipe_class)}
+        searched = {key: record for key, record in of_class.items() if record.confirms is None}
+        return name, sampled.space, draw_point(sampled.space, self._search, number, sampled.trials.update(searched))
+
+    def _make_sampled(self, space: Space) -> _Sampled:
+        return _Sampled(space, SamplerTrials(space, self._study_file.objective.metric, self._find_point))
+
+    def _encode_or_none(self, recipe: Recipe) -> Point | None:
+        """The recipe's point in the space of its class; None where it has none."""
+        sampled = self._sampled.get(class_of(recipe)) or self._sampled.get("")
+        return sampled.space.encode_or_none(recipe) if sampled is not None else None
 
     def _find_point(self, record: TrialRecord) -> Point:
         """The point of a trial that was recorded without one; empty where it has none in this space."""
@@ -105,17 +170,26 @@ class Proposer:
         return [name for name in self._baselines if name not in tried]
 
     def _count_sampled_left(self, trials: Trials) -> int:
-        sampled = sum(record.baseline is None for record in trials.values())
-        left = max(0, self._study_file.trials - sampled)
+        left = max(0, self._study_file.trials - sum(_is_sampled(record) for record in trials.values()))
         return left if self._grid is None else min(left, len(self._list_untried_grid(trials)))
 
     def _list_untried_grid(self, trials: Trials) -> list[Point]:
-        tried = {_make_key(record.point) for record in trials.values() if record.point and record.baseline is None}
+        tried = {_make_key(record.point) for record in trials.values() if record.point and _is_sampled(record)}
         return [point for point in self._grid or [] if _make_key(point) not in tried]
 
     def _move_to_corpus(self, recipe: Recipe) -> Recipe:
         """The recipe with the current path of this study's corpus, which does not count in its hash."""
         return with_values(recipe, {"data.corpus": self.space.base.data.corpus})
+
+
+def _is_sampled(record: TrialRecord) -> bool:
+    return record.baseline is None and record.confirms is None
+
+
+def _have_ended(trials: Trials) -> bool:
+    """Whether no trial runs, or will run again; paused ones that nothing promotes do not."""
+    open_states = (TrialState.RUNNING, TrialState.INTERRUPTED)
+    return not any(record.state in open_states for record in trials.values())
 
 
 def _shuffle_grid(space: Space, study_file: StudyFile) -> list[Point] | None:

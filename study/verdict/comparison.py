@@ -13,6 +13,7 @@ from model.errors import UserError
 from study.verdict.alignment import PairedUtterance, align_words, count_errors
 from study.verdict.hypotheses import Hypothesis, HypothesisSet, read_hypotheses, read_sets
 from study.verdict.paired_tests import matched_pairs, mcnemar, sign_test, speaker_differences, wilcoxon
+from study.verdict.seed_effects import correct_by_holm
 
 LEVEL = 0.95
 RESAMPLES = 10_000
@@ -145,16 +146,6 @@ def bootstrap_interval(pairs: Sequence[PairedUtterance], by_speaker: bool, seed:
     differences = 100.0 * (counts @ errors)[drawn > 0] / drawn[drawn > 0]
     low, high = np.quantile(differences, ((1 - LEVEL) / 2, (1 + LEVEL) / 2))
     return float(low), float(high)
-
-
-def correct_by_holm(probabilities: Sequence[float]) -> list[float]:
-    """p values corrected for their number by Holm's rule: the chance of any false claim stays below the level."""
-    order = sorted(range(len(probabilities)), key=lambda index: probabilities[index])
-    corrected, highest = [1.0] * len(probabilities), 0.0
-    for rank, index in enumerate(order):
-        highest = max(highest, min(1.0, (len(order) - rank) * probabilities[index]))
-        corrected[index] = highest
-    return corrected
 
 
 def compare_systems(

@@ -107,3 +107,4 @@ class TrialConfig:
     number: int
     task: Task
     is_baseline: bool
+    confirms: bool = False  # whether it trains a finalist again; nothing is compared with it at a rung

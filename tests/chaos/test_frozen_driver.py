@@ -13,8 +13,8 @@ from chaos.records import assert_records_agree
 from chaos.study_process import start_study
 from stub_training import SUCCEEDS
 
+from study.ledger.event_lines import from_line
 from study.ledger.event_log import EventLog
-from study.ledger.events import from_line
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.runner import Work

@@ -15,8 +15,8 @@ from chaos.planted_training import CORRECTED
 from chaos.records import assert_records_agree
 from stub_training import DISK_FULL
 
+from study.ledger.event_lines import to_line
 from study.ledger.event_log import EventLog
-from study.ledger.events import to_line
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.runner import Work

@@ -91,6 +91,12 @@ class CrashingStudy:
     def count_remaining(self, trials: Trials) -> int:
         return len(self.values) - trials.next_number
 
+    def confirm(self, trials: Trials) -> None:
+        """It asks no question."""
+
+    def count_confirmations(self, trials: Trials) -> int:
+        return 0
+
     def _restore(self, record: TrialRecord) -> Proposal:
         return Proposal(record.number, TINY, {}, record.baseline)
 

@@ -45,6 +45,12 @@ class PlannedProposals:
     def count_remaining(self, trials: Trials) -> int:
         return self.count - trials.next_number
 
+    def confirm(self, trials: Trials) -> None:
+        """It asks no question."""
+
+    def count_confirmations(self, trials: Trials) -> int:
+        return 0
+
 
 class Rungs:
     """Promotes the paused trials in `promotable`, and once closed all of them in the order of their numbers."""

@@ -169,9 +169,13 @@ def test_a_pruned_trial_keeps_its_last_weights_and_a_paused_one_its_checkpoints(
 def leave_search(folder: Path, beam: int) -> FoundDecoding:
     """What a training leaves in its trial's folder when its search found a beam."""
     recipe = read_recipe(folder / "recipe.yaml")
-    tried = [{"decoding": {"beam": size}, "words": [size, 0, 0, 10], "seconds": 0.5} for size in (1, beam)]
+    tried = [
+        {"stage": "beam", "decoding": {"beam": size}, "words": {"dev": [size, 0, 0, 10]}, "seconds": 0.5}
+        for size in (1, beam)
+    ]
+    stages = [{"stage": "beam", "decoding": {"beam": beam}, "metrics": {}}]
     decoding = recipe.decoding.model_copy(update={"beam": beam}).model_dump(mode="json")
-    found = FoundDecoding(identify_search(recipe), decoding, tried, seconds=1.0, share=0.05)
+    found = FoundDecoding(identify_search(recipe), decoding, tried, stages, seconds=1.0, share=0.05)
     save_found(folder, found)
     return found
 

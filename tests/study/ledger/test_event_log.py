@@ -13,8 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.errors import UserError
+from study.ledger.event_lines import from_line, to_line
 from study.ledger.event_log import EventLog, Position
-from study.ledger.events import AnyEvent, SessionStarted, TrialEpoch, TrialPaused, from_line, to_line
+from study.ledger.events import AnyEvent, SessionStarted, TrialEpoch, TrialPaused
 from study.ledger.trials import Trials
 
 ROOT = Path(__file__).parents[3]

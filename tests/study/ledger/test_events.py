@@ -10,10 +10,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from study.ledger.event_lines import KINDS, UnknownKindError, from_line, to_line
 from study.ledger.events import (
-    KINDS,
     ControlGiven,
     EpochReport,
+    Finalist,
+    FinalistsChosen,
     Seconds,
     SessionStarted,
     StudyEnded,
@@ -27,9 +29,6 @@ from study.ledger.events import (
     TrialRetried,
     TrialStarted,
     TrialState,
-    UnknownKindError,
-    from_line,
-    to_line,
 )
 
 VALUES = {"ctc_weight": 0.25, "auxiliary.placement": "1,3", "training.seed": 7, "training.compile": True}
@@ -49,6 +48,12 @@ EXAMPLES = [
     TrialDecoded(number=3, decoding={"beam": 4}, decoding_hash="abc", metrics={"dev/wer_final": 9.0}, seconds=3.0),
     TrialDecodingSearched(
         number=3, decoding={"beam": 4}, tried=({"seconds": 0.5},), stages=({"stage": "start"},), seconds=3.0, share=0.1
+    ),
+    FinalistsChosen(
+        metric="dev/wer_final",
+        stage="greedy",
+        finalists=(Finalist(number=3, recipe_class="ed", figure=20.5, of=4),),
+        looks=8,
     ),
     StudyEnded(state=TrialState.COMPLETE, best=3, best_recipe_hash="abc"),
     StudyInterrupted(reason="the disk is full"),

@@ -28,6 +28,8 @@ MAY_CHANGE: dict[str, Any] = {
     "failures": {"retries": 0, "same_error_stops": 9},
     "score_tests": "all",
     "baselines": ["ed", "decred-paper", "interctc"],
+    "question": "none",
+    "confirmation": {"finalists": 2, "seeds": 4},
     "workers": {"count": 4, "cpus": 2, "gpus": 1, "concurrent_trials": 2},
     "tracking": "http://elsewhere",
     "storage": "elsewhere",

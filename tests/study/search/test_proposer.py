@@ -12,6 +12,7 @@ from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import make_baseline
+from study.config.question import class_of
 from study.config.study_file import StudyFile
 from study.ledger.events import TrialEnded, TrialEpoch, TrialPaused, TrialStarted, TrialState
 from study.ledger.records import TrialRecord
@@ -26,9 +27,14 @@ SEARCH = {"ctc_weight": {"uniform": [0.1, 0.6]}, "auxiliary": {"count": [0, 2]},
 
 
 def make_proposer(
-    trials: int = 4, baselines: tuple[str, ...] = ("ed", "decred-paper"), base: Recipe = TINY, **search: Any
+    trials: int = 4,
+    baselines: tuple[str, ...] = ("ed", "decred-paper"),
+    base: Recipe = TINY,
+    question: str | None = None,
+    **search: Any,
 ) -> Proposer:
     content = {"name": "s", "corpus": "speech", "trials": trials, "baselines": baselines, "search": SEARCH | search}
+    content["question"] = question
     return Proposer(StudyFile.model_validate(content), base)
 
 
@@ -37,6 +43,8 @@ def start(trials: Trials, proposal: Proposal) -> None:
         TrialStarted(
             number=proposal.number,
             recipe_hash=proposal.recipe.hash,
+            recipe_class=class_of(proposal.recipe),
+            confirms=proposal.confirms,
             values=proposal.values,
             point=proposal.point,
             baseline=proposal.baseline,
@@ -159,7 +167,10 @@ def test_every_grid_point_is_tried_once_also_over_restarts() -> None:
 
 def test_tpe_finds_a_planted_optimum_better_than_random_sampling() -> None:
     def mean_of_last(sampler: str) -> float:
-        last = [run_all(make_proposer(24, (), sampler=sampler, seed=seed), Trials())[-6:] for seed in range(5)]
+        last = [
+            run_all(make_proposer(24, (), question="none", sampler=sampler, seed=seed), Trials())[-6:]
+            for seed in range(5)
+        ]
         return sum(loss(proposal) for proposals in last for proposal in proposals) / (6 * 5)
 
     assert mean_of_last("tpe") < 0.7 * mean_of_last("random")

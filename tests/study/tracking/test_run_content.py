@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from study.ledger.event_lines import from_line, to_line
 from study.ledger.events import (
     SessionStarted,
     StudyEnded,
@@ -15,8 +16,6 @@ from study.ledger.events import (
     TrialEpoch,
     TrialRetried,
     TrialStarted,
-    from_line,
-    to_line,
 )
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials

@@ -17,14 +17,8 @@ from random_events import Driver
 
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
-from study.ledger.events import (
-    AnyEvent,
-    SessionStarted,
-    TrialEnded,
-    TrialEpoch,
-    TrialStarted,
-    to_line,
-)
+from study.ledger.event_lines import to_line
+from study.ledger.events import AnyEvent, SessionStarted, TrialEnded, TrialEpoch, TrialStarted
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.ledger.trials import Trials

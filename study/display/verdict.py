@@ -1,0 +1,55 @@
+"""The verdict's table: for every test set both classes' means over the seeds, the difference and its interval."""
+
+from __future__ import annotations
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+
+from study.ledger.trials import Trials
+from study.verdict.seed_effects import FEWEST_SEEDS, Judged
+from study.verdict.study_verdict import Verdict, make_verdict
+from study.verdict.words import FIGURES, describe_verdict
+
+
+def print_verdict(trials: Trials, console: Console) -> None:
+    """What the study shows, as a table of effects and in words; nothing while no finalist is confirmed."""
+    verdict = make_verdict(trials)
+    if verdict is None:
+        return
+    if len(verdict.seeds) >= FEWEST_SEEDS and verdict.judged:
+        console.print(make_table(verdict))
+    for line in describe_verdict(verdict):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+
+
+def make_table(verdict: Verdict) -> Table:
+    """A line for each figure of each test set; what is shown is bold."""
+    first, second = verdict.classes
+    table = Table(
+        title=f"{first} against {second}, {len(verdict.seeds)} seeds each",
+        title_justify="left",
+        box=box.SIMPLE_HEAD,
+        pad_edge=False,
+        padding=(0, 1),
+    )
+    table.add_column("test set")
+    for column in (first, second, "difference", "95 %", "p corrected"):
+        table.add_column(column, justify="right")
+    for figure, judged in verdict.judged.items():
+        _add_rows(table, FIGURES[figure][0], judged)
+    return table
+
+
+def _add_rows(table: Table, label: str, judged: Judged) -> None:
+    for effect in judged.effects:
+        low, high = effect.interval
+        table.add_row(
+            f"{effect.name} {label}",
+            f"{effect.first:.2f}",
+            f"{effect.second:.2f}",
+            f"{effect.difference:+.2f}",
+            f"[{low:.2f}, {high:.2f}]".replace("[", r"\["),
+            f"{effect.corrected:.3f}",
+            style="bold" if effect in judged.shown else None,
+        )

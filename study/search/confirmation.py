@@ -1,0 +1,46 @@
+"""The trainings that confirm finalists: their recipes with new seeds."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from model.recipe.files import with_values
+from model.recipe.recipe import Recipe
+from study.config.study_file import StudyFile
+from study.ledger.events import FinalistsChosen
+from study.ledger.records import TrialRecord
+from study.search.space import SEED
+from study.verdict.finalists import list_new_seeds
+
+
+def list_untried(
+    selection: FinalistsChosen, trials: Mapping[int, TrialRecord], study: StudyFile, base: Recipe
+) -> list[tuple[int, int]]:
+    """The finalists' numbers and the seeds that they are not yet trained with, seed by seed."""
+    tried = {(record.confirms, record.values.get(SEED)) for record in trials.values() if record.confirms is not None}
+    wanted = [
+        (finalist.number, seed)
+        for seed in list_new_seeds(study, base.training.seed)
+        for finalist in selection.finalists
+    ]
+    return [pair for pair in wanted if pair not in tried]
+
+
+def make_confirmation(recipe: Recipe, seed: int, stage: str | None) -> Recipe:
+    """A finalist's recipe with another seed. Its decoding is searched until the stage that all trials had reached,
+    however long that takes: so its figures are those of the same procedure whatever the machine does meanwhile."""
+    from model.evaluation.decoding_search import list_stages  # torch takes seconds to import
+
+    values: dict[str, Any] = {SEED: seed}
+    if stage is not None:
+        settings = recipe.decoding_search
+        stages = list_stages(settings)
+        reached = stages[: stages.index(stage) + 1]
+        values |= {
+            "decoding_search.share": 0.99,
+            "decoding_search.ctc_weight": settings.ctc_weight if "greedy" in reached else [],
+            "decoding_search.beam": [beam for beam in settings.beam if f"beam {beam}" in reached],
+            "decoding_search.length_penalty": settings.length_penalty if "length penalty" in reached else [],
+        }
+    return with_values(recipe, values)
