@@ -16,7 +16,6 @@ from cluster.connect import connect
 from cluster.errors import ClusterError
 from cluster.resources import Node
 from model.errors import UserError
-from model.strict import to_yaml, write_atomically
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, read_study, with_trials
 from study.display.board import Board, make_console, show_live
@@ -28,10 +27,11 @@ from study.evidence.stuck import describe_stuck
 from study.execution.agenda import Agenda
 from study.execution.checks import CheckResult, check, max_concurrent_trials
 from study.execution.ended_trials import find_unscored
+from study.execution.export import write_recipe
 from study.execution.private_names import check_private_names
 from study.execution.session import Session
 from study.execution.signals import forward_sigterm, handle_stop_signals
-from study.ledger.best import export_recipe, find_best
+from study.ledger.best import find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
 from study.ledger.lease import hold_lease
 from study.ledger.ledger import STUDY, Ledger
@@ -203,10 +203,9 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     if best is None:
         _print(console, f"no trial completed; the error of each one is in {_shorten(ledger.folder)}/trials")
         return 1
-    recipe, number = export_recipe(ledger)
     exported = ledger.folder / BEST_RECIPE
-    write_atomically(exported, to_yaml(recipe))
-    _print(console, f"best: trial {number:04d}, its recipe is in {_shorten(exported)}")
+    write_recipe(ledger, best.number, exported)
+    _print(console, f"best: trial {best.number:04d}, its recipe is in {_shorten(exported)}")
     _print(console, "next:")
     for line in list_next_commands(path, exported):
         _print(console, f"  {line}")

@@ -8,20 +8,26 @@ from __future__ import annotations
 from pathlib import Path
 
 from model.strict import to_yaml, write_atomically
+from study.display.card import make_card, make_header
 from study.ledger.best import choose_trial, export_recipe
 from study.ledger.ledger import Ledger
+
+CARD = "README.md"  # where Hugging Face looks for it
 
 
 def write_recipe(ledger: Ledger, trial: int | None, out: Path) -> str:
     """Write the recipe of a trial, of the best one by default; the line that reports it."""
     recipe, number = export_recipe(ledger, trial)
-    write_atomically(out, to_yaml(recipe))
+    write_atomically(out, make_header(ledger.trials, ledger.study.name, number) + to_yaml(recipe))
     return f"trial {number:04d}, recipe {recipe.hash}, written to {out}"
 
 
 def write_model(ledger: Ledger, trial: int | None, out: Path) -> str:
-    """Write the trained model of a trial, of the best one by default; the line that reports it."""
-    return write_run_model(ledger.trial_folder(choose_trial(ledger, trial).number), out)
+    """Write the trained model of a trial, of the best one by default, with a card; the line that reports it."""
+    number = choose_trial(ledger, trial).number
+    line = write_run_model(ledger.trial_folder(number), out)
+    write_atomically(out / CARD, make_card(ledger.trials, ledger.study.name, number))
+    return line
 
 
 def write_run_model(run: Path, out: Path) -> str:

@@ -15,6 +15,8 @@ from typing import Any
 from study.ledger.events import EpochReport, TrialState
 from study.ledger.records import TrialRecord
 from study.ledger.trials import Trials
+from study.verdict.study_verdict import make_verdict
+from study.verdict.words import describe_verdict
 
 STATE, REASON, EPOCH = "trial.state", "trial.reason", "trial.epoch"
 RETRIES, SOURCE = "trial.retries", "trial.source"
@@ -102,6 +104,9 @@ def build_study_run(trials: Trials, name: str) -> RunContent:
     if trials.best is not None:
         number, recipe_hash = trials.best
         tags |= {"study.best_trial": str(number), "study.best_recipe_hash": recipe_hash}
+    verdict = make_verdict(trials)
+    if verdict is not None:
+        tags["mlflow.note.content"] = _clean_text("\n\n".join(describe_verdict(verdict)), _MAX_TAG)
     ended = trials.changed if state not in (TrialState.WAITING, TrialState.RUNNING) else None
     return RunContent(
         number=None,

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 
 import pytest
+from simulated_studies import SimulatedStudy
 
 from study.ledger.event_lines import from_line, to_line
 from study.ledger.events import (
@@ -20,6 +21,8 @@ from study.ledger.events import (
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
 from study.tracking.run_content import build_study_run, build_trial_run, list_files
+from study.verdict.study_verdict import make_verdict
+from study.verdict.words import describe_verdict
 
 
 def fold(*events: object) -> TrialRecord:
@@ -107,6 +110,16 @@ def test_a_study_that_stops_before_its_end_names_the_best_trial_so_far() -> None
     }
     failed = build_study_run(Trials([SessionStarted(time=0.5), StudyEnded(time=7.0, state=TrialState.FAILED)]), "probe")
     assert (failed.status, failed.tags) == ("FAILED", {"study.status": "failed"})
+
+
+def test_the_studys_own_run_has_the_verdict_as_its_note() -> None:
+    trials = SimulatedStudy().run()
+    verdict = make_verdict(trials)
+    assert verdict is not None
+    note = build_study_run(trials, "s").tags["mlflow.note.content"]
+    assert note.split("\n\n") == describe_verdict(verdict)
+    assert note.startswith("verdict: "), "MLflow shows the first line"
+    assert "mlflow.note.content" not in build_study_run(Trials(), "s").tags
 
 
 def test_a_reason_keeps_what_every_database_takes() -> None:
