@@ -47,6 +47,7 @@ class Group(Crew):
         self._lock = threading.Lock()
         self._connections: dict[int, Connection] = {}
         self._unsent: dict[int, ToWorker] = {}  # messages for workers that are not connected yet
+        self._lost: int | None = None  # the first worker whose connection was closed; Ray Train then ends the others
         self._ended = threading.Event()
         self._error: BaseException | None = None
         key = secrets.token_bytes(16)
@@ -109,9 +110,11 @@ class Group(Crew):
             while True:
                 self._arrivals.put((rank, decode(connection.recv_bytes())))
         except (OSError, EOFError):
+            with self._lock:
+                self._lost = rank if self._lost is None else self._lost
             self._ended.wait(CAUSE_SECONDS)
             reason = f" ({one_line(root_cause(self._error))})" if self._error else ""
-            self._arrivals.put(Failure(FailureKind.LOST, f"worker {rank} of {self.count} was lost{reason}"))
+            self._arrivals.put(Failure(FailureKind.LOST, f"worker {self._lost} of {self.count} was lost{reason}"))
 
 
 class _Trainer(DataParallelTrainer):
