@@ -57,6 +57,8 @@ class OpenedStudy:
                 "number": record.number,
                 "state": record.state.value,
                 "baseline": record.baseline,
+                "class": record.recipe_class,
+                "confirms": record.confirms,
                 "epochs": record.epoch,
                 **{f"values/{name}": value for name, value in record.values.items()},
                 **record.metrics,

@@ -190,7 +190,8 @@ def validate(study: StudyPath) -> None:
     checked, workers, search = check(study_file), study_file.workers, study_file.search
     quantities = [name for name in ("ctc_weight", "auxiliary") if getattr(search, name) is not None]
     typer.echo(
-        f"{study}: {checked.proposals} trials ({len(study_file.baselines)} baselines first), "
-        f"{checked.concurrency} at a time, {workers.count} workers with {workers.cpus:g} CPUs and "
+        f"{study}: {checked.proposals} trials ({len(study_file.baselines)} baselines first)"
+        + (f", then {checked.confirmations} to confirm finalists" if checked.confirmations else "")
+        + f", {checked.concurrency} at a time, {workers.count} workers with {workers.cpus:g} CPUs and "
         f"{workers.gpus:g} GPUs each; searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
     )

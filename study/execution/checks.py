@@ -29,7 +29,8 @@ class CheckResult:
     """What the checks found."""
 
     base: Recipe  # with the corpus' fingerprint, where the corpus was read
-    proposals: int  # of the whole study, baselines included
+    proposals: int  # of the whole search, baselines included
+    confirmations: int  # trainings of finalists with new seeds
     concurrency: int | None  # trials at the same time; None where it depends on a cluster
 
 
@@ -52,7 +53,7 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
             check_head(address)
         except ClusterError as error:
             raise UserError(str(error)) from None
-    return CheckResult(base, checked.proposals, concurrency)
+    return CheckResult(base, checked.proposals, checked.confirmations, concurrency)
 
 
 def check_objective(metric: str, corpus: Corpus) -> None:
@@ -70,9 +71,9 @@ def check_objective(metric: str, corpus: Corpus) -> None:
 def check_space(study: StudyFile) -> CheckResult:
     """The checks that need the study file alone: base recipe, search space, baselines, first rung."""
     base = make_base_recipe(study)
-    proposals = Proposer(study, base).count_remaining(Trials())
+    proposer = Proposer(study, base)
     check_grace_epochs(study, base)
-    return CheckResult(base, proposals, None)
+    return CheckResult(base, proposer.count_remaining(Trials()), proposer.count_confirmations(Trials()), None)
 
 
 def make_trial_resources(study: StudyFile) -> TrialResources:

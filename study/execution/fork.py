@@ -132,6 +132,8 @@ def _adopt(old: Ledger, record: TrialRecord, base: Recipe, proposer: Proposer, p
 
 def _find_fault(record: TrialRecord, metric: str) -> str | None:
     """Why a trial has no result to take over, where it has none."""
+    if record.confirms is not None:
+        return f"it confirms trial {record.confirms} there, and this study confirms its own finalists"
     if not record.state.final:
         return f"it has not ended, it is {record.state}"
     if record.state not in _USABLE:

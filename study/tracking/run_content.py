@@ -81,12 +81,13 @@ def build_trial_run(record: TrialRecord) -> RunContent:
     tags |= {EPOCH: str(record.epoch)} if record.epochs else {}
     tags |= {RETRIES: str(record.retries)} if record.retries else {}
     tags |= {SOURCE: record.source} if record.source else {}
-    named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline}
+    named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline, "class": record.recipe_class}
     params = record.values | {name: value for name, value in named.items() if value}
+    label = record.baseline or ("" if record.confirms is None else f"confirms {record.confirms:04d}")
     first = record.started or record.ended or (record.epochs[0].time if record.epochs else 0.0)
     return RunContent(
         number=record.number,
-        name=f"{record.number:04d} {record.baseline}" if record.baseline else f"{record.number:04d}",
+        name=f"{record.number:04d} {label}".rstrip(),
         status=_STATUS[record.state],
         started=_to_milliseconds(first),
         ended=None if record.ended is None else _to_milliseconds(record.ended),

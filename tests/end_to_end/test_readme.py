@@ -71,6 +71,7 @@ def _shrink(path: Path) -> None:
     study["recipe"]["set"] = MINIATURE
     study["search"]["auxiliary"] = {"count": [0, 1], "final_weight": [0.3, 0.9]}
     study |= {"trials": 1 if path.stem == "demo" else 0, "baselines": ["ed"], "early_stopping": {"rule": "none"}}
+    study["confirmation"] = {"seeds": 1}
     # Groups of two workers are tested in test_whole_study.py and in tests/contracts/test_crew.py.
     study["workers"] = {"count": 1, "cpus": 1, "concurrent_trials": 1}
     path.write_text(yaml.safe_dump(study))

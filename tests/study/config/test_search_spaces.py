@@ -36,10 +36,11 @@ def test_the_first_rung_is_before_the_last_epoch(path: Path) -> None:
     assert study.early_stopping.grace_epochs < value_at(make_base_recipe(study), "training.epochs")
 
 
-def test_the_demo_tries_both_baselines_and_six_more_each_on_one_core() -> None:
+def test_the_demo_tries_both_baselines_and_two_more_of_each_class_each_on_one_core() -> None:
     demo = read_study(FOLDER / "demo.yaml")
     assert demo.baselines == ("ed", "decred-paper")
-    assert demo.trials == 6
+    assert demo.trials == 4
+    assert check_space(demo).confirmations == 6
     assert (demo.workers.count, demo.workers.cpus, demo.workers.gpus) == (1, 1, 0)
 
 

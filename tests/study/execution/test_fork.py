@@ -70,6 +70,15 @@ def test_what_was_found_for_a_trial_comes_with_it(old: Ledger, write_study: Writ
     assert new.trials[1].found_decoding is None
 
 
+def test_trainings_that_confirm_a_finalist_stay_with_their_study(old: Ledger, write_study: WriteStudy) -> None:
+    recipe = with_values(old.read_recipe(old.trials[0]), {"training.seed": 1000})
+    old.start_trial(9, recipe, {"training.seed": 1000}, None, {}, None, confirms=0)
+    old.append(TrialEnded(number=9, state=TrialState.COMPLETE, metrics={"dev/wer": 1.0}))
+    new, printed = fork(Ledger.open(old.folder), write_study("new", trials=10))
+    assert "old/9" not in [record.source for record in new.trials.values()]
+    assert any("it confirms trial 0 there, and this study confirms its own finalists" in line for line in printed)
+
+
 def test_the_best_trial_can_be_exported_and_its_files_take_no_disk_space(old: Ledger, write_study: WriteStudy) -> None:
     new, _ = fork(old, write_study("new"))
     best = find_best(new.trials.values(), new.study.objective)

@@ -77,6 +77,9 @@ def test_a_run_is_named_after_its_trial_and_baseline_and_has_what_was_tried() ->
     assert content.params == {"ctc_weight": "0.3", "recipe_hash": "abc", "baseline": "ed"}
     assert content.tags == {"trial.state": "running", "trial.reason": ""}
     assert build_trial_run(fold(STARTED.model_copy(update={"baseline": None}))).name == "0000"
+    confirming = STARTED.model_copy(update={"baseline": None, "confirms": 7, "recipe_class": "ed"})
+    assert build_trial_run(fold(confirming)).name == "0000 confirms 0007"
+    assert build_trial_run(fold(confirming)).params["class"] == "ed"
 
 
 def test_retries_epoch_and_source_are_tags_where_there_are_any() -> None:
