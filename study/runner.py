@@ -209,7 +209,7 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     _print(console, "next:")
     for line in list_next_commands(path, exported):
         _print(console, f"  {line}")
-    print_verdict(ledger.trials, console)
+    print_verdict(ledger, console)
     return 0
 
 

@@ -20,7 +20,7 @@ def print_status(ledger: Ledger, study: Path) -> None:
     console.print(make_table(records, ledger.study))
     for line in (*describe_rungs(records, ledger.study), *describe_stuck(records)):
         console.print(line, soft_wrap=True, highlight=False)
-    print_verdict(ledger.trials, console)
+    print_verdict(ledger, console)
     if any(record.state is TrialState.RUNNING for record in records) and find_living_holder(ledger.folder) is None:
         line = f"no process runs this study now, the last one died; continue it with: decred-study run {study}"
         console.print(line, soft_wrap=True, highlight=False)

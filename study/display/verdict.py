@@ -6,20 +6,24 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from study.ledger.trials import Trials
+from study.ledger.ledger import Ledger
+from study.verdict.models_at_hand import describe_models
 from study.verdict.seed_effects import FEWEST_SEEDS, Judged
 from study.verdict.study_verdict import Verdict, make_verdict
 from study.verdict.words import FIGURES, describe_verdict
 
 
-def print_verdict(trials: Trials, console: Console) -> None:
+def print_verdict(ledger: Ledger, console: Console) -> None:
     """What the study shows, as a table of effects and in words; nothing while no finalist is confirmed."""
-    verdict = make_verdict(trials)
+    verdict = make_verdict(ledger.trials)
     if verdict is None:
         return
-    if len(verdict.seeds) >= FEWEST_SEEDS and verdict.judged:
+    lines = describe_verdict(verdict)
+    if len(verdict.seeds) < FEWEST_SEEDS:
+        lines = [*describe_models(verdict, ledger.trial_folder), *lines]
+    elif verdict.judged:
         console.print(make_table(verdict))
-    for line in describe_verdict(verdict):
+    for line in lines:
         console.print(line, soft_wrap=True, highlight=False, markup=False)
 
 

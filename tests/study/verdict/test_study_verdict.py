@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+import json
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -104,10 +106,37 @@ def test_a_study_without_confirmed_finalists_has_no_verdict() -> None:
     assert make_verdict(study([10.0], [])) is None
 
 
-def test_the_table_has_a_line_for_each_set_and_the_last_lines_are_the_verdict() -> None:
+class FakeLedger:
+    """Trials and their folders."""
+
+    def __init__(self, trials: Trials, folder: Path) -> None:
+        self.trials, self._folder = trials, folder
+
+    def trial_folder(self, number: int) -> Path:
+        return self._folder / f"{number:04d}"
+
+
+def test_with_too_few_seeds_the_models_at_hand_are_compared(tmp_path: Path) -> None:
+    ledger = FakeLedger(study([0.0], [25.0]), tmp_path)
+    for number, heard in ((2, "turn the light on"), (3, "turn the night on")):
+        folder = ledger.trial_folder(number) / "hypotheses"
+        folder.mkdir(parents=True)
+        for name in ("test-in", "dev-final"):
+            line = {"id": "a", "reference": "turn the light on", "hypothesis": heard, "speaker": "s"}
+            (folder / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
+    printed = io.StringIO()
+    print_verdict(ledger, Console(width=200, file=printed))  # type: ignore[arg-type]
+    first, second, _ = printed.getvalue().splitlines()
+    assert first.startswith(
+        "the two models of seed 1000 on test-in: decred 0.00 %, ed 25.00 %, -25.00 points [-25.00, -25.00] over utter"
+    )
+    assert second.startswith("verdict: decred against ed: nothing can be said of the configurations")
+
+
+def test_the_table_has_a_line_for_each_set_and_the_last_lines_are_the_verdict(tmp_path: Path) -> None:
     printed = io.StringIO()
     trials = study([10.0, 10.2, 9.8, 10.1], [12.0, 12.1, 11.7, 12.3], test_ood=[30.0, 31.0, 29.0, 30.5])
-    print_verdict(trials, Console(width=200, file=printed))
+    print_verdict(FakeLedger(trials, tmp_path), Console(width=200, file=printed))  # type: ignore[arg-type]
     lines = printed.getvalue().splitlines()
     assert "decred against ed, 4 seeds each" in lines[0]
     row = ["test-in", "WER", "10.03", "12.03", "-2.00", "[-2.23,", "-1.77]", "0.000"]
