@@ -151,11 +151,14 @@ def decode(
 ) -> None:
     """Search how each trained model is decoded best, on the dev sets, in a study that has ended; nothing is trained.
 
-    Trials are ranked anew with what is found, and test sets that were scored are scored again with it.
+    Trials are ranked anew with what is found, and test sets that were scored are scored again with it. Decoding
+    settings that were changed in the study file apply.
     """
+    from study.config.study_file import make_base_recipe, read_study
     from study.execution.decode import decode_study
 
-    decode_study(open_ledger(study), share, typer.echo)
+    base = None if study.is_dir() else make_base_recipe(read_study(study))
+    decode_study(open_ledger(study), share, typer.echo, base)
     typer.echo(f"MLflow gets the new figures with: decred-study track {study} --flush")
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, replace
 
 from model.errors import UserError
-from model.recipe.files import with_values
+from model.recipe.files import value_at, with_values
 from model.recipe.recipe import DecodingSearchConfig, Recipe
 from model.weights.found_decoding import FoundDecoding
 from study.ledger.best import find_best
@@ -14,6 +14,7 @@ from study.ledger.events import StudyEnded, StudyInterrupted, TrialDecoded, Tria
 from study.ledger.lease import hold_lease
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
+from study.search.confirmation import MOST_SHARE
 
 Tell = Callable[[str], None]
 
@@ -24,11 +25,13 @@ def search_event(number: int, found: FoundDecoding) -> TrialDecodingSearched:
     return TrialDecodingSearched(number=number, **fields)
 
 
-def decode_study(ledger: Ledger, share: float | None, tell: Tell) -> None:
+def decode_study(ledger: Ledger, share: float | None, tell: Tell, base: Recipe | None = None) -> None:
     """Search the decoding of every complete trial, which trains nothing; `share` is of its training's own seconds.
 
-    By default it is the recipe's, or where that is 0 the default of recipes. Test sets that were scored are scored
-    again, with what was found on the dev sets. Raises a UserError where the study runs, or no trial can be decoded.
+    By default it is the recipe's, or where that is 0 the default of recipes. With a `base` recipe the trials are
+    decoded by its settings instead of those that they were trained with, but for what the study searched. Test sets
+    that were scored are scored again, with what was found on the dev sets. Raises a UserError where the study runs, or
+    no trial can be decoded.
     """
     from model.runtime.memory import keep_freed_memory
     from model.weights.chosen import CHOSEN
@@ -48,7 +51,7 @@ def decode_study(ledger: Ledger, share: float | None, tell: Tell) -> None:
         keep_freed_memory()
         has_ended = ledger.trials.has_ended
         for record in usable:
-            tell(_decode(ledger, record, share))
+            tell(_decode(ledger, record, share, base))
         best = find_best(ledger.trials.values(), ledger.study.objective)
         fields = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best is not None else {}
         if has_ended:
@@ -57,7 +60,7 @@ def decode_study(ledger: Ledger, share: float | None, tell: Tell) -> None:
             ledger.append(StudyInterrupted(reason="it was decoded before its end", **fields))
 
 
-def _decode(ledger: Ledger, record: TrialRecord, share: float | None) -> str:
+def _decode(ledger: Ledger, record: TrialRecord, share: float | None, base: Recipe | None) -> str:
     """Decode a trial and record what came of it; a line that says so."""
     from model.runtime.distributed import current_context
     from model.training.ending import read_finished, score_chosen
@@ -65,7 +68,11 @@ def _decode(ledger: Ledger, record: TrialRecord, share: float | None) -> str:
     from model.weights.found_decoding import read_found
 
     folder, context = ledger.trial_folder(record.number), current_context()
-    recipe = _with_search(ledger.read_recipe(record), share)
+    recipe = ledger.read_recipe(record)
+    if base is not None:
+        recipe = _decoded_as(base, recipe, ledger.study.search.recipe)
+    # What confirms a finalist is searched to the end of its stages, however long that takes.
+    recipe = _with_search(recipe, share if record.confirms is None else MOST_SHARE)
     chosen = read_finished(recipe, folder, context)
     if chosen is None:
         return f"trial {record.number:04d}: left out, its training did not come to its end"
@@ -90,6 +97,13 @@ def _decode(ledger: Ledger, record: TrialRecord, share: float | None) -> str:
         f"{decoding['beam']}, CTC weight {decoding['ctc_weight']:g}, length penalty {decoding['length_penalty']:g}; "
         f"{len(found.tried)} decodings in {found.seconds:.0f} s, {100 * found.share:.0f} % of its training"
     )
+
+
+def _decoded_as(base: Recipe, recipe: Recipe, searched: Iterable[str]) -> Recipe:
+    """The recipe with the decoding settings of `base`, but for the keys that the study searches."""
+    settings = {name: getattr(base, name).model_dump(mode="json") for name in ("decoding", "decoding_search")}
+    own = {key: value_at(recipe, key) for key in searched if key.split(".")[0] in settings}
+    return with_values(with_values(recipe, settings), own)
 
 
 def _with_search(recipe: Recipe, share: float | None) -> Recipe:

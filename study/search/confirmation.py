@@ -13,6 +13,8 @@ from study.ledger.records import TrialRecord
 from study.search.space import SEED
 from study.verdict.finalists import list_new_seeds
 
+MOST_SHARE = 0.99  # of its training's seconds that the search for a decoding may take
+
 
 def list_untried(
     selection: FinalistsChosen, trials: Mapping[int, TrialRecord], study: StudyFile, base: Recipe
@@ -38,7 +40,7 @@ def make_confirmation(recipe: Recipe, seed: int, stage: str | None) -> Recipe:
         stages = list_stages(settings)
         reached = stages[: stages.index(stage) + 1]
         values |= {
-            "decoding_search.share": 0.99,
+            "decoding_search.share": MOST_SHARE,
             "decoding_search.ctc_weight": settings.ctc_weight if "greedy" in reached else [],
             "decoding_search.beam": [beam for beam in settings.beam if f"beam {beam}" in reached],
             "decoding_search.length_penalty": settings.length_penalty if "length penalty" in reached else [],

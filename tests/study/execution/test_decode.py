@@ -9,6 +9,7 @@ import pytest
 from ledger_events import list_kinds
 
 from model.errors import UserError
+from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training import run as training_run
 from model.training.loop import train
@@ -70,6 +71,26 @@ def test_every_complete_trial_is_searched_ranked_and_scored_again_and_none_train
     assert not any(name.startswith("test/") for name in reopened[1].metrics), "its test sets were not looked at"
     assert reopened.study_state is TrialState.COMPLETE
     assert list_kinds(ended)[-1] == "study_ended"
+
+
+def test_changed_decoding_settings_are_searched_without_any_training(
+    ended: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(training_run, "make_optimiser", None)  # nothing can be trained
+    changed = {"decoding_search.ctc_weight": [0.9], "decoding_search.beam": [], "decoding.beam": 2}
+    decode_study(ended, 0.9, lambda _: None, with_values(ended.base_recipe, changed))
+    record = Ledger.open(ended.folder).trials[0]
+    assert [(one["decoding"]["beam"], one["decoding"]["ctc_weight"]) for one in record.tried_decodings[:2]] == [
+        (2, ended.base_recipe.decoding.ctc_weight),
+        (1, 0.9),
+    ]
+
+
+def test_what_the_study_searches_of_the_decoding_stays_each_trials_own(make_recipe) -> None:
+    recipe = make_recipe({"decoding.ctc_weight": 0.7})
+    base = make_recipe({"decoding.ctc_weight": 0.1, "decoding.beam": 3})
+    decoded = decode._decoded_as(base, recipe, ["decoding.ctc_weight", "loss.ctc_weight"]).decoding
+    assert (decoded.ctc_weight, decoded.beam) == (0.7, 3)
 
 
 def test_a_search_that_was_done_is_not_done_again(ended: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -39,6 +39,13 @@ def test_of_400_studies_of_equal_systems_at_most_29_claim_anything(settings: dic
     assert luck > 0.5, "what was chosen was lucky, and the verdict says by how much"
 
 
+def test_studies_on_shuffled_labels_end_with_no_difference_shown() -> None:
+    found = verdicts(100, trials=8, seeds=4, effect=3.0, shuffled=True)
+    answers = [describe_verdict(one)[0] for one in found]
+    shown = [answer for answer in answers if not answer.startswith("verdict: no difference in WER shown between")]
+    assert len(shown) <= 9  # at 4 %, 97.5 % of all such tests have as many or fewer
+
+
 def test_an_effect_of_two_seed_deviations_is_found_in_four_of_five_studies_of_six_seeds() -> None:
     found = verdicts(200, trials=8, seeds=6, effect=2.0)
     right = [one.judged["wer"].is_shown and one.judged["wer"].overall.difference < 0 for one in found]
