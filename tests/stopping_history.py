@@ -28,7 +28,7 @@ class Report:
     def pass_to(self, rule: Rule) -> Verdict:
         """The rule's verdict on the report."""
         last = self.epoch == LAST_EPOCH
-        return rule.decide(self.number, self.epoch, self.value, baseline=self.baseline, last=last)
+        return rule.decide(self.number, self.epoch, {METRIC: self.value}, baseline=self.baseline, last=last)
 
 
 @dataclass(frozen=True)

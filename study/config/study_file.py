@@ -69,6 +69,9 @@ class EarlyStoppingSettings(Strict):
         description="asha prunes a trial that is behind its rung; asha-promote pauses every trial at a rung and "
         "continues the best; median prunes a trial that is worse than the median of the others' running means",
     )
+    metric: EpochMetric | None = Field(
+        None, description="what asha, asha-promote and median compare trials by; null = the objective's metric"
+    )
     grace_epochs: Count = Field(3, description="the first rung: no trial is stopped before this epoch")
     reduction: Annotated[int, Field(ge=2)] = Field(3, description="one trial in this many continues beyond a rung")
 

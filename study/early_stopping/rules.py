@@ -10,28 +10,23 @@ from study.config.study_file import EarlyStoppingSettings, StudyFile
 from study.early_stopping.asha import Asha
 from study.early_stopping.median import Median
 from study.early_stopping.promotion import Promotion
-from study.early_stopping.verdict import Rule, Verdict
+from study.early_stopping.verdict import ByMetric, Never, OneFigureRule, Rule
 from study.ledger.records import TrialRecord, TrialState
 
 _NOT_COMPARED = (TrialState.FAILED, TrialState.INFEASIBLE)
 
 
-class Never:
-    """`none`: stops nothing."""
-
-    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
-        return Verdict.CONTINUE
-
-    def remove(self, number: int) -> None:
-        pass
-
-    def promote_next(self, closed: bool = False) -> int | None:
-        return None
-
-
-def build_rule(settings: EarlyStoppingSettings, metric: str, records: Mapping[int, TrialRecord]) -> Rule:
+def build_rule(settings: EarlyStoppingSettings, objective: str, records: Mapping[int, TrialRecord]) -> Rule:
     """The rule of a study, with all trials in its records that others are to be compared with."""
-    values = values_by_epoch(records, metric)
+    if settings.rule == "none":
+        return Never()
+    metric = settings.metric or objective
+    return ByMetric(_build_one_figure_rule(settings, values_by_epoch(records, metric), records), metric)
+
+
+def _build_one_figure_rule(
+    settings: EarlyStoppingSettings, values: Mapping[int, Mapping[int, float]], records: Mapping[int, TrialRecord]
+) -> OneFigureRule:
     if settings.rule == "asha-promote":
         return Promotion.rebuild(
             settings.grace_epochs,
@@ -41,10 +36,8 @@ def build_rule(settings: EarlyStoppingSettings, metric: str, records: Mapping[in
             waited={number: record.paused_at for number, record in records.items() if record.paused_at is not None},
             baselines=[number for number, record in records.items() if record.baseline],
         )
-    rule: Rule = Never()
-    if settings.rule == "asha":
-        rule = Asha(settings.grace_epochs, settings.reduction)
-    elif settings.rule == "median":
+    rule: OneFigureRule = Asha(settings.grace_epochs, settings.reduction)
+    if settings.rule == "median":
         rule = Median(settings.grace_epochs)
     for number, epochs in values.items():
         for epoch, value in sorted(epochs.items()):

@@ -50,7 +50,7 @@ def make_records(trials: int) -> dict[int, TrialRecord]:
 def run_trial(rule: Rule, number: int, value: float) -> None:
     """All calls of a rule for one trial."""
     for epoch in (1, 2, 3):
-        rule.decide(number, epoch, value / epoch, baseline=False, last=False)
+        rule.decide(number, epoch, {METRIC: value / epoch}, baseline=False, last=False)
     rule.promote_next()
     rule.promote_next(closed=True)
     rule.remove(number)

@@ -74,7 +74,7 @@ class CrashingStudy:
         for epoch in range(self.answered.get(number, 0) + 1, LAST_EPOCH + 1):
             value, last = self.values[number][epoch - 1], epoch == LAST_EPOCH
             self._record(TrialEpoch(number=number, epoch=epoch, metrics={METRIC: value}))
-            verdict = rule.decide(number, epoch, value, baseline=baseline is not None, last=last)
+            verdict = rule.decide(number, epoch, {METRIC: value}, baseline=baseline is not None, last=last)
             if verdict is Verdict.PAUSE:
                 self._record(TrialPaused(number=number, epoch=epoch))
                 return self._answer(number, epoch)
