@@ -49,6 +49,10 @@ def replay(
     half: Annotated[
         int | None, typer.Option(min=1, max=2, help="only every second configuration: choose by 1, report on 2")
     ] = None,
+    within: Annotated[
+        float,
+        typer.Option(min=0.0, help="of the best figure: how near the target is to what random to the end reaches"),
+    ] = 0.02,
     as_json: Annotated[bool, typer.Option("--json", help="print JSON instead of a table")] = False,
 ) -> None:
     """Replay other strategies over studies that ran to their end: what would they have found, and when? Trains nothing.
@@ -72,7 +76,7 @@ def replay(
     table = table if half is None else table.half(half - 1)
     strategies = choose_strategies(table.study, sampler, rule, grace_epochs, reduction, top_epoch)
     with Console(stderr=True).status("replaying") as status:
-        compared = compare_strategies(table, strategies, seeds, concurrency, every_seed, status.update)
+        compared = compare_strategies(table, strategies, seeds, concurrency, every_seed, within, status.update)
     if as_json:
         typer.echo(json.dumps(to_json(compared), indent=1))
         return

@@ -113,7 +113,7 @@ def seconds_to_next_start(ledger: Ledger, since: int) -> list[float]:
 
 @pytest.mark.speed
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median"])
+@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median", "evidence"])
 def test_many_trials(
     rule: str, stub: Work, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, add_row: Callable[..., None]
 ) -> None:

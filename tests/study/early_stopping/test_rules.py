@@ -21,7 +21,7 @@ from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
 
 CONTINUE, PRUNE, PAUSE = Verdict.CONTINUE, Verdict.PRUNE, Verdict.PAUSE
-RULES = ("asha", "asha-promote", "median", "none")
+RULES = ("asha", "asha-promote", "median", "evidence", "none")
 
 
 def decide(rule: Rule, number: int, epoch: int, value: float, baseline: bool = False, last: bool = False) -> Verdict:
@@ -29,7 +29,7 @@ def decide(rule: Rule, number: int, epoch: int, value: float, baseline: bool = F
 
 
 def build(rule: str, records: dict[int, TrialRecord] | None = None, grace_epochs: int = 1, reduction: int = 2) -> Rule:
-    content = {"rule": rule, "grace_epochs": grace_epochs, "reduction": reduction}
+    content = {"rule": rule, "grace_epochs": grace_epochs, "reduction": reduction, "complete_first": 5}
     return build_rule(EarlyStoppingSettings.model_validate(content), METRIC, records or {})
 
 
@@ -82,7 +82,7 @@ def test_none_stops_nothing() -> None:
     assert all(decide(rule, number, 3, 9.0 * number) is CONTINUE for number in range(9))
 
 
-@pytest.mark.parametrize("rule", ["asha", "median", "none"])
+@pytest.mark.parametrize("rule", ["asha", "median", "evidence", "none"])
 def test_only_promotion_has_trials_to_promote(rule: str) -> None:
     built = build(rule, {number: record(number, {1: 9.0 * number}) for number in range(9)})
     assert built.promote_next() is None
