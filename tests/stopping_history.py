@@ -28,7 +28,7 @@ class Report:
     def pass_to(self, rule: Rule) -> Verdict:
         """The rule's verdict on the report."""
         last = self.epoch == LAST_EPOCH
-        return rule.decide(self.number, self.epoch, self.value, baseline=self.baseline, last=last)
+        return rule.decide(self.number, self.epoch, {METRIC: self.value}, baseline=self.baseline, last=last)
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,8 @@ def record(
 ) -> TrialRecord:
     """The record of a trial that reported these values, epoch -> value."""
     epochs = tuple(EpochReport(epoch=epoch, metrics={METRIC: value}) for epoch, value in sorted(values.items()))
-    return TrialRecord(number, state, baseline="ed" if baseline else None, epochs=epochs, paused_at=paused_at)
+    named = "ed" if baseline else None
+    return TrialRecord(number, state, baseline=named, epochs=epochs, paused_at=paused_at, planned_epochs=LAST_EPOCH)
 
 
 def continues(

@@ -60,6 +60,7 @@ ROOMS = {
         "verdict",
         "search",
         "early_stopping",
+        "replay",
         "tracking",
         "display",
         "workers",

@@ -65,13 +65,24 @@ class Objective(Strict):
 class EarlyStoppingSettings(Strict):
     """When a trial that is behind the others is stopped before its last epoch."""
 
-    rule: Literal["asha", "asha-promote", "median", "none"] = Field(
+    rule: Literal["asha", "asha-promote", "median", "evidence", "none"] = Field(
         "asha",
         description="asha prunes a trial that is behind its rung; asha-promote pauses every trial at a rung and "
-        "continues the best; median prunes a trial that is worse than the median of the others' running means",
+        "continues the best; median prunes a trial that is worse than the median of the others' running means; "
+        "evidence prunes only at an epoch, and by a metric, that is shown to rank trials as their ends do",
     )
-    grace_epochs: Count = Field(3, description="the first rung: no trial is stopped before this epoch")
-    reduction: Annotated[int, Field(ge=2)] = Field(3, description="one trial in this many continues beyond a rung")
+    metric: EpochMetric | None = Field(
+        None, description="what asha, asha-promote and median compare trials by; null = the objective's metric"
+    )
+    grace_epochs: Count = Field(
+        3, description="of asha, asha-promote and median, the first rung: no trial is stopped before this epoch"
+    )
+    reduction: Annotated[int, Field(ge=2)] = Field(
+        3, description="of asha and asha-promote: one trial in this many continues beyond a rung"
+    )
+    complete_first: Annotated[int, Field(ge=5)] = Field(
+        8, description="of evidence: so many trials, baselines included, run to their end first"
+    )
 
 
 class FailureSettings(Strict):

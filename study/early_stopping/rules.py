@@ -8,30 +8,40 @@ from model.errors import UserError
 from model.recipe.recipe import Recipe
 from study.config.study_file import EarlyStoppingSettings, StudyFile
 from study.early_stopping.asha import Asha
+from study.early_stopping.evidence import Evidence
 from study.early_stopping.median import Median
 from study.early_stopping.promotion import Promotion
-from study.early_stopping.verdict import Rule, Verdict
+from study.early_stopping.verdict import ByMetric, Never, OneFigureRule, Rule
 from study.ledger.records import TrialRecord, TrialState
 
 _NOT_COMPARED = (TrialState.FAILED, TrialState.INFEASIBLE)
 
 
-class Never:
-    """`none`: stops nothing."""
-
-    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
-        return Verdict.CONTINUE
-
-    def remove(self, number: int) -> None:
-        pass
-
-    def promote_next(self, closed: bool = False) -> int | None:
-        return None
-
-
-def build_rule(settings: EarlyStoppingSettings, metric: str, records: Mapping[int, TrialRecord]) -> Rule:
+def build_rule(settings: EarlyStoppingSettings, objective: str, records: Mapping[int, TrialRecord]) -> Rule:
     """The rule of a study, with all trials in its records that others are to be compared with."""
-    values = values_by_epoch(records, metric)
+    if settings.rule == "none":
+        return Never()
+    if settings.rule == "evidence":
+        return _build_evidence(settings, objective, records)
+    metric = settings.metric or objective
+    return ByMetric(_build_one_figure_rule(settings, values_by_epoch(records, metric), records), metric)
+
+
+def _build_evidence(settings: EarlyStoppingSettings, objective: str, records: Mapping[int, TrialRecord]) -> Evidence:
+    compared = {number: record for number, record in sorted(records.items()) if record.state not in _NOT_COMPARED}
+    return Evidence.rebuild(
+        objective,
+        settings.complete_first,
+        {number: record.reports for number, record in compared.items()},
+        ended=[number for number, record in compared.items() if record.has_all_epochs],
+        stopped=[number for number, record in compared.items() if record.state is TrialState.PRUNED],
+        baselines=[number for number, record in compared.items() if record.baseline],
+    )
+
+
+def _build_one_figure_rule(
+    settings: EarlyStoppingSettings, values: Mapping[int, Mapping[int, float]], records: Mapping[int, TrialRecord]
+) -> OneFigureRule:
     if settings.rule == "asha-promote":
         return Promotion.rebuild(
             settings.grace_epochs,
@@ -41,10 +51,8 @@ def build_rule(settings: EarlyStoppingSettings, metric: str, records: Mapping[in
             waited={number: record.paused_at for number, record in records.items() if record.paused_at is not None},
             baselines=[number for number, record in records.items() if record.baseline],
         )
-    rule: Rule = Never()
-    if settings.rule == "asha":
-        rule = Asha(settings.grace_epochs, settings.reduction)
-    elif settings.rule == "median":
+    rule: OneFigureRule = Asha(settings.grace_epochs, settings.reduction)
+    if settings.rule == "median":
         rule = Median(settings.grace_epochs)
     for number, epochs in values.items():
         for epoch, value in sorted(epochs.items()):
@@ -58,7 +66,7 @@ def check_grace_epochs(study: StudyFile, base: Recipe) -> None:
     longest = base.training.epochs
     if searched is not None:
         longest = max(longest, *map(int, searched.choice or searched.range))
-    if settings.rule != "none" and settings.grace_epochs > longest:
+    if settings.rule not in ("none", "evidence") and settings.grace_epochs > longest:
         lower = f"it below {longest}, or " if longest > 1 else ""
         raise UserError(
             f"early_stopping.grace_epochs is {settings.grace_epochs}, but every trial ends after epoch {longest}, so "

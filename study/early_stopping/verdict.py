@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import Enum
 from typing import Protocol
 
@@ -22,12 +23,15 @@ class Rule(Protocol):
     built from the records decides as the one that was there from the beginning.
     """
 
-    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
-        """What happens to trial `number`, whose objective is `value` after `epoch`.
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+        """What happens to trial `number` that reports `metrics` after `epoch`.
 
         A `baseline` is never stopped, and neither is a trial after the `last` epoch of its recipe; others are compared
-        with both.
+        with both. An epoch is what the recipe reports after: `training.epoch_steps` steps, or a pass over the data.
         """
+
+    def explain(self, number: int) -> str | None:
+        """Why the trial was stopped or paused last, where there is more to say than that it is behind its rung."""
 
     def remove(self, number: int) -> None:
         """Forget a trial that failed: no other is compared with it any more."""
@@ -37,3 +41,48 @@ class Rule(Protocol):
 
         `closed`: nothing runs, and no new trial will come.
         """
+
+
+class OneFigureRule(Protocol):
+    """A rule that compares trials by a single figure; otherwise as a `Rule`."""
+
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict: ...
+    def remove(self, number: int) -> None: ...
+    def promote_next(self, closed: bool = False) -> int | None: ...
+
+
+class ByMetric:
+    """A rule by one of the reported metrics; a report without it decides nothing."""
+
+    def __init__(self, rule: OneFigureRule, metric: str) -> None:
+        self.rule, self._metric = rule, metric
+
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+        if self._metric not in metrics:
+            return Verdict.CONTINUE
+        return self.rule.decide(number, epoch, metrics[self._metric], baseline=baseline, last=last)
+
+    def explain(self, number: int) -> str | None:
+        return None
+
+    def remove(self, number: int) -> None:
+        self.rule.remove(number)
+
+    def promote_next(self, closed: bool = False) -> int | None:
+        return self.rule.promote_next(closed)
+
+
+class Never:
+    """`none`: stops nothing."""
+
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+        return Verdict.CONTINUE
+
+    def explain(self, number: int) -> str | None:
+        return None
+
+    def remove(self, number: int) -> None:
+        pass
+
+    def promote_next(self, closed: bool = False) -> int | None:
+        return None

@@ -1,4 +1,5 @@
-"""Whether early values rank trials as final ones do: the rank correlation between each rung and the last epoch."""
+"""Whether early values rank trials as final ones do: the rank correlation between each rung and the last epoch, and the
+metric and epoch that rank best."""
 
 from __future__ import annotations
 
@@ -6,13 +7,16 @@ import math
 from collections.abc import Iterable, Sequence
 
 from study.config.study_file import StudyFile
+from study.evidence.rungs import choose_unselected, find_evidence
 from study.ledger.records import TrialRecord, TrialState
 
 MIN_TRIALS = 3  # of two, the correlation is 1 or -1 whatever they are
+_NORMAL_95 = 1.96
+_OF_RANKS = 1.06  # the variance of Fisher's z is larger for ranks (Fieller et al. 1957)
 
 
 def describe_rungs(records: Iterable[TrialRecord], study: StudyFile) -> list[str]:
-    """A line for each rung below the last epoch that at least three complete trials have passed."""
+    """A line for each rung below the last epoch that three complete trials or more have passed, and one on the best."""
     records, metric = list(records), study.objective.metric
     curves = [_read_curve(record, metric) for record in records if record.state is TrialState.COMPLETE]
     curves = [curve for curve in curves if curve]
@@ -25,8 +29,9 @@ def describe_rungs(records: Iterable[TrialRecord], study: StudyFile) -> list[str
             last = {max(curve) for curve in passed}
             end = f"epoch {last.pop()}" if len(last) == 1 else "the last epoch"
             trials = f"{len(passed)} trials" + (" that were not stopped" if stopped else "")
-            lines.append(f"{metric} at epoch {rung} ranks {trials} as {end} does with rho {rho:.2f}")
-    return lines
+            interval = _format_interval(rho, len(passed))
+            lines.append(f"{metric} at epoch {rung} ranks {trials} as {end} does with rho {rho:.2f}{interval}")
+    return [*lines, *_describe_best(records, study)]
 
 
 def spearman(early: Sequence[float], late: Sequence[float]) -> float | None:
@@ -36,6 +41,34 @@ def spearman(early: Sequence[float], late: Sequence[float]) -> float | None:
     from scipy.stats import spearmanr  # takes a second to import
 
     return float(spearmanr(early, late).statistic)
+
+
+def _describe_best(records: Sequence[TrialRecord], study: StudyFile) -> list[str]:
+    """Which metric at which epoch ranks best of all that are recorded, or that nothing is shown to rank at all."""
+    usable = {record.number: record for record in records if record.state is not TrialState.FAILED}
+    ended = [number for number, record in usable.items() if record.has_all_epochs]
+    stopped = [number for number, record in usable.items() if record.state is TrialState.PRUNED]
+    named = [number for number, record in usable.items() if record.baseline]
+    settings = study.early_stopping
+    sample = choose_unselected(ended, stopped, named, settings.complete_first)
+    found = find_evidence([usable[number].reports for number in sample], study.objective.metric)
+    if not found:
+        return []
+    shown = [evidence for evidence in found.values() if evidence.is_shown]
+    if shown:
+        return [f"shown to rank better than chance: {min(shown, key=lambda evidence: evidence.epoch)}"]
+    best = max(found.values(), key=lambda evidence: evidence.rho)
+    stops = ", so evidence stops nobody" if settings.rule == "evidence" else ""
+    return [f"no metric at any epoch is shown to rank better than chance{stops}; the best: {best}"]
+
+
+def _format_interval(rho: float, trials: int) -> str:
+    """The interval of 95 % of one correlation, by Fisher's z; nothing for trials that have none."""
+    if trials < MIN_TRIALS + 1:
+        return ""
+    half = _NORMAL_95 * math.sqrt(_OF_RANKS / (trials - 3))
+    place = math.atanh(min(max(rho, -1 + 1e-6), 1 - 1e-6))
+    return f" [{math.tanh(place - half):.2f}, {math.tanh(place + half):.2f}]"
 
 
 def _read_curve(record: TrialRecord, metric: str) -> dict[int, float]:

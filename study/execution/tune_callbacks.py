@@ -115,11 +115,13 @@ class RuleScheduler(NotPickled, FIFOScheduler):
         if trial.confirms:
             return TrialScheduler.CONTINUE
         last = bool(metrics.get("last_epoch"))
-        verdict = self._rule.decide(trial.number, epoch, value, baseline=trial.is_baseline, last=last)
+        verdict = self._rule.decide(trial.number, epoch, metrics, baseline=trial.is_baseline, last=last)
         if verdict is Verdict.CONTINUE:
             return TrialScheduler.CONTINUE
         stands = f"{self._objective} {value:g} at epoch {epoch}"
         reason = f"{stands} is behind its rung" if verdict is Verdict.PRUNE else f"{stands} waits at its rung"
+        if why := self._rule.explain(trial.number):
+            reason = f"{stands}: {why}"
         self.decided[trial.number] = (verdict, reason)
         return TrialScheduler.STOP
 

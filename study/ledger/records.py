@@ -50,6 +50,16 @@ class TrialRecord:
         """Whether its test sets were scored, also where the corpus has none."""
         return self.was_decoded or any(name.startswith("test/") for name in self.final_metrics)
 
+    @property
+    def has_all_epochs(self) -> bool:
+        """Whether it has reported the last epoch of its recipe."""
+        return self.state is TrialState.COMPLETE or (bool(self.epochs) and self.epoch == self.planned_epochs)
+
+    @property
+    def reports(self) -> dict[int, dict[str, float]]:
+        """All reported metrics by epoch."""
+        return {report.epoch: report.metrics for report in self.epochs}
+
     def curve(self, metric: str) -> dict[int, float]:
         """The metric by epoch, where it was reported."""
         return {report.epoch: report.metrics[metric] for report in self.epochs if metric in report.metrics}

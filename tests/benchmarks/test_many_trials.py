@@ -94,7 +94,7 @@ class Prefilled:
             value, last = 100 * record.values["ctc_weight"] / epoch, epoch == EPOCHS
             self.session.record_epoch(number, Report({"epoch": epoch, "dev/wer": value, "last_epoch": float(last)}))
             write_atomically(self.ledger.trial_folder(number) / "done", str(epoch))  # where the stub would go on
-            verdict = self.rule.decide(number, epoch, value, baseline=False, last=last)
+            verdict = self.rule.decide(number, epoch, {"dev/wer": value}, baseline=False, last=last)
             if verdict is Verdict.PAUSE:
                 return self.session.pause(number, epoch, "waits")
             if verdict is Verdict.PRUNE:
@@ -113,7 +113,7 @@ def seconds_to_next_start(ledger: Ledger, since: int) -> list[float]:
 
 @pytest.mark.speed
 @pytest.mark.timeout(900)
-@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median"])
+@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median", "evidence"])
 def test_many_trials(
     rule: str, stub: Work, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, add_row: Callable[..., None]
 ) -> None:

@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ray.tune.schedulers import AsyncHyperBandScheduler, MedianStoppingRule, TrialScheduler
-from stopping_history import LAST_EPOCH, Failure, Report, Step, histories
+from stopping_history import LAST_EPOCH, METRIC, Failure, Report, Step, histories
 
 from study.early_stopping.asha import Asha, cutoff
 from study.early_stopping.median import Median
-from study.early_stopping.verdict import Rule, Verdict
+from study.early_stopping.verdict import ByMetric, Rule, Verdict
 
 Decide = Callable[[Report], str]  # a scheduler of Tune's, which keeps all earlier reports
 
@@ -93,22 +93,23 @@ def assert_equal_verdicts(ours: Rule, tunes: TunesRule, history: list[Step]) -> 
 @given(history=histories(), grace_epochs=st.integers(1, 3), reduction=st.integers(2, 4))
 def test_asha_decides_as_tunes_asha(history: list[Step], grace_epochs: int, reduction: int) -> None:
     tunes = TunesRule(lambda: make_tunes_asha(grace_epochs, reduction))
-    assert_equal_verdicts(Asha(grace_epochs, reduction), tunes, history)
+    assert_equal_verdicts(ByMetric(Asha(grace_epochs, reduction), METRIC), tunes, history)
 
 
 @settings(max_examples=150, deadline=None)
 @given(history=histories(), grace_epochs=st.integers(1, 4))
 def test_median_decides_as_tunes_median_rule(history: list[Step], grace_epochs: int) -> None:
-    assert_equal_verdicts(Median(grace_epochs), TunesRule(lambda: make_tunes_median(grace_epochs)), history)
+    tunes = TunesRule(lambda: make_tunes_median(grace_epochs))
+    assert_equal_verdicts(ByMetric(Median(grace_epochs), METRIC), tunes, history)
 
 
 @pytest.mark.parametrize(
-    ("rule", "make"), [(Asha(1, 2), lambda: make_tunes_asha(1, 2)), (Median(2), lambda: make_tunes_median(2))]
+    ("own", "make"), [(Asha(1, 2), lambda: make_tunes_asha(1, 2)), (Median(2), lambda: make_tunes_median(2))]
 )
-def test_thirty_long_trials_get_the_verdicts_of_tune(rule: Rule, make: Callable[[], Decide]) -> None:
+def test_thirty_long_trials_get_the_verdicts_of_tune(own: Asha | Median, make: Callable[[], Decide]) -> None:
     """Long curves of many trials, whose means are rounded, are rare among the random histories."""
     rng = np.random.default_rng(0)
-    tunes, stopped = TunesRule(make), 0
+    rule, tunes, stopped = ByMetric(own, METRIC), TunesRule(make), 0
     for epoch in range(1, LAST_EPOCH + 1):
         for number in rng.permutation(30):
             report = Report(int(number), epoch, float(rng.normal(100 / epoch + number, 3)))
@@ -120,7 +121,7 @@ def test_thirty_long_trials_get_the_verdicts_of_tune(rule: Rule, make: Callable[
 
 @pytest.mark.parametrize("value", [0.1, 0.3, 1.1, 61.7])
 def test_equal_curves_are_stopped_where_tunes_rounded_means_stop_them(value: float) -> None:
-    ours, tunes = Median(1), TunesRule(lambda: make_tunes_median(1))
+    ours, tunes = ByMetric(Median(1), METRIC), TunesRule(lambda: make_tunes_median(1))
     for epoch in range(1, LAST_EPOCH + 1):
         for number in range(5):
             report = Report(number, epoch, value)

@@ -70,11 +70,11 @@ class CrashingStudy:
 
     def _train(self, proposal: Proposal, rule: Rule) -> None:
         number, baseline = proposal.number, proposal.baseline
-        self._record(TrialStarted(number=number, baseline=baseline))
+        self._record(TrialStarted(number=number, baseline=baseline, epochs=LAST_EPOCH))
         for epoch in range(self.answered.get(number, 0) + 1, LAST_EPOCH + 1):
             value, last = self.values[number][epoch - 1], epoch == LAST_EPOCH
             self._record(TrialEpoch(number=number, epoch=epoch, metrics={METRIC: value}))
-            verdict = rule.decide(number, epoch, value, baseline=baseline is not None, last=last)
+            verdict = rule.decide(number, epoch, {METRIC: value}, baseline=baseline is not None, last=last)
             if verdict is Verdict.PAUSE:
                 self._record(TrialPaused(number=number, epoch=epoch))
                 return self._answer(number, epoch)
@@ -129,7 +129,7 @@ class CrashingStudy:
 VALUES = st.lists(st.integers(0, 4).map(float), min_size=LAST_EPOCH, max_size=LAST_EPOCH)
 
 
-@pytest.mark.parametrize("name", ["asha", "asha-promote", "median"])
+@pytest.mark.parametrize("name", ["asha", "asha-promote", "median", "evidence"])
 @settings(max_examples=150, deadline=None)
 @given(
     values=st.lists(VALUES, min_size=1, max_size=9),
@@ -141,7 +141,9 @@ VALUES = st.lists(st.integers(0, 4).map(float), min_size=LAST_EPOCH, max_size=LA
 def test_a_study_that_crashed_after_any_step_stops_and_promotes_as_one_that_never_crashed(
     name: str, values: list[list[float]], baselines: int, grace: int, reduction: int, crashes: frozenset[int]
 ) -> None:
-    stopping = EarlyStoppingSettings.model_validate({"rule": name, "grace_epochs": grace, "reduction": reduction})
+    stopping = EarlyStoppingSettings.model_validate(
+        {"rule": name, "grace_epochs": grace, "reduction": reduction, "complete_first": 5}
+    )
     uninterrupted = CrashingStudy(values, baselines, stopping).run()
     restarted = CrashingStudy(values, baselines, stopping, crashes).run()
     assert restarted.trained() == uninterrupted.trained()

@@ -40,6 +40,7 @@ def test_trials_of_a_single_epoch_need_the_rule_none() -> None:
 
 def test_the_rule_none_needs_no_rung_and_the_last_epoch_may_be_one() -> None:
     assert check_space(study("none", 9)).proposals == 22
+    assert check_space(study("evidence", 9)).proposals == 22, "it finds its own rung"
     assert check_space(study("asha", 6)).proposals == 22
 
 

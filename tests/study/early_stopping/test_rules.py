@@ -16,46 +16,46 @@ from study.early_stopping.asha import Asha
 from study.early_stopping.median import Median
 from study.early_stopping.promotion import Promotion
 from study.early_stopping.rules import build_rule, values_by_epoch
-from study.early_stopping.verdict import Rule, Verdict
+from study.early_stopping.verdict import ByMetric, Rule, Verdict
 from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
 
 CONTINUE, PRUNE, PAUSE = Verdict.CONTINUE, Verdict.PRUNE, Verdict.PAUSE
-RULES = ("asha", "asha-promote", "median", "none")
+RULES = ("asha", "asha-promote", "median", "evidence", "none")
 
 
 def decide(rule: Rule, number: int, epoch: int, value: float, baseline: bool = False, last: bool = False) -> Verdict:
-    return rule.decide(number, epoch, value, baseline=baseline, last=last)
+    return rule.decide(number, epoch, {METRIC: value}, baseline=baseline, last=last)
 
 
 def build(rule: str, records: dict[int, TrialRecord] | None = None, grace_epochs: int = 1, reduction: int = 2) -> Rule:
-    content = {"rule": rule, "grace_epochs": grace_epochs, "reduction": reduction}
+    content = {"rule": rule, "grace_epochs": grace_epochs, "reduction": reduction, "complete_first": 5}
     return build_rule(EarlyStoppingSettings.model_validate(content), METRIC, records or {})
 
 
 def test_asha_stops_a_trial_that_is_behind_its_rung() -> None:
-    asha = Asha(1, 2)
+    asha = ByMetric(Asha(1, 2), METRIC)
     assert decide(asha, 0, 1, 20.0) is CONTINUE
     assert decide(asha, 1, 1, 80.0) is PRUNE
 
 
 @pytest.mark.parametrize("baseline", [True, False])
 def test_a_baseline_and_a_last_epoch_are_never_stopped_but_compared_with(baseline: bool) -> None:
-    asha = Asha(1, 2)
+    asha = ByMetric(Asha(1, 2), METRIC)
     assert decide(asha, 0, 1, 20.0) is CONTINUE
     assert decide(asha, 1, 1, 90.0, baseline=baseline, last=not baseline) is CONTINUE
     assert decide(asha, 2, 1, 80.0) is PRUNE
 
 
 def test_asha_compares_a_trial_at_rungs_only() -> None:
-    asha = Asha(2, 3)  # rungs after epochs 2 and 6
+    asha = ByMetric(Asha(2, 3), METRIC)  # rungs after epochs 2 and 6
     verdicts = {epoch: [decide(asha, number, epoch, 10.0 * number) for number in (1, 2)] for epoch in range(1, 9)}
     assert [epoch for epoch, (_, worse) in verdicts.items() if worse is PRUNE] == [2, 6]
     assert {better for better, _ in verdicts.values()} == {CONTINUE}
 
 
 def test_the_median_rule_stops_a_trial_that_is_behind_the_median_of_three() -> None:
-    median = Median(1)
+    median = ByMetric(Median(1), METRIC)
     for number, value in enumerate([10.0, 20.0, 30.0]):
         for epoch in (1, 2):
             assert decide(median, number, epoch, value) is CONTINUE
@@ -69,11 +69,12 @@ def test_the_median_rule_stops_a_trial_that_is_behind_the_median_of_three() -> N
 
 def test_promotion_pauses_a_trial_that_is_not_among_the_best_of_its_rung() -> None:
     rule = build("asha-promote")
-    assert isinstance(rule, Promotion)
+    assert isinstance(rule, ByMetric)
     assert decide(rule, 0, 1, 20.0) is PAUSE, "a single trial has no better half"
     assert decide(rule, 1, 1, 10.0) is CONTINUE
     assert decide(rule, 2, 1, 30.0, baseline=True) is CONTINUE
-    assert rule.paused() == {0: 1}
+    assert isinstance(rule.rule, Promotion)
+    assert rule.rule.paused() == {0: 1}
 
 
 def test_none_stops_nothing() -> None:
@@ -81,14 +82,14 @@ def test_none_stops_nothing() -> None:
     assert all(decide(rule, number, 3, 9.0 * number) is CONTINUE for number in range(9))
 
 
-@pytest.mark.parametrize("rule", ["asha", "median", "none"])
+@pytest.mark.parametrize("rule", ["asha", "median", "evidence", "none"])
 def test_only_promotion_has_trials_to_promote(rule: str) -> None:
     built = build(rule, {number: record(number, {1: 9.0 * number}) for number in range(9)})
     assert built.promote_next() is None
     assert built.promote_next(closed=True) is None
 
 
-@pytest.mark.parametrize("rule", [Asha(1, 2), Median(1)])
+@pytest.mark.parametrize("rule", [ByMetric(Asha(1, 2), METRIC), ByMetric(Median(1), METRIC)])
 def test_a_value_that_is_not_finite_is_not_compared(rule: Rule) -> None:
     assert decide(rule, 0, 1, math.nan) is CONTINUE
     for number in range(1, 4):

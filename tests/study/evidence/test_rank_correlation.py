@@ -53,7 +53,7 @@ def test_too_few_trials_or_equal_values_have_no_correlation(early: list[float], 
     assert spearman(early, late) is None
 
 
-@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median", "none"])
+@pytest.mark.parametrize("rule", ["asha", "asha-promote", "median", "evidence", "none"])
 def test_every_rung_below_the_last_epoch_has_a_line_whatever_the_rule(rule: str) -> None:
     records = [
         trial(0, 90, 60, 50, 40, 31, 30),

@@ -55,6 +55,9 @@ class RecordingRule:
     def promote_next(self, closed: bool = False) -> int | None:
         return None
 
+    def explain(self, number: int) -> str | None:
+        return None
+
     def decide(self, *_: Any, **__: Any) -> Any:
         raise AssertionError("the session does not ask the rule")
 

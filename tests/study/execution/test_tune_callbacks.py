@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 import pickle
 import signal
+from collections.abc import Mapping
 from types import SimpleNamespace
 from typing import Any
 
@@ -42,13 +43,16 @@ class RecordingListener:
 class FixedRule:
     """A rule with the same verdict for every trial."""
 
-    def __init__(self, verdict: Verdict) -> None:
-        self._verdict = verdict
+    def __init__(self, verdict: Verdict, why: str | None = None) -> None:
+        self._verdict, self._why = verdict, why
         self.decided: list[tuple[bool, bool]] = []
 
-    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
         self.decided.append((baseline, last))
         return self._verdict
+
+    def explain(self, number: int) -> str | None:
+        return self._why
 
     def remove(self, number: int) -> None: ...
 
@@ -97,6 +101,11 @@ def test_only_a_trial_that_reported_finished_is_complete() -> None:
 def test_a_pruned_trial_names_its_rung() -> None:
     calls = run(FixedRule(Verdict.PRUNE), result(2, 80.0), result(3, 1.0))
     assert calls[-1] == ("prune", 0, "dev/wer 80 at epoch 2 is behind its rung")
+
+
+def test_a_trial_that_is_stopped_has_the_rules_own_reason_where_it_gives_one() -> None:
+    calls = run(FixedRule(Verdict.PRUNE, "dev/cer 40 is above the cut 30"), result(2, 80.0))
+    assert calls[-1] == ("prune", 0, "dev/wer 80 at epoch 2: dev/cer 40 is above the cut 30")
 
 
 def test_a_paused_trial_names_its_epoch() -> None:
