@@ -81,5 +81,6 @@ def replay(
         typer.echo(json.dumps(to_json(compared), indent=1))
         return
     console = make_console()
-    for shown in (*make_tables(compared), *describe(compared)):
-        console.print(shown, soft_wrap=True, highlight=False, markup=False)
+    console.print(*make_tables(compared))
+    for line in describe(compared):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)

@@ -70,6 +70,8 @@ def test_the_command_replays_a_packed_record_as_tables_and_as_json() -> None:
     command = ["replay", str(DEMO), "--seeds", "2", "--sampler", "random", "--rule", "asha"]
     printed = CliRunner().invoke(app, command, catch_exceptions=False).stdout
     assert "random + asha" in printed
+    assert "100%" in printed
+    assert "\\" not in printed, "brackets are markup to rich"
     assert "22 configurations with 28 trainings; 2 replays of each strategy, 2 trials at a time" in printed
     content = json.loads(CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False).stdout)
     assert [outcome["strategy"] for outcome in content["outcomes"]] == ["random to the end", "random + asha"]
