@@ -151,7 +151,7 @@ def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> st
     ledger.start_session(trials_to_run, concurrency, run.changes)
     trials = ledger.trials
     board = Board(console, study.name, trials, trials_to_run, concurrency)
-    rule = build_rule(study.early_stopping, objective, trials)
+    rule = build_rule(study.early_stopping, objective, trials, study.classes)
 
     def restore(record: TrialRecord) -> Proposal:
         return run.proposer.restore(record, ledger.read_recipe(record))

@@ -16,6 +16,7 @@ import math
 from collections.abc import Iterable, Mapping
 from statistics import NormalDist
 
+from study.early_stopping.by_class import ClassOf
 from study.early_stopping.verdict import Verdict
 from study.evidence.rungs import FEWEST, Reports, RungEvidence, choose_unselected, find_evidence, runs_to_its_end
 
@@ -29,8 +30,9 @@ _NEVER = 10**9
 class Evidence:
     """See the module. A verdict depends on the reports and ends of all trials, not on the order in which they came."""
 
-    def __init__(self, objective: str, complete_first: int) -> None:
-        self._objective, self._complete_first = objective, complete_first
+    def __init__(self, objective: str, complete_first: int, class_of: ClassOf | None = None) -> None:
+        """With `class_of` a trial is compared with those of its class; what a rung is worth, all classes tell."""
+        self._objective, self._complete_first, self._class_of = objective, complete_first, class_of
         self._reports: dict[int, dict[int, Mapping[str, float]]] = {}
         self._ended: set[int] = set()
         self._baselines: set[int] = set()
@@ -49,9 +51,10 @@ class Evidence:
         ended: Iterable[int] = (),
         stopped: Iterable[int] = (),
         baselines: Iterable[int] = (),
+        class_of: ClassOf | None = None,
     ) -> Evidence:
         """The rule as earlier sessions left it; `reports` are of all trials that did not fail, by number."""
-        rule = cls(objective, complete_first)
+        rule = cls(objective, complete_first, class_of)
         rule._reports = {number: dict(epochs) for number, epochs in reports.items() if epochs}
         rule._ended = set(ended) & rule._reports.keys()
         rule._stopped = {number: max(reports[number]) for number in stopped if reports.get(number)}
@@ -125,9 +128,13 @@ class Evidence:
         """The metric of other trials at the rung: of all, or where some were stopped before it, of the unselected."""
         # Below the first stop nobody was selected.
         everyone = rung.epoch <= min(self._stopped.values(), default=_NEVER)
-        numbers = sorted(self._reports)[-COMPARED - 1 :] if everyone else self._sample
+        numbers = sorted(self._reports) if everyone else self._sample
+        if self._class_of is not None:
+            numbers = [other for other in numbers if self._class_of(other) == self._class_of(number)]
         figures = (
-            self._reports[other].get(rung.epoch, {}).get(rung.metric, math.nan) for other in numbers if other != number
+            self._reports[other].get(rung.epoch, {}).get(rung.metric, math.nan)
+            for other in numbers[-COMPARED - 1 :]
+            if other != number
         )
         return [figure for figure in figures if math.isfinite(figure)]
 
