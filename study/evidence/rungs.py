@@ -45,8 +45,8 @@ class RungEvidence:
         return self.low > 0.0
 
     def __str__(self) -> str:
-        interval = f"[{self.low:.2f}, {self.high:.2f}]"
-        return f"{self.metric} at epoch {self.epoch} ranks {self.trials} trials with rho {self.rho:.2f} {interval}"
+        interval = f"rho {self.rho:.2f} [{self.low:.2f}, {self.high:.2f}]"
+        return f"{self.metric} at epoch {self.epoch} ranks {self.trials} trials as the end does with {interval}"
 
 
 def runs_to_its_end(number: int, complete_first: int) -> bool:

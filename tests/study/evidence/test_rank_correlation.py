@@ -104,3 +104,15 @@ def test_status_prints_the_lines_below_the_table(tmp_path: Path) -> None:
         end_trial(ledger, number, TrialState.COMPLETE)
     printed = CliRunner().invoke(app, ["status", str(tmp_path / "s")], catch_exceptions=False).stdout
     assert printed.splitlines()[-1] == "dev/wer at epoch 1 ranks 3 trials as epoch 2 does with rho 1.00"
+
+
+def test_a_line_names_the_first_rung_that_is_shown_to_rank_better_than_chance_or_says_that_none_is() -> None:
+    ranked = [trial(number, 90 - number % 2, 10 * number + 1, 10 * number) for number in range(12)]
+    assert describe_rungs(ranked, study())[-1].startswith(
+        "shown to rank better than chance: dev/wer at epoch 2 ranks 12 trials as the end does with rho 1.00 [0."
+    )
+    chance = [trial(number, 50 + (7 * number) % 12, 50 + (5 * number) % 12, 10 * number) for number in range(8)]
+    line = describe_rungs(chance, study("evidence"))[-1]
+    assert line.startswith(
+        "no metric at any epoch is shown to rank better than chance, so evidence stops nobody; the best: "
+    )

@@ -36,7 +36,9 @@ def test_the_metric_that_ranks_as_the_end_does_is_found_and_shown() -> None:
 
 def test_the_evidence_reads_as_a_sentence() -> None:
     trials = [{1: {"dev/wer": float(n)}, 2: {"dev/wer": float(n)}} for n in range(12)]
-    assert str(find_evidence(trials, "dev/wer")[1]).startswith("dev/wer at epoch 1 ranks 12 trials with rho 1.00 [0.9")
+    assert str(find_evidence(trials, "dev/wer")[1]).startswith(
+        "dev/wer at epoch 1 ranks 12 trials as the end does with rho 1.00 [0.9"
+    )
 
 
 def test_where_all_metrics_are_noise_something_is_shown_in_a_fiftieth_of_all_looks() -> None:
