@@ -152,7 +152,7 @@ def study_in(
             "search": {"ctc_weight": {"uniform": [0.1, 0.6]}},
             "trials": 1,
             "baselines": ["ed"],
-            "early_stopping": {"grace_epochs": 1, "reduction": 2},
+            "early_stopping": {"rule": "asha", "grace_epochs": 1, "reduction": 2},
             "workers": {"count": 1, "cpus": 1},
         }
         path = tmp_path / "study.yaml"

@@ -66,10 +66,10 @@ class EarlyStoppingSettings(Strict):
     """When a trial that is behind the others is stopped before its last epoch."""
 
     rule: Literal["asha", "asha-promote", "median", "evidence", "none"] = Field(
-        "asha",
-        description="asha prunes a trial that is behind its rung; asha-promote pauses every trial at a rung and "
-        "continues the best; median prunes a trial that is worse than the median of the others' running means; "
-        "evidence prunes only at an epoch, and by a metric, that is shown to rank trials as their ends do",
+        "evidence",
+        description="evidence prunes only at an epoch, and by a metric, that is shown to rank trials as their ends do; "
+        "asha prunes a trial that is behind its rung; asha-promote pauses every trial at a rung and continues the "
+        "best; median prunes a trial that is worse than the median of the others' running means",
     )
     metric: EpochMetric | None = Field(
         None, description="what asha, asha-promote and median compare trials by; null = the objective's metric"
@@ -83,6 +83,17 @@ class EarlyStoppingSettings(Strict):
     complete_first: Annotated[int, Field(ge=5)] = Field(
         8, description="of evidence: so many trials, baselines included, run to their end first"
     )
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> EarlyStoppingSettings:
+        fields = type(self).model_fields
+        for name in ("metric", "grace_epochs", "reduction") if self.rule == "evidence" else ():
+            if (value := getattr(self, name)) != fields[name].default:
+                raise ValueError(
+                    f"{name} is {value}, but the rule evidence finds metric and epoch itself; leave it out, or set "
+                    "rule to asha, asha-promote or median"
+                )
+        return self
 
 
 class FailureSettings(Strict):

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 
-from model.recipe.files import value_at
 from study.config.baselines import check_baselines
 from study.config.study_file import make_base_recipe, read_study
 from study.execution.checks import check_space
@@ -31,9 +30,8 @@ def test_the_documented_studies_exist() -> None:
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
-def test_the_first_rung_is_before_the_last_epoch(path: Path) -> None:
-    study = read_study(path)
-    assert study.early_stopping.grace_epochs < value_at(make_base_recipe(study), "training.epochs")
+def test_no_study_stops_trials_without_evidence(path: Path) -> None:
+    assert read_study(path).early_stopping.rule == "evidence"
 
 
 def test_the_demo_tries_both_baselines_and_two_more_of_each_class_each_on_one_core() -> None:

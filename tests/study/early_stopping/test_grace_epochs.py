@@ -7,7 +7,8 @@ from typing import Any
 import pytest
 
 from model.errors import UserError
-from study.config.study_file import StudyFile, make_base_recipe
+from model.strict import validate
+from study.config.study_file import EarlyStoppingSettings, StudyFile, make_base_recipe
 from study.early_stopping.rules import check_grace_epochs
 from study.execution.checks import check_space
 
@@ -40,8 +41,16 @@ def test_trials_of_a_single_epoch_need_the_rule_none() -> None:
 
 def test_the_rule_none_needs_no_rung_and_the_last_epoch_may_be_one() -> None:
     assert check_space(study("none", 9)).proposals == 22
-    assert check_space(study("evidence", 9)).proposals == 22, "it finds its own rung"
+    assert check_space(study("evidence", 3)).proposals == 22
     assert check_space(study("asha", 6)).proposals == 22
+
+
+@pytest.mark.parametrize("setting", [{"grace_epochs": 9}, {"reduction": 2}, {"metric": "dev/ctc_wer"}], ids=str)
+def test_what_the_rule_evidence_finds_itself_is_refused_as_a_setting(setting: dict[str, Any]) -> None:
+    with pytest.raises(
+        UserError, match=r"but the rule evidence finds metric and epoch itself; leave it out"
+    ):
+        validate(EarlyStoppingSettings, {"rule": "evidence"} | setting, "study.yaml")
 
 
 @pytest.mark.parametrize("epochs", [{"integer": [4, 12]}, {"choice": [4, 12]}])
