@@ -16,8 +16,11 @@ _OF_RANKS = 1.06  # the variance of Fisher's z is larger for ranks (Fieller et a
 
 
 def describe_rungs(records: Iterable[TrialRecord], study: StudyFile) -> list[str]:
-    """A line for each rung below the last epoch that three complete trials or more have passed, and one on the best."""
-    records, metric = list(records), study.objective.metric
+    """A line for each rung below the last epoch that three complete trials or more have passed, and one on the best.
+
+    Trainings that confirm a finalist are left out: they are of the best alone.
+    """
+    records, metric = [record for record in records if record.confirms is None], study.objective.metric
     curves = [_read_curve(record, metric) for record in records if record.state is TrialState.COMPLETE]
     curves = [curve for curve in curves if curve]
     stopped = any(record.state in (TrialState.PRUNED, TrialState.WAITING) for record in records)

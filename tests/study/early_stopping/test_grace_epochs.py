@@ -47,9 +47,7 @@ def test_the_rule_none_needs_no_rung_and_the_last_epoch_may_be_one() -> None:
 
 @pytest.mark.parametrize("setting", [{"grace_epochs": 9}, {"reduction": 2}, {"metric": "dev/ctc_wer"}], ids=str)
 def test_what_the_rule_evidence_finds_itself_is_refused_as_a_setting(setting: dict[str, Any]) -> None:
-    with pytest.raises(
-        UserError, match=r"but the rule evidence finds metric and epoch itself; leave it out"
-    ):
+    with pytest.raises(UserError, match=r"but the rule evidence finds metric and epoch itself; leave it out"):
         validate(EarlyStoppingSettings, {"rule": "evidence"} | setting, "study.yaml")
 
 
