@@ -8,12 +8,19 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
+from study.config.study_file import EarlyStoppingSettings
 from study.early_stopping.promotion import Promotion
 from study.early_stopping.verdict import Rule, Verdict
 from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
 
 METRIC, LAST_EPOCH = "dev/wer", 12
+
+
+def make_settings(rule: str, grace_epochs: int, reduction: int) -> EarlyStoppingSettings:
+    """Settings with these rungs; those of `evidence`, which finds its own, with few trials that run to their end."""
+    rungs = {"complete_first": 5} if rule == "evidence" else {"grace_epochs": grace_epochs, "reduction": reduction}
+    return EarlyStoppingSettings.model_validate({"rule": rule} | rungs)
 
 
 @dataclass(frozen=True)

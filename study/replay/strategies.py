@@ -68,7 +68,9 @@ def _make_strategy(sampler: str, rule: str, settings: EarlyStoppingSettings, top
     _check_name("--rule", rule, ["none", TOP, *_list_rules()])
     if rule == TOP:
         return Strategy(sampler, top_epoch=top_epoch)
-    return Strategy(sampler, validate(EarlyStoppingSettings, settings.model_dump() | {"rule": rule}, "--rule"))
+    found_itself = {"metric", "grace_epochs", "reduction"} if rule == "evidence" else set()
+    content = settings.model_dump(exclude=found_itself) | {"rule": rule}
+    return Strategy(sampler, validate(EarlyStoppingSettings, content, "--rule"))
 
 
 def _check_name(option: str, name: str, known: Iterable[str]) -> None:

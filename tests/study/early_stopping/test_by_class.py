@@ -13,7 +13,7 @@ from study.ledger.events import TrialEnded, TrialEpoch, TrialStarted, TrialState
 from study.ledger.trials import Trials
 
 CLASSES = ("decred", "ed")
-CONTENT: dict[str, Any] = {"grace_epochs": 2, "reduction": 2, "complete_first": 5}
+RUNGS: dict[str, Any] = {"grace_epochs": 2, "reduction": 2}
 LAST = 4
 
 
@@ -21,7 +21,8 @@ class Study:
     """Trials of two classes in turn; those of `decred` have twice the WER of those of `ed`."""
 
     def __init__(self, rule: str, classes: tuple[str, ...] = CLASSES) -> None:
-        self.settings = EarlyStoppingSettings.model_validate(CONTENT | {"rule": rule})
+        own = {"complete_first": 5} if rule == "evidence" else RUNGS
+        self.settings = EarlyStoppingSettings.model_validate(own | {"rule": rule})
         self.classes, self.trials = classes, Trials()
         self.rule: Rule = build_rule(self.settings, "dev/wer", self.trials, classes)
 

@@ -10,9 +10,8 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
-from stopping_history import METRIC, record
+from stopping_history import METRIC, make_settings, record
 
-from study.config.study_file import EarlyStoppingSettings
 from study.early_stopping.rules import build_rule
 from study.early_stopping.verdict import Rule
 from study.ledger.records import TrialRecord, TrialState
@@ -58,7 +57,7 @@ def run_trial(rule: Rule, number: int, value: float) -> None:
 
 @pytest.mark.parametrize("rule", ["asha", "asha-promote", "median", "evidence", "none"])
 def test_a_decision_costs_the_same_after_two_thousand_trials(rule: str) -> None:
-    settings = EarlyStoppingSettings.model_validate({"rule": rule, "grace_epochs": 1, "reduction": 3})
+    settings = make_settings(rule, 1, 3)
     lines, seconds = {}, math.inf
     for trials in (100, 2000):
         built = build_rule(settings, METRIC, make_records(trials))

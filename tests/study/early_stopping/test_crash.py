@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stopping_history import continues
+from stopping_history import continues, make_settings
 
 from model.recipe.files import named_recipe
 from study.config.study_file import EarlyStoppingSettings, FailureSettings
@@ -141,9 +141,7 @@ VALUES = st.lists(st.integers(0, 4).map(float), min_size=LAST_EPOCH, max_size=LA
 def test_a_study_that_crashed_after_any_step_stops_and_promotes_as_one_that_never_crashed(
     name: str, values: list[list[float]], baselines: int, grace: int, reduction: int, crashes: frozenset[int]
 ) -> None:
-    stopping = EarlyStoppingSettings.model_validate(
-        {"rule": name, "grace_epochs": grace, "reduction": reduction, "complete_first": 5}
-    )
+    stopping = make_settings(name, grace, reduction)
     uninterrupted = CrashingStudy(values, baselines, stopping).run()
     restarted = CrashingStudy(values, baselines, stopping, crashes).run()
     assert restarted.trained() == uninterrupted.trained()

@@ -9,9 +9,8 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from stopping_history import METRIC, Failure, Report, Step, histories, record
+from stopping_history import METRIC, Failure, Report, Step, histories, make_settings, record
 
-from study.config.study_file import EarlyStoppingSettings
 from study.early_stopping.asha import Asha
 from study.early_stopping.median import Median
 from study.early_stopping.promotion import Promotion
@@ -29,8 +28,7 @@ def decide(rule: Rule, number: int, epoch: int, value: float, baseline: bool = F
 
 
 def build(rule: str, records: dict[int, TrialRecord] | None = None, grace_epochs: int = 1, reduction: int = 2) -> Rule:
-    content = {"rule": rule, "grace_epochs": grace_epochs, "reduction": reduction, "complete_first": 5}
-    return build_rule(EarlyStoppingSettings.model_validate(content), METRIC, records or {})
+    return build_rule(make_settings(rule, grace_epochs, reduction), METRIC, records or {})
 
 
 def test_asha_stops_a_trial_that_is_behind_its_rung() -> None:
