@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from study.config.study_file import EarlyStoppingSettings
 from study.early_stopping.promotion import Promotion
-from study.early_stopping.verdict import Rule, Verdict
+from study.early_stopping.rule import Rule, Ruling
 from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
 
@@ -32,8 +32,8 @@ class Report:
     value: float
     baseline: bool = False
 
-    def pass_to(self, rule: Rule) -> Verdict:
-        """The rule's verdict on the report."""
+    def pass_to(self, rule: Rule) -> Ruling:
+        """The rule's ruling on the report."""
         last = self.epoch == LAST_EPOCH
         return rule.decide(self.number, self.epoch, {METRIC: self.value}, baseline=self.baseline, last=last)
 
@@ -87,9 +87,9 @@ def continues(
     promotion: Promotion, number: int, epoch: int, value: float, baseline: bool = False, last: bool = False
 ) -> bool:
     """Report an epoch; false when the trial is paused."""
-    verdict = promotion.decide(number, epoch, value, baseline=baseline, last=last)
-    assert verdict is not Verdict.PRUNE
-    return verdict is Verdict.CONTINUE
+    ruling = promotion.decide(number, epoch, value, baseline=baseline, last=last)
+    assert ruling is not Ruling.PRUNE
+    return ruling is Ruling.CONTINUE
 
 
 def promote_all(promotion: Promotion, closed: bool) -> list[int]:

@@ -6,7 +6,7 @@ import bisect
 import math
 from collections import defaultdict
 
-from study.early_stopping.verdict import Verdict
+from study.early_stopping.rule import Ruling
 
 
 class Asha:
@@ -22,16 +22,16 @@ class Asha:
         self._rewards: dict[int, list[float]] = defaultdict(list)  # rung -> negated values, ascending: worst first
         self._reached: dict[int, list[tuple[int, int, float]]] = defaultdict(list)  # number -> (epoch, rung, reward)
 
-    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Ruling:
         self._discard_from(number, epoch)
         rung, reached = self._rung_of(epoch), self._reached[number]
         if rung is None or not math.isfinite(value) or (reached and reached[-1][1] == rung):
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         rewards, reward = self._rewards[rung], -value
         behind = bool(rewards) and reward < cutoff(rewards, self._reduction)
         bisect.insort(rewards, reward)
         reached.append((epoch, rung, reward))
-        return Verdict.PRUNE if behind and not (baseline or last) else Verdict.CONTINUE
+        return Ruling.PRUNE if behind and not (baseline or last) else Ruling.CONTINUE
 
     def remove(self, number: int) -> None:
         self._discard_from(number, 0)

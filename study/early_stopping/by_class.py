@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from study.early_stopping.verdict import Rule, Verdict
+from study.early_stopping.rule import Rule, Ruling
 
 ClassOf = Callable[[int], str]
 
@@ -19,10 +19,10 @@ class ByClass:
     def __init__(self, rules: Mapping[str, Rule], class_of: ClassOf) -> None:
         self._rules, self._class_of = dict(rules), class_of
 
-    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
         """See `Rule`. A trial of none of the classes, a baseline such as `interctc`, is compared with nothing."""
         rule = self._find_rule(number)
-        return Verdict.CONTINUE if rule is None else rule.decide(number, epoch, metrics, baseline=baseline, last=last)
+        return Ruling.CONTINUE if rule is None else rule.decide(number, epoch, metrics, baseline=baseline, last=last)
 
     def explain(self, number: int) -> str | None:
         """See `Rule`."""

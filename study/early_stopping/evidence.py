@@ -17,7 +17,7 @@ from collections.abc import Iterable, Mapping
 from statistics import NormalDist
 
 from study.early_stopping.by_class import ClassOf
-from study.early_stopping.verdict import Verdict
+from study.early_stopping.rule import Ruling
 from study.evidence.rungs import FEWEST, Reports, RungEvidence, choose_unselected, find_evidence, runs_to_its_end
 
 LOSS = 0.1  # the chance that the best of all trials is stopped
@@ -28,7 +28,7 @@ _NEVER = 10**9
 
 
 class Evidence:
-    """See the module. A verdict depends on the reports and ends of all trials, not on the order in which they came."""
+    """See the module. A ruling depends on the reports and ends of all trials, not on the order in which they came."""
 
     def __init__(self, objective: str, complete_first: int, class_of: ClassOf | None = None) -> None:
         """With `class_of` a trial is compared with those of its class; what a rung is worth, all classes tell."""
@@ -62,27 +62,27 @@ class Evidence:
         rule._estimate()
         return rule
 
-    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
         """See `Rule`."""
         self._add(number, epoch, metrics, last)
         if baseline:
             self._baselines.add(number)
         if baseline or last or runs_to_its_end(number, self._complete_first):
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         rung = self.find_rung()
         if rung is None or rung.epoch != epoch or not math.isfinite(value := metrics.get(rung.metric, math.nan)):
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         others = self._list_others(number, rung)
         better, most = sum(other < value for other in others), self._count_allowed(rung, len(others))
         if better <= most:
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         self._stopped[number] = epoch
         self._reasons[number] = (
             f"{better} of {len(others)} trials have a lower {rung.metric}, at most {most} may; {rung}"
         )
         if number < max(self._ended, default=0):  # those after it are a selection from now on
             self._estimate()
-        return Verdict.PRUNE
+        return Ruling.PRUNE
 
     def find_rung(self) -> RungEvidence | None:
         """The evidence of the rung; None where nobody is stopped."""

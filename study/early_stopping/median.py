@@ -1,4 +1,4 @@
-"""`median`: the median stopping rule (Golovin et al. 2017, Google Vizier), with Ray Tune's decisions."""
+"""`median`: the median stopping rule (Golovin et al. 2017, Google Vizier), with Ray Tune's rulings."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections import defaultdict
 
 import numpy as np
 
-from study.early_stopping.verdict import Verdict
+from study.early_stopping.rule import Ruling
 
 MIN_OTHERS = 3  # trials that a median is taken over; with fewer, all continue
 
@@ -27,15 +27,15 @@ class Median:
         self._means: dict[int, dict[int, float]] = defaultdict(dict)  # number -> epoch -> running mean
         self._ranked: dict[int, list[tuple[float, int]]] = defaultdict(list)  # epoch -> (running mean, number), sorted
 
-    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Ruling:
         self._discard_from(number, epoch)
         if not math.isfinite(value):
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         others = self._ranked[epoch]  # the trial itself is not there yet
         best = min([value, *self._values[number].values()])
         behind = len(others) >= MIN_OTHERS and _median(others) < best
         self._add(number, epoch, value)
-        return Verdict.PRUNE if behind and not (baseline or last) else Verdict.CONTINUE
+        return Ruling.PRUNE if behind and not (baseline or last) else Ruling.CONTINUE
 
     def remove(self, number: int) -> None:
         self._discard_from(number, 0)

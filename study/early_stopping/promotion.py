@@ -12,7 +12,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 
-from study.early_stopping.verdict import Verdict
+from study.early_stopping.rule import Ruling
 
 BELOW = 0  # the rung of a trial that waits though it has reached none, because the rungs were moved
 
@@ -73,20 +73,20 @@ class Promotion:
             rung *= self._reduction
         return rung == epoch
 
-    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Ruling:
         """See `Rule`. A trial that was promoted from this rung before, and comes to it again, continues."""
         promoted = self._waited.get(number) == epoch and number not in self._waiting
         self._discard_from(number, epoch)
         if not self.is_rung(epoch):
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         self._add(number, epoch, value)
         if baseline:
             self._baselines.add(number)
         if baseline or last or promoted or self._is_among_best(number, epoch):
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         self._waited[number] = epoch
         self._wait(number, epoch)
-        return Verdict.PAUSE
+        return Ruling.PAUSE
 
     def remove(self, number: int) -> None:
         self._discard_from(number, 0)

@@ -12,7 +12,7 @@ from study.early_stopping.by_class import ByClass, ClassOf
 from study.early_stopping.evidence import Evidence
 from study.early_stopping.median import Median
 from study.early_stopping.promotion import Promotion
-from study.early_stopping.verdict import ByMetric, Never, OneFigureRule, Rule
+from study.early_stopping.rule import ByMetric, Never, OneFigureRule, Rule
 from study.ledger.records import TrialRecord, TrialState
 
 _NOT_COMPARED = (TrialState.FAILED, TrialState.INFEASIBLE)

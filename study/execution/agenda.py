@@ -31,7 +31,7 @@ class Proposals(Protocol):
 
 
 class Rungs(Protocol):
-    """Which of the paused trials continues: part of `study.early_stopping.verdict.Rule`."""
+    """Which of the paused trials continues: part of `study.early_stopping.rule.Rule`."""
 
     def promote_next(self, closed: bool = False) -> int | None: ...
 

@@ -12,7 +12,7 @@ from typing import Protocol
 
 from model.recipe.recipe import Recipe
 from model.weights.found_decoding import read_found
-from study.early_stopping.verdict import Rule
+from study.early_stopping.rule import Rule
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action, Decision
 from study.execution.decode import search_event

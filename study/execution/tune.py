@@ -9,7 +9,7 @@ from typing import Any
 
 from ray import tune
 
-from study.early_stopping.verdict import Rule
+from study.early_stopping.rule import Rule
 from study.execution.tune_callbacks import (
     EndCallback,
     Listener,

@@ -18,7 +18,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.placement_groups import remove_placement_group
-from study.early_stopping.verdict import Rule, Verdict
+from study.early_stopping.rule import Rule, Ruling
 from study.execution.tune_guard import FirstError, NotPickled
 from study.workers.driver import MESSAGE, PLACE, TRIAL
 from study.workers.failure import Failure, FailureKind
@@ -85,7 +85,7 @@ class RuleScheduler(NotPickled, FIFOScheduler):
         super().__init__()
         self._listener, self._rule, self._objective, self._errors = listener, rule, objective, errors
         self.last: dict[int, dict[str, float]] = {}  # the metrics of a trial's last report
-        self.decided: dict[int, tuple[Verdict | FailureKind, str]] = {}  # why a trial was stopped
+        self.decided: dict[int, tuple[Ruling | FailureKind, str]] = {}  # why a trial was stopped
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_add(tune_controller, trial)
@@ -115,14 +115,14 @@ class RuleScheduler(NotPickled, FIFOScheduler):
         if trial.confirms:
             return TrialScheduler.CONTINUE
         last = bool(metrics.get("last_epoch"))
-        verdict = self._rule.decide(trial.number, epoch, metrics, baseline=trial.is_baseline, last=last)
-        if verdict is Verdict.CONTINUE:
+        ruling = self._rule.decide(trial.number, epoch, metrics, baseline=trial.is_baseline, last=last)
+        if ruling is Ruling.CONTINUE:
             return TrialScheduler.CONTINUE
         stands = f"{self._objective} {value:g} at epoch {epoch}"
-        reason = f"{stands} is behind its rung" if verdict is Verdict.PRUNE else f"{stands} waits at its rung"
+        reason = f"{stands} is behind its rung" if ruling is Ruling.PRUNE else f"{stands} waits at its rung"
         if why := self._rule.explain(trial.number):
             reason = f"{stands}: {why}"
-        self.decided[trial.number] = (verdict, reason)
+        self.decided[trial.number] = (ruling, reason)
         return TrialScheduler.STOP
 
 
@@ -150,15 +150,15 @@ class EndCallback(NotPickled, tune.Callback):
     def _pass_on(self, number: int) -> None:
         metrics = self._scheduler.last.get(number, {})
         epoch = int(metrics.get("epoch", 0))
-        verdict, reason = self._scheduler.decided.get(number, (None, ""))
+        ruling, reason = self._scheduler.decided.get(number, (None, ""))
         failure = self._failures.pop(number, None)
-        if isinstance(verdict, FailureKind):
-            failure = Failure(verdict, reason)
+        if isinstance(ruling, FailureKind):
+            failure = Failure(ruling, reason)
         if failure is not None:
             self._listener.fail(number, failure)
-        elif verdict is Verdict.PRUNE:
+        elif ruling is Ruling.PRUNE:
             self._listener.prune(number, reason)
-        elif verdict is Verdict.PAUSE:
+        elif ruling is Ruling.PAUSE:
             self._listener.pause(number, epoch, reason)
         elif metrics.get("finished"):
             self._listener.complete(number, metrics)

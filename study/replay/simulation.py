@@ -12,8 +12,8 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from study.early_stopping.rule import Rule, Ruling
 from study.early_stopping.rules import build_rule
-from study.early_stopping.verdict import Rule, Verdict
 from study.ledger.events import AnyEvent, TrialEnded, TrialEpoch, TrialPaused, TrialStarted, TrialState
 from study.ledger.trials import Trials
 from study.replay.candidates import Candidates
@@ -149,15 +149,15 @@ class _Simulation:
         trial.reported += 1
         last = trial.reported == len(reports)
         self._apply(TrialEpoch(time=self._now, number=number, epoch=report.epoch, metrics=report.metrics))
-        verdict = Verdict.CONTINUE
+        ruling = Ruling.CONTINUE
         if self._objective in report.metrics:
-            verdict = self._rule.decide(
+            ruling = self._rule.decide(
                 number, report.epoch, report.metrics, baseline=trial.baseline is not None, last=last
             )
-        if verdict is Verdict.PRUNE:
+        if ruling is Ruling.PRUNE:
             self._trace.pruned += 1
             self._end(number, TrialState.PRUNED)
-        elif verdict is Verdict.PAUSE:
+        elif ruling is Ruling.PAUSE:
             del self._running[number]
             self._apply(TrialPaused(time=self._now, number=number, epoch=report.epoch))
         elif last:

@@ -11,7 +11,7 @@ from model.errors import UserError
 from model.strict import unknown_name, validate
 from study.config.search_settings import SearchSettings
 from study.config.study_file import EarlyStoppingSettings, StudyFile
-from study.early_stopping.verdict import Rule, Verdict
+from study.early_stopping.rule import Rule, Ruling
 
 TOP = "top"  # the rule that trains all for one epoch and continues the best
 TOP_SHARE = 5  # one trial in this many continues
@@ -91,12 +91,12 @@ class TopOfOneEpoch:
         self._waiting: dict[int, float] = {}
         self._is_closed = False
 
-    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
         if epoch != self._epoch or baseline or last:
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         value = metrics[self._metric]
         self._waiting[number] = value if math.isfinite(value) else math.inf
-        return Verdict.PAUSE
+        return Ruling.PAUSE
 
     def explain(self, number: int) -> str | None:
         return None

@@ -23,8 +23,8 @@ from model.strict import write_atomically
 from study.config.places import study_folder
 from study.config.study_file import make_base_recipe, read_study
 from study.display.board import Board
+from study.early_stopping.rule import Ruling
 from study.early_stopping.rules import build_rule
-from study.early_stopping.verdict import Verdict
 from study.execution.agenda import Agenda
 from study.execution.session import Session
 from study.ledger.events import TrialEnded, TrialPaused, TrialStarted
@@ -94,10 +94,10 @@ class Prefilled:
             value, last = 100 * record.values["ctc_weight"] / epoch, epoch == EPOCHS
             self.session.record_epoch(number, Report({"epoch": epoch, "dev/wer": value, "last_epoch": float(last)}))
             write_atomically(self.ledger.trial_folder(number) / "done", str(epoch))  # where the stub would go on
-            verdict = self.rule.decide(number, epoch, {"dev/wer": value}, baseline=False, last=last)
-            if verdict is Verdict.PAUSE:
+            ruling = self.rule.decide(number, epoch, {"dev/wer": value}, baseline=False, last=last)
+            if ruling is Ruling.PAUSE:
                 return self.session.pause(number, epoch, "waits")
-            if verdict is Verdict.PRUNE:
+            if ruling is Ruling.PRUNE:
                 return self.session.prune(number, "behind")
         return self.session.complete(number, {"dev/wer": value})
 

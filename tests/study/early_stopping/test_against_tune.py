@@ -15,7 +15,7 @@ from stopping_history import LAST_EPOCH, METRIC, Failure, Report, Step, historie
 
 from study.early_stopping.asha import Asha, cutoff
 from study.early_stopping.median import Median
-from study.early_stopping.verdict import ByMetric, Rule, Verdict
+from study.early_stopping.rule import ByMetric, Rule, Ruling
 
 Decide = Callable[[Report], str]  # a scheduler of Tune's, which keeps all earlier reports
 
@@ -60,13 +60,13 @@ class TunesRule:
         self._make, self._decide = make, make()
         self._kept: list[Report] = []
 
-    def decide(self, report: Report) -> Verdict:
+    def decide(self, report: Report) -> Ruling:
         self._keep(lambda kept: kept.number != report.number or kept.epoch < report.epoch)
         if not math.isfinite(report.value):
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         self._kept.append(report)
         stops = self._decide(report) == TrialScheduler.STOP
-        return Verdict.PRUNE if stops and not report.baseline and report.epoch < LAST_EPOCH else Verdict.CONTINUE
+        return Ruling.PRUNE if stops and not report.baseline and report.epoch < LAST_EPOCH else Ruling.CONTINUE
 
     def remove(self, number: int) -> None:
         self._keep(lambda kept: kept.number != number)
@@ -79,7 +79,7 @@ class TunesRule:
                 self._decide(report)
 
 
-def assert_equal_verdicts(ours: Rule, tunes: TunesRule, history: list[Step]) -> None:
+def assert_equal_rulings(ours: Rule, tunes: TunesRule, history: list[Step]) -> None:
     for index, step in enumerate(history):
         if isinstance(step, Failure):
             ours.remove(step.number)
@@ -93,14 +93,14 @@ def assert_equal_verdicts(ours: Rule, tunes: TunesRule, history: list[Step]) -> 
 @given(history=histories(), grace_epochs=st.integers(1, 3), reduction=st.integers(2, 4))
 def test_asha_decides_as_tunes_asha(history: list[Step], grace_epochs: int, reduction: int) -> None:
     tunes = TunesRule(lambda: make_tunes_asha(grace_epochs, reduction))
-    assert_equal_verdicts(ByMetric(Asha(grace_epochs, reduction), METRIC), tunes, history)
+    assert_equal_rulings(ByMetric(Asha(grace_epochs, reduction), METRIC), tunes, history)
 
 
 @settings(max_examples=150, deadline=None)
 @given(history=histories(), grace_epochs=st.integers(1, 4))
 def test_median_decides_as_tunes_median_rule(history: list[Step], grace_epochs: int) -> None:
     tunes = TunesRule(lambda: make_tunes_median(grace_epochs))
-    assert_equal_verdicts(ByMetric(Median(grace_epochs), METRIC), tunes, history)
+    assert_equal_rulings(ByMetric(Median(grace_epochs), METRIC), tunes, history)
 
 
 @pytest.mark.parametrize(
@@ -113,9 +113,9 @@ def test_thirty_long_trials_get_the_verdicts_of_tune(own: Asha | Median, make: C
     for epoch in range(1, LAST_EPOCH + 1):
         for number in rng.permutation(30):
             report = Report(int(number), epoch, float(rng.normal(100 / epoch + number, 3)))
-            verdict = report.pass_to(rule)
-            assert verdict is tunes.decide(report)
-            stopped += verdict is Verdict.PRUNE
+            ruling = report.pass_to(rule)
+            assert ruling is tunes.decide(report)
+            stopped += ruling is Ruling.PRUNE
     assert 30 < stopped < 300
 
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from study.config.study_file import EarlyStoppingSettings
+from study.early_stopping.rule import Rule, Ruling
 from study.early_stopping.rules import build_rule
-from study.early_stopping.verdict import Rule, Verdict
 from study.ledger.events import TrialEnded, TrialEpoch, TrialStarted, TrialState
 from study.ledger.trials import Trials
 
@@ -26,37 +26,37 @@ class Study:
         self.classes, self.trials = classes, Trials()
         self.rule: Rule = build_rule(self.settings, "dev/wer", self.trials, classes)
 
-    def train(self, number: int, name: str, wer: float) -> Verdict:
-        """The rule's last verdict on a trial."""
+    def train(self, number: int, name: str, wer: float) -> Ruling:
+        """The rule's last ruling on a trial."""
         self.trials.apply(TrialStarted(number=number, recipe_class=name, epochs=LAST))
         for epoch in range(1, LAST + 1):
             metrics = {"dev/wer": wer / epoch}
             self.trials.apply(TrialEpoch(number=number, epoch=epoch, metrics=metrics))
-            verdict = self.rule.decide(number, epoch, metrics, baseline=False, last=epoch == LAST)
-            if verdict is not Verdict.CONTINUE:
+            ruling = self.rule.decide(number, epoch, metrics, baseline=False, last=epoch == LAST)
+            if ruling is not Ruling.CONTINUE:
                 self.trials.apply(TrialEnded(number=number, state=TrialState.PRUNED))
-                return verdict
+                return ruling
         self.trials.apply(TrialEnded(number=number, state=TrialState.COMPLETE))
-        return Verdict.CONTINUE
+        return Ruling.CONTINUE
 
-    def train_all(self, count: int) -> dict[str, list[Verdict]]:
-        """The verdicts on ever better trials of both classes."""
-        verdicts: dict[str, list[Verdict]] = {name: [] for name in CLASSES}
+    def train_all(self, count: int) -> dict[str, list[Ruling]]:
+        """The rulings on ever better trials of both classes."""
+        rulings: dict[str, list[Ruling]] = {name: [] for name in CLASSES}
         for number in range(count):
             name = CLASSES[number % 2]
-            verdicts[name].append(self.train(number, name, (60.0 - number) * (2 if name == "decred" else 1)))
-        return verdicts
+            rulings[name].append(self.train(number, name, (60.0 - number) * (2 if name == "decred" else 1)))
+        return rulings
 
 
 @pytest.mark.parametrize("rule", ["asha", "asha-promote", "median", "evidence"])
 def test_no_trial_is_stopped_because_the_other_class_is_better(rule: str) -> None:
     """Each trial is the best of its class so far, so within its class it has no reason to be stopped."""
-    verdicts = Study(rule).train_all(24)
+    rulings = Study(rule).train_all(24)
     allowed = 1 if rule == "asha-promote" else 0  # the first at a rung waits for others
-    assert sum(verdict is not Verdict.CONTINUE for verdict in verdicts["decred"]) <= allowed
+    assert sum(ruling is not Ruling.CONTINUE for ruling in rulings["decred"]) <= allowed
     if rule != "asha-promote":
         together = Study(rule, ()).train_all(24)
-        assert any(verdict is not Verdict.CONTINUE for verdict in together["decred"]), "compared with all it is"
+        assert any(ruling is not Ruling.CONTINUE for ruling in together["decred"]), "compared with all it is"
 
 
 @pytest.mark.parametrize("rule", ["asha", "median", "evidence"])
@@ -79,4 +79,4 @@ def test_a_rule_that_is_rebuilt_compares_within_classes_too(rule: str) -> None:
 def test_a_trial_of_no_class_of_the_question_is_compared_with_nothing() -> None:
     study = Study("asha")
     study.train_all(8)
-    assert study.train(8, "interctc", 1000.0) is Verdict.CONTINUE
+    assert study.train(8, "interctc", 1000.0) is Ruling.CONTINUE

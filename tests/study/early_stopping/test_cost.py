@@ -1,4 +1,4 @@
-"""The cost of a decision does not grow with the number of trials."""
+"""The cost of a ruling does not grow with the number of trials."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from stopping_history import METRIC, make_settings, record
 
+from study.early_stopping.rule import Rule
 from study.early_stopping.rules import build_rule
-from study.early_stopping.verdict import Rule
 from study.ledger.records import TrialRecord, TrialState
 
 

@@ -1,4 +1,4 @@
-"""A crash between any two steps of a study changes no decision of its stopping rule."""
+"""A crash between any two steps of a study changes no ruling of its stopping rule."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from stopping_history import continues, make_settings
 from model.recipe.files import named_recipe
 from study.config.study_file import EarlyStoppingSettings, FailureSettings
 from study.early_stopping.promotion import Promotion
+from study.early_stopping.rule import Rule, Ruling
 from study.early_stopping.rules import build_rule
-from study.early_stopping.verdict import Rule, Verdict
 from study.execution.agenda import Agenda
 from study.ledger.events import (
     AnyEvent,
@@ -74,12 +74,12 @@ class CrashingStudy:
         for epoch in range(self.answered.get(number, 0) + 1, LAST_EPOCH + 1):
             value, last = self.values[number][epoch - 1], epoch == LAST_EPOCH
             self._record(TrialEpoch(number=number, epoch=epoch, metrics={METRIC: value}))
-            verdict = rule.decide(number, epoch, {METRIC: value}, baseline=baseline is not None, last=last)
-            if verdict is Verdict.PAUSE:
+            ruling = rule.decide(number, epoch, {METRIC: value}, baseline=baseline is not None, last=last)
+            if ruling is Ruling.PAUSE:
                 self._record(TrialPaused(number=number, epoch=epoch))
                 return self._answer(number, epoch)
-            if verdict is Verdict.PRUNE or last:
-                state = TrialState.PRUNED if verdict is Verdict.PRUNE else TrialState.COMPLETE
+            if ruling is Ruling.PRUNE or last:
+                state = TrialState.PRUNED if ruling is Ruling.PRUNE else TrialState.COMPLETE
                 return self._record(TrialEnded(number=number, state=state))
             self._answer(number, epoch)
         return None

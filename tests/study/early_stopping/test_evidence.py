@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 
 from study.config.study_file import EarlyStoppingSettings
 from study.early_stopping.evidence import Evidence
+from study.early_stopping.rule import Rule, Ruling
 from study.early_stopping.rules import build_rule
-from study.early_stopping.verdict import Rule, Verdict
 from study.evidence.rungs import CHECK_EVERY
 from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
@@ -44,14 +44,14 @@ class SequentialStudy:
         for epoch, metrics in enumerate(self.curve(number), 1):
             if self.rebuilds:
                 self.rule = build_rule(SETTINGS, "dev/wer", self.records)
-            verdict = self.rule.decide(number, epoch, metrics, baseline=baseline is not None, last=epoch == LAST)
+            ruling = self.rule.decide(number, epoch, metrics, baseline=baseline is not None, last=epoch == LAST)
             epochs = (*epochs, EpochReport(epoch=epoch, metrics=metrics))
             state = TrialState.COMPLETE if epoch == LAST else TrialState.RUNNING
-            state = TrialState.PRUNED if verdict is Verdict.PRUNE else state
+            state = TrialState.PRUNED if ruling is Ruling.PRUNE else state
             self.records[number] = TrialRecord(
                 number, state, self.rule.explain(number), baseline, epochs=epochs, planned_epochs=LAST
             )
-            if verdict is Verdict.PRUNE:
+            if ruling is Ruling.PRUNE:
                 return
 
     @property
@@ -153,4 +153,4 @@ def test_a_trial_that_repeats_its_epochs_after_a_resume_is_decided_anew() -> Non
     study = SequentialStudy(make_curve()).run(40)
     number, epoch = next(iter(study.pruned.items()))
     best = {"dev/wer": -1.0, "dev/cer": -1.0}
-    assert study.rule.decide(number, epoch, best, baseline=False, last=False) is Verdict.CONTINUE
+    assert study.rule.decide(number, epoch, best, baseline=False, last=False) is Ruling.CONTINUE

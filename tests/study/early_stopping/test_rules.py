@@ -1,4 +1,4 @@
-"""The decisions of each rule, and that a rule rebuilt from records decides as one that was never interrupted."""
+"""The rulings of each rule, and that a rule rebuilt from records decides as one that was never interrupted."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from stopping_history import METRIC, Failure, Report, Step, histories, make_sett
 from study.early_stopping.asha import Asha
 from study.early_stopping.median import Median
 from study.early_stopping.promotion import Promotion
+from study.early_stopping.rule import ByMetric, Rule, Ruling
 from study.early_stopping.rules import build_rule, values_by_epoch
-from study.early_stopping.verdict import ByMetric, Rule, Verdict
 from study.ledger.events import EpochReport
 from study.ledger.records import TrialRecord, TrialState
 
-CONTINUE, PRUNE, PAUSE = Verdict.CONTINUE, Verdict.PRUNE, Verdict.PAUSE
+CONTINUE, PRUNE, PAUSE = Ruling.CONTINUE, Ruling.PRUNE, Ruling.PAUSE
 RULES = ("asha", "asha-promote", "median", "evidence", "none")
 
 
-def decide(rule: Rule, number: int, epoch: int, value: float, baseline: bool = False, last: bool = False) -> Verdict:
+def decide(rule: Rule, number: int, epoch: int, value: float, baseline: bool = False, last: bool = False) -> Ruling:
     return rule.decide(number, epoch, {METRIC: value}, baseline=baseline, last=last)
 
 
@@ -47,9 +47,9 @@ def test_a_baseline_and_a_last_epoch_are_never_stopped_but_compared_with(baselin
 
 def test_asha_compares_a_trial_at_rungs_only() -> None:
     asha = ByMetric(Asha(2, 3), METRIC)  # rungs after epochs 2 and 6
-    verdicts = {epoch: [decide(asha, number, epoch, 10.0 * number) for number in (1, 2)] for epoch in range(1, 9)}
-    assert [epoch for epoch, (_, worse) in verdicts.items() if worse is PRUNE] == [2, 6]
-    assert {better for better, _ in verdicts.values()} == {CONTINUE}
+    rulings = {epoch: [decide(asha, number, epoch, 10.0 * number) for number in (1, 2)] for epoch in range(1, 9)}
+    assert [epoch for epoch, (_, worse) in rulings.items() if worse is PRUNE] == [2, 6]
+    assert {better for better, _ in rulings.values()} == {CONTINUE}
 
 
 def test_the_median_rule_stops_a_trial_that_is_behind_the_median_of_three() -> None:
@@ -148,17 +148,17 @@ class RecordedStudy:
 
     def report(self, report: Report) -> None:
         before = self.rebuild()
-        verdict = report.pass_to(self.rule)
-        assert report.pass_to(before) is verdict
+        ruling = report.pass_to(self.rule)
+        assert report.pass_to(before) is ruling
         kept = {epoch: value for epoch, value in self.values.get(report.number, {}).items() if epoch < report.epoch}
         self.values[report.number] = kept | {report.epoch: report.value}
         self.states[report.number] = TrialState.RUNNING
-        assert report.pass_to(self.rebuild()) is verdict, (
-            "the epoch was recorded, but a crash followed before its verdict"
+        assert report.pass_to(self.rebuild()) is ruling, (
+            "the epoch was recorded, but a crash followed before its ruling"
         )
-        if verdict is PRUNE:
+        if ruling is PRUNE:
             self.states[report.number] = TrialState.PRUNED
-        elif verdict is PAUSE:
+        elif ruling is PAUSE:
             self.states[report.number], self.paused_at[report.number] = TrialState.WAITING, report.epoch
 
     def promote(self, closed: bool) -> None:

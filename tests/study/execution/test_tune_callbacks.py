@@ -13,8 +13,8 @@ import pytest
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from study.early_stopping.rule import Ruling
 from study.early_stopping.rules import Never
-from study.early_stopping.verdict import Verdict
 from study.execution.tune_callbacks import EndCallback, RuleScheduler, StopAll, TrialSearcher
 from study.execution.tune_guard import FirstError
 from study.workers.driver import MESSAGE, TRIAL
@@ -41,15 +41,15 @@ class RecordingListener:
 
 
 class FixedRule:
-    """A rule with the same verdict for every trial."""
+    """A rule with the same ruling for every trial."""
 
-    def __init__(self, verdict: Verdict, why: str | None = None) -> None:
-        self._verdict, self._why = verdict, why
+    def __init__(self, ruling: Ruling, why: str | None = None) -> None:
+        self._ruling, self._why = ruling, why
         self.decided: list[tuple[bool, bool]] = []
 
-    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
         self.decided.append((baseline, last))
-        return self._verdict
+        return self._ruling
 
     def explain(self, number: int) -> str | None:
         return self._why
@@ -81,9 +81,9 @@ def run(
     scheduler = RuleScheduler(listener, rule, "dev/wer", errors)
     callback = EndCallback(listener, scheduler, errors)
     for reported in results:
-        decision = scheduler.on_trial_result(None, trial(0, is_baseline), reported)
+        ruling = scheduler.on_trial_result(None, trial(0, is_baseline), reported)
         callback.on_trial_result(1, [], trial(0), reported)
-        if decision == STOP:
+        if ruling == STOP:
             break
     callback.on_trial_complete(1, [], trial(0))
     return listener.calls
@@ -99,22 +99,22 @@ def test_only_a_trial_that_reported_finished_is_complete() -> None:
 
 
 def test_a_pruned_trial_names_its_rung() -> None:
-    calls = run(FixedRule(Verdict.PRUNE), result(2, 80.0), result(3, 1.0))
+    calls = run(FixedRule(Ruling.PRUNE), result(2, 80.0), result(3, 1.0))
     assert calls[-1] == ("prune", 0, "dev/wer 80 at epoch 2 is behind its rung")
 
 
 def test_a_trial_that_is_stopped_has_the_rules_own_reason_where_it_gives_one() -> None:
-    calls = run(FixedRule(Verdict.PRUNE, "dev/cer 40 is above the cut 30"), result(2, 80.0))
+    calls = run(FixedRule(Ruling.PRUNE, "dev/cer 40 is above the cut 30"), result(2, 80.0))
     assert calls[-1] == ("prune", 0, "dev/wer 80 at epoch 2: dev/cer 40 is above the cut 30")
 
 
 def test_a_paused_trial_names_its_epoch() -> None:
-    calls = run(FixedRule(Verdict.PAUSE), result(2, 80.0))
+    calls = run(FixedRule(Ruling.PAUSE), result(2, 80.0))
     assert calls[-1] == ("pause", 0, 2, "dev/wer 80 at epoch 2 waits at its rung")
 
 
 def test_the_rule_receives_whether_a_trial_is_a_baseline_and_at_its_last_epoch() -> None:
-    rule = FixedRule(Verdict.CONTINUE)
+    rule = FixedRule(Ruling.CONTINUE)
     run(rule, result(1, 80.0), result(2, 70.0, last_epoch=1.0), result(2, 60.0, finished=1.0), is_baseline=True)
     assert rule.decided == [(True, False), (True, True)]
 
@@ -130,7 +130,7 @@ def test_a_failure_is_reported_instead_of_the_end_that_follows_it() -> None:
 
 
 def test_a_heartbeat_is_not_an_epoch() -> None:
-    calls = run(FixedRule(Verdict.PRUNE), {}, {}, result(1, 5.0))
+    calls = run(FixedRule(Ruling.PRUNE), {}, {}, result(1, 5.0))
     assert [name for name, *_ in calls] == ["record_epoch", "prune"]
 
 
@@ -160,8 +160,8 @@ def test_an_error_of_the_listener_stops_the_study_and_is_kept() -> None:
     listener = ListenerOnFullDisk()
     errors = FirstError(listener)
     scheduler = RuleScheduler(listener, Never(), "dev/wer", errors)
-    decision = scheduler.on_trial_result(None, trial(0), result(1, 30.0))
-    assert decision == STOP, "the trial continued after an epoch that was not recorded"
+    ruling = scheduler.on_trial_result(None, trial(0), result(1, 30.0))
+    assert ruling == STOP, "the trial continued after an epoch that was not recorded"
     assert StopAll(errors).stop_all()
     assert isinstance(errors.error, OSError)
 

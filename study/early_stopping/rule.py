@@ -7,7 +7,7 @@ from enum import Enum
 from typing import Protocol
 
 
-class Verdict(Enum):
+class Ruling(Enum):
     """What happens to a trial after an epoch."""
 
     CONTINUE = "continue"
@@ -18,12 +18,12 @@ class Verdict(Enum):
 class Rule(Protocol):
     """A stopping rule. It is asked once for every reported epoch, in the order of the reports; smaller is better.
 
-    A verdict depends on nothing but what the study's records hold at that moment: an epoch that a trial reports again,
+    A ruling depends on nothing but what the study's records hold at that moment: an epoch that a trial reports again,
     after a resume, replaces the trial's first report of it and all that followed, as in the records. So a rule that is
     built from the records decides as the one that was there from the beginning.
     """
 
-    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
         """What happens to trial `number` that reports `metrics` after `epoch`.
 
         A `baseline` is never stopped, and neither is a trial after the `last` epoch of its recipe; others are compared
@@ -46,7 +46,7 @@ class Rule(Protocol):
 class OneFigureRule(Protocol):
     """A rule that compares trials by a single figure; otherwise as a `Rule`."""
 
-    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Verdict: ...
+    def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Ruling: ...
     def remove(self, number: int) -> None: ...
     def promote_next(self, closed: bool = False) -> int | None: ...
 
@@ -57,9 +57,9 @@ class ByMetric:
     def __init__(self, rule: OneFigureRule, metric: str) -> None:
         self.rule, self._metric = rule, metric
 
-    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
         if self._metric not in metrics:
-            return Verdict.CONTINUE
+            return Ruling.CONTINUE
         return self.rule.decide(number, epoch, metrics[self._metric], baseline=baseline, last=last)
 
     def explain(self, number: int) -> str | None:
@@ -75,8 +75,8 @@ class ByMetric:
 class Never:
     """`none`: stops nothing."""
 
-    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Verdict:
-        return Verdict.CONTINUE
+    def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
+        return Ruling.CONTINUE
 
     def explain(self, number: int) -> str | None:
         return None
