@@ -81,7 +81,9 @@ class SearchSettings(Strict):
     sampler: Literal["tpe", "random", "grid"] = "tpe"
     seed: Annotated[int, Field(ge=0)] = 0
     startup_trials: Annotated[int, Field(ge=0)] = Field(
-        5, description="finished trials, baselines included, before TPE stops sampling at random"
+        5,
+        description="finished trials, baselines included, before TPE stops sampling at random; of each class that the "
+        "study compares",
     )
     grid_points: Annotated[int, Field(ge=2)] = Field(3, description="values that the grid takes from each range")
     repeat_seed: bool = Field(

@@ -14,13 +14,14 @@ from pathlib import Path
 import optuna
 from optuna.trial import FrozenTrial
 
-from model.errors import UserError
+from model.errors import NonFiniteLossError, UserError
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.search.quantity import Point
 from study.search.sampling import find_distributions
 from study.search.space import Space
 
+TRAINABLE = "trainable"  # a constraint of Optuna's that points break which cannot be trained
 _OPTUNA = optuna.trial.TrialState
 _STATES = {
     TrialState.COMPLETE: _OPTUNA.COMPLETE,
@@ -45,13 +46,14 @@ class SamplerTrials:
         """All records as frozen trials, Optuna's numbers being the records' plus 1.
 
         A paused trial that has reported anything enters as a pruned one: TPE counts a running trial as bad, while a
-        value at a rung is worth as much from a paused trial as from a stopped one.
+        value at a rung is worth as much from a paused trial as from a stopped one. So does one that cannot be trained:
+        TPE looks at no failed trial, and would propose its like again.
         """
         for number, record in records.items():
             converted = self._converted.get(number)
             if converted is None or converted[0] is not record:
                 paused = record.state is TrialState.WAITING and bool(record.curve(self._metric))
-                state = _OPTUNA.PRUNED if paused else None
+                state = _OPTUNA.PRUNED if paused or is_untrainable(record, self._metric) else None
                 with_point = record if record.point is not None else replace(record, point=self._find_point(record))
                 self._converted[number] = (
                     record,
@@ -88,12 +90,27 @@ def convert_record(
         user_attrs=_make_attributes(record),
     )
     trial.number = number
+    if is_untrainable(record, metric):
+        trial.set_constraint(TRAINABLE, 1.0)
     started = record.started or record.ended
     if started is not None:
         trial.datetime_start = datetime.fromtimestamp(started)  # as Optuna's own: of this machine's time zone
     if record.ended is not None and state.is_finished():
         trial.datetime_complete = datetime.fromtimestamp(record.ended)
     return trial
+
+
+def is_untrainable(record: TrialRecord, metric: str) -> bool:
+    """Whether the trial's own point is why it has no value: it decodes to no recipe, does not fit into memory, or its
+    loss or objective was not finite. Trials that failed otherwise say nothing about their points."""
+    if record.state is TrialState.INFEASIBLE:
+        return True
+    if record.state is TrialState.FAILED and (record.reason or "").startswith(NonFiniteLossError.__name__):
+        return True
+    final = [record.metrics[metric]] if metric in record.metrics else []
+    if record.state is TrialState.FAILED:
+        final += record.curve(metric).values()
+    return record.state in (TrialState.FAILED, TrialState.COMPLETE) and not all(map(math.isfinite, final))
 
 
 def export_database(ledger: Ledger, path: Path) -> int:

@@ -10,6 +10,8 @@ from typing import Any
 import optuna
 import pytest
 from ledger_events import end_trial, report_epoch
+from planted_search import search_planted
+from planted_surfaces import Place
 
 from model.errors import UserError
 from model.recipe.files import named_recipe
@@ -18,7 +20,7 @@ from study.ledger.events import EpochReport, TrialEnded, TrialPaused, TrialState
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord
 from study.ledger.trials import Trials
-from study.search.optuna_trials import SamplerTrials, convert_record, export_database
+from study.search.optuna_trials import TRAINABLE, SamplerTrials, convert_record, export_database, is_untrainable
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
 from study.search.space import Space
@@ -145,3 +147,35 @@ def test_a_study_without_trials_is_exported_as_an_empty_one(tmp_path: Path) -> N
     assert export_database(ledger, tmp_path / "study.db") == 0
     assert optuna.load_study(study_name="s", storage=f"sqlite:///{tmp_path}/study.db").trials == []
     assert dict(ledger.trials) == dict(Trials())
+
+
+@pytest.mark.parametrize(
+    ("state", "metrics", "reason", "expected"),
+    [
+        (TrialState.INFEASIBLE, {}, "does not fit into memory", True),
+        (TrialState.COMPLETE, {"dev/wer": math.nan}, None, True),
+        (TrialState.FAILED, {"dev/wer": math.inf}, "dev/wer is inf at epoch 1", True),
+        (TrialState.FAILED, {}, "NonFiniteLossError: the loss is nan", True),
+        (TrialState.FAILED, {}, "RuntimeError: the machine is gone", False),
+        (TrialState.COMPLETE, {"dev/wer": 12.0}, None, False),
+        (TrialState.RUNNING, {}, None, False),
+    ],
+)
+def test_only_trials_whose_own_point_cannot_be_trained_break_the_constraint(
+    space: Space, state: TrialState, metrics: dict[str, float], reason: str | None, expected: bool
+) -> None:
+    record = TrialRecord(0, state, point=POINT, metrics=metrics, reason=reason)
+    assert is_untrainable(record, "dev/wer") is expected
+    (trial,) = SamplerTrials(space, "dev/wer", lambda _: {}).update({0: record})
+    assert (TRAINABLE in trial.constraints) is expected
+
+
+def test_tpe_avoids_points_that_cannot_be_trained() -> None:
+    """The lowest WER is at the highest rates, and beyond half of their range the loss is not finite."""
+
+    def edge(place: Place) -> float:
+        return 12.0 - 2.0 * place.rate if place.rate < 0.5 else math.nan
+
+    searches = [search_planted(edge, seed, 25, noise=0.1, question="none", sampler="tpe") for seed in range(4)]
+    beyond = [sum(math.isnan(search.true[number]) for number in range(10, 25)) for search in searches]
+    assert sum(beyond) < 0.4 * 4 * 15, "random sampling has half of them beyond"

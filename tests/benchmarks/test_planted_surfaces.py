@@ -1,0 +1,32 @@
+"""How far each sampler's chosen configuration is above the optimum of planted surfaces."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Callable
+
+import pytest
+from planted_search import search_planted
+from planted_surfaces import SHAPES, make_surface
+
+TRIALS, SEEDS = 40, range(50)
+TITLE = f"regret in WER after {TRIALS} trials, median and upper quartile of {len(SEEDS)} seeds"
+COLUMNS = {"random": ("random", "none"), "tpe": ("tpe", "none"), "tpe, two classes": ("tpe", "decred against ed")}
+
+
+@pytest.mark.speed
+@pytest.mark.timeout(3600)
+@pytest.mark.parametrize("noise", [0.0, 0.3])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_samplers(shape: str, noise: float, add_row: Callable[..., None]) -> None:
+    cells, medians = [], {}
+    for column, (sampler, question) in COLUMNS.items():
+        searches = [
+            search_planted(make_surface(shape, seed), seed, TRIALS, noise, question=question, sampler=sampler)
+            for seed in SEEDS
+        ]
+        regrets = [search.regret for search in searches]
+        medians[column] = statistics.median(regrets)
+        cells.append(f"{medians[column]:.2f} ({statistics.quantiles(regrets, n=4)[2]:.2f})")
+    add_row(TITLE, ("surface", "noise", *COLUMNS), (shape, str(noise), *cells))
+    assert medians["tpe"] <= medians["random"] + 0.05
