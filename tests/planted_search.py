@@ -36,8 +36,8 @@ class PlantedSearch:
 
     @property
     def regret(self) -> float:
-        """How far the chosen trial is above the optimum in truth."""
-        return self.true[self.chosen] - BEST
+        """How far the chosen trial is above the optimum in truth; infinite where no trial could be trained."""
+        return self.true[self.chosen] - BEST if any(map(math.isfinite, self.true.values())) else math.inf
 
 
 def search_planted(

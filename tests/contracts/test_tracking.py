@@ -35,7 +35,12 @@ def test_a_study_has_every_state_parameter_and_epoch(ledger: Ledger) -> None:
         "0006": ("complete", "FINISHED"),
         "0007": ("running", "RUNNING"),
     }
-    assert runs["0000 ed"]["params"] == {"ctc_weight": "0.1", "recipe_hash": RECIPE.hash, "baseline": "ed"}
+    assert runs["0000 ed"]["params"] == {
+        "ctc_weight": "0.1",
+        "recipe_hash": RECIPE.hash,
+        "baseline": "ed",
+        "class": "ed",
+    }
     assert runs["0003"]["params"] == {"ctc_weight": "0.5"}
     assert curve(runs["0000 ed"], "dev/wer") == [(1, 89.0), (2, 88.0), (3, 87.0)]
     assert curve(runs["0000 ed"], "test/a/wer") == [(3, 50.0)]

@@ -103,7 +103,7 @@ def test_a_trial_whose_parameters_changed_has_a_new_run(open_study: Open) -> Non
     assert flush(ledger) == 1
     assert history(ledger, "dev/wer") == [(1, 80.0), (2, 70.0)]
     assert only_run(ledger).data.params == {
-        "ctc_weight": "0.5", "other": "1", "baseline": "ed", "recipe_hash": TINY.hash
+        "ctc_weight": "0.5", "other": "1", "baseline": "ed", "class": "ed", "recipe_hash": TINY.hash
     }  # fmt: skip
 
 
@@ -128,7 +128,7 @@ def test_a_name_or_parameter_that_mlflow_does_not_take_costs_that_value_alone(
         report_epoch(ledger, 0, 3, {"dev/wer": 60.0, "a*b": 1.0, "train/loss": 1.0})
         flush(ledger)
     assert only_run(ledger).data.metrics == {"dev/wer": 60.0, "train/loss": 1.0}
-    assert only_run(ledger).data.params.keys() == {"ctc_weight", "long", "baseline", "recipe_hash"}
+    assert only_run(ledger).data.params.keys() == {"ctc_weight", "long", "baseline", "class", "recipe_hash"}
     assert only_run(ledger).info.run_id == run_id
     assert len(caplog.records) == 2  # one a process
 
