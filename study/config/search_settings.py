@@ -8,6 +8,8 @@ from pydantic import Field, model_validator
 
 from model.strict import Strict
 
+SEED = "training.seed"  # the recipe's key
+
 
 class Dimension(Strict):
     """The values that a searched quantity may take, in exactly one of four forms."""

@@ -10,12 +10,13 @@ from dataclasses import dataclass, replace
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
+from study.config.search_settings import SEED
 from study.config.study_file import StudyFile
 from study.ledger.best import rank_trials
 from study.ledger.records import TrialRecord, TrialState
 from study.replay.recorded import RecordedStudy
 from study.search.quantity import Point
-from study.search.space import SEED, Space
+from study.search.space import Space
 
 FEWEST = 4  # configurations; with fewer there is nothing to search
 _INTERRUPTED = 3.0  # times what an epoch itself took: more between two reports means that the trial stood in between

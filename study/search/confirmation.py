@@ -7,10 +7,10 @@ from typing import Any
 
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
+from study.config.search_settings import SEED
 from study.config.study_file import StudyFile
 from study.ledger.events import FinalistsChosen
 from study.ledger.records import TrialRecord
-from study.search.space import SEED
 from study.verdict.finalists import list_new_seeds
 
 MOST_SHARE = 0.99  # of its training's seconds that the search for a decoding may take

@@ -16,6 +16,7 @@ from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import check_baselines
 from study.config.question import class_of
+from study.config.search_settings import SEED
 from study.config.study_file import StudyFile
 from study.ledger.events import FinalistsChosen
 from study.ledger.records import TrialRecord, TrialState
@@ -26,7 +27,7 @@ from study.search.optuna_trials import SamplerTrials
 from study.search.proposal import InfeasiblePoint, Proposal
 from study.search.quantity import OutsideError, Point
 from study.search.sampling import draw_point
-from study.search.space import SEED, Space
+from study.search.space import Space
 from study.verdict.finalists import choose_finalists, current_selection
 
 ReadRecipe = Callable[[TrialRecord], Recipe]

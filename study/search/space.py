@@ -8,7 +8,7 @@ from typing import Any
 from model.errors import UserError
 from model.recipe.files import dotted_keys, value_at, with_values
 from model.recipe.recipe import Recipe
-from study.config.search_settings import SearchSettings
+from study.config.search_settings import SEED, SearchSettings
 from study.search.classifiers import PLACEMENT_KEY, WEIGHTS_KEY, ClassifierSpace
 from study.search.grid import GridSource
 from study.search.quantity import (
@@ -23,7 +23,6 @@ from study.search.quantity import (
 )
 
 MAX_GRID_POINTS = 10_000
-SEED = "training.seed"
 
 
 class Space:

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
+from study.config.search_settings import SEED
 from study.config.study_file import Objective
 from study.ledger.best import rank_figures
 from study.ledger.events import Finalist, FinalistsChosen
@@ -20,7 +21,6 @@ from study.verdict.seed_effects import Judged, judge
 # The share of studies of equal systems in which anything may be claimed, together 5 %.
 LEVELS = {"wer": 0.04, "ilm_perplexity": 0.01}
 DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
-SEED = "training.seed"
 
 
 @dataclass(frozen=True)
@@ -96,15 +96,14 @@ def _confirm(trials: Trials, selection: FinalistsChosen) -> list[Confirmed]:
 
 
 def _judge(first: Confirmed, second: Confirmed, seeds: tuple[int, ...], figure: str) -> Judged | None:
-    """The effects on a figure of every test set and of the domains; None where some training has no test sets."""
-    read = [[read_figures(one.trainings[seed], figure) for seed in seeds] for one in (first, second)]
-    sets = [name for name in read[0][0] if name not in DOMAINS.values()]
-    names = [name for name in read[0][0] if all(name in one for figures in read for one in figures)]
-    sets = [name for name in sets if name in names]
+    """The effects on a figure of every test set and of the domains; None where no set has it in all trainings."""
+    ours, theirs = ([read_figures(one.trainings[seed], figure) for seed in seeds] for one in (first, second))
+    names = [name for name in ours[0] if all(name in figures for figures in (*ours, *theirs))]
+    sets = [name for name in names if name not in DOMAINS.values()]
     if not sets:
         return None
-    kept = [[{name: one[name] for name in names} for one in figures] for figures in read]
-    return judge(kept[0], kept[1], sets, LEVELS[figure])
+    of_first, of_second = ([{name: one[name] for name in names} for one in figures] for figures in (ours, theirs))
+    return judge(of_first, of_second, sets, LEVELS[figure])
 
 
 def read_figures(record: TrialRecord, figure: str) -> dict[str, float]:

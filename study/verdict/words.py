@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 
 from study.verdict.seed_effects import FEWEST_SEEDS, Effect, Judged, count_seeds_needed
-from study.verdict.study_verdict import Verdict
+from study.verdict.study_verdict import DOMAINS, Verdict
 
 WORTH_SHOWING = 0.5  # points of WER, for the number of seeds that would show so much
-FIGURES = {"wer": ("WER", " points"), "ilm_perplexity": ("internal LM's perplexity", "")}
+FIGURES = {"wer": ("WER", " points"), "ilm_perplexity": ("internal LM perplexity", "")}
 
 
 def describe_verdict(verdict: Verdict) -> list[str]:
@@ -47,7 +47,7 @@ def _describe_judged(verdict: Verdict, figure: str) -> str:
 
 
 def _list_sets(judged: Judged) -> list[Effect]:
-    return [effect for effect in judged.effects if effect.name not in ("in domain", "out of domain")]
+    return [effect for effect in judged.effects if effect.name not in DOMAINS.values()]
 
 
 def _describe_need(judged: Judged) -> str:
