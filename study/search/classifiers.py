@@ -19,7 +19,8 @@ from study.search.quantity import OutsideError, Point, Value, ValueSource, clip_
 MAX_PLACEMENTS = 500  # subsets of one size; a sampler learns nothing from a category that it meets once
 MIN_SHARE, MAX_SHARE = 1e-3, 1.0 - 1e-3  # of what is left in stick breaking: keeps every weight above 0
 
-COUNT, FINAL_WEIGHT, SHARE = "auxiliary.count", "auxiliary.final_weight", "auxiliary.share"
+AUXILIARY = "auxiliary."  # what the names of these parameters start with
+COUNT, FINAL_WEIGHT, SHARE = f"{AUXILIARY}count", f"{AUXILIARY}final_weight", f"{AUXILIARY}share"
 PLACEMENT_KEY, WEIGHTS_KEY = "loss.auxiliary.placement", "loss.auxiliary.weights"
 
 
@@ -140,7 +141,7 @@ def _make_recipe_keys(placement: str, final_weight: float, shares: Sequence[floa
 
 
 def _name_placement(count: int) -> str:
-    return f"auxiliary.placement.{count}"
+    return f"{AUXILIARY}placement.{count}"
 
 
 def _name_shares(count: int) -> list[str]:

@@ -1,6 +1,8 @@
 """What a study tries next: each baseline once, then points of its sampler or grid, then its finalists with new seeds.
 
-The classes of recipes that a study compares take turns; each has a sampler that learns from the trials of its class.
+The classes of recipes that a study compares take turns; each has a sampler that learns from the trials of its class,
+and from the others' where the quantities that both search are good.
+
 A proposal depends on the study file, the trials so far and its own number alone. So every proposal can be recomputed
 from the events before it, and an interrupted study continues with the proposals that it would have made.
 """
@@ -24,6 +26,7 @@ from study.ledger.trials import Trials
 from study.search.class_spaces import make_class_space, make_whole_space
 from study.search.confirmation import list_untried, make_confirmation
 from study.search.optuna_trials import SamplerTrials
+from study.search.other_classes import project_trials
 from study.search.proposal import InfeasiblePoint, Proposal
 from study.search.quantity import OutsideError, Point
 from study.search.sampling import draw_point
@@ -143,10 +146,10 @@ class Proposer:
             return "", self.space, self._list_untried_grid(trials)[0]
         names = list(self._sampled)
         name = names[sum(_is_sampled(record) for record in trials.values()) % len(names)]
-        sampled = self._sampled[name]
-        of_class = {key: record for key, record in trials.items() if name in ("", record.recipe_class)}
-        searched = {key: record for key, record in of_class.items() if record.confirms is None}
-        return name, sampled.space, draw_point(sampled.space, self._search, number, sampled.trials.update(searched))
+        known = {one: part.trials.update(_select(trials, one)) for one, part in self._sampled.items()}
+        own, others = known[name], [trial for one in names if one != name for trial in known[one]]
+        space = self._sampled[name].space
+        return name, space, draw_point(space, self._search, number, [*own, *project_trials(own, others)])
 
     def _make_sampled(self, space: Space) -> _Sampled:
         return _Sampled(space, SamplerTrials(space, self._study_file.objective.metric, self._find_point))
@@ -181,6 +184,15 @@ class Proposer:
     def _move_to_corpus(self, recipe: Recipe) -> Recipe:
         """The recipe with the current path of this study's corpus, which does not count in its hash."""
         return with_values(recipe, {"data.corpus": self.space.base.data.corpus})
+
+
+def _select(trials: Mapping[int, TrialRecord], name: str) -> dict[int, TrialRecord]:
+    """The search's trials of a class; of all where it has no name."""
+    return {
+        number: record
+        for number, record in trials.items()
+        if record.confirms is None and name in ("", record.recipe_class)
+    }
 
 
 def _is_sampled(record: TrialRecord) -> bool:
