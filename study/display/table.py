@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from study.config.study_file import StudyFile
-from study.ledger.best import rank_trials
+from study.ledger.best import find_best, rank_trials
 from study.ledger.records import TrialRecord, TrialState
 
 FIGURES = {
@@ -32,7 +32,7 @@ STYLES = {
 def make_table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
     """A table with a line for every trial; the best one is marked."""
     records = sorted(records, key=lambda record: record.number)
-    ranking = rank_trials(records, study.objective)
+    ranking, best = rank_trials(records, study.objective), find_best(records, study.objective)
     metrics = [study.objective.metric, *(name for name in FIGURES if name != study.objective.metric)]
     metrics = [name for name in metrics if any(name in record.metrics for record in records)]
     searched = list_searched_quantities(records)
@@ -49,14 +49,13 @@ def make_table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
             figures = figures | {ranking.metric: ranking.figures[record.number]}
         cells = [_format_metric(figures.get(name)) for name in metrics]
         cells += [format_folding(record.values.get(name)) for name in searched]
-        is_best = record.number == ranking.best
         table.add_row(
-            f"{record.number:04d}{' *' if is_best else ''}",
+            f"{record.number:04d}{' *' if record is best else ''}",
             _format_label(record),
             f"[{STYLES[record.state]}]{record.state}[/]",
             str(len(record.epochs)),
             *cells,
-            style="bold" if is_best else None,
+            style="bold" if record is best else None,
         )
     return table
 

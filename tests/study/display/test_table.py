@@ -64,6 +64,18 @@ def test_final_figures_are_of_the_stage_that_all_complete_trials_reached() -> No
     assert "stage" not in printed.getvalue(), "nothing to say where all were searched alike"
 
 
+def test_the_best_trial_is_the_finalist_that_is_best_with_new_seeds() -> None:
+    def make(number: int, wer: float, confirms: int | None = None) -> TrialRecord:
+        return TrialRecord(number, TrialState.COMPLETE, metrics={"dev/wer": wer}, confirms=confirms)
+
+    records = [make(0, 20.0), make(1, 21.0), make(2, 25.0, confirms=0), make(3, 22.0, confirms=1)]
+    printed = io.StringIO()
+    Console(width=160, file=printed).print(make_table(records, STUDY))
+    lines = [line.split() for line in printed.getvalue().splitlines()]
+    assert ["0001", "*", "complete", "0", "21.00"] in lines
+    assert ["0003", "confirms", "0001", "complete", "0", "22.00"] in lines
+
+
 def test_an_empty_study_has_an_empty_table() -> None:
     assert make_table([], STUDY).row_count == 0
 
