@@ -1,7 +1,7 @@
 """The search for a decoding after training: the encoder's states of the dev sets are computed once, and decoded anew.
 
-It goes stage by stage: `start`, `greedy`, a stage for each beam, `length penalty`. A stage is done whole or not at all,
-so that models which were searched as far as the same stage were searched alike, whatever time each of them had.
+It goes stage by stage: `start`, each CTC weight greedily, each beam, `length penalty`. A stage is done whole or not at
+all, so that models which were searched as far as the same stage were searched alike, whatever time each of them had.
 
 Shapes: B utterances, S encoder frames, D width.
 """
@@ -28,7 +28,7 @@ from model.recipe.recipe import DecodingConfig, DecodingSearchConfig
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import convert_memory_failures, release_memory
 
-START, GREEDY, LENGTH_PENALTY = "start", "greedy", "length penalty"  # stages; between the last two, one for each beam
+START, LENGTH_PENALTY = "start", "length penalty"  # the first and the last stage
 WIDENED = 2  # CTC weights that are tried with larger beams
 
 
@@ -99,7 +99,20 @@ def best_decoding(tried: Sequence[TriedDecoding]) -> TriedDecoding:
 
 def list_stages(settings: DecodingSearchConfig) -> list[str]:
     """The stages of a search, in their order."""
-    return [START, GREEDY, *(f"beam {beam}" for beam in sorted(settings.beam)), LENGTH_PENALTY]
+    # From the middle outwards: a search that ends early has then seen what is likely to be good.
+    weights = sorted(settings.ctc_weight, key=lambda weight: (abs(weight - 0.5), -weight))
+    beams = [name_beam(beam) for beam in sorted(settings.beam)]
+    return [START, *map(name_ctc_weight, weights), *beams, LENGTH_PENALTY]
+
+
+def name_ctc_weight(weight: float) -> str:
+    """The stage that tries a CTC weight greedily."""
+    return f"CTC weight {weight:g}"
+
+
+def name_beam(beam: int) -> str:
+    """The stage that tries a beam with the best CTC weights."""
+    return f"beam {beam}"
 
 
 def plan_stage(
@@ -108,16 +121,23 @@ def plan_stage(
     """The decodings that a stage tries after those of the stages before it; none where it has nothing new."""
     if stage == START:
         wanted = [start]
-    elif stage == GREEDY:
-        wanted = [start.model_copy(update={"beam": 1, "ctc_weight": weight}) for weight in settings.ctc_weight]
     elif stage == LENGTH_PENALTY:
         best = best_decoding(tried).decoding
         penalties = settings.length_penalty if best.beam > 1 else ()  # greedy search ends with its first eos anyway
         wanted = [best.model_copy(update={"length_penalty": penalty}) for penalty in penalties]
     else:
         greedy = sorted((one for one in tried if one.decoding.beam == 1), key=lambda one: one.words.errors)
-        beam = int(stage.removeprefix("beam "))
-        wanted = [one.decoding.model_copy(update={"beam": beam}) for one in greedy[:WIDENED]]
+        wanted = [
+            start.model_copy(update={"beam": 1, "ctc_weight": weight})
+            for weight in settings.ctc_weight
+            if name_ctc_weight(weight) == stage
+        ]
+        wanted += [
+            one.decoding.model_copy(update={"beam": beam})
+            for beam in settings.beam
+            if name_beam(beam) == stage
+            for one in greedy[:WIDENED]
+        ]
     known = [one.decoding for one in tried]
     return [one for number, one in enumerate(wanted) if one not in known and one not in wanted[:number]]
 

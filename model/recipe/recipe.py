@@ -152,8 +152,8 @@ class DecodingConfig(SearchConfig):
 class DecodingSearchConfig(Strict):
     """How the decoding of a trained model is searched on the dev sets, from the recipe's `decoding` on.
 
-    First every CTC weight greedily, then the best ones with larger beams, then length penalties. The search is no part
-    of the training.
+    First every CTC weight greedily, from 0.5 outwards, then the best ones with larger beams, then length penalties. The
+    search is no part of the training.
     """
 
     share: Share = Field(

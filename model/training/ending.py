@@ -12,10 +12,10 @@ from torch import Tensor
 
 from model.data.corpus import Corpus
 from model.errors import UserError
-from model.evaluation.decoding_search import TriedDecoding, best_decoding, search_decoding
+from model.evaluation.decoding_search import TriedDecoding, best_decoding, list_stages, search_decoding
 from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
 from model.evaluation.scoring import score_set, score_test_sets, write_hypotheses
-from model.recipe.recipe import DecodingConfig, Recipe, SearchConfig
+from model.recipe.recipe import DecodingConfig, DecodingSearchConfig, Recipe, SearchConfig
 from model.runtime.distributed import DistributedContext
 from model.training.moving_average import average_state
 from model.training.run import ScoredRun, TrainingRun
@@ -136,7 +136,7 @@ def find_decoding(run: ScoredRun, training_seconds: float) -> FoundDecoding:
             }
             for one in tried
         ],
-        stages=describe_stages(run.corpus, tried),
+        stages=describe_stages(run.corpus, settings, tried),
         seconds=seconds,
         share=seconds / training_seconds if training_seconds else 0.0,
     )
@@ -145,12 +145,14 @@ def find_decoding(run: ScoredRun, training_seconds: float) -> FoundDecoding:
     return found
 
 
-def describe_stages(corpus: Corpus, tried: Sequence[TriedDecoding]) -> list[dict[str, Any]]:
-    """For each stage of a search the best decoding until its end, and its error rates on the dev sets."""
-    stages = []
-    for stage in dict.fromkeys(one.stage for one in tried):
-        last = max(number for number, one in enumerate(tried) if one.stage == stage)
-        best = best_decoding(tried[: last + 1])
+def describe_stages(
+    corpus: Corpus, settings: DecodingSearchConfig, tried: Sequence[TriedDecoding]
+) -> list[dict[str, Any]]:
+    """For each stage that a search reached, the best decoding until its end, and its error rates on the dev sets."""
+    stages: list[dict[str, Any]] = []
+    names = list_stages(settings)
+    for number, stage in enumerate(names[: names.index(tried[-1].stage) + 1]):
+        best = best_decoding([one for one in tried if one.stage in names[: number + 1]])
         metrics = dev_error_rates(corpus, best.sets)
         stages.append({"stage": stage, "decoding": best.decoding.model_dump(mode="json"), "metrics": metrics})
     return stages

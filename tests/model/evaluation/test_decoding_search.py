@@ -50,7 +50,7 @@ def run_search(recipe: Recipe, corpus: Corpus, seconds: float) -> list[TriedDeco
 def test_each_decoding_scores_what_scoring_the_sets_with_it_scores(make_recipe, corpus: Corpus) -> None:
     recipe = make_recipe()
     tried = run_search(recipe, corpus, 1000.0)
-    assert [(one.decoding.beam, one.decoding.ctc_weight) for one in tried[:3]] == [(1, 0.3), (1, 0.0), (1, 0.5)]
+    assert [(one.decoding.beam, one.decoding.ctc_weight) for one in tried[:3]] == [(1, 0.3), (1, 0.5), (1, 0.0)]
     assert {one.decoding.beam for one in tried} == {1, 2, 3}
     model, tokenizer = make_model(recipe), load_tokenizer(recipe, corpus)
     dev = load_dev_utterances(corpus, tokenizer)
@@ -79,7 +79,8 @@ def test_a_stage_that_would_take_longer_than_what_is_left_ends_the_search(
     monkeypatch.setattr(decoding_search, "_try", decode)
     monkeypatch.setattr(decoding_search.time, "monotonic", lambda: now[0])
     # Three greedy ones take 3 s, two with beam 2 take 4 s: nothing of a stage is tried where not all of it fits.
-    for seconds, stages in ((6.5, ["start", "greedy"]), (7.5, ["start", "greedy", "beam 2"])):
+    greedy = ["start", "CTC weight 0.5", "CTC weight 0"]
+    for seconds, stages in ((2.5, greedy[:2]), (6.5, greedy), (7.5, [*greedy, "beam 2"])):
         now[0] = 0.0
         tried = run_search(make_recipe(), corpus, seconds)
         assert list(dict.fromkeys(one.stage for one in tried)) == stages
@@ -164,7 +165,7 @@ def test_beams_are_tried_with_the_two_best_ctc_weights_and_penalties_with_the_be
             tried.append(TriedDecoding(stage, decoding, {"dev": Edits(count, 0, 0, 10)}, 1.0))
     found = [(one.stage, one.decoding.beam, one.decoding.ctc_weight, one.decoding.length_penalty) for one in tried]
     penalty = START.length_penalty
-    greedy = [("start", 1, 0.3, penalty), ("greedy", 1, 0.0, penalty), ("greedy", 1, 0.5, penalty)]
+    greedy = [("start", 1, 0.3, penalty), ("CTC weight 0.5", 1, 0.5, penalty), ("CTC weight 0", 1, 0.0, penalty)]
     beams = [(f"beam {beam}", beam, weight, penalty) for beam in (2, 3) for weight in (0.5, 0.3)]
     assert found == [*greedy, *beams, ("length penalty", 3, 0.3, 0.5)], "that of 1.0 is known"
 

@@ -37,7 +37,7 @@ def test_the_table_shows_every_trial_and_marks_the_best() -> None:
 
 
 def test_final_figures_are_of_the_stage_that_all_complete_trials_reached() -> None:
-    names = ("start", "greedy", "beam 4")
+    names = ("start", "CTC weight 0.5", "beam 4")
     records = [
         TrialRecord(
             number,
@@ -55,7 +55,7 @@ def test_final_figures_are_of_the_stage_that_all_complete_trials_reached() -> No
     assert ["0000", "complete", "0", "30.00", "25.00"] in lines
     assert ["0001", "*", "complete", "0", "30.00", "23.00"] in lines
     caption = (
-        "final WER: by the best decoding until the stage 'greedy' of its search, which all complete trials reached"
+        "final WER: by the best decoding until the stage 'CTC weight 0.5' of its search, which all complete trials"
     )
     assert caption in " ".join(printed.getvalue().split())
     printed = io.StringIO()

@@ -58,7 +58,7 @@ def test_a_trial_without_the_objective_is_not_the_best() -> None:
 
 def searched(number: int, *figures: float) -> TrialRecord:
     """A trial that was searched through as many stages, with the best figure until the end of each."""
-    names = ("start", "greedy", "beam 4")
+    names = ("start", "CTC weight 0.5", "beam 4")
     stages = tuple({"stage": name, "metrics": {"dev/wer": wer}} for name, wer in zip(names, figures, strict=False))
     metrics = {"dev/wer": figures[0], "dev/wer_final": figures[-1], "dev/cer": number, "dev/cer_final": figures[-1]}
     return TrialRecord(number, TrialState.COMPLETE, metrics=metrics, decoding_stages=stages)
@@ -72,7 +72,7 @@ def test_trials_that_were_searched_alike_are_ranked_by_what_was_found() -> None:
 
 def test_a_longer_search_gains_no_rank() -> None:
     records = [searched(0, 30.0, 25.0, 20.0), searched(1, 31.0, 23.0)]
-    assert rank_trials(records, Objective()) == Ranking("dev/wer_final", {0: 25.0, 1: 23.0}, stage="greedy")
+    assert rank_trials(records, Objective()) == Ranking("dev/wer_final", {0: 25.0, 1: 23.0}, stage="CTC weight 0.5")
     assert find_best(records, Objective()) == records[1]
 
 

@@ -51,7 +51,7 @@ EXAMPLES = [
     ),
     FinalistsChosen(
         metric="dev/wer_final",
-        stage="greedy",
+        stage="CTC weight 0.5",
         finalists=(Finalist(number=3, recipe_class="ed", figure=20.5, of=4),),
         looks=8,
     ),

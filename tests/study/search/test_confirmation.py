@@ -65,9 +65,8 @@ class SearchedStudy:
             )
         )
         self.trials.apply(TrialEpoch(number=number, epoch=1, metrics={"dev/wer": wer}))
-        found = tuple(
-            {"stage": name, "decoding": {}, "metrics": {"dev/wer": wer}} for name in ("start", "greedy", "beam 4")
-        )[:stages]
+        names = ("start", "CTC weight 0.5", "beam 4")[:stages]
+        found = tuple({"stage": name, "decoding": {}, "metrics": {"dev/wer": wer}} for name in names)
         self.trials.apply(TrialDecodingSearched(number=number, decoding={"beam": 1}, stages=found))
         self.trials.apply(TrialEnded(number=number, state=state, metrics={"dev/wer": wer, "dev/wer_final": wer}))
 
@@ -169,18 +168,20 @@ def test_confirmations_are_searched_as_far_as_every_trial_was() -> None:
     study.search(stages=2)
     recipe = study.confirm()[0].recipe
     assert recipe.decoding_search.share == 0.99
-    assert recipe.decoding_search.ctc_weight == TINY.decoding_search.ctc_weight
+    assert recipe.decoding_search.ctc_weight == (0.5,)
     assert (recipe.decoding_search.beam, recipe.decoding_search.length_penalty) == ((), ())
 
 
-@given(st.sampled_from(["start", "greedy", "beam 4", "beam 8", "length penalty"]))
+@given(st.sampled_from(["start", "CTC weight 0.5", "CTC weight 0.4", "beam 4", "beam 8", "length penalty"]))
 def test_a_confirmation_differs_from_its_finalist_in_seed_and_search_alone(stage: str) -> None:
     recipe = make_confirmation(TINY, 1003, stage)
     changed = {"training", "decoding_search"}
     assert recipe.model_dump(exclude=changed) == TINY.model_dump(exclude=changed)
     assert recipe.training == TINY.training.model_copy(update={"seed": 1003})
     beams = {"beam 4": (4,), "beam 8": (4, 8), "length penalty": (4, 8)}.get(stage, ())
+    weights = {"start": (), "CTC weight 0.5": (0.5,), "CTC weight 0.4": (0.4, 0.5, 0.6)}
     assert recipe.decoding_search.beam == beams
+    assert recipe.decoding_search.ctc_weight == weights.get(stage, TINY.decoding_search.ctc_weight)
 
 
 def test_a_question_that_the_search_cannot_answer_is_refused() -> None:
