@@ -235,7 +235,8 @@ def test_a_trial_that_was_recorded_without_a_point_gets_it_from_its_recipe() -> 
     for proposal in run_all(make_proposer(5, ()), trials):
         recipes[proposal.number] = proposal.recipe
         start(without, Proposal(proposal.number, proposal.recipe, proposal.values))
-        without.apply(TrialStarted(number=proposal.number, recipe_hash=proposal.recipe.hash))
+        name = class_of(proposal.recipe)
+        without.apply(TrialStarted(number=proposal.number, recipe_hash=proposal.recipe.hash, recipe_class=name))
         report(without, proposal.number, 1, loss(proposal))
         end(without, proposal.number)
     proposal = Proposer(study, TINY, lambda record: recipes[record.number]).propose(without)
