@@ -67,7 +67,7 @@ def _assert_run_holds(client: MlflowClient, run: Run, record: TrialRecord) -> No
 
 
 def _list_params(record: TrialRecord) -> dict[str, str]:
-    named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline}
+    named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline, "class": record.recipe_class}
     return {name: str(value) for name, value in record.values.items()} | {k: v for k, v in named.items() if v}
 
 
