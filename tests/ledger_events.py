@@ -4,8 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-from study.ledger.events import TrialEnded, TrialEpoch, TrialState
+from study.config.question import class_of
+from study.ledger.events import TrialEnded, TrialEpoch, TrialStarted, TrialState
 from study.ledger.ledger import Ledger
+from study.search.proposal import Proposal
+
+
+def start_event(proposal: Proposal, epochs: int | None = None) -> TrialStarted:
+    """The start of a proposed trial, as a session records it."""
+    return TrialStarted(
+        number=proposal.number,
+        recipe_hash=proposal.recipe.hash,
+        recipe_class=class_of(proposal.recipe),
+        values=proposal.values,
+        point=proposal.point,
+        baseline=proposal.baseline,
+        confirms=proposal.confirms,
+        epochs=epochs,
+    )
 
 
 def report_epoch(ledger: Ledger, number: int, epoch: int, metrics: dict[str, float], **fields: Any) -> None:

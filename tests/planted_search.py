@@ -8,11 +8,11 @@ import time
 from dataclasses import dataclass, field
 from typing import Any
 
+from ledger_events import start_event
 from planted_surfaces import BASE, BEST, SEARCH, Surface, locate
 
-from study.config.question import class_of
 from study.config.study_file import StudyFile
-from study.ledger.events import TrialEnded, TrialEpoch, TrialStarted, TrialState
+from study.ledger.events import TrialEnded, TrialEpoch, TrialState
 from study.ledger.trials import Trials
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
@@ -62,14 +62,7 @@ def search_planted(
         if proposal is None:
             break
         assert isinstance(proposal, Proposal)
-        done.trials.apply(
-            TrialStarted(
-                number=proposal.number,
-                recipe_hash=proposal.recipe.hash,
-                recipe_class=class_of(proposal.recipe),
-                point=proposal.point,
-            )
-        )
+        done.trials.apply(start_event(proposal))
         running.append(proposal)
         if len(running) == concurrent:
             _end(done, surface, running.pop(0), noise, seed)

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from ledger_events import start_event
 
 from model.errors import UserError
 from model.recipe.files import named_recipe
@@ -20,7 +21,6 @@ from study.ledger.events import (
     TrialDecodingSearched,
     TrialEnded,
     TrialEpoch,
-    TrialStarted,
     TrialState,
 )
 from study.ledger.trials import Trials
@@ -53,17 +53,7 @@ class SearchedStudy:
         number, recipe = proposal.number, proposal.recipe
         self.recipes[number] = recipe
         wer = 100 * recipe.loss.ctc_weight
-        self.trials.apply(
-            TrialStarted(
-                number=number,
-                recipe_hash=recipe.hash,
-                recipe_class=class_of(recipe),
-                values=proposal.values,
-                point=proposal.point,
-                baseline=proposal.baseline,
-                confirms=proposal.confirms,
-            )
-        )
+        self.trials.apply(start_event(proposal))
         self.trials.apply(TrialEpoch(number=number, epoch=1, metrics={"dev/wer": wer}))
         names = ("start", "CTC weight 0.5", "beam 4")[:stages]
         found = tuple({"stage": name, "decoding": {}, "metrics": {"dev/wer": wer}} for name in names)

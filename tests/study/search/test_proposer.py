@@ -7,6 +7,7 @@ import warnings
 from typing import Any
 
 import pytest
+from ledger_events import start_event
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
@@ -39,17 +40,7 @@ def make_proposer(
 
 
 def start(trials: Trials, proposal: Proposal) -> None:
-    trials.apply(
-        TrialStarted(
-            number=proposal.number,
-            recipe_hash=proposal.recipe.hash,
-            recipe_class=class_of(proposal.recipe),
-            confirms=proposal.confirms,
-            values=proposal.values,
-            point=proposal.point,
-            baseline=proposal.baseline,
-        )
-    )
+    trials.apply(start_event(proposal))
 
 
 def report(trials: Trials, number: int, epoch: int, value: float) -> None:
@@ -133,14 +124,7 @@ def test_each_proposal_can_be_recomputed_from_the_events_before_it_with_four_con
             proposal = proposer.propose(trials)
             assert isinstance(proposal, Proposal)
             proposed.append((len(events), proposal))
-            apply(
-                TrialStarted(
-                    number=proposal.number,
-                    recipe_hash=proposal.recipe.hash,
-                    point=proposal.point,
-                    baseline=proposal.baseline,
-                )
-            )
+            apply(start_event(proposal))
             continue
         number = generator.choice(trials.running)
         if generator.random() < 0.6:

@@ -6,14 +6,14 @@ import random
 from dataclasses import dataclass, field
 
 import pytest
+from ledger_events import start_event
 
 from model.recipe.files import named_recipe
 from model.recipe.recipe import Recipe
-from study.config.question import class_of
 from study.config.study_file import StudyFile
 from study.early_stopping.rule import Ruling
 from study.early_stopping.rules import build_rule
-from study.ledger.events import FinalistsChosen, TrialEnded, TrialEpoch, TrialStarted, TrialState
+from study.ledger.events import FinalistsChosen, TrialEnded, TrialEpoch, TrialState
 from study.ledger.trials import Trials
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
@@ -85,17 +85,7 @@ class PlantedStudy:
     def _train(self, proposal: Proposal) -> None:
         number, recipe = proposal.number, proposal.recipe
         self.recipes[number] = recipe
-        self.trials.apply(
-            TrialStarted(
-                number=number,
-                recipe_hash=recipe.hash,
-                recipe_class=class_of(recipe),
-                values=proposal.values,
-                point=proposal.point,
-                confirms=proposal.confirms,
-                epochs=EPOCHS,
-            )
-        )
+        self.trials.apply(start_event(proposal, EPOCHS))
         true, wer = self.measure(recipe), 0.0
         for epoch in range(1, EPOCHS + 1):
             left = EPOCHS - epoch
