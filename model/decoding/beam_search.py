@@ -12,6 +12,7 @@ Shapes: B utterances, K hypotheses an utterance (the beam), S encoder frames, V 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -70,25 +71,35 @@ def beam_search(
     memory, caches = model.prepare_memory(encoded), model.decoder.new_caches()
     ctc = _CtcScores(model, encoded, beam) if ctc_weight > 0 else None
     results = [_NBest(beam, limit, length_penalty) for limit in limits]
+    searched = results  # the utterances of the batch, which those that are closed leave
     tokens = torch.full((B * beam, 1), special.bos, device=device)
     # At the start the hypotheses of an utterance are equal, so all but the first are made impossible.
     scores = torch.full((B, beam), IMPOSSIBLE, device=device)
     scores[:, 0] = 0.0
     for length in range(1, max(limits) + 1):
-        logits = model.decoder.step(tokens[:, -1].view(B, beam), memory, caches)
+        logits = model.decoder.step(tokens[:, -1].view(-1, beam), memory, caches)
         gain = logits.float().log_softmax(dim=-1)  # (B, K, V)
         if ctc:
             gain = ctc.mix(gain, ctc_weight)
         total = (scores[..., None] + gain).flatten(1)  # (B, K * V)
         # At most K of the best 2 K end in eos, so at least K hypotheses go on.
         best, indices = total.topk(min(2 * beam, total.shape[1]), dim=1)
-        kept = _split_candidates(best.tolist(), indices.tolist(), tokens, gain.shape[-1], results, length, special)
-        rows, next_tokens = (torch.tensor(ids, device=device) for ids in (kept.rows, kept.tokens))
-        scores = torch.tensor(kept.scores, device=device).view(B, beam)
-        tokens = torch.cat((tokens[rows], next_tokens[:, None]), dim=1)
-        if all(result.closed for result in results):
+        kept = _split_candidates(best.tolist(), indices.tolist(), tokens, gain.shape[-1], searched, length, special)
+        still_open = [utterance for utterance, result in enumerate(searched) if not result.closed]
+        if not still_open:
             break
-        if beam > 1:  # a single hypothesis always continues itself
+        is_smaller = 2 * len(still_open) <= len(searched)  # not at each that closes: what is left is copied
+        if is_smaller:
+            searched = [searched[utterance] for utterance in still_open]
+            kept = kept.select(still_open, beam)
+            utterances = torch.tensor(still_open, device=device)
+            memory = memory.select(utterances)
+            if ctc:
+                ctc.select(utterances)
+        rows, next_tokens = (torch.tensor(ids, device=device) for ids in (kept.rows, kept.tokens))
+        scores = torch.tensor(kept.scores, device=device).view(-1, beam)
+        tokens = torch.cat((tokens[rows], next_tokens[:, None]), dim=1)
+        if beam > 1 or is_smaller:  # else each single hypothesis continues itself
             for cache in caches:
                 cache.select(rows)
         if ctc:
@@ -138,6 +149,12 @@ class _Kept:
     rows: list[int] = field(default_factory=list)
     tokens: list[int] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
+
+    def select(self, utterances: Sequence[int], beam: int) -> _Kept:
+        """Those of some utterances."""
+        places = [utterance * beam + place for utterance in utterances for place in range(beam)]
+        rows, tokens = ([values[place] for place in places] for values in (self.rows, self.tokens))
+        return _Kept(rows, tokens, [self.scores[place] for place in places])
 
 
 def _split_candidates(
@@ -201,6 +218,10 @@ class _CtcScores:
         gain = (self.scores - self.state.score[:, None]).clamp_min(IMPOSSIBLE)[:, : self.vocabulary]
         gain[:, self.excluded] = IMPOSSIBLE
         return gain.nan_to_num(nan=IMPOSSIBLE).float()
+
+    def select(self, utterances: Tensor) -> None:
+        """Go on with a part of the utterances; `extend` has to follow, with rows of these alone."""
+        self.scorer = self.scorer.select(utterances)
 
     def extend(self, rows: Tensor, tokens: Tensor) -> None:
         """Continue hypothesis `rows[n]` with `tokens[n]`, for the N = B * K that go on."""

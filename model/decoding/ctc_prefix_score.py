@@ -43,6 +43,7 @@ class CtcPrefixScorer:
 
     def __init__(self, log_probs: Tensor, lengths: Tensor, blank: int, hypotheses: int = 1) -> None:
         B, S, _ = log_probs.shape
+        self.lengths, self.blank, self.hypotheses = lengths, blank, hypotheses
         # Float64: the recursions take differences of cumulative sums that reach thousands of nats.
         self.log_probs = log_probs.double()
         self.highest = self.log_probs.amax(dim=1, keepdim=True).clamp_min(torch.finfo(torch.double).min)
@@ -50,6 +51,10 @@ class CtcPrefixScorer:
         self.utterance = torch.arange(B, device=log_probs.device).repeat_interleave(hypotheses)
         self.outside = (torch.arange(S, device=lengths.device) >= lengths[:, None])[self.utterance]
         self.blank_probs = self.log_probs[self.utterance, :, blank]
+
+    def select(self, utterances: Tensor) -> CtcPrefixScorer:
+        """The scorer of the `utterances` (N,), which are a part of the batch."""
+        return CtcPrefixScorer(self.log_probs[utterances], self.lengths[utterances], self.blank, self.hypotheses)
 
     def start(self) -> CtcPrefixState:
         """The state of the empty prefix: all frames so far were blanks."""

@@ -110,7 +110,7 @@ class KVCache:
         return self.keys[:, :, : self.length], self.values[:, :, : self.length]
 
     def select(self, rows: Tensor) -> None:
-        """Reorder the hypotheses: hypothesis n continues what was hypothesis `rows[n]`, rows (N,)."""
+        """Hypothesis n continues what was hypothesis `rows[n]`; one that none continues is dropped."""
         self.keys, self.values = self.keys[rows], self.values[rows]
 
 

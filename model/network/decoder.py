@@ -27,6 +27,11 @@ class CrossAttentionMemory:
     keys_values: list[KeysValues]
     bias: Tensor
 
+    def select(self, utterances: Tensor) -> CrossAttentionMemory:
+        """That of the `utterances` (N,), which are a part of the batch."""
+        keys_values = [(keys[utterances], values[utterances]) for keys, values in self.keys_values]
+        return CrossAttentionMemory(keys_values, self.bias[utterances])
+
 
 def token_position_encoding(first: int, count: int, width: int, device: torch.device) -> Tensor:
     """Sinusoids of the positions first ... first+count-1, all sines before all cosines: (count, D)."""

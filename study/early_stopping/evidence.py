@@ -65,6 +65,7 @@ class Evidence:
     def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
         """See `Rule`."""
         self._add(number, epoch, metrics, last)
+        self._reasons.pop(number, None)
         if baseline:
             self._baselines.add(number)
         if baseline or last or runs_to_its_end(number, self._complete_first):
@@ -74,12 +75,12 @@ class Evidence:
             return Ruling.CONTINUE
         others = self._list_others(number, rung)
         better, most = sum(other < value for other in others), self._count_allowed(rung, len(others))
-        if better <= most:
-            return Ruling.CONTINUE
-        self._stopped[number] = epoch
         self._reasons[number] = (
             f"{better} of {len(others)} trials have a lower {rung.metric}, at most {most} may; {rung}"
         )
+        if better <= most:
+            return Ruling.CONTINUE
+        self._stopped[number] = epoch
         if number < max(self._ended, default=0):  # those after it are a selection from now on
             self._estimate()
         return Ruling.PRUNE

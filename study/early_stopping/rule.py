@@ -31,7 +31,8 @@ class Rule(Protocol):
         """
 
     def explain(self, number: int) -> str | None:
-        """Why the trial was stopped or paused last, where there is more to say than that it is behind its rung."""
+        """What the last ruling on the trial rests on; None where it was compared with no other, or where there is no
+        more to say than that it is behind its rung."""
 
     def remove(self, number: int) -> None:
         """Forget a trial that failed: no other is compared with it any more."""

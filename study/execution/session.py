@@ -22,6 +22,7 @@ from study.ledger.events import (
     AnyEvent,
     FinalistsChosen,
     Seconds,
+    TrialContinued,
     TrialDecoded,
     TrialEnded,
     TrialEpoch,
@@ -123,6 +124,10 @@ class Session:
     def pause(self, number: int, epoch: int, reason: str) -> None:
         """A trial waits at a rung."""
         self._record(TrialPaused(number=number, epoch=epoch, reason=reason), number)
+
+    def go_on(self, number: int, epoch: int, reason: str) -> None:
+        """A trial was compared at a rung, and continues."""
+        self._record(TrialContinued(number=number, epoch=epoch, reason=reason), number)
 
     def fail(self, number: int, failure: Failure) -> None:
         """A trial failed: retry it, end it, or stop the study. An OSError where the disk is full."""

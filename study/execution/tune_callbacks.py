@@ -45,6 +45,7 @@ class Listener(Protocol):
     def complete(self, number: int, metrics: dict[str, float]) -> None: ...
     def prune(self, number: int, reason: str) -> None: ...
     def pause(self, number: int, epoch: int, reason: str) -> None: ...
+    def go_on(self, number: int, epoch: int, reason: str) -> None: ...
     def fail(self, number: int, failure: Failure) -> None: ...
 
     def is_stopping(self) -> bool:
@@ -116,11 +117,13 @@ class RuleScheduler(NotPickled, FIFOScheduler):
             return TrialScheduler.CONTINUE
         last = bool(metrics.get("last_epoch"))
         ruling = self._rule.decide(trial.number, epoch, metrics, baseline=trial.is_baseline, last=last)
+        why, stands = self._rule.explain(trial.number), f"{self._objective} {value:g} at epoch {epoch}"
         if ruling is Ruling.CONTINUE:
+            if why:
+                self._errors.call(self._listener.go_on, trial.number, epoch, f"{stands}: {why}")
             return TrialScheduler.CONTINUE
-        stands = f"{self._objective} {value:g} at epoch {epoch}"
         reason = f"{stands} is behind its rung" if ruling is Ruling.PRUNE else f"{stands} waits at its rung"
-        if why := self._rule.explain(trial.number):
+        if why:
             reason = f"{stands}: {why}"
         self.decided[trial.number] = (ruling, reason)
         return TrialScheduler.STOP

@@ -124,6 +124,15 @@ class TrialPaused(Event):
     reason: str | None = None
 
 
+class TrialContinued(Event):
+    """A trial was compared at a rung and goes on; `reason` is what the rule's ruling rests on."""
+
+    kind: Literal["trial_continued"] = "trial_continued"
+    number: int
+    epoch: int
+    reason: str
+
+
 class TrialRetried(Event):
     """A trial lost its workers for the `count`-th time and continues from its checkpoint, as `setting` allows."""
 
@@ -258,6 +267,7 @@ AnyEvent = (
     | TrialStarted
     | TrialEpoch
     | TrialPaused
+    | TrialContinued
     | TrialRetried
     | TrialEnded
     | TrialImported

@@ -15,7 +15,7 @@ from model.data.demo.sentences import demo_sentences
 from model.data.demo.voice import ESPEAK_RATE, Voice, check_espeak, speak
 from model.errors import UserError
 
-VERSION = 3  # raised whenever the same arguments make another corpus
+VERSION = 4  # raised whenever the same arguments make another corpus
 NAME = "demo"
 NORMALISER = "basic"
 

@@ -6,6 +6,7 @@ import torch.nn.functional as F
 from torch.nn.utils.rnn import pad_sequence
 
 from model.decoding.beam_search import decode
+from model.decoding.length_limit import find_limits
 from model.network.losses import IGNORED
 from model.network.recogniser import Recogniser, shift_right
 
@@ -52,6 +53,25 @@ def test_an_utterance_decodes_the_same_alone_and_in_a_batch(
         alone = decode(model, features, lengths, beam, ctc_weight, max_length)[0]
         assert [ids for ids, _ in batch[row]] == [ids for ids, _ in alone]
         assert [score for _, score in batch[row]] == pytest.approx([score for _, score in alone], abs=1e-4)
+
+
+@pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
+@pytest.mark.parametrize("beam", [1, 4])
+def test_utterances_that_have_ended_are_decoded_no_further(
+    model: Recogniser, beam: int, ctc_weight: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with torch.no_grad():
+        model.decoder.final.weight[model.special.eos] = -1.0  # each runs into its own limit
+    step, sizes = model.decoder.step, []
+
+    def record_size(tokens: torch.Tensor, *rest: object) -> torch.Tensor:
+        sizes.append(len(tokens))
+        return step(tokens, *rest)
+
+    monkeypatch.setattr(model.decoder, "step", record_size)
+    decode(model, FEATURES, LENGTHS, beam, ctc_weight)
+    longest, second, _ = find_limits(model.encode(FEATURES, LENGTHS).lengths.tolist(), None)
+    assert sizes == [3] * second + [1] * (longest - second)  # of three, two have to end before it pays to copy the rest
 
 
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3, 0.9])

@@ -95,6 +95,18 @@ def test_it_stops_by_the_metric_that_ranks_best_and_says_how_well() -> None:
     assert "with rho 1.00 [" in reason
 
 
+def test_a_trial_that_goes_on_has_the_evidence_at_its_rung_and_none_at_other_epochs() -> None:
+    study = SequentialStudy(make_curve()).run(40)
+    rung = study.rule.find_rung()
+    number = min(range(40, 200), key=lambda n: make_curve()(n)[0]["dev/wer"])  # better than all before it
+    reasons = {}
+    for epoch, metrics in enumerate(make_curve()(number), 1):
+        assert study.rule.decide(number, epoch, metrics, baseline=False, last=epoch == LAST) is Ruling.CONTINUE
+        reasons[epoch] = study.rule.explain(number)
+    assert [epoch for epoch, reason in reasons.items() if reason] == [rung.epoch]
+    assert str(rung) in reasons[rung.epoch]
+
+
 def test_it_stops_nobody_where_early_figures_are_noise() -> None:
     """But for some studies in a hundred, though it looks again after every trial."""
     stopping = [seed for seed in range(20) if SequentialStudy(make_curve(seed, noise=1e9)).run(40).pruned]

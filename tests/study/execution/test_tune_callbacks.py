@@ -108,6 +108,14 @@ def test_a_trial_that_is_stopped_has_the_rules_own_reason_where_it_gives_one() -
     assert calls[-1] == ("prune", 0, "dev/wer 80 at epoch 2: dev/cer 40 is above the cut 30")
 
 
+def test_a_trial_that_was_compared_and_goes_on_has_what_the_ruling_rests_on() -> None:
+    calls = run(
+        FixedRule(Ruling.CONTINUE, "dev/cer 20 is below the cut 30"), result(2, 80.0), result(3, 9.0, finished=1.0)
+    )
+    assert calls[1] == ("go_on", 0, 2, "dev/wer 80 at epoch 2: dev/cer 20 is below the cut 30")
+    assert [name for name, *_ in run(FixedRule(Ruling.CONTINUE), result(2, 80.0))] == ["record_epoch", "fail"]
+
+
 def test_a_paused_trial_names_its_epoch() -> None:
     calls = run(FixedRule(Ruling.PAUSE), result(2, 80.0))
     assert calls[-1] == ("pause", 0, 2, "dev/wer 80 at epoch 2 waits at its rung")

@@ -20,6 +20,7 @@ from study.ledger.events import (
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
+    TrialContinued,
     TrialDecoded,
     TrialDecodingSearched,
     TrialEnded,
@@ -42,6 +43,7 @@ EXAMPLES = [
         number=3, epoch=2, step=80, metrics={"dev/wer": 40.0}, seconds=Seconds(waiting=0.1), node="a", device="cpu"
     ),
     TrialPaused(number=3, epoch=2, reason="waits"),
+    TrialContinued(number=3, epoch=2, reason="0 of 9 trials have a lower dev/wer, at most 3 may"),
     TrialRetried(number=3, reason="lost", count=2, setting="failures.retries 5", lost_seconds=12.5),
     TrialEnded(number=3, state=TrialState.INFEASIBLE, reason="no", values=VALUES, point=VALUES, count=1, setting="s"),
     TrialImported(number=3, source="old/7", epochs=(REPORT,), state=TrialState.PRUNED, started=1.0, ended=2.0),
