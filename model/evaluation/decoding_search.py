@@ -1,7 +1,8 @@
 """The search for a decoding after training: the encoder's states of the dev sets are computed once, and decoded anew.
 
-It goes stage by stage: `start`, each CTC weight greedily, each beam, `length penalty`. A stage is done whole or not at
-all, so that models which were searched as far as the same stage were searched alike, whatever time each of them had.
+It goes stage by stage: `start`, each CTC weight greedily, `mixing` if the settings have any, each beam, `length
+penalty`. A stage is done whole or not at all, so that models which were searched as far as the same stage were searched
+alike, whatever time each of them had. A model may have nothing to try in a stage: no classifiers to mix, for example.
 
 Shapes: B utterances, S encoder frames, D width.
 """
@@ -28,8 +29,8 @@ from model.recipe.recipe import DecodingConfig, DecodingSearchConfig
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import convert_memory_failures, release_memory
 
-START, LENGTH_PENALTY = "start", "length penalty"  # the first and the last stage
-WIDENED = 2  # CTC weights that are tried with larger beams
+START, MIXING, LENGTH_PENALTY = "start", "mixing", "length penalty"  # stages
+WIDENED = 2  # greedy decodings that are tried with larger beams
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,14 @@ class TriedDecoding:
     def words(self) -> Edits:
         """Of all dev sets pooled."""
         return sum_edits(self.sets.values())
+
+
+@dataclass(frozen=True)
+class DecodingSearch:
+    """What was tried, in that order, and the stages that were done, in theirs."""
+
+    tried: list[TriedDecoding]
+    stages: list[str]
 
 
 @dataclass(frozen=True)
@@ -72,8 +81,8 @@ def search_decoding(
     tokenizer: Tokenizer,
     context: DistributedContext,
     seconds: float,
-) -> list[TriedDecoding]:
-    """Decodings of the dev sets, `start` first, in the order in which they were tried; the same on all ranks.
+) -> DecodingSearch:
+    """Decodings of the dev sets, `start` first; the same on all ranks.
 
     The search takes about `seconds`, the encoder included: it ends before the first stage that would take longer than
     what is left, as far as the decodings before it tell. `start` is always tried.
@@ -81,15 +90,18 @@ def search_decoding(
     began = time.monotonic()
     model.eval()
     tried: list[TriedDecoding] = []
+    done: list[str] = []
+    auxiliary = model.recipe.loss.auxiliary.weights
     with torch.inference_mode():
         batches = encode_sets(model, dev, start.batch_seconds, context)
         for stage in list_stages(settings):
-            decodings = plan_stage(stage, start, settings, tried)
+            decodings = plan_stage(stage, start, settings, tried, auxiliary)
             used = context.max_over_ranks([time.monotonic() - began])[0]
             if tried and used + sum(estimate_seconds(one, tried) for one in decodings) > seconds:
                 break
             tried += [_try(stage, model, batches, dev, one, tokenizer, context) for one in decodings]
-    return tried
+            done.append(stage)
+    return DecodingSearch(tried, done)
 
 
 def best_decoding(tried: Sequence[TriedDecoding]) -> TriedDecoding:
@@ -102,7 +114,8 @@ def list_stages(settings: DecodingSearchConfig) -> list[str]:
     # From the middle outwards: a search that ends early has then seen what is likely to be good.
     weights = sorted(settings.ctc_weight, key=lambda weight: (abs(weight - 0.5), -weight))
     beams = [name_beam(beam) for beam in sorted(settings.beam)]
-    return [START, *map(name_ctc_weight, weights), *beams, LENGTH_PENALTY]
+    mixing = [MIXING] if settings.mixing else []
+    return [START, *map(name_ctc_weight, weights), *mixing, *beams, LENGTH_PENALTY]
 
 
 def name_ctc_weight(weight: float) -> str:
@@ -111,16 +124,29 @@ def name_ctc_weight(weight: float) -> str:
 
 
 def name_beam(beam: int) -> str:
-    """The stage that tries a beam with the best CTC weights."""
+    """The stage that tries a beam with the best greedy decodings."""
     return f"beam {beam}"
 
 
 def plan_stage(
-    stage: str, start: DecodingConfig, settings: DecodingSearchConfig, tried: Sequence[TriedDecoding]
+    stage: str,
+    start: DecodingConfig,
+    settings: DecodingSearchConfig,
+    tried: Sequence[TriedDecoding],
+    auxiliary: Sequence[float] = (),
 ) -> list[DecodingConfig]:
-    """The decodings that a stage tries after those of the stages before it; none where it has nothing new."""
+    """The decodings that a stage tries after those of the stages before it; none where it has nothing new.
+
+    `auxiliary` are the weights of the model's auxiliary classifiers in the loss.
+    """
     if stage == START:
         wanted = [start]
+    elif stage == MIXING:
+        best = best_decoding([one for one in tried if one.decoding.beam == 1] or tried).decoding
+        mixings = [
+            (*(share * weight / sum(auxiliary) for weight in auxiliary), 1.0 - share) for share in settings.mixing
+        ]
+        wanted = [best.model_copy(update={"mixing": mixing}) for mixing in mixings] if auxiliary else []
     elif stage == LENGTH_PENALTY:
         best = best_decoding(tried).decoding
         penalties = settings.length_penalty if best.beam > 1 else ()  # greedy search ends with its first eos anyway

@@ -152,8 +152,8 @@ class DecodingConfig(SearchConfig):
 class DecodingSearchConfig(Strict):
     """How the decoding of a trained model is searched on the dev sets, from the recipe's `decoding` on.
 
-    First every CTC weight greedily, from 0.5 outwards, then the best ones with larger beams, then length penalties. The
-    search is no part of the training.
+    First every CTC weight greedily, from 0.5 outwards, then shares of the auxiliary classifiers, then the best of both
+    with larger beams, then length penalties. The search is no part of the training.
     """
 
     share: Share = Field(
@@ -161,7 +161,12 @@ class DecodingSearchConfig(Strict):
         description="of the training's own seconds that the search may take; 0 searches nothing, `decoding` is used",
     )
     ctc_weight: tuple[Share, ...] = Field((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8), description="greedily tried")
-    beam: tuple[Annotated[int, Field(ge=2)], ...] = Field((4, 8), description="tried with the best CTC weights")
+    mixing: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (),
+        description="shares of the logits that auxiliary classifiers have, divided as their weights in the loss; tried "
+        "greedily with the best CTC weight. What is found with one cannot be exported in the published layout",
+    )
+    beam: tuple[Annotated[int, Field(ge=2)], ...] = Field((4, 8), description="tried with the two best greedy ones")
     length_penalty: tuple[float, ...] = Field((0.0, 0.5, 2.0), description="tried with the best beam")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,10 @@ from torch import Tensor
 
 from model.data.corpus import Corpus
 from model.errors import UserError
-from model.evaluation.decoding_search import TriedDecoding, best_decoding, list_stages, search_decoding
+from model.evaluation.decoding_search import DecodingSearch, best_decoding, search_decoding
 from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
 from model.evaluation.scoring import score_set, score_test_sets, write_hypotheses
-from model.recipe.recipe import DecodingConfig, DecodingSearchConfig, Recipe, SearchConfig
+from model.recipe.recipe import DecodingConfig, Recipe, SearchConfig
 from model.runtime.distributed import DistributedContext
 from model.training.moving_average import average_state
 from model.training.run import ScoredRun, TrainingRun
@@ -122,11 +122,11 @@ def find_decoding(run: ScoredRun, training_seconds: float) -> FoundDecoding:
     settings, began = run.recipe.decoding_search, time.monotonic()
     limit = settings.share * training_seconds
     scene = run.tokenizer, run.context
-    tried = search_decoding(run.model, run.dev, run.recipe.decoding, settings, *scene, limit)
+    done = search_decoding(run.model, run.dev, run.recipe.decoding, settings, *scene, limit)
     seconds = run.context.max_over_ranks([time.monotonic() - began])[0]
     found = FoundDecoding(
         search=identify_search(run.recipe),
-        decoding=best_decoding(tried).decoding.model_dump(mode="json"),
+        decoding=best_decoding(done.tried).decoding.model_dump(mode="json"),
         tried=[
             {
                 "stage": one.stage,
@@ -134,9 +134,9 @@ def find_decoding(run: ScoredRun, training_seconds: float) -> FoundDecoding:
                 "words": {name: list(edits) for name, edits in one.sets.items()},
                 "seconds": one.seconds,
             }
-            for one in tried
+            for one in done.tried
         ],
-        stages=describe_stages(run.corpus, settings, tried),
+        stages=describe_stages(run.corpus, done),
         seconds=seconds,
         share=seconds / training_seconds if training_seconds else 0.0,
     )
@@ -145,14 +145,11 @@ def find_decoding(run: ScoredRun, training_seconds: float) -> FoundDecoding:
     return found
 
 
-def describe_stages(
-    corpus: Corpus, settings: DecodingSearchConfig, tried: Sequence[TriedDecoding]
-) -> list[dict[str, Any]]:
-    """For each stage that a search reached, the best decoding until its end, and its error rates on the dev sets."""
+def describe_stages(corpus: Corpus, search: DecodingSearch) -> list[dict[str, Any]]:
+    """For each stage that a search has done, the best decoding until its end, and its error rates on the dev sets."""
     stages: list[dict[str, Any]] = []
-    names = list_stages(settings)
-    for number, stage in enumerate(names[: names.index(tried[-1].stage) + 1]):
-        best = best_decoding([one for one in tried if one.stage in names[: number + 1]])
+    for number, stage in enumerate(search.stages, start=1):
+        best = best_decoding([one for one in search.tried if one.stage in search.stages[:number]])
         metrics = dev_error_rates(corpus, best.sets)
         stages.append({"stage": stage, "decoding": best.decoding.model_dump(mode="json"), "metrics": metrics})
     return stages

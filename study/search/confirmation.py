@@ -32,7 +32,13 @@ def list_untried(
 def make_confirmation(recipe: Recipe, seed: int, stage: str | None) -> Recipe:
     """A finalist's recipe with another seed. Its decoding is searched until the stage that all trials had reached,
     however long that takes: so its figures are those of the same procedure whatever the machine does meanwhile."""
-    from model.evaluation.decoding_search import list_stages, name_beam, name_ctc_weight  # torch takes seconds
+    from model.evaluation.decoding_search import (
+        LENGTH_PENALTY,
+        MIXING,
+        list_stages,
+        name_beam,
+        name_ctc_weight,
+    )  # torch takes seconds
 
     values: dict[str, Any] = {SEED: seed}
     if stage is not None:
@@ -43,6 +49,7 @@ def make_confirmation(recipe: Recipe, seed: int, stage: str | None) -> Recipe:
             "decoding_search.share": MOST_SHARE,
             "decoding_search.ctc_weight": [one for one in settings.ctc_weight if name_ctc_weight(one) in reached],
             "decoding_search.beam": [beam for beam in settings.beam if name_beam(beam) in reached],
-            "decoding_search.length_penalty": settings.length_penalty if "length penalty" in reached else [],
+            "decoding_search.mixing": settings.mixing if MIXING in reached else [],
+            "decoding_search.length_penalty": settings.length_penalty if LENGTH_PENALTY in reached else [],
         }
     return with_values(recipe, values)

@@ -12,6 +12,7 @@ from model.data.corpus import Corpus
 from model.errors import OutOfMemoryError, UserError
 from model.evaluation import decoding_search
 from model.evaluation.decoding_search import (
+    DecodingSearch,
     TriedDecoding,
     best_decoding,
     encode_sets,
@@ -20,7 +21,7 @@ from model.evaluation.decoding_search import (
     plan_stage,
     search_decoding,
 )
-from model.evaluation.error_rates import Edits
+from model.evaluation.error_rates import Edits, sum_edits
 from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
 from model.evaluation.scoring import load_dev_utterances, score_set
 from model.network.recogniser import EncoderOutput, Recogniser
@@ -41,10 +42,14 @@ def make_model(recipe: Recipe) -> Recogniser:
     return model
 
 
-def run_search(recipe: Recipe, corpus: Corpus, seconds: float) -> list[TriedDecoding]:
+def search(recipe: Recipe, corpus: Corpus, seconds: float, settings: DecodingSearchConfig = SETTINGS) -> DecodingSearch:
     tokenizer = load_tokenizer(recipe, corpus)
     dev = load_dev_utterances(corpus, tokenizer)
-    return search_decoding(make_model(recipe), dev, START, SETTINGS, tokenizer, current_context(), seconds)
+    return search_decoding(make_model(recipe), dev, START, settings, tokenizer, current_context(), seconds)
+
+
+def run_search(recipe: Recipe, corpus: Corpus, seconds: float) -> list[TriedDecoding]:
+    return search(recipe, corpus, seconds).tried
 
 
 def test_each_decoding_scores_what_scoring_the_sets_with_it_scores(make_recipe, corpus: Corpus) -> None:
@@ -118,7 +123,7 @@ def test_a_batch_that_does_not_fit_is_split_and_a_single_utterance_fails(
 ) -> None:
     sizes: list[int] = []
 
-    def search(model, encoded, *others, search=decoding_search.beam_search):
+    def search_or_fail(model, encoded, *others, search=decoding_search.beam_search):
         sizes.append(len(encoded.states))
         if len(encoded.states) > most[0]:
             raise torch.OutOfMemoryError("CUDA out of memory")
@@ -126,7 +131,7 @@ def test_a_batch_that_does_not_fit_is_split_and_a_single_utterance_fails(
 
     most = [1]
     expected = run_search(make_recipe(), corpus, 0.0)
-    monkeypatch.setattr(decoding_search, "beam_search", search)
+    monkeypatch.setattr(decoding_search, "beam_search", search_or_fail)
     assert run_search(make_recipe(), corpus, 0.0)[0].words == expected[0].words
     assert max(sizes) > 1 == min(sizes)
     most[0] = 0
@@ -134,6 +139,22 @@ def test_a_batch_that_does_not_fit_is_split_and_a_single_utterance_fails(
         OutOfMemoryError, match=r"out of memory in decoding with beam 1 \(CUDA out of memory\); lower dec"
     ):
         run_search(make_recipe(), corpus, 0.0)
+
+
+def test_auxiliary_classifiers_are_mixed_in_as_the_loss_weighs_them_and_a_model_without_any_does_that_stage_too(
+    make_recipe, corpus: Corpus
+) -> None:
+    settings = DecodingSearchConfig(ctc_weight=(0.0,), beam=(), length_penalty=(), mixing=(0.5,))
+    without = search(make_recipe(), corpus, 1000.0, settings)
+    assert without.stages == ["start", "CTC weight 0", "mixing", "length penalty"]
+    assert [one.stage for one in without.tried] == ["start", "CTC weight 0"]
+    recipe = make_recipe({"decoder.layers": 3, "loss.auxiliary": {"placement": [1, 2], "weights": [0.1, 0.3]}})
+    *_, mixed = search(recipe, corpus, 1000.0, settings).tried
+    assert (mixed.stage, mixed.decoding.mixing) == ("mixing", pytest.approx((0.125, 0.375, 0.5)))
+    tokenizer = load_tokenizer(recipe, corpus)
+    dev = load_dev_utterances(corpus, tokenizer)
+    scored = score_set(make_model(recipe), dev, mixed.decoding, tokenizer, ALONE)
+    assert mixed.words == sum_edits(one.words for one in scored)
 
 
 @given(st.data())

@@ -11,7 +11,7 @@ from training_runs import without_clock
 from model.api import load_run
 from model.commands.evaluate import score_run
 from model.errors import UserError
-from model.evaluation.decoding_search import TriedDecoding
+from model.evaluation.decoding_search import DecodingSearch, TriedDecoding
 from model.evaluation.error_rates import Edits
 from model.training import ending
 from model.training.loop import train
@@ -26,11 +26,12 @@ def searches(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """The time limit of each search; what they find is `BEST`."""
     limits: list[float] = []
 
-    def search(model, dev, start, settings, tokenizer, context, seconds) -> list[TriedDecoding]:
+    def search(model, dev, start, settings, tokenizer, context, seconds) -> DecodingSearch:
         limits.append(seconds)
         sets = [{"dev": Edits(errors, 0, 0, 10)} for errors in (9, 1)]
         best = start.model_copy(update=BEST)
-        return [TriedDecoding("start", start, sets[0], 1.0), TriedDecoding("beam 4", best, sets[1], 2.0)]
+        tried = [TriedDecoding("start", start, sets[0], 1.0), TriedDecoding("beam 4", best, sets[1], 2.0)]
+        return DecodingSearch(tried, ["start", "beam 4"])
 
     monkeypatch.setattr(ending, "search_decoding", search)
     return limits
