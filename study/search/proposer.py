@@ -9,6 +9,7 @@ from the events before it, and an interrupted study continues with the proposals
 
 from __future__ import annotations
 
+import itertools
 import random
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -54,10 +55,10 @@ class Proposer:
         self._search = study_file.search
         self.space = make_whole_space(study_file.search, base_recipe, study_file.classes)
         self._baselines = check_baselines(study_file.baselines, base_recipe)
-        self._grid = _shuffle_grid(self.space, study_file)
         self._read_recipe = read_recipe
         spaces = {name: make_class_space(name, study_file.search, base_recipe) for name in study_file.classes}
         self._sampled = {name: self._make_sampled(space) for name, space in (spaces or {"": self.space}).items()}
+        self._grid = _shuffle_grids(spaces or {"": self.space}, study_file)
 
     def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None:
         """The next recipe to try; None when the search's budget is spent or the grid exhausted.
@@ -143,7 +144,8 @@ class Proposer:
     def _draw(self, trials: Trials, number: int) -> tuple[str, Space, Point]:
         """The next point, the class whose turn it is, and the space of that class."""
         if self._grid is not None:
-            return "", self.space, self._list_untried_grid(trials)[0]
+            name, point = self._list_untried_grid(trials)[0]
+            return name, self._sampled[name].space, point
         names = list(self._sampled)
         name = names[sum(_is_sampled(record) for record in trials.values()) % len(names)]
         known = {one: part.trials.update(_select(trials, one)) for one, part in self._sampled.items()}
@@ -177,9 +179,13 @@ class Proposer:
         left = max(0, self._study_file.trials - sum(_is_sampled(record) for record in trials.values()))
         return left if self._grid is None else min(left, len(self._list_untried_grid(trials)))
 
-    def _list_untried_grid(self, trials: Trials) -> list[Point]:
-        tried = {_make_key(record.point) for record in trials.values() if record.point and _is_sampled(record)}
-        return [point for point in self._grid or [] if _make_key(point) not in tried]
+    def _list_untried_grid(self, trials: Trials) -> list[tuple[str, Point]]:
+        tried = {
+            (record.recipe_class if record.recipe_class in self._sampled else "", _make_key(record.point))
+            for record in trials.values()
+            if record.point and _is_sampled(record)
+        }
+        return [(name, point) for name, point in self._grid or [] if (name, _make_key(point)) not in tried]
 
     def _move_to_corpus(self, recipe: Recipe) -> Recipe:
         """The recipe with the current path of this study's corpus, which does not count in its hash."""
@@ -205,14 +211,18 @@ def _have_ended(trials: Trials) -> bool:
     return not any(record.state in open_states for record in trials.values())
 
 
-def _shuffle_grid(space: Space, study_file: StudyFile) -> list[Point] | None:
-    """The grid in random order, so that the first trials cover it; None for the other samplers."""
+def _shuffle_grids(spaces: Mapping[str, Space], study_file: StudyFile) -> list[tuple[str, Point]] | None:
+    """Each class's grid in random order, so that the first trials cover it, and the classes in turn, as long as all
+    have points left; None for the other samplers."""
     search = study_file.search
     if search.sampler != "grid":
         return None
-    grid = space.list_grid(search.grid_points)
-    random.Random(search.seed).shuffle(grid)
-    return grid
+    rows = []
+    for name, space in spaces.items():
+        grid = space.list_grid(search.grid_points)
+        random.Random(search.seed).shuffle(grid)
+        rows.append([(name, point) for point in grid])
+    return [point for turn in itertools.zip_longest(*rows) for point in turn if point is not None]
 
 
 def _make_key(point: Mapping[str, object]) -> frozenset[tuple[str, object]]:

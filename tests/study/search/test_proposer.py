@@ -149,6 +149,18 @@ def test_every_grid_point_is_tried_once_also_over_restarts() -> None:
     assert len({proposal.recipe.hash for proposal in proposals}) == len(proposals) == 10
 
 
+@pytest.mark.parametrize("question", ["decred against ed", "interctc against ed"])
+def test_the_classes_take_turns_on_their_grids_as_long_as_both_have_points(question: str) -> None:
+    small = {"sampler": "grid", "grid_points": 4, "auxiliary": {"count": [0, 1], "layers": [1, 2]}}
+    proposer = make_proposer(8, (), question=question, **small)
+    classes = [class_of(proposal.recipe) for proposal in run_all(proposer, Trials())]
+    first, second = question.split(" against ")
+    assert classes == [first, second] * 4
+    whole = run_all(make_proposer(100, (), question=question, **small), Trials())
+    assert len({proposal.recipe.hash for proposal in whole}) == len(whole)
+    assert sum(class_of(proposal.recipe) == "ed" for proposal in whole) == 4  # CTC weights
+
+
 def test_tpe_finds_a_planted_optimum_better_than_random_sampling() -> None:
     def mean_of_last(sampler: str) -> float:
         last = [
