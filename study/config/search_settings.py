@@ -91,6 +91,11 @@ class SearchSettings(Strict):
     repeat_seed: bool = Field(
         True, description="a point that was tried before is trained again with another seed; false = with the same seed"
     )
+    prior: str | None = Field(
+        None,
+        description="an earlier study, its file or folder, perhaps of a smaller model: what it found best in each "
+        "class is tried first, and placements near it are drawn more often. Its results do not count",
+    )
     ctc_weight: Dimension | None = Field(None, description="a in L = a L_CTC + (1 - a) sum_i w_i L_i")
     auxiliary: AuxiliarySettings | None = None
     recipe: dict[str, Dimension] = Field({}, description="any other dotted recipe key")
@@ -107,6 +112,8 @@ class SearchSettings(Strict):
                 f"'recipe' searches '{dotted[0]}', but placement and weights depend on each other; "
                 "use 'auxiliary: {count: ..., layers: ..., final_weight: ...}' instead"
             )
+        if self.prior is not None and self.sampler == "grid":
+            raise ValueError("prior names an earlier study, but a grid tries every point anyway; use tpe or random")
         return self
 
     @property

@@ -204,7 +204,12 @@ def read_study(path: Path) -> StudyFile:
         if isinstance(values[key], str):
             values[key] = str((folder / values[key]).resolve())
     recipe = study.recipe.model_copy(update={"base": base, "set": values})
-    return study.model_copy(update={"corpus": str((folder / study.corpus).resolve()), "recipe": recipe})
+    search = study.search
+    if search.prior is not None:
+        search = search.model_copy(update={"prior": str((folder / search.prior).resolve())})
+    return study.model_copy(
+        update={"corpus": str((folder / study.corpus).resolve()), "recipe": recipe, "search": search}
+    )
 
 
 def drop_unused_keys(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -234,6 +234,22 @@ class FinalistsChosen(Event):
     looks: int
 
 
+class Found(Part):
+    """What an earlier study found best in a class: the nearest point that this study has, and the trial's number."""
+
+    recipe_class: str
+    trial: int
+    point: Values
+
+
+class PriorRead(Event):
+    """What an earlier `study` found, best first in each class, before this one proposed anything."""
+
+    kind: Literal["prior_read"] = "prior_read"
+    study: str
+    found: tuple[Found, ...]
+
+
 class StudyEnded(Event):
     """All that was to be done is done; complete, or failed where no trial completed."""
 
@@ -274,6 +290,7 @@ AnyEvent = (
     | TrialDecoded
     | TrialDecodingSearched
     | FinalistsChosen
+    | PriorRead
     | StudyEnded
     | StudyInterrupted
     | ControlGiven

@@ -18,7 +18,7 @@ from study.config.study_file import StudyFile
 
 TRAININGS = 2  # raised whenever the same recipe trains another model; 1 until version 0.2
 # How points are sampled, not which points there are.
-_NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points", "repeat_seed"}
+_NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points", "repeat_seed", "prior"}
 # Each path in a recipe, with the hash of the file there.
 _PATHS = {"init_from": "init_fingerprint", "tokenizer.file": "tokenizer.fingerprint"}
 

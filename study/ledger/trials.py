@@ -14,6 +14,7 @@ from typing import Any
 from study.ledger.events import (
     AnyEvent,
     FinalistsChosen,
+    PriorRead,
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
@@ -41,6 +42,7 @@ class Trials(Mapping[int, TrialRecord]):
         self.changed: float | None = None  # Unix seconds, of the last event
         self.has_ended = False  # whether the study came to its end and nothing has happened since
         self.selection: FinalistsChosen | None = None  # the last one
+        self.prior: PriorRead | None = None
         self.best: tuple[int, str] | None = None  # number and recipe hash, as noted when a session ended
         for event in events:
             self.apply(event)
@@ -61,6 +63,8 @@ class Trials(Mapping[int, TrialRecord]):
                 self._end_study(event, event.state)
             case FinalistsChosen():
                 self.selection = event
+            case PriorRead():
+                self.prior = event
             case (
                 TrialStarted()
                 | TrialEpoch()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import math
+import random
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -19,6 +20,8 @@ from study.search.quantity import OutsideError, Point, Value, ValueSource, clip_
 MAX_PLACEMENTS = 500  # subsets of one size; a sampler learns nothing from a category that it meets once
 MIN_SHARE, MAX_SHARE = 1e-3, 1.0 - 1e-3  # of what is left in stick breaking: keeps every weight above 0
 
+NEAR = 0.1  # of the decoder's depth: placements that differ by it have 1 / e of the odds
+
 AUXILIARY = "auxiliary."  # what the names of these parameters start with
 COUNT, FINAL_WEIGHT, SHARE = f"{AUXILIARY}count", f"{AUXILIARY}final_weight", f"{AUXILIARY}share"
 PLACEMENT_KEY, WEIGHTS_KEY = "loss.auxiliary.placement", "loss.auxiliary.weights"
@@ -28,7 +31,7 @@ class ClassifierSpace:
     """What `search.auxiliary` allows on the decoder of the base recipe."""
 
     def __init__(self, search: AuxiliarySettings, base: Recipe) -> None:
-        self._search = search
+        self._search, self._depth = search, base.decoder.layers
         self._placements = _list_placements(search, base)
 
     def list_extremes(self) -> list[dict[str, Any]]:
@@ -73,6 +76,47 @@ class ClassifierSpace:
             for name, share in zip(_name_shares(count), weights_to_shares(weights), strict=True)
         }
         return {COUNT: count, _name_placement(count): text, FINAL_WEIGHT: final_weight, **shares}
+
+    def approximate(self, recipe: Recipe) -> Point:
+        """The part of the point whose classifiers are nearest to the recipe's, by relative depth."""
+        placement, weights = recipe.loss.auxiliary.placement, recipe.loss.auxiliary.weights
+        fewest, most = self._search.count
+        count = min(max(len(placement), fewest), most)
+        if count == 0:
+            return {COUNT: 0}
+        heaviest = sorted(range(len(placement)), key=lambda index: -weights[index])[:count]
+        depths = [placement[index] / recipe.decoder.layers for index in sorted(heaviest)]
+        missing = count - len(depths)
+        depths = sorted([*depths, *((number + 1) / (missing + 1) for number in range(missing))])
+        nearest = min(self._placements[count], key=lambda text: self._measure_distance(text, depths))
+        low, high = self._search.final_weight
+        kept = [weights[index] for index in sorted(heaviest)] if not missing else [1.0] * count
+        shares = dict(zip(_name_shares(count), weights_to_shares(kept), strict=True))
+        return {
+            COUNT: count,
+            _name_placement(count): nearest,
+            FINAL_WEIGHT: min(max(1.0 - math.fsum(weights), low), high),
+            **{name: min(max(share, MIN_SHARE), MAX_SHARE) for name, share in shares.items()},
+        }
+
+    def draw_near(self, point: Point, generator: random.Random) -> Point:
+        """Classifiers on layers near those of `point`, with other weights; the nearer, the likelier."""
+        if not (count := int(point[COUNT])):
+            return {COUNT: 0}
+        depths = [layer / self._depth for layer in _read_layers(str(point[_name_placement(count)]))]
+        placements = self._placements[count]
+        odds = [math.exp(-self._measure_distance(text, depths) / NEAR) for text in placements]
+        return {
+            COUNT: count,
+            _name_placement(count): generator.choices(placements, odds)[0],
+            FINAL_WEIGHT: generator.uniform(*self._search.final_weight),
+            **{name: generator.uniform(MIN_SHARE, MAX_SHARE) for name in _name_shares(count)},
+        }
+
+    def _measure_distance(self, text: str, depths: Sequence[float]) -> float:
+        """Between a placement and relative depths, as many of them: the mean difference."""
+        layers = _read_layers(text)
+        return sum(abs(layer / self._depth - depth) for layer, depth in zip(layers, depths, strict=True)) / len(layers)
 
     def describe(self, content: Mapping[str, Any]) -> dict[str, Value]:
         """The classifiers of a flat recipe, rounded for tables."""
@@ -136,7 +180,7 @@ def _list_placements(auxiliary: AuxiliarySettings, base: Recipe) -> dict[int, li
 
 def _make_recipe_keys(placement: str, final_weight: float, shares: Sequence[float]) -> dict[str, Any]:
     """The recipe's two auxiliary keys."""
-    layers = [int(layer) for layer in placement.split(",")] if placement else []
+    layers = _read_layers(placement)
     return {PLACEMENT_KEY: layers, WEIGHTS_KEY: shares_to_weights(1.0 - final_weight, shares) if layers else []}
 
 
@@ -150,6 +194,10 @@ def _name_shares(count: int) -> list[str]:
 
 def _format_layers(layers: Sequence[int]) -> str:
     return ",".join(str(layer) for layer in layers)
+
+
+def _read_layers(placement: str) -> list[int]:
+    return [int(layer) for layer in placement.split(",")] if placement else []
 
 
 def _format_weight(weight: float) -> str:

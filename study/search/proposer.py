@@ -28,9 +28,11 @@ from study.search.class_spaces import make_class_space, make_whole_space
 from study.search.confirmation import list_untried, make_confirmation
 from study.search.optuna_trials import SamplerTrials
 from study.search.other_classes import project_trials
+from study.search.prior import draw_near, list_found
+from study.search.prior import list_untried as list_untried_found
 from study.search.proposal import InfeasiblePoint, Proposal
 from study.search.quantity import OutsideError, Point
-from study.search.sampling import draw_point
+from study.search.sampling import draw_point, draws_at_random
 from study.search.space import Space
 from study.verdict.finalists import choose_finalists, current_selection
 
@@ -58,7 +60,7 @@ class Proposer:
         self._read_recipe = read_recipe
         spaces = {name: make_class_space(name, study_file.search, base_recipe) for name in study_file.classes}
         self._sampled = {name: self._make_sampled(space) for name, space in (spaces or {"": self.space}).items()}
-        self._grid = _shuffle_grids(spaces or {"": self.space}, study_file)
+        self._grid = _shuffle_grids(self.class_spaces, study_file)
 
     def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None:
         """The next recipe to try; None when the search's budget is spent or the grid exhausted.
@@ -141,6 +143,11 @@ class Proposer:
         except OutsideError as error:
             return str(error)
 
+    @property
+    def class_spaces(self) -> dict[str, Space]:
+        """The space of each class that the study compares; where it asks nothing, that of all recipes, without name."""
+        return {name: sampled.space for name, sampled in self._sampled.items()}
+
     def _draw(self, trials: Trials, number: int) -> tuple[str, Space, Point]:
         """The next point, the class whose turn it is, and the space of that class."""
         if self._grid is not None:
@@ -148,10 +155,17 @@ class Proposer:
             return name, self._sampled[name].space, point
         names = list(self._sampled)
         name = names[sum(_is_sampled(record) for record in trials.values()) % len(names)]
+        space, found = self._sampled[name].space, list_found(trials.prior, name)
+        tried = [record.point or {} for record in _select(trials, name).values()]
+        if untried := list_untried_found(found, tried):
+            return name, space, untried[0]
         known = {one: part.trials.update(_select(trials, one)) for one, part in self._sampled.items()}
         own, others = known[name], [trial for one in names if one != name for trial in known[one]]
-        space = self._sampled[name].space
-        return name, space, draw_point(space, self._search, number, [*own, *project_trials(own, others)])
+        learnt = [*own, *project_trials(own, others)]
+        point = draw_point(space, self._search, number, learnt)
+        if draws_at_random(self._search, learnt):
+            point = draw_near(point, found, space, random.Random(f"prior {self._search.seed} {number}"))
+        return name, space, point
 
     def _make_sampled(self, space: Space) -> _Sampled:
         return _Sampled(space, SamplerTrials(space, self._study_file.objective.metric, self._find_point))

@@ -67,6 +67,14 @@ class Quantity:
             raise OutsideError(f"{self.name} {value} is not {allowed}")
         return clip_to_range(self.name, value, *self.dimension.range)
 
+    def approximate(self, value: Any) -> Value:
+        """The sampler's value that is nearest to a recipe's; of a choice that does not hold it, the first one."""
+        if self.options:
+            return next((option for option, held in self.options.items() if held == value), next(iter(self.options)))
+        low, high = self.dimension.range
+        number = float(value) if isinstance(value, int | float) else low
+        return round(min(max(number, low), high)) if self.dimension.integer else min(max(number, low), high)
+
     def list_extremes(self) -> list[Any]:
         """The recipe's values between which all others lie: the ends of a range, all values of a choice."""
         return list(self.options.values()) if self.options else list(self.dimension.range)

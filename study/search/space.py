@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,6 +68,16 @@ class Space:
                 raise OutsideError(f"{key} is {content.get(key)}, but {base[key]} in this study's base recipe")
         point: Point = {quantity.name: quantity.encode(content[quantity.key]) for quantity in self._quantities}
         return point | (self._classifiers.encode(recipe) if self._classifiers else {})
+
+    def approximate(self, recipe: Recipe) -> Point:
+        """The point that is nearest to a recipe of any model, see `prior`."""
+        content = _flatten(recipe)
+        point: Point = {quantity.name: quantity.approximate(content[quantity.key]) for quantity in self._quantities}
+        return point | (self._classifiers.approximate(recipe) if self._classifiers else {})
+
+    def draw_classifiers_near(self, point: Point, generator: random.Random) -> Point:
+        """The part of a point that describes its classifiers, drawn at random near that of `point`."""
+        return self._classifiers.draw_near(point, generator) if self._classifiers else {}
 
     def with_new_seed(self, recipe: Recipe, tried: set[tuple[str, str]]) -> Recipe:
         """The recipe with the next training seed whose hash and decoding's hash are not among those `tried`.
