@@ -36,7 +36,9 @@ BEFORE: dict[str, Any] = {
     "optimiser.learning_rate": 3e-3,
     "optimiser.warmup_steps": 80,
     "optimiser.clip_norm": 5.0,
+    "validation.ctc_weight": 0.3,
     "validation.tokens_per_second": "none",
+    "decoding.ctc_weight": 0.3,
     "training.choose": "last",
 }
 EPOCHS_BEFORE = {"demo": 6, "prompts": 12}
