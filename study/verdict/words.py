@@ -42,8 +42,8 @@ def _describe_judged(verdict: Verdict, figure: str) -> str:
     text = f"{first} has a {word} {label} than {second}, by {_format(overall, unit, magnitude=True)} {where}, {seeds}"
     if len(judged.effects) == 1:
         return text
-    shown = ", ".join(f"{effect.name} {_format(effect, unit)}" for effect in judged.shown) or "none"
-    return f"{text}; shown for itself on {shown}"
+    shown = ", ".join(f"{effect.name} {_format(effect, unit)}" for effect in judged.shown)
+    return f"{text}; of single sets and domains it is shown on {shown or 'none'}"
 
 
 def _list_sets(judged: Judged) -> list[Effect]:

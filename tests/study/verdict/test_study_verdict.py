@@ -81,7 +81,10 @@ def test_sets_are_named_that_differ_for_themselves() -> None:
     flat = [30.0, 31.0, 29.0, 30.5]
     trials = study([10.0, 10.2, 9.8, 10.1], [13.0, 13.1, 12.7, 13.3], test_ood=flat)
     answer = describe(trials)[0]
-    assert "on the mean of 2 test sets, 4 seeds each; shown for itself on test-in -3.00 points" in answer
+    assert (
+        "on the mean of 2 test sets, 4 seeds each; of single sets and domains it is shown on test-in -3.00 points"
+        in answer
+    )
     assert "test-ood" not in answer
 
 
