@@ -37,7 +37,7 @@ from study.ledger.lease import hold_lease
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.manifest import Changes, describe_changes, find_changes, make_manifest
 from study.ledger.records import TrialRecord, TrialState
-from study.search.prior import open_prior, read_prior
+from study.search.prior import read_prior
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
 from study.tracking.flush import describe_outdated
@@ -150,8 +150,8 @@ def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> st
     study, ledger, objective = run.study, run.ledger, run.study.objective.metric
     trials_to_run = run.trials_to_run
     ledger.start_session(trials_to_run, concurrency, run.changes)
-    if study.search.prior is not None and not ledger.trials:
-        ledger.append(read_prior(open_prior(Path(study.search.prior)), run.proposer.class_spaces))
+    if study.search.prior is not None and ledger.trials.prior is None:
+        ledger.append(read_prior(study.search.prior, run.proposer.class_spaces))
     trials = ledger.trials
     board = Board(console, study.name, trials, trials_to_run, concurrency)
     rule = build_rule(study.early_stopping, objective, trials, study.classes)

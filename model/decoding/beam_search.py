@@ -78,10 +78,10 @@ def beam_search(
     scores[:, 0] = 0.0
     for length in range(1, max(limits) + 1):
         logits = model.decoder.step(tokens[:, -1].view(-1, beam), memory, caches)
-        gain = logits.float().log_softmax(dim=-1)  # (B, K, V)
+        gain = logits.float().log_softmax(dim=-1)  # (U, K, V) of the U utterances that are left
         if ctc:
             gain = ctc.mix(gain, ctc_weight)
-        total = (scores[..., None] + gain).flatten(1)  # (B, K * V)
+        total = (scores[..., None] + gain).flatten(1)  # (U, K * V)
         # At most K of the best 2 K end in eos, so at least K hypotheses go on.
         best, indices = total.topk(min(2 * beam, total.shape[1]), dim=1)
         kept = _split_candidates(best.tolist(), indices.tolist(), tokens, gain.shape[-1], searched, length, special)

@@ -38,6 +38,8 @@ class FoundDecoding:
 def identify_search(recipe: Recipe) -> dict[str, Any]:
     """What decides the outcome of a recipe's search, but for the time that it has."""
     settings = recipe.decoding_search.model_dump(mode="json")
+    if not settings["mixing"]:  # earlier searches did not know the key
+        del settings["mixing"]
     return {"recipe_hash": recipe.hash, "start_hash": recipe.decoding.hash, "settings": settings}
 
 

@@ -20,7 +20,7 @@ from study.early_stopping.rules import check_grace_epochs
 from study.ledger.lease import refuse_if_running, unwritable_folder_error
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.trials import Trials
-from study.search.prior import open_prior, read_prior
+from study.search.prior import read_prior
 from study.search.proposer import Proposer
 from study.tracking.mlflow_store import check_form, check_uri
 
@@ -46,6 +46,8 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
     check_objective(study.objective.metric, corpus)
     base = with_values(checked.base, {"data.fingerprint": corpus.fingerprint})
     _check_folder(study_folder(study), study, base)
+    if study.search.prior is not None and not (study_folder(study) / STUDY).exists():  # else it may be recorded there
+        read_prior(study.search.prior, Proposer(study, base).class_spaces)
     if study.tracking is not None:
         # A new study's server has to answer, because its address may be mistyped; a resumed study continues without it.
         (check_form if (study_folder(study) / STUDY).exists() else check_uri)(study.tracking)
@@ -74,8 +76,6 @@ def check_space(study: StudyFile) -> CheckResult:
     base = make_base_recipe(study)
     proposer = Proposer(study, base)
     check_grace_epochs(study, base)
-    if study.search.prior is not None and not (study_folder(study) / STUDY).exists():
-        read_prior(open_prior(Path(study.search.prior)), proposer.class_spaces)
     return CheckResult(base, proposer.count_remaining(Trials()), proposer.count_confirmations(Trials()), None)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, replace
 
 from model.errors import UserError
@@ -94,9 +94,14 @@ def _decode(ledger: Ledger, record: TrialRecord, share: float | None, base: Reci
     decoding = found.decoding
     return (
         f"trial {record.number:04d}: dev/wer {metrics['dev/wer']:.2f} -> {metrics['dev/wer_final']:.2f} with beam "
-        f"{decoding['beam']}, CTC weight {decoding['ctc_weight']:g}, length penalty {decoding['length_penalty']:g}; "
+        f"{decoding['beam']}, CTC weight {decoding['ctc_weight']:g}, length penalty {decoding['length_penalty']:g}"
+        f"{_describe_mixing(decoding['mixing'])}; "
         f"{len(found.tried)} decodings in {found.seconds:.0f} s, {100 * found.share:.0f} % of its training"
     )
+
+
+def _describe_mixing(mixing: str | Sequence[float]) -> str:
+    return "" if isinstance(mixing, str) else f", mixing {', '.join(f'{weight:.2g}' for weight in mixing)}"
 
 
 def _decoded_as(base: Recipe, recipe: Recipe, searched: Iterable[str]) -> Recipe:

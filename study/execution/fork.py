@@ -22,6 +22,7 @@ from model.strict import to_yaml, write_atomically
 from model.training.prepare import prepare as prepare_corpus
 from model.weights.found_decoding import read_found
 from study.config.places import study_folder
+from study.config.question import class_of
 from study.config.study_file import read_study
 from study.execution.checks import check
 from study.execution.decode import search_event
@@ -159,6 +160,7 @@ def _copy_trial(adopted: Adopted, old: Ledger, ledger: Ledger) -> None:
             values=record.values,
             point=record.point,
             baseline=record.baseline,
+            recipe_class=class_of(adopted.recipe),
             epochs=tuple(EpochReport(**report.model_dump(exclude={"kind", "number"})) for report in record.epochs),
             state=record.state,
             reason=record.reason,

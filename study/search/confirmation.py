@@ -32,13 +32,14 @@ def list_untried(
 def make_confirmation(recipe: Recipe, seed: int, stage: str | None) -> Recipe:
     """A finalist's recipe with another seed. Its decoding is searched until the stage that all trials had reached,
     however long that takes: so its figures are those of the same procedure whatever the machine does meanwhile."""
+    # Here, because torch takes seconds.
     from model.evaluation.decoding_search import (
         LENGTH_PENALTY,
         MIXING,
         list_stages,
         name_beam,
         name_ctc_weight,
-    )  # torch takes seconds
+    )
 
     values: dict[str, Any] = {SEED: seed}
     if stage is not None:

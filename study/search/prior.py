@@ -1,18 +1,20 @@
-"""What an earlier study found, as a prior of this one: its best configurations are tried first in each class, and while
-points are drawn at random, half of the placements are near theirs. Its results never count here.
+"""What an earlier study found, as a prior of this one: its best configurations are tried first in each class, and after
+that some placements are drawn near theirs, the fewer the more trials this study has to learn from. Its results never
+count here.
 
 Studies may differ in model and space. A placement goes by relative depth, a classifier's layer over the decoder's
-layers; a value outside a range becomes its nearest end; what the earlier study did not search has its recipe's value.
+layers; a value that this study's search does not hold becomes the nearest one that it does.
 """
 
 from __future__ import annotations
 
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from model.errors import UserError
 from study.config.places import study_folder
+from study.config.search_settings import SearchSettings
 from study.config.study_file import read_study
 from study.ledger.best import rank_trials
 from study.ledger.events import Found, PriorRead
@@ -23,19 +25,23 @@ from study.search.space import Space
 
 MOST = 4  # configurations of each class that are looked at
 TRIED_FIRST = 2  # of these, in each class
-SHARE = 0.5  # of the placements that are drawn near what was found
+SHARE = 0.5  # of the placements that are drawn near what was found, before the sampler has learnt anything
 
 
-def open_prior(path: Path) -> Ledger:
-    """The earlier study that `search.prior` names, a folder or a study file; a UserError where there is none."""
+def read_prior(path: str, spaces: Mapping[str, Space]) -> PriorRead:
+    """The best of what the study at `path`, a folder or a study file, found for each class: best first, as points of
+    the class's space. A UserError where there is no such study, or it found nothing."""
     try:
-        return Ledger.open(path if path.is_dir() else study_folder(read_study(path)))
+        return _find_best(_open(Path(path)), spaces)
     except UserError as error:
         raise UserError(f"search.prior: {error}") from None
 
 
-def read_prior(earlier: Ledger, spaces: Mapping[str, Space]) -> PriorRead:
-    """The best of what the earlier study found for each class, best first, as points of the class's space."""
+def _open(path: Path) -> Ledger:
+    return Ledger.open(path if path.is_dir() else study_folder(read_study(path)))
+
+
+def _find_best(earlier: Ledger, spaces: Mapping[str, Space]) -> PriorRead:
     found: list[Found] = []
     for name, space in spaces.items():
         records = [record for record in earlier.trials.values() if name in ("", record.recipe_class)]
@@ -43,12 +49,13 @@ def read_prior(earlier: Ledger, spaces: Mapping[str, Space]) -> PriorRead:
         points: list[Point] = []
         for number in sorted(figures, key=lambda number: (figures[number], number))[:MOST]:
             point = space.approximate(earlier.read_recipe(earlier.trials[number]))
-            if not any(same_point(point, other) for other in points):
+            if not _holds(points, point):
                 points.append(point)
                 found.append(Found(recipe_class=name, trial=number, point=point))
     if not found:
+        of_class = f" of the class {' or '.join(spaces)}" if any(spaces) else ""
         raise UserError(
-            f"search.prior: study '{earlier.study.name}' in {earlier.folder} has no complete trial; leave it out"
+            f"study '{earlier.study.name}' in {earlier.folder} has no complete trial{of_class}; leave the key out"
         )
     return PriorRead(study=str(earlier.folder), found=tuple(found))
 
@@ -58,14 +65,24 @@ def list_found(prior: PriorRead | None, name: str) -> list[Point]:
     return [] if prior is None else [dict(one.point) for one in prior.found if one.recipe_class == name]
 
 
-def list_untried(found: Sequence[Point], tried: Sequence[Point]) -> list[Point]:
-    """Those that are still to be tried first."""
-    return [point for point in found[:TRIED_FIRST] if not any(same_point(point, other) for other in tried)]
+def list_tried_first(found: Sequence[Point], tried: Sequence[Point]) -> list[Point]:
+    """Of what was found for a class, what comes before anything is drawn, and is not yet among the points `tried`."""
+    return [point for point in found[:TRIED_FIRST] if not _holds(tried, point)]
 
 
-def draw_near(point: Point, found: Sequence[Point], space: Space, generator: random.Random) -> Point:
-    """A point that was drawn at random, in a share of all cases with classifiers near those that were found."""
-    if not found or generator.random() >= SHARE:
+def draw_near(
+    point: Point, found: Sequence[Point], space: Space, search: SearchSettings, number: int, tried: int
+) -> Point:
+    """The point that a sampler drew for trial `number`, or with the odds of the prior one whose classifiers are near
+    those that were found. `tried` is how many trials the class has to learn from."""
+    generator = random.Random(f"prior {search.seed} {number}")
+    worth = 2 * search.startup_trials + 1  # of the prior, in trials of this study
+    odds = SHARE if search.sampler == "random" else SHARE * worth / (worth + tried)
+    if not found or generator.random() >= odds:
         return point
     near = space.draw_classifiers_near(generator.choice(found), generator)
     return {name: value for name, value in point.items() if not name.startswith(AUXILIARY)} | near
+
+
+def _holds(points: Iterable[Point], point: Point) -> bool:
+    return any(same_point(point, other) for other in points)

@@ -28,11 +28,10 @@ from study.search.class_spaces import make_class_space, make_whole_space
 from study.search.confirmation import list_untried, make_confirmation
 from study.search.optuna_trials import SamplerTrials
 from study.search.other_classes import project_trials
-from study.search.prior import draw_near, list_found
-from study.search.prior import list_untried as list_untried_found
+from study.search.prior import draw_near, list_found, list_tried_first
 from study.search.proposal import InfeasiblePoint, Proposal
 from study.search.quantity import OutsideError, Point
-from study.search.sampling import draw_point, draws_at_random
+from study.search.sampling import draw_point
 from study.search.space import Space
 from study.verdict.finalists import choose_finalists, current_selection
 
@@ -156,16 +155,13 @@ class Proposer:
         names = list(self._sampled)
         name = names[sum(_is_sampled(record) for record in trials.values()) % len(names)]
         space, found = self._sampled[name].space, list_found(trials.prior, name)
-        tried = [record.point or {} for record in _select(trials, name).values()]
-        if untried := list_untried_found(found, tried):
-            return name, space, untried[0]
+        tried = [record.point or {} for record in _select(trials, name).values() if _is_sampled(record)]
+        if first := list_tried_first(found, tried):
+            return name, space, first[0]
         known = {one: part.trials.update(_select(trials, one)) for one, part in self._sampled.items()}
         own, others = known[name], [trial for one in names if one != name for trial in known[one]]
-        learnt = [*own, *project_trials(own, others)]
-        point = draw_point(space, self._search, number, learnt)
-        if draws_at_random(self._search, learnt):
-            point = draw_near(point, found, space, random.Random(f"prior {self._search.seed} {number}"))
-        return name, space, point
+        point = draw_point(space, self._search, number, [*own, *project_trials(own, others)])
+        return name, space, draw_near(point, found, space, self._search, number, len(tried))
 
     def _make_sampled(self, space: Space) -> _Sampled:
         return _Sampled(space, SamplerTrials(space, self._study_file.objective.metric, self._find_point))

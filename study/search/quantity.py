@@ -67,13 +67,24 @@ class Quantity:
             raise OutsideError(f"{self.name} {value} is not {allowed}")
         return clip_to_range(self.name, value, *self.dimension.range)
 
-    def approximate(self, value: Any) -> Value:
-        """The sampler's value that is nearest to a recipe's; of a choice that does not hold it, the first one."""
+    def approximate(self, value: Any, default: Any) -> Value:
+        """The sampler's value that is nearest to a recipe's, or where none is near, as to null, to the default."""
+        for wanted in (value, default):
+            if (near := self._find_nearest(wanted)) is not None:
+                return near
+        return next(iter(self.options)) if self.options else self.dimension.range[0]
+
+    def _find_nearest(self, value: Any) -> Value | None:
+        """Of a choice the same value, or the nearest number."""
+        same = [option for option, held in self.options.items() if held == value]
+        if same or not _is_number(value):
+            return same[0] if same else None
         if self.options:
-            return next((option for option, held in self.options.items() if held == value), next(iter(self.options)))
+            numbers = {option: held for option, held in self.options.items() if _is_number(held)}
+            return min(numbers, key=lambda option: _measure_distance(numbers[option], value), default=None)
         low, high = self.dimension.range
-        number = float(value) if isinstance(value, int | float) else low
-        return round(min(max(number, low), high)) if self.dimension.integer else min(max(number, low), high)
+        inside = min(max(float(value), low), high)
+        return round(inside) if self.dimension.integer else inside
 
     def list_extremes(self) -> list[Any]:
         """The recipe's values between which all others lie: the ends of a range, all values of a choice."""
@@ -130,6 +141,15 @@ def same_point(point: Point, other: Point) -> bool:
         else value == other[name]
         for name, value in point.items()
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool)
+
+
+def _measure_distance(one: float, other: float) -> float:
+    """Of two values of a choice: their ratio's logarithm where both are positive, since rates differ by magnitudes."""
+    return abs(math.log(one / other)) if one > 0 and other > 0 else abs(one - other)
 
 
 def round_value(value: Any) -> Value:

@@ -96,12 +96,6 @@ def draw_point(space: Space, search: SearchSettings, number: int, trials: list[F
         return space.suggest(TrialSource(study.ask()))
 
 
-def draws_at_random(search: SearchSettings, trials: list[FrozenTrial]) -> bool:
-    """Whether the study's sampler still draws at random after these trials, as TPE counts them."""
-    ended = (optuna.trial.TrialState.COMPLETE, optuna.trial.TrialState.PRUNED)
-    return search.sampler != "tpe" or sum(trial.state in ended for trial in trials) < search.startup_trials
-
-
 def make_sampler(search: SearchSettings, number: int) -> optuna.samplers.BaseSampler:
     """The study's sampler, seeded for one trial."""
     seed = int(np.random.SeedSequence([search.seed, number]).generate_state(1)[0])

@@ -71,8 +71,11 @@ class Space:
 
     def approximate(self, recipe: Recipe) -> Point:
         """The point that is nearest to a recipe of any model, see `prior`."""
-        content = _flatten(recipe)
-        point: Point = {quantity.name: quantity.approximate(content[quantity.key]) for quantity in self._quantities}
+        content, base = _flatten(recipe), _flatten(self.base)
+        point: Point = {
+            quantity.name: quantity.approximate(content.get(quantity.key), base[quantity.key])
+            for quantity in self._quantities
+        }
         return point | (self._classifiers.approximate(recipe) if self._classifiers else {})
 
     def draw_classifiers_near(self, point: Point, generator: random.Random) -> Point:

@@ -11,6 +11,7 @@ from typing import Any
 import stub_training
 from rich.console import Console
 
+from study.execution.fork import fork_study
 from study.ledger.events import PriorRead
 from study.ledger.ledger import Ledger
 from study.runner import Work, run_study
@@ -20,12 +21,24 @@ STUDY: dict[str, Any] = {
     "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "auxiliary": {"count": [0, 1]}},
     "baselines": [],
     "confirmation": {"seeds": 0},
+    "early_stopping": {"rule": "none"},
 }
 
 
 def run(path: Path, work: Work, trials: int, name: str = "later") -> Ledger:
     assert run_study(path, trials, console=Console(file=io.StringIO()), work=work) == 0
     return Ledger.open(Path("studies") / name)
+
+
+def test_a_study_that_takes_trials_over_reads_its_prior_too(
+    ray_here: None, stub: Work, study_in: Callable[..., Path]
+) -> None:
+    earlier = run(study_in(name="earlier", **STUDY), stub, trials=2, name="earlier")
+    path = study_in(**STUDY | {"name": "later", "search": STUDY["search"] | {"prior": str(earlier.folder)}})
+    fork_study(earlier, path, lambda line: None, prepare=stub_training.prepare)
+    later = run(path, stub, trials=4)
+    assert [record.source for record in later.trials.values()] == ["earlier/0", "earlier/1", None, None]
+    assert later.trials.prior is not None
 
 
 def test_a_study_tries_first_what_its_prior_found_and_needs_it_only_at_its_start(

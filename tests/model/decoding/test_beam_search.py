@@ -57,7 +57,7 @@ def test_an_utterance_decodes_the_same_alone_and_in_a_batch(
 
 @pytest.mark.parametrize("ctc_weight", [0.0, 0.3])
 @pytest.mark.parametrize("beam", [1, 4])
-def test_utterances_that_have_ended_are_decoded_no_further(
+def test_utterances_that_have_ended_leave_the_batch_when_they_are_half_of_it(
     model: Recogniser, beam: int, ctc_weight: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with torch.no_grad():

@@ -164,10 +164,12 @@ def test_the_stages_try_nothing_twice_and_the_best_has_the_fewest_errors(data: s
         ctc_weight=tuple(data.draw(st.lists(st.sampled_from([0.0, 0.2, 0.4, 0.6]), max_size=4))),
         beam=tuple(data.draw(st.lists(st.integers(2, 6), max_size=3))),
         length_penalty=tuple(data.draw(st.lists(st.sampled_from([0.0, 0.5, 1.0, 2.0]), max_size=3))),
+        mixing=tuple(data.draw(st.lists(st.sampled_from([0.1, 0.3]), max_size=3))),
     )
+    auxiliary = data.draw(st.sampled_from([(), (0.4,), (0.2, 0.1)]))
     tried: list[TriedDecoding] = []
     for stage in list_stages(settings):
-        for decoding in plan_stage(stage, START, settings, tried):
+        for decoding in plan_stage(stage, START, settings, tried, auxiliary):
             tried.append(TriedDecoding(stage, decoding, {"dev": Edits(data.draw(st.integers(0, 9)), 0, 0, 10)}, 1.0))
     decodings = [one.decoding for one in tried]
     assert all(decoding not in decodings[:number] for number, decoding in enumerate(decodings))

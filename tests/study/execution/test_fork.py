@@ -45,7 +45,18 @@ def test_every_usable_trial_of_the_same_space_is_imported_with_all_its_fields(
     for number in after:
         original, imported = before[number], after[number]
         assert imported.source == f"old/{number}"
-        same = ("state", "reason", "baseline", "values", "point", "recipe_hash", "metrics", "started", "ended")
+        same = (
+            "state",
+            "reason",
+            "baseline",
+            "recipe_class",
+            "values",
+            "point",
+            "recipe_hash",
+            "metrics",
+            "started",
+            "ended",
+        )
         assert [getattr(imported, name) for name in same] == [getattr(original, name) for name in same]
         reports = [
             [(report.epoch, report.time, report.metrics) for report in record.epochs] for record in (original, imported)

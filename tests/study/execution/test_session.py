@@ -108,6 +108,17 @@ def test_an_epoch_is_recorded_with_its_step_seconds_node_and_device(running: Ope
     assert epoch.metrics == {"dev/wer": 48.0, **seconds}
 
 
+def test_a_comparison_after_which_a_trial_goes_on_is_recorded_and_changes_no_trial(running: OpenSession) -> None:
+    running.session.next()
+    running.session.record_epoch(0, report(2))
+    before = running.ledger.trials[0]
+    running.session.go_on(0, 2, "0 of 9 trials have a lower dev/wer, at most 3 may")
+    *_, last = Ledger.open(running.ledger.folder).log.read()
+    assert (last.kind, last.number, last.epoch) == ("trial_continued", 0, 2)
+    assert last.reason == "0 of 9 trials have a lower dev/wer, at most 3 may"
+    assert running.ledger.trials[0] == before
+
+
 def test_a_complete_trial_has_its_final_metrics(running: OpenSession) -> None:
     running.session.next()
     running.session.record_epoch(0, report(2, **{"train/loss": 3.0}))

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from ledger_events import start_event
 
 from model.errors import UserError
-from model.recipe.files import named_recipe
+from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import validate
 from study.config.question import class_of
@@ -162,11 +162,16 @@ def test_confirmations_are_searched_as_far_as_every_trial_was() -> None:
     assert (recipe.decoding_search.beam, recipe.decoding_search.length_penalty) == ((), ())
 
 
-@given(st.sampled_from(["start", "CTC weight 0.5", "CTC weight 0.4", "beam 4", "beam 8", "length penalty"]))
+STAGES = ["start", "CTC weight 0.5", "CTC weight 0.4", "mixing", "beam 4", "beam 8", "length penalty"]
+
+
+@given(st.sampled_from(STAGES))
 def test_a_confirmation_differs_from_its_finalist_in_seed_and_search_alone(stage: str) -> None:
-    recipe = make_confirmation(TINY, 1003, stage)
+    finalist = with_values(TINY, {"decoding_search.mixing": [0.3]})
+    recipe = make_confirmation(finalist, 1003, stage)
     changed = {"training", "decoding_search"}
     assert recipe.model_dump(exclude=changed) == TINY.model_dump(exclude=changed)
+    assert recipe.decoding_search.mixing == ((0.3,) if STAGES.index(stage) >= STAGES.index("mixing") else ())
     assert recipe.training == TINY.training.model_copy(update={"seed": 1003})
     beams = {"beam 4": (4,), "beam 8": (4, 8), "length penalty": (4, 8)}.get(stage, ())
     weights = {"start": (), "CTC weight 0.5": (0.5,), "CTC weight 0.4": (0.4, 0.5, 0.6)}
