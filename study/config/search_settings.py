@@ -93,8 +93,9 @@ class SearchSettings(Strict):
     )
     prior: str | None = Field(
         None,
-        description="an earlier study, its file or folder relative to this file, perhaps of a smaller model: what it "
-        "found best in each class is tried first, and placements near it are drawn more often. Its results do not count",
+        description="an earlier study, its file or folder relative to this file, perhaps of a smaller model: what "
+        "it found best in each class is tried first, and placements near it are drawn more often. Its results do not "
+        "count",
     )
     ctc_weight: Dimension | None = Field(None, description="a in L = a L_CTC + (1 - a) sum_i w_i L_i")
     auxiliary: AuxiliarySettings | None = None
