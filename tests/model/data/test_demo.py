@@ -143,7 +143,7 @@ def test_the_demo_has_about_ninety_words_and_sentences_out_of_domain_that_join_i
     assert unseen["dev"] < 0.02
     assert unseen["test-in"] < 0.02
     for name in ("dev-ood-text", "test-ood-text"):
-        assert 0.2 < unseen[name] < 0.5, "hard, but most word pairs are known"
+        assert 0.15 < unseen[name] < 0.4, "hard, but most word pairs are known"
 
 
 def test_more_sentences_than_the_grammar_has_is_an_error() -> None:
