@@ -21,7 +21,6 @@ ALLOWED_IN_CI = (
 ALLOWED_WITHOUT_PACKAGES = (
     "NOT TESTED: no PostgreSQL here",
     "the recorded prompts are not installed",
-    "the recorded dialogues are not installed",
     "NIST's sc_stats is not installed",
 )
 WITHOUT_PACKAGES = "CI_WITHOUT_PACKAGES"
