@@ -10,18 +10,20 @@ decred-study prepare table prompts.tsv --out corpora/prompts
 from __future__ import annotations
 
 import gzip
+import hashlib
 import re
 import sys
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from model.data.held_out import choose_sets
 from model.data.normaliser import normalise
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 TRANSCRIPTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
 
 HELD_OUT = 80  # sentences, dev and test in turn
+TRAINING_SENTENCES = 2  # that each word of a sentence that is held out is still in
 
 DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
 
@@ -39,10 +41,25 @@ def format_prompt_rows(lines: Iterable[str], sounds: Path) -> Iterator[str]:
         audio = sounds / f"{name.strip()}.wav"
         if colon and text and not line.startswith(";") and not re.search(r"[\[(\d*#]", text) and audio.is_file():
             prompts.append((audio, text))
-    sets = choose_sets((normalise("basic", text) for _, text in prompts), HELD_OUT)
+    sets = choose_sets(normalise("basic", text) for _, text in prompts)
     yield "audio\ttext\tspeaker\tset"
     for audio, text in prompts:
         yield f"{audio}\t{text}\tallison\t{sets[normalise('basic', text)]}"
+
+
+def choose_sets(texts: Iterable[str]) -> dict[str, str]:
+    """The set of each sentence: of those of several words, some are held out whose words all stay in training."""
+    sentences = set(texts)
+    occurrences = Counter(word for sentence in sentences for word in set(sentence.split()))
+    sets = dict.fromkeys(sentences, "train")
+    held_out = 0
+    for sentence in sorted(sentences, key=lambda text: hashlib.sha256(text.encode()).digest()):
+        words = set(sentence.split())
+        if held_out < HELD_OUT and len(words) > 1 and all(occurrences[word] > TRAINING_SENTENCES for word in words):
+            sets[sentence] = "test" if held_out % 2 else "dev"
+            held_out += 1
+            occurrences.subtract(words)
+    return sets
 
 
 def main() -> None:
