@@ -15,7 +15,7 @@ from study.display.replay import describe, to_json
 from study.replay.comparison import compare_strategies
 from study.replay.strategies import Strategy, choose_strategies
 
-DEMO = Path(__file__).parents[2] / "benchmarks" / "records" / "demo-28.jsonl.gz"
+DEMO = Path(__file__).parents[2] / "benchmarks" / "records" / "demo.jsonl.gz"
 
 
 def test_the_first_strategy_is_the_measure_of_the_others() -> None:
@@ -72,7 +72,7 @@ def test_the_command_replays_a_packed_record_as_tables_and_as_json() -> None:
     assert "random + asha" in printed
     assert "100%" in printed
     assert "\\" not in printed, "brackets are markup to rich"
-    assert "22 configurations with 28 trainings; 2 replays of each strategy, 2 trials at a time" in printed
+    assert "64 configurations with 80 trainings; 2 replays of each strategy, 2 trials at a time" in printed
     content = json.loads(CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False).stdout)
     assert [outcome["strategy"] for outcome in content["outcomes"]] == ["random to the end", "random + asha"]
     assert content["seeds"] == 2
