@@ -66,7 +66,7 @@ def _score_in_parts(
         with convert_memory_failures(f"decoding {size}", "lower the decoding's beam or the model's sizes"):
             return _score_batch(model, batch.to(device), utterances, decoding, tokenizer)
     except OutOfMemoryError:
-        if len(batch.ids) == 1:  # a beam is not split: of 60 s of audio, a beam of 8 takes no more memory than 1
+        if len(batch.ids) == 1:  # a beam is not split: at 60 s of audio, one of 10 takes a tenth more memory than 1
             raise
     release_memory()
     halves = batch.split()
