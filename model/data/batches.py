@@ -24,7 +24,7 @@ from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, learn_tokens_per_second, load_utterances
 from model.errors import UserError
 from model.network.losses import IGNORED, Counts
-from model.recipe.recipe import AugmentationConfig, DataConfig
+from model.recipe.recipe import AugmentationConfig, DataConfig, TrainingConfig
 
 TOO_LONG, TOO_SHORT = "longer than data.longest_seconds", "too short for their labels"
 
@@ -121,6 +121,12 @@ class TrainingSet:
     def plan_pass(self, data_pass: int) -> list[list[str]]:
         """The global batches of a whole pass over the data, as utterance ids."""
         return self._planner.plan_pass(data_pass)
+
+    def epoch_steps(self, training: TrainingConfig) -> int | None:
+        """Optimiser steps in an epoch, or None where an epoch is a pass over the data."""
+        if training.epoch_share is None:
+            return training.epoch_steps
+        return max(1, round(training.epoch_share * len(self.plan_pass(0))))  # of one pass: epochs of equal length
 
     def longest_batch(self) -> list[str]:
         """The longest utterances, as many as a batch may hold: a global batch that any epoch may have."""

@@ -75,6 +75,9 @@ class TrainingConfig(Strict):
         description="optimiser steps in an epoch, which goes on in the data where the last one ended; null = one pass "
         "over the data. Validation, checkpoints and early stopping follow epochs",
     )
+    epoch_share: Annotated[float, Field(gt=0.0)] | None = Field(
+        None, description="the same as a share of the steps that a pass takes: 0.1 validates ten times in a pass"
+    )
     data_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
         1.0, description="share of the training utterances that is used, the same ones in all trials of a study"
     )
@@ -106,6 +109,11 @@ class TrainingConfig(Strict):
 
     @model_validator(mode="after")
     def _check_consistency(self) -> TrainingConfig:
+        if self.epoch_steps is not None and self.epoch_share is not None:
+            raise ValueError(
+                f"epoch_steps is {self.epoch_steps} and epoch_share is {self.epoch_share:g}, but an epoch has one "
+                "length; set one of them to null"
+            )
         if len(set(self.freeze)) < len(self.freeze):
             raise ValueError(f"freeze is {list(self.freeze)}, but must name each part once")
         if len(self.freeze) == 4:

@@ -103,7 +103,8 @@ def train_epoch(run: TrainingRun) -> None:
     """All steps of the next epoch; the state then holds its figures."""
     context, epoch, settings = run.context, run.state.epoch, run.recipe.training
     start = DataPosition(run.state.passes, run.state.batches)
-    plan, end = run.training_set.plan_epoch(start, settings.epoch_steps)
+    steps = run.training_set.epoch_steps(settings)
+    plan, end = run.training_set.plan_epoch(start, steps)
     run.model.train()
     writer = BrokenBatchWriter(run.folder, context.rank, run.recipe.hash, run.training_set)
     statistics = EpochStatistics(run.model, context)
@@ -125,7 +126,7 @@ def train_epoch(run: TrainingRun) -> None:
         "train/skipped": float(skipped.count),
         "train/accumulate": float(run.accumulate),
     }
-    if settings.epoch_steps is not None:
+    if steps is not None:
         length = len(run.training_set.plan_pass(end.passes))
         figures["train/data_passes"] = end.passes + end.batches / length
     run.state = replace(

@@ -9,7 +9,7 @@ import torch
 from training_runs import ALONE, assert_same_weights, poison, train_whole_and_first_epoch, without_clock
 
 from model.data.epoch_plan import DataPosition
-from model.errors import NonFiniteLossError
+from model.errors import NonFiniteLossError, UserError
 from model.training.loop import train
 from model.training.run import start_or_resume
 from model.weights.checkpoint import latest_checkpoint, load_position
@@ -53,6 +53,22 @@ def test_epochs_of_steps_train_on_the_batches_and_draws_of_the_passes_that_they_
     assert_same_weights(tmp_path / "steps", tmp_path / "passes")
 
 
+@pytest.mark.parametrize("share", [0.25, 1.5])
+def test_an_epoch_of_a_share_has_that_share_of_the_steps_of_a_pass(make_recipe, tmp_path: Path, share: float) -> None:
+    recipe = make_recipe(BATCHES | {"training.epochs": 2, "training.epoch_share": share})
+    per_pass = len(plan_passes(recipe, tmp_path / "plan", 1))
+    reports: list[dict[str, float]] = []
+    train(recipe, tmp_path / "run", reports.append)
+    steps = round(share * per_pass)
+    assert [metrics["step"] for metrics in reports[:2]] == [steps, 2 * steps]
+    assert reports[0]["train/data_passes"] == pytest.approx(steps / per_pass, rel=0.1)
+
+
+def test_an_epoch_with_two_lengths_is_refused(make_recipe) -> None:
+    with pytest.raises(UserError, match=r"epoch_steps is 4 and epoch_share is 0\.5, but an epoch has one length"):
+        make_recipe({"training.epoch_steps": 4, "training.epoch_share": 0.5})
+
+
 def test_a_run_stopped_within_a_pass_goes_on_bit_for_bit(make_recipe, tmp_path: Path) -> None:
     recipe = make_recipe(RANDOM | {"data.batch_seconds": 7.0, "training.epochs": 3, "training.epoch_steps": 4})
     whole, parts = train_whole_and_first_epoch(recipe, tmp_path)
@@ -78,9 +94,10 @@ def test_the_learning_rate_falls_over_all_steps_of_all_epochs(make_recipe, tmp_p
 def test_a_recipe_whose_epochs_are_passes_has_the_hash_that_it_had_before_epochs_could_be_steps(make_recipe) -> None:
     recipe = make_recipe({})
     content = recipe.model_dump(mode="json")
-    del content["training"]["epoch_steps"]
+    del content["training"]["epoch_steps"], content["training"]["epoch_share"]
     assert type(recipe).model_validate(content).hash == recipe.hash
     assert make_recipe({"training.epoch_steps": 7}).hash != recipe.hash
+    assert make_recipe({"training.epoch_share": 0.5}).hash != recipe.hash
 
 
 @pytest.mark.parametrize("stopped", [False, True])
