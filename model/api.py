@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from model.data.audio import AudioError, read_audio, to_mono_16khz
+from model.corpora.audio import AudioError, read_audio, to_mono_16khz
 from model.data.batches import group_by_length
 from model.data.frontend import extract_features
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer

@@ -20,8 +20,8 @@ from mlflow import MlflowClient
 from small_disk import mount_small_disk
 
 from cluster.connect import connect
-from model.data.corpus import Corpus
-from model.data.demo.build import make_demo
+from model.corpora.corpus import Corpus
+from model.corpora.demo.build import make_demo
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.training.prepare import prepare

@@ -43,6 +43,7 @@ ROOMS = {
         "recipe",
         "network.kernels",
         "network",
+        "corpora",
         "data",
         "decoding",
         "weights.published",

@@ -1,1 +1,1 @@
-"""Corpora on disk, made from speech or from a table; text normalisers, features, batches and the tokenizer."""
+"""From a corpus to batches: features, tokenizer, augmentation, the order of the utterances."""

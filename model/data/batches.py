@@ -16,8 +16,8 @@ from lhotse import CutSet
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
+from model.corpora.corpus import Corpus
 from model.data.augmentation import spec_augment
-from model.data.corpus import Corpus
 from model.data.epoch_plan import DataPosition, EpochPlanner, PlannedBatch, choose_share, cut_into_batches
 from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import Tokenizer

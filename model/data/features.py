@@ -18,8 +18,8 @@ import torch
 from lhotse import CutSet, MonoCut
 from torch import Tensor
 
+from model.corpora.corpus import Corpus
 from model.data import frontend
-from model.data.corpus import Corpus
 from model.errors import UserError
 from model.recipe.architecture import MEL_BINS
 from model.strict import write_atomically

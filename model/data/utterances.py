@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from lhotse import CutSet
 from torch import Tensor
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.data.features import FeatureStore, load_cuts, open_feature_store
 from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import Tokenizer

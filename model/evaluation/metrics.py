@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from model.data.corpus import Corpus, Domain
+from model.corpora.corpus import Corpus, Domain
 from model.data.utterances import Utterances
 from model.evaluation.error_rates import Edits, ScoredUtterance, error_rate, perplexity, sum_edits
 

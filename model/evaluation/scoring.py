@@ -13,9 +13,9 @@ import torch.distributed as dist
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.corpora.corpus import Corpus
+from model.corpora.normaliser import version_of
 from model.data.batches import Batch, make_scoring_batches
-from model.data.corpus import Corpus
-from model.data.normaliser import version_of
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
 from model.decoding.beam_search import beam_search

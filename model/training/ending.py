@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.errors import UserError
 from model.evaluation.decoding_search import DecodingSearch, best_decoding, search_decoding
 from model.evaluation.metrics import compute_dev_metrics, dev_error_rates

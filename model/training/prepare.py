@@ -6,8 +6,8 @@ import hashlib
 import logging
 from pathlib import Path
 
+from model.corpora.corpus import Corpus, read_corpus
 from model.data.batches import TrainingSet
-from model.data.corpus import Corpus, read_corpus
 from model.data.features import open_feature_store
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from model.errors import UserError

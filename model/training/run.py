@@ -10,8 +10,8 @@ import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
+from model.corpora.corpus import Corpus
 from model.data.batches import TrainingSet
-from model.data.corpus import Corpus
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.data.utterances import Utterances
 from model.errors import UserError

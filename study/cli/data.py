@@ -10,7 +10,7 @@ import typer
 from study.cli.arguments import example
 
 if TYPE_CHECKING:
-    from model.data.corpus import Corpus
+    from model.corpora.corpus import Corpus
 
 app = typer.Typer()
 prepare_app = typer.Typer(
@@ -45,7 +45,7 @@ def prepare_demo(
     test_utterances: Annotated[int | None, typer.Option(min=1, help="of each of the three test sets")] = None,
 ) -> None:
     """Make the demo corpus with the speech synthesiser Espeak NG (extra `demo`)."""
-    from model.data.demo.build import make_demo
+    from model.corpora.demo.build import make_demo
 
     sizes = {
         "train_utterances": train_utterances,
@@ -65,7 +65,7 @@ def prepare_table(
     seed: Annotated[int, typer.Option(help="of the split into train, dev and test, where the table names no sets")] = 0,
 ) -> None:
     """Make a corpus of your own recordings from a table."""
-    from model.data import table as tables
+    from model.corpora import table as tables
 
     prepared = tables.prepare_table(table, out, name=name, normaliser=normaliser, seed=seed)
     for line in prepared.skipped.lines():

@@ -9,7 +9,7 @@ from pathlib import Path
 from cluster.addresses import check_head
 from cluster.errors import ClusterError
 from cluster.resources import Node, TrialResources, count_concurrent_trials, detect_this_machine
-from model.data.corpus import Corpus, Domain
+from model.corpora.corpus import Corpus, Domain
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data.normaliser import check_normaliser, normalise
+from model.corpora.normaliser import check_normaliser, normalise
 from model.errors import UserError
 from study.verdict.alignment import PairedUtterance, align_words, count_errors
 from study.verdict.hypotheses import Hypothesis, HypothesisSet, read_hypotheses, read_sets

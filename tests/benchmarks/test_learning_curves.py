@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import torch
 
-from model.data.asterisk import SOUNDS, TRANSCRIPTS
-from model.data.asterisk import main as print_prompts
-from model.data.demo.build import make_demo
-from model.data.table import prepare_table
+from model.corpora.asterisk import SOUNDS, TRANSCRIPTS
+from model.corpora.asterisk import main as print_prompts
+from model.corpora.demo.build import make_demo
+from model.corpora.table import prepare_table
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training.loop import train

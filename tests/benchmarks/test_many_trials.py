@@ -17,7 +17,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.recipe.files import with_values
 from model.strict import write_atomically
 from study.config.places import study_folder

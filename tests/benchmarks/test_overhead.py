@@ -12,7 +12,7 @@ import pytest
 import yaml
 from rich.console import Console
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from study.config.places import study_folder
 from study.config.study_file import read_study
 from study.ledger.events import TrialEpoch, TrialStarted

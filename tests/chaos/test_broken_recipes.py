@@ -15,7 +15,7 @@ from chaos.records import assert_records_agree
 from conftest import MINIATURE
 from stub_training import RAISES, REFUSED, SUCCEEDS, TOO_LARGE
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.training.broken_batch import read_broken_batch
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState

@@ -14,7 +14,7 @@ from chaos.records import assert_records_agree
 from chaos.study_process import psutil, start_study, wait_until
 from ray.cluster_utils import Cluster
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from study.ledger.event_log import EventLog
 from study.ledger.events import TrialEpoch, TrialRetried
 from study.ledger.ledger import Ledger

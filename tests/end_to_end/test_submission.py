@@ -14,7 +14,7 @@ import pytest
 import yaml
 from ray_head import TOKEN, Head, start_head, wait_until
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from study.config.study_file import read_study
 from study.execution.submission import write_study
 from study.ledger.ledger import Ledger

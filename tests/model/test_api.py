@@ -13,8 +13,8 @@ import soundfile
 
 import model
 from model.api import Run
-from model.data.audio import read_audio
-from model.data.corpus import Corpus
+from model.corpora.audio import read_audio
+from model.corpora.corpus import Corpus
 from model.errors import UserError
 from model.training.loop import train
 from model.weights.import_export import export_published

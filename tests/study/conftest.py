@@ -10,7 +10,7 @@ import pytest
 import yaml
 from ledger_events import end_trial, report_epoch
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training.prepare import prepare

@@ -13,7 +13,7 @@ from ledger_events import end_trial
 from rich.console import Console
 
 from cluster.resources import Node
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.errors import UserError
 from model.recipe.files import with_values
 from study.config.places import study_folder

@@ -13,8 +13,8 @@ from typer.testing import CliRunner
 
 from model.commands.app import make_app
 from model.commands.evaluate import score_run
-from model.data.corpus import Corpus
-from model.data.demo.build import make_demo
+from model.corpora.corpus import Corpus
+from model.corpora.demo.build import make_demo
 from model.data.tokenizer import TOKENIZER_FILE
 from model.decoding.mixing import MIXING_FILE, save_mixing
 from model.errors import UserError

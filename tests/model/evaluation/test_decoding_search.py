@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from training_runs import ALONE
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.errors import OutOfMemoryError, UserError
 from model.evaluation import decoding_search
 from model.evaluation.decoding_search import (

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model.data.corpus import Corpus, SetInfo
+from model.corpora.corpus import Corpus, SetInfo
 from model.data.utterances import Utterances
 from model.evaluation.error_rates import Edits, ScoredUtterance
 from model.evaluation.metrics import average_domains, compute_dev_metrics, compute_metrics

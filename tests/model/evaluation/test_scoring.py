@@ -9,8 +9,8 @@ import pytest
 import torch
 from training_runs import ALONE
 
+from model.corpora.corpus import Corpus
 from model.data.batches import Batch
-from model.data.corpus import Corpus
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances
 from model.decoding.ctc_greedy import decode_ctc_greedy

@@ -14,7 +14,7 @@ from processes import run_in_new_process
 from torch import nn
 from training_runs import read_weights, without_clock
 
-from model.data.demo.build import make_demo
+from model.corpora.demo.build import make_demo
 from model.network.encoder import EBranchformerLayer
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe

@@ -12,7 +12,7 @@ import pytest
 from ledger_events import end_trial, report_epoch
 from typer.testing import CliRunner
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.errors import UserError
 from model.network.recogniser import Recogniser
 from model.recipe.files import named_recipe, read_recipe

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.errors import UserError
 from model.recipe.files import read_recipe, with_values
 from model.strict import read_yaml

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.data.corpus import Corpus, SetInfo
+from model.corpora.corpus import Corpus, SetInfo
 from model.errors import UserError
 from study.execution.checks import check_objective
 

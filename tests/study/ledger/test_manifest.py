@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from model.data.corpus import Corpus
+from model.corpora.corpus import Corpus
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint

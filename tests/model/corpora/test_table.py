@@ -8,10 +8,10 @@ import soundfile
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data.audio import resample
-from model.data.corpus import read_corpus
-from model.data.normaliser import normalise
-from model.data.table import PreparedTable, choose_set, prepare_table
+from model.corpora.audio import resample
+from model.corpora.corpus import read_corpus
+from model.corpora.normaliser import normalise
+from model.corpora.table import PreparedTable, choose_set, prepare_table
 from model.errors import UserError
 
 HEADER = "audio\ttext\tset"

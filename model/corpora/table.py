@@ -18,11 +18,11 @@ from typing import NamedTuple
 
 import numpy as np
 
-from model.data.audio import AudioError, check_audio_file, read_audio
-from model.data.corpus import Corpus, SetKind
-from model.data.corpus_writer import Utterance, write_corpus
-from model.data.normaliser import check_normaliser, normalise
-from model.data.table_rows import Row, read_rows
+from model.corpora.audio import AudioError, check_audio_file, read_audio
+from model.corpora.corpus import Corpus, SetKind
+from model.corpora.corpus_writer import Utterance, write_corpus
+from model.corpora.normaliser import check_normaliser, normalise
+from model.corpora.table_rows import Row, read_rows
 from model.errors import UserError
 
 DEV_SHARE = TEST_SHARE = 0.1

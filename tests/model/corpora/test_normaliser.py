@@ -6,7 +6,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from model.data.normaliser import NORMALISERS, normalise
+from model.corpora.normaliser import NORMALISERS, normalise
 from model.errors import UserError
 
 

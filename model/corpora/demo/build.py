@@ -8,11 +8,11 @@ from pathlib import Path
 
 import numpy as np
 
-from model.data.audio import resample
-from model.data.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
-from model.data.corpus_writer import Utterance, check_replaceable, write_corpus
-from model.data.demo.sentences import demo_sentences
-from model.data.demo.voice import ESPEAK_RATE, Voice, check_espeak, speak
+from model.corpora.audio import resample
+from model.corpora.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
+from model.corpora.corpus_writer import Utterance, check_replaceable, write_corpus
+from model.corpora.demo.sentences import demo_sentences
+from model.corpora.demo.voice import ESPEAK_RATE, Voice, check_espeak, speak
 from model.errors import UserError
 
 VERSION = 4  # raised whenever the same arguments make another corpus

@@ -12,10 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from processes import run_in_new_process
 
-from model.data.corpus import CORPUS_FILE, Corpus
-from model.data.demo.build import TRAINING_VOICES, UNSEEN_VOICES, make_demo
-from model.data.demo.sentences import demo_sentences
-from model.data.demo.voice import Voice, speak
+from model.corpora.corpus import CORPUS_FILE, Corpus
+from model.corpora.demo.build import TRAINING_VOICES, UNSEEN_VOICES, make_demo
+from model.corpora.demo.sentences import demo_sentences
+from model.corpora.demo.voice import Voice, speak
 from model.errors import UserError
 
 SIZES = {"train_utterances": 30, "dev_utterances": 10, "test_utterances": 6}

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 import soundfile
 
-from model.data.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
-from model.data.corpus_writer import Utterance, write_corpus
+from model.corpora.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
+from model.corpora.corpus_writer import Utterance, write_corpus
 from model.errors import UserError
 
 KINDS = {

@@ -14,7 +14,7 @@ import numpy as np
 import soundfile
 from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
-from model.data.corpus import (
+from model.corpora.corpus import (
     CORPUS_FILE,
     Corpus,
     CorpusFile,
@@ -24,7 +24,7 @@ from model.data.corpus import (
     manifest_path,
     read_corpus,
 )
-from model.data.normaliser import check_normaliser, normalise
+from model.corpora.normaliser import check_normaliser, normalise
 from model.errors import UserError
 from model.recipe.architecture import SAMPLE_RATE
 from model.strict import read_yaml, to_yaml, validate, write_atomically

@@ -3,7 +3,7 @@
 Of its dev and test sentences every word is heard in training, in other sentences.
 
 apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav
-python -m model.data.asterisk > prompts.tsv
+python -m model.corpora.asterisk > prompts.tsv
 decred-study prepare table prompts.tsv --out corpora/prompts
 """
 
@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from model.data.normaliser import normalise
+from model.corpora.normaliser import normalise
 
 SOUNDS = Path("/usr/share/asterisk/sounds/en_US_f_Allison")
 TRANSCRIPTS = Path("/usr/share/doc/asterisk-core-sounds-en/core-sounds-en.txt.gz")
