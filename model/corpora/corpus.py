@@ -1,22 +1,25 @@
 """A corpus on disk: `corpus.yaml`, one lhotse cuts manifest a set (`<set>.cuts.jsonl.gz`) and `audio/`.
 
-Audio paths in the manifests are relative to the folder, so that a corpus can be moved and mounted anywhere. Each
-cut has one supervision with normalised text and a speaker; the audio is 16 kHz mono FLAC, 16 bit.
+`audio/` holds copies, 16 kHz mono FLAC of 16 bit; their paths in the manifests are relative to the folder, so that a
+corpus can be moved and mounted anywhere. Audio that was left where it is has absolute paths, and any rate and number of
+channels. Each cut has one supervision with normalised text and a speaker.
 """
 
 from __future__ import annotations
 
 import gzip
-import json
 import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal
 
+import numpy as np
 from lhotse import CutSet
 from pydantic import Field, model_validator
 
+from model.corpora.audio import AudioError, read_stretch, to_mono_16khz
+from model.corpora.manifest import Entry, read_entry
 from model.errors import UserError
 from model.strict import Strict, read_yaml, validate
 
@@ -88,13 +91,26 @@ class Corpus:
         """The sets with this role, in the order of `corpus.yaml`; `domain` selects those of that domain."""
         return [name for name, info in self.sets.items() if info.role == role and domain in (None, info.domain)]
 
-    def texts(self, set_name: str) -> list[str]:
-        """The normalised text of each utterance, in the order of `cuts`."""
+    def entries(self, set_name: str) -> Iterator[Entry]:
+        """The utterances of a set, in the order of `cuts`, with absolute audio paths."""
         path = manifest_path(self.folder, set_name)
         try:
-            return [json.loads(line)["supervisions"][0]["text"] for line in _lines(path)]
+            for line in _lines(path):
+                yield read_entry(line, self.folder)
         except (*_DAMAGE, LookupError, TypeError) as error:
             raise _unreadable(path, error) from None
+
+    def texts(self, set_name: str) -> list[str]:
+        """The normalised text of each utterance, in the order of `cuts`."""
+        return [entry.text for entry in self.entries(set_name)]
+
+    def read_samples(self, entry: Entry) -> np.ndarray:
+        """(T,) float64 at 16 kHz. Raises a UserError where the recording cannot be read as it was prepared."""
+        try:
+            stretch = read_stretch(entry.audio)
+            return to_mono_16khz(stretch.samples, stretch.rate)
+        except AudioError as error:
+            raise UserError(f"corpus {self.folder}: {entry.audio.file}: {error}; {_MAKE_AGAIN}") from None
 
 
 def read_corpus(folder: Path) -> Corpus:

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import uuid
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from typing import IO
 
 import numpy as np
 import soundfile
-from lhotse import AudioSource, CutSet, MonoCut, Recording, SupervisionSegment
 
 from model.corpora.corpus import (
     CORPUS_FILE,
@@ -24,10 +27,15 @@ from model.corpora.corpus import (
     manifest_path,
     read_corpus,
 )
+from model.corpora.manifest import UNKNOWN_SPEAKER, Entry, format_cut
 from model.corpora.normaliser import check_normaliser, normalise
+from model.corpora.parts import CheckedSegment, to_pcm
+from model.corpora.source import AudioRef
 from model.errors import UserError
 from model.recipe.architecture import SAMPLE_RATE
-from model.strict import read_yaml, to_yaml, validate, write_atomically
+from model.strict import read_yaml, sync_file, to_yaml, validate, write_atomically
+
+COMPRESSION = 6  # of manifests: gzip's usual one
 
 
 @dataclass(frozen=True)
@@ -49,21 +57,20 @@ def write_corpus(
     utterances: Iterable[Utterance],
     origin: str = "",
 ) -> Corpus:
-    """Write a corpus whole or not at all: it is built beside `folder` and moved there at the end.
+    """Write utterances as a corpus, whole or not at all: it is built beside `folder` and moved there at the end.
 
     Texts are normalised here. A corpus of the same name is replaced; raises a UserError where `folder` holds anything
     else, or cannot be written.
     """
     check_normaliser(normaliser)
     check_replaceable(folder, name)
-    folder = folder.resolve()  # a link to another disk stays a link
-    draft = folder.parent / f".{folder.name}.{os.getpid()}"
+    draft = folder.resolve().parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
     try:
         draft.mkdir(parents=True)
-        _write_content(draft, name, normaliser, kinds, utterances, origin)
-        _replace(folder, draft)
+        assemble(draft, name, normaliser, kinds, _write_audio(draft, normaliser, utterances), origin)
+        publish(folder, draft)
     except OSError as error:
-        raise UserError(f"corpus {folder}: cannot be written ({error.strerror or error}); give another --out") from None
+        raise unwritable(folder, error) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
     return read_corpus(folder)
@@ -79,73 +86,86 @@ def check_replaceable(folder: Path, name: str) -> None:
         raise UserError(f"corpus {folder}: exists and is no corpus; give a new or empty folder as --out")
 
 
-def _write_content(
+def unwritable(folder: Path, error: OSError) -> UserError:
+    """The error of a corpus that cannot be written."""
+    return UserError(f"corpus {folder}: cannot be written ({error.strerror or error}); give another --out")
+
+
+def assemble(
     draft: Path,
     name: str,
     normaliser: str,
     kinds: Mapping[str, SetKind],
-    utterances: Iterable[Utterance],
+    utterances: Iterable[CheckedSegment],
     origin: str,
 ) -> None:
-    cuts: dict[str, list[MonoCut]] = {set_name: [] for set_name in kinds}
+    """Write the manifests and `corpus.yaml` of utterances whose audio is in its place.
+
+    Raises a UserError where an id is there twice, or a set that is needed is missing or empty.
+    """
     content_lines: dict[str, str] = {}  # what the fingerprint covers, by utterance
-    for utterance in utterances:
-        if utterance.id in content_lines:
-            raise UserError(f"corpus {name}: utterance id '{utterance.id}' appears twice; ids must be unique")
-        text = normalise(normaliser, utterance.text)
-        pcm = _to_pcm(utterance.samples)
-        cuts[utterance.set_name].append(_write_audio(draft, utterance, text, pcm))
-        kind = kinds[utterance.set_name]
-        content = [utterance.set_name, kind.role, kind.domain, utterance.id, text, len(pcm), _sha256(pcm.tobytes())]
-        content_lines[utterance.id] = json.dumps(content, ensure_ascii=False)
-    sets = {set_name: _set_info(kind, cuts[set_name]) for set_name, kind in kinds.items()}
+    counts, samples = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
+    with ExitStack() as stack:
+        streams = {set_name: stack.enter_context(_open_manifest(draft, set_name)) for set_name in kinds}
+        for one in utterances:
+            if one.id in content_lines:
+                raise UserError(f"corpus {name}: utterance id '{one.id}' appears twice; ids must be unique")
+            kind = kinds[one.set_name]
+            content = [one.set_name, kind.role, kind.domain, one.id, one.text, one.samples, one.digest]
+            content_lines[one.id] = json.dumps(content, ensure_ascii=False)
+            entry = Entry(one.id, one.text, one.speaker or UNKNOWN_SPEAKER, one.samples, one.audio)
+            streams[one.set_name].write(format_cut(entry, one.rate, one.frames, one.channels) + "\n")
+            counts[one.set_name] += 1
+            samples[one.set_name] += one.samples
+    sets = {
+        set_name: SetInfo(
+            role=kind.role,
+            domain=kind.domain,
+            utterances=counts[set_name],
+            seconds=round(samples[set_name] / SAMPLE_RATE, 3),
+        )
+        for set_name, kind in kinds.items()
+    }
     check_sets(sets, f"corpus {name}")
     for set_name in sets:
-        CutSet.from_cuts(cuts[set_name]).to_file(manifest_path(draft, set_name))
-    fingerprint = _sha256("\n".join([normaliser, *sorted(content_lines.values())]).encode())
+        sync_file(manifest_path(draft, set_name))
+    fingerprint = hashlib.sha256("\n".join([normaliser, *sorted(content_lines.values())]).encode()).hexdigest()
     description = CorpusFile(name=name, normaliser=normaliser, origin=origin, sets=sets, fingerprint=fingerprint)
     write_atomically(draft / CORPUS_FILE, to_yaml(description))
 
 
-def _set_info(kind: SetKind, cuts: list[MonoCut]) -> SetInfo:
-    seconds = round(sum(cut.duration for cut in cuts), 3)
-    return SetInfo(role=kind.role, domain=kind.domain, utterances=len(cuts), seconds=seconds)
-
-
-def _write_audio(draft: Path, utterance: Utterance, text: str, pcm: np.ndarray) -> MonoCut:
-    """Write an utterance's audio into the draft; its cut, whose path is relative to the corpus."""
-    relative = Path("audio", utterance.set_name, f"{utterance.id}.flac")
-    (draft / relative).parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(draft / relative, pcm, SAMPLE_RATE, subtype="PCM_16")
-    seconds = len(pcm) / SAMPLE_RATE
-    recording = Recording(
-        id=utterance.id,
-        sources=[AudioSource("file", [0], relative.as_posix())],
-        sampling_rate=SAMPLE_RATE,
-        num_samples=len(pcm),
-        duration=seconds,
-    )
-    supervision = SupervisionSegment(
-        id=utterance.id, recording_id=utterance.id, start=0.0, duration=seconds, text=text, speaker=utterance.speaker
-    )
-    return MonoCut(
-        id=utterance.id, start=0.0, duration=seconds, channel=0, recording=recording, supervisions=[supervision]
-    )
-
-
-def _to_pcm(samples: np.ndarray) -> np.ndarray:
-    """(T,) floats within [-1, 1] as 16-bit integers; 16-bit audio comes back unchanged."""
-    return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2")
-
-
-def _replace(folder: Path, draft: Path) -> None:
+def publish(folder: Path, draft: Path) -> None:
     """Move the draft to `folder`; the old corpus is removed only when the new one is there."""
-    old = folder.parent / f"{draft.name}.old"
+    folder = folder.resolve()  # a link to another disk stays a link
+    old = draft.with_name(f"{draft.name}.old")
     if folder.exists():
         os.replace(folder, old)
     os.replace(draft, folder)
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _sha256(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
+def _open_manifest(draft: Path, set_name: str) -> IO[str]:
+    return gzip.open(manifest_path(draft, set_name), "wt", COMPRESSION, encoding="utf-8")
+
+
+def _write_audio(draft: Path, normaliser: str, utterances: Iterable[Utterance]) -> Iterator[CheckedSegment]:
+    """Write the utterances' audio into the draft."""
+    for utterance in utterances:
+        pcm = to_pcm(utterance.samples)
+        relative = Path("audio", utterance.set_name, f"{utterance.id}.flac")
+        (draft / relative).parent.mkdir(parents=True, exist_ok=True)
+        soundfile.write(draft / relative, pcm, SAMPLE_RATE, subtype="PCM_16")
+        yield CheckedSegment(
+            place=utterance.id,
+            id=utterance.id,
+            set_name=utterance.set_name,
+            text=normalise(normaliser, utterance.text),
+            speaker=utterance.speaker,
+            audio=AudioRef(relative.as_posix(), channel=0, end=len(pcm) / SAMPLE_RATE),
+            findings=(),
+            samples=len(pcm),
+            digest=hashlib.sha256(pcm.tobytes()).hexdigest(),
+            rate=SAMPLE_RATE,
+            frames=len(pcm),
+            channels=1,
+        )

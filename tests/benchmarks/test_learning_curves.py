@@ -12,10 +12,11 @@ from typing import Any
 import pytest
 import torch
 
-from model.corpora.asterisk import SOUNDS, TRANSCRIPTS
-from model.corpora.asterisk import main as print_prompts
 from model.corpora.demo.build import make_demo
-from model.corpora.table import prepare_table
+from model.corpora.preparation import Preparation, prepare_corpus
+from model.corpora.sources.asterisk import SOUNDS, TRANSCRIPTS
+from model.corpora.sources.asterisk import main as print_prompts
+from model.corpora.sources.table import read_table
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training.loop import train
@@ -58,7 +59,7 @@ def corpora(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
             pytest.skip("the recorded prompts are not installed: apt-get install the two packages the README names")
         print_prompts()
         (folder / "prompts.tsv").write_text(capsys.readouterr().out)
-        return prepare_table(folder / "prompts.tsv", folder / name).corpus.folder
+        return prepare_corpus(read_table(folder / "prompts.tsv"), folder / name, Preparation()).corpus.folder
 
     return make
 

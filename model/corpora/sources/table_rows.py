@@ -1,9 +1,10 @@
-"""Reading the rows of a table of recordings; every fault in it is an error of one line."""
+"""Reading the rows of a table of utterances; every fault in it is an error of one line."""
 
 from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,36 +12,38 @@ from model.errors import UserError
 from model.strict import unknown_name
 
 REQUIRED = ("audio", "text")
-COLUMNS = (*REQUIRED, "speaker", "set")
-UNKNOWN_SPEAKER = "unknown"  # of tables without the column
+COLUMNS = (*REQUIRED, "speaker", "set", "start", "end", "channel", "id")
 
-_SETS = re.compile(r"train|dev|test(-[A-Za-z0-9._-]+)?")
+_SETS = re.compile(r"(train|dev|test)(-[A-Za-z0-9._-]+)?")
 
 
 @dataclass(frozen=True)
 class Row:
-    """A row: `audio` is absolute, `set_name` is None when the table has no such column."""
+    """A row: `audio` is absolute; what the table has no column for, or leaves empty, is None."""
 
     line: int
     audio: Path
     text: str
-    speaker: str
+    speaker: str | None
     set_name: str | None
+    start: float
+    end: float | None
+    channel: int | None
+    id: str | None
 
 
 def read_rows(table: Path) -> list[Row]:
-    """The rows of a TSV file. Raises a UserError that names the line if a row is malformed or a recording repeated."""
+    """The rows of a TSV file. Raises a UserError that names the line if a row is malformed or an utterance repeated."""
     (header_line, header), *lines = _fields(table)
     _check_header(table, header_line, header)
     rows: list[Row] = []
-    first_line: dict[Path, int] = {}
+    first_line: dict[tuple[Path, float, float | None, int | None], int] = {}
     for line, fields in lines:
         row = _row(table, line, header, fields)
-        if row.audio in first_line:
-            raise UserError(
-                f"{table}: line {line} names {row.audio} again, after line {first_line[row.audio]}; keep one"
-            )
-        first_line[row.audio] = line
+        audio = row.audio, row.start, row.end, row.channel
+        if audio in first_line:
+            raise UserError(f"{table}: line {line} names {row.audio} again, after line {first_line[audio]}; keep one")
+        first_line[audio] = line
         rows.append(row)
     return rows
 
@@ -85,8 +88,44 @@ def _row(table: Path, line: int, header: list[str], fields: list[str]) -> Row:
     set_name = values.get("set")
     if set_name is not None and not _SETS.fullmatch(set_name):
         raise UserError(
-            f"{table}: line {line} is for set '{set_name}', but must be for train, dev, test or test-NAME; "
-            f"{unknown_name(set_name, ('train', 'dev', 'test'))}"
+            f"{table}: line {line} is for set '{set_name}', but must be for train, dev or test, or such a name with an "
+            f"ending, test-NAME; {unknown_name(set_name, ('train', 'dev', 'test'))}"
         )
-    audio = Path(os.path.abspath(table.parent / values["audio"]))
-    return Row(line, audio, values["text"], values.get("speaker") or UNKNOWN_SPEAKER, set_name)
+    start, end = _seconds(table, line, values, "start"), _seconds(table, line, values, "end")
+    if end is not None and end <= (start or 0.0):
+        raise UserError(f"{table}: line {line} ends at {end:g} s, but must end after its start, {start or 0.0:g} s")
+    return Row(
+        line=line,
+        audio=Path(os.path.abspath(table.parent / values["audio"])),
+        text=values["text"],
+        speaker=values.get("speaker") or None,
+        set_name=set_name,
+        start=start or 0.0,
+        end=end,
+        channel=_channel(table, line, values),
+        id=values.get("id") or None,
+    )
+
+
+def _seconds(table: Path, line: int, values: Mapping[str, str], column: str) -> float | None:
+    given = values.get(column)
+    if not given:
+        return None
+    try:
+        seconds = float(given)
+    except ValueError:
+        seconds = -1.0
+    if not 0.0 <= seconds < float("inf"):
+        raise UserError(f"{table}: line {line} has {column} '{given}', but must have seconds, as 12.5, or nothing")
+    return seconds
+
+
+def _channel(table: Path, line: int, values: Mapping[str, str]) -> int | None:
+    given = values.get("channel")
+    if not given:
+        return None
+    if not given.isdecimal():
+        raise UserError(
+            f"{table}: line {line} has channel '{given}', but must have 0, 1, ... or nothing for their mean"
+        )
+    return int(given)

@@ -6,7 +6,7 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.corpora.asterisk import HELD_OUT, TRAINING_SENTENCES, choose_sets, format_prompt_rows
+from model.corpora.sources.asterisk import HELD_OUT, TRAINING_SENTENCES, choose_sets, format_prompt_rows
 
 SENTENCES = st.lists(st.lists(st.sampled_from("abcdefgh"), min_size=1, max_size=4).map(" ".join), max_size=400)
 

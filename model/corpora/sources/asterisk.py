@@ -3,7 +3,7 @@
 Of its dev and test sentences every word is heard in training, in other sentences.
 
 apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav
-python -m model.corpora.asterisk > prompts.tsv
+python -m model.corpora.sources.asterisk > prompts.tsv
 decred-study prepare table prompts.tsv --out corpora/prompts
 """
 

@@ -1,0 +1,57 @@
+"""What a source of recordings gives to be prepared: segments, each with where its audio is, before any check."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from model.corpora.findings import Findings
+
+
+@dataclass(frozen=True, slots=True)
+class AudioRef:
+    """Where audio is: a stretch, in seconds, of a file or of a member of a container.
+
+    `member` is the name of a file in a tar archive, or the row of an Arrow file. `channel` counts from 0; None is the
+    mean of all. `end` None is the end of the recording.
+    """
+
+    file: str
+    member: str | int | None = None
+    channel: int | None = None
+    start: float = 0.0
+    end: float | None = None
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it is a file of its own, which a corpus can leave where it is."""
+        return self.member is None
+
+
+@dataclass(frozen=True, slots=True)
+class Segment:
+    """An utterance as its source has it. `place` is where, for messages: `line 12`.
+
+    `set_name` None is still to be divided into train, dev and test; `speaker` None is unknown.
+    """
+
+    place: str
+    id: str
+    text: str
+    audio: AudioRef
+    speaker: str | None = None
+    set_name: str | None = None
+
+
+@dataclass(frozen=True)
+class Source:
+    """All that a source has. `findings` is what it could not give as a segment.
+
+    `origin` says what it was made from, and `files` are those that were read for it, beside the audio.
+    """
+
+    name: str
+    origin: str
+    segments: Sequence[Segment]
+    findings: Findings = field(default_factory=Findings)
+    files: Sequence[str] = ()
