@@ -106,17 +106,18 @@ def decode(
     changes = {"decoding.beam": beam, "decoding.ctc_weight": ctc_weight}
     decoding = with_values(run.recipe, {key: value for key, value in changes.items() if value is not None}).decoding
     given = [recordings] if isinstance(recordings, str | Path | np.ndarray) else recordings
-    features = {str(index): _extract(recording, sample_rate, index) for index, recording in enumerate(given)}
-    texts: dict[str, str] = {}
-    for ids in group_by_length({key: len(frames) for key, frames in features.items()}, decoding.batch_seconds):
-        padded = pad_sequence([features[key] for key in ids], batch_first=True)
-        lengths = torch.tensor([len(features[key]) for key in ids])
+    features = [_extract(recording, sample_rate, index) for index, recording in enumerate(given)]
+    texts = [""] * len(features)
+    for rows in group_by_length(np.array([len(frames) for frames in features]), decoding.batch_seconds):
+        padded = pad_sequence([features[row] for row in rows], batch_first=True)
+        lengths = torch.tensor([len(features[row]) for row in rows])
         device = next(run.model.parameters()).device
         bound = resolve_tokens_per_second(decoding.tokens_per_second, run.model.tokens_per_second)
         settings = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
         nbest = beam_search.decode(run.model, padded.to(device), lengths, *settings)
-        texts |= {key: tokenizer.decode(hypotheses[0].tokens) for key, hypotheses in zip(ids, nbest, strict=True)}
-    return [texts[key] for key in features]
+        for row, hypotheses in zip(rows, nbest, strict=True):
+            texts[row] = tokenizer.decode(hypotheses[0].tokens)
+    return texts
 
 
 def _extract(recording: Recording, sample_rate: int | None, index: int) -> Tensor:

@@ -22,7 +22,7 @@ GROUPS = {  # the start of a path -> its group; the first one that fits counts
     "contracts/": SERVERS,
     "chaos/": RAY,
     "model/training/": FORKED,
-    "model/data/test_demo.py": FORKED,
+    "model/corpora/test_demo.py": FORKED,
 }
 FIXTURES = {"ray_here": RAY, "new_database": SERVERS}  # the group of every test that uses one
 

@@ -59,4 +59,4 @@ def score_run(
     scored = score_set(run.model, dev, decoding, tokenizer, context)
     write_hypotheses(scored, out / "dev.jsonl", data, decoding, context)
     tests = score_test_sets(run.model, data, decoding, tokenizer, context, out)
-    return compute_dev_metrics(data, dev, scored, run.model.decoder.placement) | tests
+    return compute_dev_metrics(data, scored, run.model.decoder.placement) | tests

@@ -67,7 +67,7 @@ def read_audio(path: Path) -> np.ndarray:
 def _open(audio: AudioRef) -> Path | io.BytesIO:
     if audio.member is not None:
         try:
-            return io.BytesIO(open_member(Path(audio.file), audio.member))
+            return io.BytesIO(open_member(Path(audio.file), audio.member, audio.column))
         except OSError as error:
             raise _unreadable(error) from None
         except LookupError as error:
@@ -160,11 +160,22 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
     return _resampler(rate)(torch.from_numpy(samples.astype(np.float64))).numpy()
 
 
-@lru_cache
-def _resampler(rate: int) -> Resample:
+def resampled_length(samples: int, rate: int) -> int:
+    """How many samples `resample` makes of so many."""
+    ratio = _ratio(rate)
+    return -(-samples * ratio.numerator // ratio.denominator)
+
+
+def _ratio(rate: int) -> Fraction:
+    """Samples at 16 kHz for each at `rate` Hz."""
     # The filter bank grows with both terms of the ratio: 22254 Hz would need a gigabyte, its nearest small ratio
     # is off by less than a millionth. All usual rates are exact.
-    ratio = Fraction(SAMPLE_RATE, rate).limit_denominator(1000)
+    return Fraction(SAMPLE_RATE, rate).limit_denominator(1000)
+
+
+@lru_cache
+def _resampler(rate: int) -> Resample:
+    ratio = _ratio(rate)
     return Resample(ratio.denominator, ratio.numerator, dtype=torch.float64)
 
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import tarfile
+import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from pathlib import Path
 
@@ -11,31 +14,52 @@ import pyarrow as pa
 OPEN_CONTAINERS = 16  # that a process keeps open; their utterances are read one after the other
 
 
-def open_member(container: Path, member: str | int) -> bytes:
-    """The bytes of an audio file in a container. Raises a LookupError where it has no such member."""
+def open_member(container: Path, member: str | int, column: str) -> bytes:
+    """The bytes of an audio file in a container: a member of an archive, or what a row has in `column`.
+
+    Raises a LookupError where there is no such member, an OSError where the container cannot be read.
+    """
     if isinstance(member, int):
-        value = read_arrow(container)["audio"][member].as_py()
+        value = read_arrow(container)[column][member].as_py()
         if not isinstance(value, dict) or not value.get("bytes"):
             raise LookupError(f"row {member} of {container.name} holds no audio")
         return bytes(value["bytes"])
     archive, members = _open_tar(container)
-    stream = archive.extractfile(members[member]) if member in members else None
-    if stream is None:
+    if member not in members:
         raise LookupError(f"{container.name} has no member {member}")
-    return stream.read()
+    with _errors_of_files():
+        stream = archive.extractfile(members[member])
+        return b"" if stream is None else stream.read()
 
 
-@lru_cache(OPEN_CONTAINERS)
-def _open_tar(path: Path) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
-    archive = tarfile.open(path)  # noqa: SIM115 - it stays open for the members that are read next
-    return archive, {info.name: info for info in archive if info.isfile()}
+def list_members(archive: Path) -> list[str]:
+    """The names of the files in a tar archive. Raises an OSError where it cannot be read."""
+    with _errors_of_files(), tarfile.open(archive) as members:
+        return [info.name for info in members if info.isfile()]
 
 
 @lru_cache(OPEN_CONTAINERS)
 def read_arrow(path: Path) -> pa.Table:
-    """The table in an Arrow file or stream, mapped into memory."""
-    source = pa.memory_map(str(path))
+    """The table in an Arrow file or stream, mapped into memory. Raises an OSError where it cannot be read."""
+    with _errors_of_files():
+        source = pa.memory_map(str(path))
+        try:
+            return pa.ipc.open_stream(source).read_all()
+        except pa.ArrowInvalid:
+            return pa.ipc.open_file(source).read_all()
+
+
+@lru_cache(OPEN_CONTAINERS)
+def _open_tar(path: Path) -> tuple[tarfile.TarFile, dict[str, tarfile.TarInfo]]:
+    with _errors_of_files():
+        archive = tarfile.open(path)  # noqa: SIM115 - it stays open for the members that are read next
+        return archive, {info.name: info for info in archive if info.isfile()}
+
+
+@contextmanager
+def _errors_of_files() -> Iterator[None]:
+    """What the libraries raise for damaged containers, as the OSError that any damaged file is."""
     try:
-        return pa.ipc.open_stream(source).read_all()
-    except pa.ArrowInvalid:
-        return pa.ipc.open_file(source).read_all()
+        yield
+    except (tarfile.TarError, EOFError, zlib.error, pa.ArrowException) as error:
+        raise OSError(" ".join(str(error).split())) from None

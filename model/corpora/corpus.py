@@ -52,6 +52,7 @@ class SetInfo(SetKind):
 
     utterances: Annotated[int, Field(ge=0)]
     seconds: Annotated[float, Field(ge=0.0)]
+    manifest_bytes: int | None = Field(None, description="size of the set's manifest; corpora of version 0.2 lack it")
 
 
 class CorpusFile(Strict):
@@ -153,11 +154,15 @@ def manifest_path(folder: Path, set_name: str) -> Path:
 
 
 def _check_complete(folder: Path, name: str, info: SetInfo) -> None:
+    """Raise a UserError where the manifest is not as it was written; its lines are read where it has no stated size."""
     path = manifest_path(folder, name)
     try:
-        count = sum(1 for _ in _lines(path))
+        size = path.stat().st_size
+        count = info.utterances if info.manifest_bytes is not None else sum(1 for _ in _lines(path))
     except _DAMAGE as error:
         raise _unreadable(path, error) from None
+    if info.manifest_bytes not in (None, size):
+        raise UserError(f"{path}: has {size} bytes, but {CORPUS_FILE} says {info.manifest_bytes}; {_MAKE_AGAIN}")
     if count != info.utterances:
         raise UserError(f"{path}: holds {count} utterances, but {CORPUS_FILE} says {info.utterances}; {_MAKE_AGAIN}")
 

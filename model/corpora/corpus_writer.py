@@ -123,6 +123,7 @@ def assemble(
             domain=kind.domain,
             utterances=counts[set_name],
             seconds=round(samples[set_name] / SAMPLE_RATE, 3),
+            manifest_bytes=manifest_path(draft, set_name).stat().st_size,
         )
         for set_name, kind in kinds.items()
     }

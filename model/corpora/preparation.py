@@ -73,6 +73,8 @@ def prepare_corpus(
     check_replaceable(out, name)
     _check_apart(source, out)
     segments, kinds = _place(source, settings)
+    if not settings.copies:
+        _check_plain(segments, source.origin)
     draft = out.resolve().parent / f".{out.name}.draft"
     parts = divide(segments, settings.normaliser, settings.copies, draft)
     kept = len(parts) > 1
@@ -112,6 +114,16 @@ def _check_apart(source: Source, out: Path) -> None:
     for file in dict.fromkeys([*source.files, *(segment.audio.file for segment in source.segments)]):
         if folder in Path(file).parents:
             raise UserError(f"{file} lies inside the corpus folder {out}; give another --out")
+
+
+def _check_plain(segments: Iterable[Segment], origin: str) -> None:
+    """Raise a UserError where audio that is to stay in its place is no file of its own."""
+    for segment in segments:
+        if not segment.audio.is_plain:
+            raise UserError(
+                f"{origin}: audio in {segment.audio.file} lies in archives, which training cannot read in place; leave "
+                "out --no-copy"
+            )
 
 
 def _lock(draft: Path, out: Path) -> FileLock:

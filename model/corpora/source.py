@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
-from model.corpora.findings import Findings
+from model.corpora.findings import Finding, Findings
 
 
 @dataclass(frozen=True, slots=True)
 class AudioRef:
     """Where audio is: a stretch, in seconds, of a file or of a member of a container.
 
-    `member` is the name of a file in a tar archive, or the row of an Arrow file. `channel` counts from 0; None is the
-    mean of all. `end` None is the end of the recording.
+    `member` is the name of a file in a tar archive, or the row of an Arrow file, which has audio in its `column`.
+    `channel` counts from 0; None is the mean of all. `end` None is the end of the recording.
     """
 
     file: str
@@ -21,6 +22,7 @@ class AudioRef:
     channel: int | None = None
     start: float = 0.0
     end: float | None = None
+    column: str = "audio"
 
     @property
     def is_plain(self) -> bool:
@@ -55,3 +57,15 @@ class Source:
     segments: Sequence[Segment]
     findings: Findings = field(default_factory=Findings)
     files: Sequence[str] = ()
+
+
+def collect(name: str, origin: str, met: Iterable[Segment | Finding], files: Iterable[Path]) -> Source:
+    """A source of what a reader met: segments, and a finding for each thing that cannot be one."""
+    segments: list[Segment] = []
+    findings = Findings()
+    for one in met:
+        if isinstance(one, Segment):
+            segments.append(one)
+        else:
+            findings.extend([one])
+    return Source(name, origin, segments, findings, [str(file.absolute()) for file in files])

@@ -1,18 +1,22 @@
-"""Which utterances make up each batch: a seeded shuffle of all of them, sorted into buckets by length.
+"""Which utterances make up each batch: a seeded shuffle of all of them, sorted into buckets by length and labels.
 
 Every pass over the data draws its own order of all utterances, of all sets and speeds. Each goes in that order into the
-bucket of its length, buckets are cut into batches as they fill, and the batches are shuffled. So what is drawn when
-says nothing about where an utterance stands in its corpus. An epoch is a pass, or so many steps of the passes one after
-the other. Only durations are needed: no audio is read.
+bucket of its length and number of labels, buckets are cut into batches, and the batches are shuffled. So what is drawn
+when says nothing about where an utterance stands in its corpus. An epoch is a pass, or so many steps of the passes one
+after the other. Only lengths are needed: no audio is read. Utterances are rows of a training set, N in all.
 """
 
 from __future__ import annotations
 
-import bisect
+import hashlib
 import itertools
-import random
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+
+import numpy as np
+
+Rows = np.ndarray  # (B,) int64
+LAST_SHARE = 0.5  # of a batch's seconds: a bucket's last batch that has less takes some of the one before it
 
 
 @dataclass(frozen=True)
@@ -23,26 +27,34 @@ class DataPosition:
     batches: int = 0
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class PlannedBatch:
-    """The utterances of an optimiser step, as ids, and the pass over the data that they belong to (from 0)."""
+    """The utterances of an optimiser step, as rows, and the pass over the data that they belong to (from 0)."""
 
     data_pass: int
-    ids: list[str]
+    rows: Rows
 
 
 class EpochPlanner:
     """Plans epochs of batches whose padded length is at most `batch_seconds`; equal plans in every process.
 
-    `seconds` is the duration of each utterance. Each of the `buckets` holds utterances of similar length, and about the
-    same duration in all; with one bucket, utterances of any length are batched together.
+    `seconds` (N,) and `labels` (N,) are the utterances' lengths. Each of the `buckets` holds utterances of similar
+    length, and about the same duration in all, and is divided into `label_buckets` of similar numbers of labels; with
+    one bucket, utterances of any length are batched together.
     """
 
-    def __init__(self, seconds: Mapping[str, float], batch_seconds: float, buckets: int, seed: int) -> None:
+    def __init__(
+        self,
+        seconds: np.ndarray,
+        labels: np.ndarray,
+        batch_seconds: float,
+        buckets: int,
+        label_buckets: int,
+        seed: int,
+    ) -> None:
         self._seconds, self._batch_seconds, self._seed = seconds, batch_seconds, seed
-        self._ids = sorted(seconds)
-        bounds = _divide_into_buckets(sorted(seconds.values()), buckets)
-        self._buckets = {key: bisect.bisect_left(bounds, seconds[key]) for key in self._ids}
+        self._buckets = _choose_buckets(seconds, labels, buckets, label_buckets)
+        self._last: tuple[int, list[Rows]] | None = None
 
     def plan_epoch(self, start: DataPosition, steps: int | None) -> tuple[list[PlannedBatch], DataPosition]:
         """The batches of the epoch that starts at `start`, and where it ends.
@@ -54,53 +66,98 @@ class EpochPlanner:
         while True:
             rest = self.plan_pass(data_pass)[done:]
             missing = len(rest) if steps is None else steps - len(planned)
-            planned += [PlannedBatch(data_pass, ids) for ids in rest[:missing]]
+            planned += [PlannedBatch(data_pass, rows) for rows in rest[:missing]]
             if missing < len(rest):
                 return planned, DataPosition(data_pass, done + missing)
             data_pass, done = data_pass + 1, 0
             if missing == len(rest):
                 return planned, DataPosition(data_pass, done)
 
-    def plan_pass(self, data_pass: int) -> list[list[str]]:
-        """The batches of a pass in their order, as utterance ids; every utterance is in one of them."""
-        draw = random.Random(f"{self._seed}/{data_pass}")
-        order = draw.sample(self._ids, len(self._ids))
-        contents: dict[int, list[str]] = {}
-        for key in order:
-            contents.setdefault(self._buckets[key], []).append(key)
+    def plan_pass(self, data_pass: int) -> list[Rows]:
+        """The batches of a pass in their order; every utterance is in one of them."""
+        if self._last is None or self._last[0] != data_pass:  # asked for several times an epoch
+            self._last = data_pass, self._plan(data_pass)
+        return self._last[1]
+
+    def _plan(self, data_pass: int) -> list[Rows]:
+        draw = _make_draw(self._seed, data_pass)
+        order = draw.permutation(len(self._seconds))
+        buckets = self._buckets[order]
+        by_bucket = order[np.argsort(buckets, kind="stable")]
+        ends = np.cumsum(np.bincount(buckets))
+        contents = np.split(by_bucket, ends[:-1])
         batches = [
-            batch
-            for content in contents.values()
-            for batch in cut_into_batches(content, self._seconds, self._batch_seconds)
+            batch for content in contents for batch in cut_into_batches(content, self._seconds, self._batch_seconds)
         ]
-        draw.shuffle(batches)
-        return batches
+        return [batches[place] for place in draw.permutation(len(batches))]
 
 
-def _divide_into_buckets(ascending: list[float], buckets: int) -> list[float]:
-    """The longest duration of each bucket but the last, such that all buckets have about the same total."""
-    totals = list(itertools.accumulate(ascending))
-    shares = [totals[-1] * bucket / buckets for bucket in range(1, buckets)]
-    return [ascending[bisect.bisect_left(totals, share)] for share in shares]
+def _make_draw(seed: int, data_pass: int) -> np.random.RandomState:
+    """Random numbers of a pass: numpy keeps those of RandomState the same in all its versions."""
+    digest = hashlib.sha256(f"{seed}/{data_pass}".encode()).digest()
+    return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
 
 
-def choose_share(ids: Iterable[str], share: float, seed: int) -> set[str]:
-    """A share of the ids, at least one, drawn by the seed: a larger share holds all of a smaller one."""
+def _choose_buckets(seconds: np.ndarray, labels: np.ndarray, buckets: int, label_buckets: int) -> np.ndarray:
+    """(N,) the bucket of each utterance."""
+    bounds = _divide(np.sort(seconds), buckets)
+    chosen = np.searchsorted(bounds, seconds)
+    if label_buckets == 1:
+        return chosen
+    within = np.zeros_like(chosen)
+    for bucket in range(buckets):
+        inside = chosen == bucket
+        if inside.any():
+            within[inside] = np.searchsorted(_divide(np.sort(labels[inside]), label_buckets), labels[inside])
+    return chosen * label_buckets + within
+
+
+def _divide(ascending: np.ndarray, parts: int) -> np.ndarray:
+    """The largest value of each part but the last, such that all parts have about the same total."""
+    totals = np.cumsum(ascending, dtype=np.float64)
+    shares = totals[-1] * np.arange(1, parts) / parts
+    return ascending[np.searchsorted(totals, shares)]
+
+
+def choose_share(ids: Sequence[str], share: float, seed: int) -> np.ndarray:
+    """(N,) whether each id is in a share of them, at least one: a larger share holds all of a smaller one."""
     if share >= 1.0:
-        return set(ids)
-    order = sorted(ids, key=lambda key: (random.Random(f"{seed}/{key}").random(), key))
-    return set(order[: max(1, round(share * len(order)))])
+        return np.ones(len(ids), dtype=bool)
+    places = [hashlib.blake2b(f"{seed}/{key}".encode(), digest_size=8).digest() for key in ids]
+    first = sorted(range(len(ids)), key=lambda row: (places[row], ids[row]))
+    chosen = np.zeros(len(ids), dtype=bool)
+    chosen[first[: max(1, round(share * len(ids)))]] = True
+    return chosen
 
 
-def cut_into_batches(order: Iterable[str], lengths: Mapping[str, float], limit: float) -> Iterator[list[str]]:
-    """Ids in their order, in batches whose padded length is at most `limit`, or of one id that is longer."""
-    batch: list[str] = []
-    longest = 0.0
-    for key in order:
-        longest = max(longest, lengths[key])
-        if batch and longest * (len(batch) + 1) > limit:
-            yield batch
-            batch, longest = [], lengths[key]
-        batch.append(key)
-    if batch:
-        yield batch
+def cut_into_batches(rows: Rows, lengths: np.ndarray, limit: float) -> Iterator[Rows]:
+    """Rows in their order, in batches whose padded length is at most `limit`, or of one row that is longer.
+
+    Where the last batch would be small, it takes some of the one before it.
+    """
+    starts = _find_starts(lengths[rows].tolist(), limit)
+    if len(starts) > 1:
+        starts[-1] = _balance(lengths[rows], starts, limit)
+    for start, end in itertools.pairwise([*starts, len(rows)]):
+        yield rows[start:end]
+
+
+def _balance(lengths: np.ndarray, starts: list[int], limit: float) -> int:
+    """Where the last batch begins: halfway through what it and the one before it hold, if it is small and both fit."""
+    last = lengths[starts[-1] :]
+    half = (starts[-2] + len(lengths)) // 2
+    is_small = last.max() * len(last) < LAST_SHARE * limit
+    fits = half < starts[-1] and lengths[half:].max() * (len(lengths) - half) <= limit
+    return half if is_small and fits else starts[-1]
+
+
+def _find_starts(lengths: list[float], limit: float) -> list[int]:
+    """Where each batch begins, if each takes all that fits."""
+    starts: list[int] = []
+    longest, count = 0.0, 0
+    for index, length in enumerate(lengths):
+        longest, count = max(longest, length), count + 1
+        if not starts or (count > 1 and longest * count > limit):
+            starts.append(index)
+            longest, count = length, 1
+    return starts

@@ -1,92 +1,159 @@
-"""Features of a whole set, computed once and read by every trial through a memory map.
+"""Features of a whole set, computed once and read by every trial through memory maps.
 
-For every set and speed one file holds the frames of all utterances, (frames, 80) in float16, and an index beside it
-the first frame and the number of frames of each utterance. Processes on one machine share the pages.
+For every set and speed a folder holds the frames of all utterances in parts, each a file of (frames, 80) in float16.
+Processes on one machine share the pages. A part is there whole or not at all: it is written under a name of its own and
+then renamed, by whichever process computes it first, so that preparations may be killed, or run side by side.
+
+float16 keeps log-mel values, which are standardised, to three digits, and any stretch of a file can be read as it is.
 """
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable
+import uuid
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
 import torch
-from lhotse import CutSet, MonoCut
 from torch import Tensor
 
+from model.corpora.audio import resample, resampled_length
 from model.corpora.corpus import Corpus
+from model.corpora.manifest import Entry
 from model.data import frontend
 from model.errors import UserError
-from model.recipe.architecture import MEL_BINS
-from model.strict import write_atomically
+from model.recipe.architecture import MEL_BINS, SAMPLE_RATE
+from model.runtime.processes import run_in_processes
+from model.strict import make_folders, sync_folder
 
-CACHE_VERSION = 1  # part of the path: raise it when the front end or the layout changes
-FRAMES, INDEX = "frames.npy", "index.json"
+CACHE_VERSION = 2  # part of the path: raise it when the front end or the layout changes
+PART_UTTERANCES = 1000
+OPEN_PARTS = 4096  # mapped by a process at the same time; Linux allows 65,530 maps
 
 
 @dataclass(frozen=True)
-class FeatureStore:
-    """The features of a set by utterance id; `index` has an utterance's first frame and number of frames."""
+class FeaturePart:
+    """Consecutive utterances of a set whose features are in one file."""
 
-    set_name: str
-    frames: np.ndarray
-    index: dict[str, tuple[int, int]]
-
-    def __getitem__(self, utterance: str) -> Tensor:
-        """(T, 80) in float32."""
-        first, count = self.index[utterance]
-        return torch.from_numpy(self.frames[first : first + count].astype(np.float32))
-
-    def frame_count(self, utterance: str) -> int:
-        return self.index[utterance][1]
+    corpus: Corpus
+    entries: tuple[Entry, ...]
+    speed: float
+    path: Path
+    threads: int = 1
 
 
-def load_cuts(corpus: Corpus, set_name: str, speed: float) -> CutSet:
-    """The set's cuts, played `speed` times as fast; ids end in the speed where it is not 1."""
-    cuts = corpus.cuts(set_name)
-    return cuts if speed == 1.0 else cuts.perturb_speed(speed).to_eager()
+def feature_folder(corpus: Corpus, set_name: str, speed: float) -> Path:
+    """Where the features of a set at a speed are."""
+    return corpus.folder / "cache" / f"log-mel-v{CACHE_VERSION}" / f"{set_name}@{speed:g}"
 
 
-def open_feature_store(corpus: Corpus, set_name: str, speed: float = 1.0) -> FeatureStore:
-    """The cached features of a set, computed first where they are missing."""
-    folder = _cache_folder(corpus) / f"{set_name}@{speed:g}"
-    if not (folder / INDEX).is_file():
-        _compute(load_cuts(corpus, set_name, speed), folder)
-    index = {key: (first, count) for key, first, count in json.loads((folder / INDEX).read_text())}
-    return FeatureStore(set_name, np.load(folder / FRAMES, mmap_mode="r"), index)
+def part_path(folder: Path, part: int) -> Path:
+    """The file of a part, counted from 0."""
+    return folder / f"part-{part:05d}.npy"
 
 
-def _cache_folder(corpus: Corpus) -> Path:
-    return corpus.folder / "cache" / f"log-mel-v{CACHE_VERSION}"
+def samples_at(speed: float, samples: int) -> int:
+    """How many samples at 16 kHz an utterance of `samples` has when it is played `speed` times as fast."""
+    return resampled_length(samples, _rate(speed))
 
 
-def _compute(cuts: Iterable[MonoCut], folder: Path) -> None:
-    """Write the frames, then the index: where there is an index, the features are complete."""
-    cuts = list(cuts)
-    counts = [frontend.frame_count(cut.num_samples) for cut in cuts]
-    starts = np.concatenate(([0], np.cumsum(counts))).tolist()
-    draft = folder / f".{os.getpid()}.{FRAMES}"
+def compute_features(corpus: Corpus, set_name: str, speed: float, jobs: int | None = None) -> None:
+    """Compute the features of a set at a speed where they are missing, in `jobs` processes, by default one a core."""
+    folder = feature_folder(corpus, set_name, speed)
+    count = corpus.sets[set_name].utterances
+    paths = [part_path(folder, part) for part in range(-(-count // PART_UTTERANCES))]
+    if all(path.is_file() for path in paths):
+        return
+    jobs = jobs or os.cpu_count() or 1
+    entries = list(corpus.entries(set_name))
+    missing = [
+        FeaturePart(corpus, tuple(entries[part * PART_UTTERANCES : (part + 1) * PART_UTTERANCES]), speed, path)
+        for part, path in enumerate(paths)
+        if not path.is_file()
+    ]
+    if len(missing) == 1:
+        write_part(FeaturePart(corpus, missing[0].entries, speed, missing[0].path, threads=jobs))
+        return
+    for _ in run_in_processes(write_part, missing, jobs):
+        pass
+
+
+def write_part(part: FeaturePart) -> int:
+    """Compute and write a part; the number of its utterances."""
+    counts = [frontend.frame_count(samples_at(part.speed, entry.samples)) for entry in part.entries]
+    draft = part.path.with_name(f".{part.path.name}.{uuid.uuid4().hex[:8]}")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        frames = np.lib.format.open_memmap(draft, mode="w+", dtype=np.float16, shape=(starts[-1], MEL_BINS))
+        make_folders(part.path.parent)
+        with draft.open("wb") as stream:
+            header = {"descr": "<f2", "fortran_order": False, "shape": (sum(counts), MEL_BINS)}
+            np.lib.format.write_array_header_2_0(stream, header)
+            for count, features in zip(counts, _extract_all(part), strict=True):
+                stream.write(features[:count].astype("<f2").tobytes())
+            stream.flush()
+            os.fsync(stream.fileno())
+        os.replace(draft, part.path)
+        sync_folder(part.path.parent)
     except OSError as error:
+        draft.unlink(missing_ok=True)
         raise UserError(
-            f"{folder}: features cannot be kept there ({error.strerror}); make room, "
+            f"{part.path.parent}: features cannot be kept there ({error.strerror}); make room, "
             "or copy the corpus to where you may write"
         ) from None
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    return len(counts)
 
-    def fill(cut: MonoCut, start: int, count: int) -> None:
-        if count:
-            samples = torch.from_numpy(cut.load_audio()[0])
-            frames[start : start + count] = frontend.extract_features(samples)[:count].numpy()
 
-    with ThreadPoolExecutor(os.cpu_count()) as pool:
-        list(pool.map(fill, cuts, starts, counts))
-    frames.flush()
-    os.replace(draft, folder / FRAMES)
-    index = [(cut.id, start, count) for cut, start, count in zip(cuts, starts, counts, strict=False)]
-    write_atomically(folder / INDEX, json.dumps(index))
+def _extract_all(part: FeaturePart) -> Iterator[np.ndarray]:
+    """Features (T, 80) of each utterance of a part, in their order."""
+
+    def extract(entry: Entry) -> np.ndarray:
+        samples = resample(part.corpus.read_samples(entry), _rate(part.speed))
+        if frontend.frame_count(len(samples)) == 0:
+            return np.empty((0, MEL_BINS), dtype=np.float32)
+        return frontend.extract_features(torch.from_numpy(samples).float()).numpy()
+
+    if part.threads == 1:
+        yield from map(extract, part.entries)
+        return
+    with ThreadPoolExecutor(part.threads) as pool:
+        yield from pool.map(extract, part.entries)
+
+
+def _rate(speed: float) -> int:
+    """The rate at which samples of 16 kHz are played: what then has 16 kHz again is that much faster, and higher."""
+    return round(SAMPLE_RATE * speed)
+
+
+class FeatureStore:
+    """The features of a set at a speed by position in the set; `samples` (N,) are the utterances' lengths."""
+
+    def __init__(self, folder: Path, samples: np.ndarray) -> None:
+        self._folder = folder
+        self.frames = np.maximum(0, 1 + (samples - frontend.WINDOW_SAMPLES) // frontend.HOP_SAMPLES).astype(np.int32)
+        ends = np.cumsum(self.frames, dtype=np.int64)
+        self._first = ends - self.frames
+        self._base = self._first[::PART_UTTERANCES]  # the first frame of each part
+
+    def __getitem__(self, position: int) -> Tensor:
+        """(T, 80) in float32."""
+        part = position // PART_UTTERANCES
+        start = int(self._first[position] - self._base[part])
+        frames = _open_part(part_path(self._folder, part))[start : start + int(self.frames[position])]
+        return torch.from_numpy(frames.astype(np.float32))
+
+
+@lru_cache(OPEN_PARTS)
+def _open_part(path: Path) -> np.ndarray:
+    return np.load(path, mmap_mode="r")
+
+
+def missing_parts(folder: Path, count: int) -> Sequence[Path]:
+    """The files that features of `count` utterances lack."""
+    paths = (part_path(folder, part) for part in range(-(-count // PART_UTTERANCES)))
+    return [path for path in paths if not path.is_file()]

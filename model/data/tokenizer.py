@@ -55,6 +55,10 @@ class Tokenizer:
         """Piece ids with the final eos."""
         return [*self._pieces.encode(text), self._pieces.eos_id()]
 
+    def encode_all(self, texts: Sequence[str]) -> list[list[int]]:
+        """`encode` of each text, faster."""
+        return self._pieces.encode(list(texts), add_eos=True)
+
     def decode(self, ids: Sequence[int]) -> str:
         """The text up to the first eos; special pieces are skipped."""
         pieces, ids = self._pieces, list(ids)

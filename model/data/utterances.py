@@ -1,70 +1,220 @@
-"""The utterances of sets of a corpus, with their features, their labels and their text. Shapes: T feature frames."""
+"""The utterances of sets of a corpus as arrays, with their features, their labels and their text.
+
+What all trials of a study read is written once for a set, a speed and a tokenizer: an Arrow file with a column each for
+ids, texts, speakers, lengths and labels, which every process maps into its memory. Utterances are rows, from 0.
+Shapes: N utterances, T feature frames, U labels.
+"""
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Iterable, Mapping
+import hashlib
+import uuid
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from lhotse import CutSet
+import numpy as np
+import pyarrow as pa
 from torch import Tensor
 
 from model.corpora.corpus import Corpus
-from model.data.features import FeatureStore, load_cuts, open_feature_store
+from model.data.features import FeatureStore, compute_features, feature_folder, missing_parts, samples_at
 from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import Tokenizer
+from model.errors import UserError
 from model.network.subsampling import subsampled_length
+from model.recipe.architecture import SAMPLE_RATE
+from model.strict import make_folders, sync_file
+
+FILE_VERSION = 1  # part of the path
+ENCODED_TOGETHER = 10_000  # texts
+SCHEMA = pa.schema(
+    {
+        "id": pa.large_string(),
+        "text": pa.large_string(),
+        "speaker": pa.large_string(),
+        "samples": pa.int64(),  # at 16 kHz and this speed
+        "labels": pa.large_list(pa.int32()),  # pieces of the text, then eos
+    }
+)
 
 
 @dataclass(frozen=True)
+class UtteranceSet:
+    """The utterances of one set at one speed. `labels` holds all of them, those of row n from `starts[n]` on."""
+
+    name: str
+    table: pa.Table
+    samples: np.ndarray  # (N,)
+    labels: np.ndarray
+    starts: np.ndarray  # (N + 1,)
+    features: FeatureStore
+
+
 class Utterances:
-    """Utterances by id: the store of their features, their labels (token ids that end in eos), text and speaker."""
+    """Utterances of several sets, one after the other.
 
-    stores: Mapping[str, FeatureStore]
-    labels: Mapping[str, list[int]]
-    texts: Mapping[str, str]
-    speakers: Mapping[str, str]
+    `seconds` (N,), `frames` (N,) and `label_counts` (N,) are their lengths.
+    """
 
-    @classmethod
-    def merge(cls, parts: Iterable[Utterances]) -> Utterances:
-        """The utterances of all parts; ids are unique in a corpus."""
-        stores: dict[str, FeatureStore] = {}
-        labels: dict[str, list[int]] = {}
-        texts: dict[str, str] = {}
-        speakers: dict[str, str] = {}
-        for part in parts:
-            stores |= part.stores
-            labels |= part.labels
-            texts |= part.texts
-            speakers |= part.speakers
-        return cls(stores, labels, texts, speakers)
+    def __init__(self, sets: Sequence[UtteranceSet]) -> None:
+        self._sets = sets
+        self._starts = np.cumsum([0, *(len(one.samples) for one in sets)])
+        self.seconds = np.concatenate([one.samples for one in sets]) / SAMPLE_RATE
+        self.frames = np.concatenate([one.features.frames for one in sets])
+        self.label_counts = np.concatenate([np.diff(one.starts) for one in sets]).astype(np.int32)
 
-    def features(self, utterance: str) -> Tensor:
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    @property
+    def set_names(self) -> list[str]:
+        return list(dict.fromkeys(one.name for one in self._sets))
+
+    def id(self, row: int) -> str:
+        """Unique in a corpus; ends in the speed where it is not 1."""
+        return self._value("id", row)
+
+    def text(self, row: int) -> str:
+        """The reference, normalised."""
+        return self._value("text", row)
+
+    def speaker(self, row: int) -> str:
+        return self._value("speaker", row)
+
+    def set_name(self, row: int) -> str:
+        return self._find(row)[0].name
+
+    def labels(self, row: int) -> np.ndarray:
+        """(U,) token ids that end in eos."""
+        one, place = self._find(row)
+        return one.labels[one.starts[place] : one.starts[place + 1]]
+
+    def features(self, row: int) -> Tensor:
         """(T, 80) in float32."""
-        return self.stores[utterance][utterance]
+        one, place = self._find(row)
+        return one.features[place]
 
-    def frame_count(self, utterance: str) -> int:
-        return self.stores[utterance].frame_count(utterance)
+    def find_ctc_alignable(self) -> np.ndarray:
+        """(N,) whether CTC can align the labels: an encoder frame for each, and a blank between equal neighbours."""
+        needed = np.concatenate([_count_ctc_frames(one) for one in self._sets])
+        is_alignable: np.ndarray = subsampled_length(self.frames) >= needed
+        return is_alignable
 
-    def has_ctc_alignment(self, utterance: str) -> bool:
-        """Whether CTC can align the labels: an encoder frame for each, and a blank between equal neighbours."""
-        labels = self.labels[utterance]
-        repeats = sum(left == right for left, right in itertools.pairwise(labels))
-        return int(subsampled_length(self.frame_count(utterance))) >= len(labels) + repeats
+    def _value(self, column: str, row: int) -> str:
+        one, place = self._find(row)
+        value: str = one.table[column][place].as_py()
+        return value
+
+    def _find(self, row: int) -> tuple[UtteranceSet, int]:
+        """The set of a row, and the row in it."""
+        index = int(np.searchsorted(self._starts, row, side="right")) - 1
+        return self._sets[index], int(row - self._starts[index])
+
+
+def _count_ctc_frames(one: UtteranceSet) -> np.ndarray:
+    """(N,) the fewest encoder frames that have a CTC path: the labels, and the pairs of equal neighbours in each."""
+    pairs = np.concatenate(([0], np.cumsum(one.labels[1:] == one.labels[:-1])))  # among the labels up to each
+    ends = one.starts[1:]
+    return np.diff(one.starts) + pairs[ends - 1] - pairs[one.starts[:-1]]
 
 
 DENSITY_MARGIN = 1.25  # other speech may be denser than the densest of the training set
 
 
-def learn_tokens_per_second(utterances: Iterable[tuple[int, int]]) -> float:
-    """A bound on tokens a second, from (tokens, feature frames) of each training utterance."""
-    return DENSITY_MARGIN * max(tokens * FRAMES_PER_SECOND / frames for tokens, frames in utterances)
+def learn_tokens_per_second(tokens: np.ndarray, frames: np.ndarray) -> float:
+    """A bound on tokens a second, from the tokens (N,) and feature frames (N,) of the training utterances."""
+    return DENSITY_MARGIN * float((tokens * FRAMES_PER_SECOND / frames).max())
 
 
-def load_utterances(corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer) -> tuple[CutSet, Utterances]:
-    """The cuts of a set at a speed, and their utterances."""
-    cuts, store = load_cuts(corpus, set_name, speed), open_feature_store(corpus, set_name, speed)
-    texts = {cut.id: cut.supervisions[0].text for cut in cuts}
-    labels = {utterance: tokenizer.encode(text) for utterance, text in texts.items()}
-    speakers = {cut.id: cut.supervisions[0].speaker for cut in cuts}
-    return cuts, Utterances(dict.fromkeys(texts, store), labels, texts, speakers)
+def load_utterances(corpus: Corpus, sets: Iterable[tuple[str, float]], tokenizer: Tokenizer) -> Utterances:
+    """The utterances of sets, each at a speed; what is missing of them on disk is made first."""
+    return Utterances([_load_set(corpus, name, speed, tokenizer) for name, speed in sets])
+
+
+def _load_set(corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer) -> UtteranceSet:
+    path = utterance_file(corpus, set_name, speed, tokenizer)
+    if not path.is_file():
+        _write_file(path, corpus, set_name, speed, tokenizer)
+    folder = feature_folder(corpus, set_name, speed)
+    if missing_parts(folder, corpus.sets[set_name].utterances):
+        compute_features(corpus, set_name, speed)
+    table = _read_file(path)
+    samples = table["samples"].chunk(0).to_numpy()
+    labels = table["labels"].chunk(0)
+    return UtteranceSet(
+        name=set_name,
+        table=table,
+        samples=samples,
+        labels=labels.values.to_numpy(),
+        starts=labels.offsets.to_numpy(),
+        features=FeatureStore(folder, samples),
+    )
+
+
+def utterance_file(corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer) -> Path:
+    """Where the arrays of a set are."""
+    digest = hashlib.sha256(tokenizer.content).hexdigest()[:12]
+    return corpus.folder / "cache" / f"utterances-v{FILE_VERSION}" / f"{set_name}@{speed:g}-{digest}.arrow"
+
+
+def speed_ending(speed: float) -> str:
+    """What ids of utterances at a speed end in."""
+    return "" if speed == 1.0 else f"_sp{speed}"
+
+
+def _read_file(path: Path) -> pa.Table:
+    try:
+        return pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+    except (OSError, pa.ArrowInvalid) as error:
+        reason = " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be read ({reason}); remove it, and it is made again") from None
+
+
+def _write_file(path: Path, corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer) -> None:
+    """Write the arrays of a set, whole or not at all. They are one record batch, so that columns are arrays."""
+    ending = speed_ending(speed)
+    entries = list(corpus.entries(set_name))
+    expected = corpus.sets[set_name].utterances
+    if len(entries) != expected:
+        raise UserError(
+            f"corpus {corpus.folder}, set {set_name}: its manifest holds {len(entries)} utterances, but should hold "
+            f"{expected}; make the corpus again with `decred-study prepare`"
+        )
+    columns = [
+        pa.array([entry.id + ending for entry in entries], pa.large_string()),
+        pa.array([entry.text for entry in entries], pa.large_string()),
+        pa.array([entry.speaker for entry in entries], pa.large_string()),
+        pa.array([samples_at(speed, entry.samples) for entry in entries], pa.int64()),
+        _encode_all([entry.text for entry in entries], tokenizer),
+    ]
+    draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
+    try:
+        make_folders(path.parent)
+        with pa.OSFile(str(draft), "wb") as sink, pa.ipc.new_file(sink, SCHEMA) as writer:
+            writer.write_batch(pa.record_batch(columns, schema=SCHEMA))
+        sync_file(draft)
+        draft.replace(path)
+    except OSError as error:
+        draft.unlink(missing_ok=True)
+        reason = error.strerror or " ".join(str(error).split())
+        raise UserError(
+            f"{path.parent}: labels cannot be kept there ({reason}); make room, or copy the corpus to where you "
+            "may write"
+        ) from None
+
+
+def _encode_all(texts: Sequence[str], tokenizer: Tokenizer) -> pa.Array:
+    """The labels of all texts in one list array, some thousand texts at a time: lists of Python numbers are large."""
+    lengths: list[int] = [0]
+    pieces: list[np.ndarray] = []
+    for encoded in _encode_in_turn(texts, tokenizer):
+        lengths += [len(labels) for labels in encoded]
+        pieces += [np.array([label for labels in encoded for label in labels], dtype=np.int32)]
+    offsets = pa.array(np.cumsum(lengths), pa.int64())
+    return pa.LargeListArray.from_arrays(offsets, pa.array(np.concatenate(pieces), pa.int32()))
+
+
+def _encode_in_turn(texts: Sequence[str], tokenizer: Tokenizer) -> Iterator[list[list[int]]]:
+    for start in range(0, len(texts), ENCODED_TOGETHER):
+        yield tokenizer.encode_all(texts[start : start + ENCODED_TOGETHER])

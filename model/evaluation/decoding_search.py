@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from model.data.batches import make_scoring_batches
+from model.data.epoch_plan import Rows
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances
 from model.decoding.beam_search import beam_search
@@ -60,16 +61,16 @@ class DecodingSearch:
 class EncodedBatch:
     """Utterances of this rank and the encoder's states of them, on the host: states (B, S, D), lengths (B,)."""
 
-    ids: list[str]
+    rows: Rows
     states: Tensor
     lengths: Tensor
 
     def split(self) -> tuple[EncodedBatch, EncodedBatch]:
         """Its first and its second half."""
-        middle = len(self.ids) // 2
+        middle = len(self.rows) // 2
         first, second = slice(None, middle), slice(middle, None)
         return tuple(  # type: ignore[return-value]
-            EncodedBatch(self.ids[rows], self.states[rows], self.lengths[rows]) for rows in (first, second)
+            EncodedBatch(self.rows[half], self.states[half], self.lengths[half]) for half in (first, second)
         )
 
 
@@ -183,7 +184,7 @@ def encode_sets(
     for batch in make_scoring_batches(dev, batch_seconds, context.rank, context.world_size):
         on_device = batch.to(context.device)
         states, lengths = model.encoder(on_device.features, on_device.lengths)
-        encoded.append(EncodedBatch(batch.ids, states.cpu(), lengths.cpu()))
+        encoded.append(EncodedBatch(batch.rows, states.cpu(), lengths.cpu()))
     return encoded
 
 
@@ -197,11 +198,11 @@ def _try(
     context: DistributedContext,
 ) -> TriedDecoding:
     began = time.monotonic()
-    sums = {name: [0.0] * len(Edits._fields) for name in dict.fromkeys(store.set_name for store in dev.stores.values())}
+    sums = {name: [0.0] * len(Edits._fields) for name in dev.set_names}
     with use_mixing(model, decoding):
         for batch in batches:
-            for key, text in _decode(model, batch, decoding, tokenizer, context):
-                name, edits = dev.stores[key].set_name, word_edits(dev.texts[key], text)
+            for row, text in _decode(model, batch, decoding, tokenizer, context):
+                name, edits = dev.set_name(row), word_edits(dev.text(row), text)
                 sums[name] = [total + count for total, count in zip(sums[name], edits, strict=True)]
     sets = {name: Edits(*(int(value) for value in context.sum_over_ranks(counts))) for name, counts in sums.items()}
     return TriedDecoding(stage, decoding, sets, context.max_over_ranks([time.monotonic() - began])[0])
@@ -213,8 +214,8 @@ def _decode(
     decoding: DecodingConfig,
     tokenizer: Tokenizer,
     context: DistributedContext,
-) -> list[tuple[str, str]]:
-    """Id and text of each utterance of a batch, which is split where memory does not suffice."""
+) -> list[tuple[int, str]]:
+    """Row and text of each utterance of a batch, which is split where memory does not suffice."""
     bound = resolve_tokens_per_second(decoding.tokens_per_second, model.tokens_per_second)
     try:
         with convert_memory_failures(f"decoding with beam {decoding.beam}", "lower decoding_search.beam"):
@@ -223,9 +224,9 @@ def _decode(
             nbest = beam_search(
                 model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
             )
-            return [(key, tokenizer.decode(found[0].tokens)) for key, found in zip(batch.ids, nbest, strict=True)]
+            return [(row, tokenizer.decode(found[0].tokens)) for row, found in zip(batch.rows, nbest, strict=True)]
     except OutOfMemoryError:
-        if len(batch.ids) == 1:
+        if len(batch.rows) == 1:
             raise
     release_memory()
     return [pair for half in batch.split() for pair in _decode(model, half, decoding, tokenizer, context)]

@@ -31,8 +31,8 @@ class ScoredUtterance:
     """An utterance with everything that a later test of significance needs.
 
     `nll` is over `tokens` (eos counted) with the audio, `ilm_nll` over the same tokens without it, `layer_nll` that of
-    each auxiliary classifier with the audio. `ctc_words` are the edits of the greedy CTC hypothesis. `speaker` is empty
-    where it is not known.
+    each auxiliary classifier with the audio. `ctc_words` are the edits of the greedy CTC hypothesis. `speaker` and
+    `set_name` are empty where they are not known.
     """
 
     id: str
@@ -46,6 +46,7 @@ class ScoredUtterance:
     ctc_words: Edits
     layer_nll: tuple[float, ...] = ()
     speaker: str = ""
+    set_name: str = ""
 
 
 def word_edits(reference: str, hypothesis: str) -> Edits:

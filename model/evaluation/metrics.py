@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from model.corpora.corpus import Corpus, Domain
-from model.data.utterances import Utterances
 from model.evaluation.error_rates import Edits, ScoredUtterance, error_rate, perplexity, sum_edits
 
 AVERAGED = ("wer", "cer", "perplexity", "ilm_perplexity")  # the metrics that domains have, too
@@ -42,12 +41,12 @@ def compute_metrics(scored: Sequence[ScoredUtterance], prefix: str, placement: S
 
 
 def compute_dev_metrics(
-    corpus: Corpus, dev: Utterances, scored: Sequence[ScoredUtterance], placement: Sequence[int] = ()
+    corpus: Corpus, scored: Sequence[ScoredUtterance], placement: Sequence[int] = ()
 ) -> dict[str, float]:
     """The metrics of all dev sets pooled (`dev/cer`), and where there are several, of those of each domain pooled
     (`dev/in_domain/cer`); and their `dev_error_rates`."""
     metrics = compute_metrics(scored, "dev", placement)
-    sets = {name: [one for one in scored if dev.stores[one.id].set_name == name] for name in corpus.set_names("dev")}
+    sets = {name: [one for one in scored if one.set_name == name] for name in corpus.set_names("dev")}
     for domain, prefix in DOMAINS.items() if len(sets) > 1 else ():
         of_domain = [one for name in corpus.set_names("dev", domain) for one in sets[name]]
         if of_domain:

@@ -85,8 +85,8 @@ def _score_batch(
     labels = batch.labels.to(encoded.states.device)
     nll, ilm_nll = _nll(model, encoded, labels), _ilm_nll(model, labels)
     scored = []
-    for index, utterance in enumerate(batch.ids):
-        reference, hypothesis = utterances.texts[utterance], tokenizer.decode(nbest[index][0].tokens)
+    for index, (row, utterance) in enumerate(zip(batch.rows, batch.ids, strict=True)):
+        reference, hypothesis = utterances.text(row), tokenizer.decode(nbest[index][0].tokens)
         *layer_nll, final_nll = (sums[index] for sums in nll)
         scored.append(
             ScoredUtterance(
@@ -97,10 +97,11 @@ def _score_batch(
                 characters=character_edits(reference, hypothesis),
                 nll=final_nll,
                 ilm_nll=ilm_nll[index],
-                tokens=len(utterances.labels[utterance]),
+                tokens=len(utterances.labels(row)),
                 ctc_words=word_edits(reference, tokenizer.decode(ctc_paths[index])),
                 layer_nll=tuple(layer_nll),
-                speaker=utterances.speakers[utterance],
+                speaker=utterances.speaker(row),
+                set_name=utterances.set_name(row),
             )
         )
     return scored
@@ -150,7 +151,7 @@ def _gather(own: list[ScoredUtterance], world_size: int) -> list[ScoredUtterance
 
 def load_dev_utterances(corpus: Corpus, tokenizer: Tokenizer) -> Utterances:
     """The utterances of all dev sets together."""
-    return Utterances.merge(load_utterances(corpus, name, 1.0, tokenizer)[1] for name in corpus.set_names("dev"))
+    return load_utterances(corpus, ((name, 1.0) for name in corpus.set_names("dev")), tokenizer)
 
 
 def score_test_sets(
@@ -164,7 +165,7 @@ def score_test_sets(
     """Metrics of every test set and of both domains; rank 0 writes the scored utterances into `folder`."""
     metrics: dict[str, float] = {}
     for name in corpus.set_names("test"):
-        _, utterances = load_utterances(corpus, name, 1.0, tokenizer)
+        utterances = load_utterances(corpus, [(name, 1.0)], tokenizer)
         scored = score_set(model, utterances, decoding, tokenizer, context)
         metrics |= compute_metrics(scored, f"test/{name}")
         write_hypotheses(scored, folder / f"{name}.jsonl", corpus, decoding, context)

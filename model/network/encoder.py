@@ -100,8 +100,8 @@ class Encoder(nn.Module):
         x = self.subsampling(features)
         # With convolution padding, attention reads every state that the convolutions give, but the lengths that CTC
         # and the decoder get are those without padding, one or two states fewer: the published models are trained so.
-        valid = valid_frame_mask(torch.as_tensor(subsampled_length(lengths, self.convolution_padding)), x)
-        lengths = torch.as_tensor(subsampled_length(lengths))
+        valid = valid_frame_mask(subsampled_length(lengths, self.convolution_padding), x)
+        lengths = subsampled_length(lengths)
         x = self.dropout(x * valid[..., None])
         positions = relative_position_encoding(x.shape[1], x.shape[2], x.device).to(x.dtype)
         outputs = []

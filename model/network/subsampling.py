@@ -9,13 +9,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.kernels.dropout import Dropout
-from model.network.kernels.patch_convolutions import KERNEL, STRIDE, convolve_patches, convolved_length
+from model.network.kernels.patch_convolutions import KERNEL, STRIDE, Lengths, convolve_patches, convolved_length
 from model.recipe.architecture import MEL_BINS
 
 SHORTEST_FRAMES = 7  # of these one state is left
 
 
-def subsampled_length(length: Tensor | int, padding: int = 0) -> Tensor | int:
+def subsampled_length(length: Lengths, padding: int = 0) -> Lengths:
     """States that are left of `length` frames, with `padding` zeros on either side of each convolution's input."""
     return convolved_length(convolved_length(length, padding), padding)
 
@@ -31,7 +31,7 @@ class Subsampling(nn.Module):
             nn.Conv2d(channels, channels, KERNEL, STRIDE, padding),
             nn.GELU(),
         )
-        self.out = nn.Linear(channels * int(subsampled_length(MEL_BINS, padding)), width)
+        self.out = nn.Linear(channels * subsampled_length(MEL_BINS, padding), width)
         self.norm = nn.LayerNorm(width)
         self.project = nn.Linear(width, width)
         self.dropout = Dropout(dropout)

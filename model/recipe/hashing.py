@@ -18,7 +18,11 @@ from typing import Any
 
 # Dotted key -> the value that trainings had before the key existed, as JSON. Whoever adds a key to the recipe adds it
 # here (a test names those that are missing); an entry never changes, even if the key's default does.
-ADDED_KEYS: dict[str, Any] = {"training.epoch_steps": None, "training.epoch_share": None}
+ADDED_KEYS: dict[str, Any] = {
+    "training.epoch_steps": None,
+    "training.epoch_share": None,
+    "data.label_buckets": 1,
+}
 NOT_TRAINING = (
     *("name", "data.corpus", "data.longest_scored_seconds", "decoding", "decoding_search", "test_decoding"),
     *("optimiser.accumulate", "training.compile", "validation.batch_seconds"),

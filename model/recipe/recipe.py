@@ -30,6 +30,7 @@ class DataConfig(Strict):
     )
     batch_seconds: float = Field(60.0, gt=0, description="audio in one optimiser step, over all workers, with padding")
     buckets: Count = Field(8, description="groups of utterances of similar length; a batch is drawn from one group")
+    label_buckets: Count = Field(1, description="groups of similar numbers of labels that each is divided into")
     longest_seconds: float = Field(30.0, gt=0, description="longer training utterances are left out, and counted")
     longest_scored_seconds: float = Field(
         60.0, gt=0, description="a longer recording in a dev or test set is refused before the start; cut it"

@@ -15,8 +15,9 @@ import torch
 
 from model.errors import OutOfMemoryError
 
-M_TRIM_THRESHOLD, M_MMAP_MAX = -1, -4  # mallopt's parameters (glibc malloc.h)
-KEEP_FREED = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1}
+M_TRIM_THRESHOLD, M_MMAP_MAX, M_ARENA_MAX = -1, -4, -8  # mallopt's parameters (glibc malloc.h)
+# One arena: what the thread that reads batches allocates is freed by another one, for the next batch.
+KEEP_FREED = {M_MMAP_MAX: 0, M_TRIM_THRESHOLD: -1, M_ARENA_MAX: 1}
 GLIBC_DEFAULTS = {M_MMAP_MAX: 65_536, M_TRIM_THRESHOLD: 131_072}
 
 # Texts of the RuntimeErrors that torch, CUDA's libraries, C++ and oneDNN (which names no reason) raise when an

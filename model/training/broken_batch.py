@@ -95,9 +95,11 @@ class BrokenBatchWriter:
         return name
 
     def _describe(self, step: TrainingStep, error: Exception) -> dict[str, Any]:
-        stores, labels, ids = self.training_set.utterances.stores, self.training_set.utterances.labels, step.batch.ids
+        utterances, rows = self.training_set.utterances, step.batch.rows
         losses = _format_losses(step.result.losses if step.result else [])
-        parts = [{"utterances": part.ids, "sets": [stores[key].set_name for key in part.ids]} for part in step.parts]
+        parts = [
+            {"utterances": part.ids, "sets": [utterances.set_name(row) for row in part.rows]} for part in step.parts
+        ]
         return {
             "error": f"{type(error).__name__}: {' '.join(str(error).split())}",
             "epoch": step.epoch,
@@ -105,8 +107,8 @@ class BrokenBatchWriter:
             "global_step": step.global_step,
             "recipe": self.recipe_hash,
             "rank": self.rank,
-            "batch": ids,
-            "counts": {"utterances": len(ids), "tokens": sum(len(labels[key]) for key in ids)},
+            "batch": [utterances.id(row) for row in rows],
+            "counts": {"utterances": len(rows), "tokens": int(utterances.label_counts[rows].sum())},
             "parts": [part | {"losses": losses[n] if losses else None} for n, part in enumerate(parts)],
         }
 
@@ -134,9 +136,10 @@ def read_broken_batch(path: Path) -> list[Batch]:
         tensors = load_file(path.with_suffix(".safetensors"))
         counts = Counts(**description["counts"])
         ids_of_parts = [part["utterances"] for part in description["parts"]]
+        parts = [[tensors[f"part-{n}/{key}"] for key in TENSORS] for n in range(len(ids_of_parts))]
         return [
-            Batch(ids=ids, counts=counts, **{key: tensors[f"part-{n}/{key}"] for key in TENSORS})
-            for n, ids in enumerate(ids_of_parts)
+            Batch(ids, features, lengths, labels, counts)
+            for ids, (features, lengths, labels) in zip(ids_of_parts, parts, strict=True)
         ]
     except Exception as error:
         reason = " ".join(str(error).split())

@@ -170,7 +170,7 @@ def describe_search(decoding: DecodingConfig, found: FoundDecoding) -> dict[str,
 def _score_dev(run: ScoredRun, decoding: SearchConfig, name: str) -> dict[str, float]:
     scored = score_set(run.model, run.dev, decoding, run.tokenizer, run.context)
     write_hypotheses(scored, run.hypotheses / f"{name}.jsonl", run.corpus, decoding, run.context)
-    return compute_dev_metrics(run.corpus, run.dev, scored, run.model.decoder.placement)
+    return compute_dev_metrics(run.corpus, scored, run.model.decoder.placement)
 
 
 def differs(decoding: SearchConfig, validation: SearchConfig) -> bool:

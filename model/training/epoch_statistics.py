@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import torch
@@ -27,6 +29,7 @@ class EpochStatistics:
     peak_rate: float = 0.0
     frames: int = 0  # of this rank, without padding
     tokens: int = 0
+    waited: float = 0.0  # seconds, for batches
     sums: Tensor = field(init=False)  # of the loss terms, then of the gradient norm
     began: float = field(default_factory=time.monotonic)
 
@@ -34,6 +37,13 @@ class EpochStatistics:
         names = len(LOSSES) + len(self.model.decoder.placement) + 1
         self.sums = torch.zeros(names + 1, dtype=torch.float64, device=self.context.device)
         reset_peak_memory(self.context.device)
+
+    @contextlib.contextmanager
+    def measure_wait(self) -> Iterator[None]:
+        """Count the time of the block as waiting for a batch."""
+        began = time.monotonic()
+        yield
+        self.waited += time.monotonic() - began
 
     def add(self, step: TrainingStep, rate: float) -> None:
         """Add a step; the loss of one that was not taken does not count."""
@@ -66,6 +76,7 @@ class EpochStatistics:
             "train/tokens_per_second": tokens / seconds,
             "train/peak_memory_mib": peak / 2**20,
             "train/seconds": seconds,
+            "train/wait_seconds": self.context.max_over_ranks([self.waited])[0],
         }
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import random
 import sys
 import time
@@ -11,7 +13,9 @@ from pathlib import Path
 
 import torch
 
-from model.data.epoch_plan import DataPosition
+from model.data.batches import Batch
+from model.data.epoch_plan import DataPosition, PlannedBatch
+from model.data.reading import read_ahead
 from model.evaluation.metrics import compute_dev_metrics
 from model.evaluation.scoring import score_set, write_hypotheses
 from model.recipe.recipe import Recipe
@@ -110,14 +114,17 @@ def train_epoch(run: TrainingRun) -> None:
     statistics = EpochStatistics(run.model, context)
     skipped = SkippedSteps(settings, writer, len(plan), in_a_row=run.state.skipped_in_a_row)
     previous: TrainingStep | None = None
-    for index, batch in enumerate(plan):
-        step = TrainingStep(epoch + 1, index + 1, run.state.step + index + 1, batch)
-        with writer.write_on_error(step):
-            rate = run_step(run, step, (epoch + (index + 0.5) / len(plan)) / settings.epochs)
-        statistics.add(step, rate)
-        if previous:  # not this step, which a GPU may still work on
-            skipped.check(previous)
-        previous = step
+    with contextlib.closing(read_ahead(functools.partial(load_parts, run), plan)) as read:
+        for index, batch in enumerate(plan):
+            step = TrainingStep(epoch + 1, index + 1, run.state.step + index + 1, batch)
+            with writer.write_on_error(step):
+                with statistics.measure_wait():
+                    step.parts = next(read)
+                rate = run_step(run, step, (epoch + (index + 0.5) / len(plan)) / settings.epochs)
+            statistics.add(step, rate)
+            if previous:  # not this step, which a GPU may still work on
+                skipped.check(previous)
+            previous = step
     if previous:
         skipped.check(previous)
     peak = max(statistics.peak_rate, run.state.losses.get("train/peak_learning_rate", 0.0))
@@ -127,8 +134,7 @@ def train_epoch(run: TrainingRun) -> None:
         "train/accumulate": float(run.accumulate),
     }
     if steps is not None:
-        length = len(run.training_set.plan_pass(end.passes))
-        figures["train/data_passes"] = end.passes + end.batches / length
+        figures["train/data_passes"] = end.passes + end.batches / run.training_set.count_steps(end.passes)
     run.state = replace(
         run.state,
         epoch=epoch + 1,
@@ -141,12 +147,20 @@ def train_epoch(run: TrainingRun) -> None:
     )
 
 
+def load_parts(run: TrainingRun, batch: PlannedBatch) -> list[Batch]:
+    """This rank's parts of a batch, on the host."""
+    context, draw = run.context, f"{run.state.seed}/{batch.data_pass}"
+    parts = run.training_set.load_share(batch.rows, context.rank, context.world_size, run.accumulate, draw)
+    return [part.pin() for part in parts] if context.device.type == "cuda" else parts
+
+
 def run_step(run: TrainingRun, step: TrainingStep, progress: float) -> float:
-    """Take an optimiser step when a share `progress` of the training is done; its learning rate."""
+    """Take an optimiser step, of parts that were loaded, when a share `progress` of the training is done.
+
+    Returns its learning rate.
+    """
     settings, context = run.recipe.optimiser, run.context
     rate = learning_rate(settings, step.global_step - 1, progress)
-    draw = f"{run.state.seed}/{step.batch.data_pass}"
-    step.parts = run.training_set.load_share(step.batch.ids, context.rank, context.world_size, run.accumulate, draw)
     parts = [part.to(context.device) for part in step.parts]
     precision = run.recipe.training.precision
     torch.manual_seed(dropout_seed(run.state.seed, step.global_step, context.rank))
@@ -188,5 +202,5 @@ def score_dev(run: ScoredRun) -> dict[str, float]:
     began = time.monotonic()
     scored = score_set(run.model, run.dev, run.recipe.validation, run.tokenizer, run.context)
     write_hypotheses(scored, run.hypotheses / "dev.jsonl", run.corpus, run.recipe.validation, run.context)
-    metrics = compute_dev_metrics(run.corpus, run.dev, scored, run.model.decoder.placement)
+    metrics = compute_dev_metrics(run.corpus, scored, run.model.decoder.placement)
     return metrics | {"dev/seconds": time.monotonic() - began}

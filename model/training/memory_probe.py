@@ -7,6 +7,8 @@ Shapes: B utterances, T feature frames, S encoder frames, U labels.
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -14,7 +16,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from model.data.batches import TrainingSet
+from model.data.batches import Batch, TrainingSet
+from model.data.epoch_plan import Rows
+from model.data.reading import AHEAD, read_ahead
 from model.errors import OutOfMemoryError
 from model.network.recogniser import Recogniser
 from model.network.subsampling import subsampled_length
@@ -28,7 +32,7 @@ from model.training.optimiser import accumulate_gradients
 class LargestPart:
     """A rank's largest part: its global batch, which of this rank's parts of it, its padded size and its cost."""
 
-    batch: list[str]
+    batch: Rows
     index: int
     size: tuple[int, int, int]  # utterances, frames and labels
     cost: float
@@ -70,7 +74,7 @@ def find_accumulation(
 def find_largest_part(
     training_set: TrainingSet,
     recipe: Recipe,
-    batches: Sequence[list[str]],
+    batches: Sequence[Rows],
     context: DistributedContext,
     parts: int,
 ) -> LargestPart:
@@ -78,7 +82,8 @@ def find_largest_part(
 
     def candidates() -> Iterator[LargestPart]:
         for batch in batches:
-            share = batch[context.rank :: context.world_size] or batch[:1]
+            share = batch[context.rank :: context.world_size]
+            share = share if len(share) else batch[:1]
             for index in range(min(parts, len(share))):
                 size = _padded_size(training_set, share[index::parts])
                 yield LargestPart(batch, index, size, activation_cost(recipe, *size))
@@ -92,7 +97,7 @@ def activation_cost(recipe: Recipe, utterances: int, frames: int, labels: int) -
     It ranks parts and is no estimate in bytes: memory grows with more than length alone.
     """
     encoder, decoder = recipe.encoder, recipe.decoder
-    states, classes = int(subsampled_length(frames)), recipe.tokenizer.vocabulary
+    states, classes = subsampled_length(frames), recipe.tokenizer.vocabulary
     convolutions = encoder.channels * (frames // 2 * 39 + states * 19)
     inner = 12 * encoder.width + 4 * encoder.feed_forward + 2 * encoder.cgmlp
     encoder_layers = encoder.layers * (states * inner + 4 * encoder.heads * states**2)
@@ -103,11 +108,10 @@ def activation_cost(recipe: Recipe, utterances: int, frames: int, labels: int) -
     return utterances * float(convolutions + encoder_layers + ctc_logits + decoder_layers + classifier_logits)
 
 
-def _padded_size(training_set: TrainingSet, ids: Sequence[str]) -> tuple[int, int, int]:
+def _padded_size(training_set: TrainingSet, rows: Rows) -> tuple[int, int, int]:
     """Utterances, frames and labels of a part with its padding."""
     utterances = training_set.utterances
-    labels = max(len(utterances.labels[utterance]) for utterance in ids)
-    return len(ids), max(map(utterances.frame_count, ids)), labels
+    return len(rows), int(utterances.frames[rows].max()), int(utterances.label_counts[rows].max())
 
 
 def _try_part(
@@ -121,9 +125,13 @@ def _try_part(
     """Run the part forward and backward beside all else that a step holds; why an allocation failed, or None."""
     was_training, device, recipe = model.training, context.device, model.recipe
     try:
-        with torch.random.fork_rng([device] if device.type == "cuda" else []):
-            share = training_set.load_share(largest.batch, context.rank, context.world_size, parts, "probe")
-            batches = [part.to(device) for part in share]
+        # Read as training reads, so that what is read ahead takes its room here too.
+        load = functools.partial(_load, training_set, context, parts)
+        with (
+            torch.random.fork_rng([device] if device.type == "cuda" else []),
+            contextlib.closing(read_ahead(load, [largest.batch] * (AHEAD + 1))) as read,
+        ):
+            batches = [part.to(device) for part in next(read)]
             moments = _allocate_missing_moments(optimiser, 3 if recipe.training.choose == "ema" else 2)
             if len(batches) > 1:  # this part goes forward beside the gradients of those before it
                 _allocate_gradients(optimiser)
@@ -138,6 +146,10 @@ def _try_part(
         optimiser.zero_grad(set_to_none=True)
         model.train(was_training)
     return None
+
+
+def _load(training_set: TrainingSet, context: DistributedContext, parts: int, batch: Rows) -> list[Batch]:
+    return training_set.load_share(batch, context.rank, context.world_size, parts, "probe")
 
 
 def _trained_parameters(optimiser: torch.optim.Optimizer) -> Iterator[Tensor]:
@@ -166,7 +178,7 @@ def _any_rank_failed(failed: bool, context: DistributedContext) -> bool:
     return any_failed
 
 
-def _largest_batch_size(training_set: TrainingSet, batches: Sequence[list[str]], recipe: Recipe) -> tuple[int, int]:
+def _largest_batch_size(training_set: TrainingSet, batches: Sequence[Rows], recipe: Recipe) -> tuple[int, int]:
     """Utterances and frames of the largest global batch."""
     sizes = (_padded_size(training_set, batch) for batch in batches)
     return max(sizes, key=lambda size: activation_cost(recipe, *size))[:2]

@@ -8,10 +8,10 @@ from pathlib import Path
 
 from model.corpora.corpus import Corpus, read_corpus
 from model.data.batches import TrainingSet
-from model.data.features import open_feature_store
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
+from model.data.utterances import load_utterances
 from model.errors import UserError
-from model.recipe.architecture import SpecialTokens
+from model.recipe.architecture import SAMPLE_RATE
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
@@ -30,7 +30,7 @@ def prepare(recipe: Recipe) -> Recipe:
     for name, info in corpus.sets.items():
         if info.role != "train":
             refuse_long_recordings(corpus, name, recipe.data.longest_scored_seconds)
-            open_feature_store(corpus, name)
+            load_utterances(corpus, [(name, 1.0)], tokenizer)
     share = recipe.training.data_share
     for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer, share).skipped.items():
         if count:
@@ -50,14 +50,14 @@ def refuse_summed_ctc(recipe: Recipe) -> None:
 
 def refuse_long_recordings(corpus: Corpus, set_name: str, longest: float) -> None:
     """A UserError where a dev or test set holds a recording that is too long to score: it would end a training last."""
-    too_long = [cut for cut in corpus.cuts(set_name) if cut.duration > longest]
+    too_long = [entry for entry in corpus.entries(set_name) if entry.samples > longest * SAMPLE_RATE]
     if too_long:
         s = "s are" if len(too_long) > 1 else " is"
-        cut = max(too_long, key=lambda cut: float(cut.duration))
+        entry = max(too_long, key=lambda entry: entry.samples)
         raise UserError(
             f"corpus {corpus.folder}, set {set_name}: {len(too_long)} recording{s} longer than "
-            f"data.longest_scored_seconds, {longest:g} s, the longest is {cut.id} with {cut.duration:.1f} s; cut them "
-            "at silences, or raise the limit if memory allows"
+            f"data.longest_scored_seconds, {longest:g} s, the longest is {entry.id} with "
+            f"{entry.samples / SAMPLE_RATE:.1f} s; cut them at silences, or raise the limit if memory allows"
         )
 
 
@@ -93,12 +93,12 @@ def ensure_tokenizer(recipe: Recipe, corpus: Corpus) -> Path:
     """The tokenizer's file: the one that the recipe names, else the corpus' own, which is trained if it is missing."""
     if recipe.tokenizer.file is not None:
         return Path(recipe.tokenizer.file)
-    texts = [text for name in corpus.set_names("train") for text in corpus.texts(name)]
     special = recipe.tokenizer.special.model_copy(update={"blank": None})  # the pieces do not depend on the blank
-    content = "\n".join(texts) if special == SpecialTokens() else "\n".join([*texts, special.model_dump_json()])
+    content = f"{corpus.fingerprint} {special.model_dump_json()}"
     digest = hashlib.sha256(content.encode()).hexdigest()[:12]
     path = corpus.folder / "cache" / f"unigram-{recipe.tokenizer.vocabulary}-{digest}.model"
     if not path.is_file():
+        texts = (text for name in corpus.set_names("train") for text in corpus.texts(name))
         train_tokenizer(texts, recipe.tokenizer.vocabulary, path, special)
     return path
 

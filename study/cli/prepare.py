@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import os
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,8 +17,12 @@ if TYPE_CHECKING:
     from model.corpora.source import Source
 
 app = typer.Typer(
-    help="Make a corpus: the demo, spoken by Espeak NG, or your own recordings.",
-    epilog=example("decred-study prepare demo", "decred-study prepare table prompts.tsv --out corpora/prompts"),
+    help="Make a corpus: the demo, spoken by Espeak NG, your own recordings, or a corpus in a usual form.",
+    epilog=example(
+        "decred-study prepare demo",
+        "decred-study prepare table prompts.tsv --out corpora/prompts",
+        "decred-study prepare lhotse librispeech LibriSpeech --out corpora/librispeech",
+    ),
     no_args_is_help=True,
 )
 
@@ -56,14 +62,8 @@ def prepare_demo(
     _report_corpus(make_demo(out, seed=seed, **chosen))
 
 
-@app.command("table", epilog=example("decred-study prepare table prompts.tsv --out corpora/prompts"))
-def prepare_table(
-    table: Annotated[
-        Path,
-        typer.Argument(
-            metavar="FILE.tsv", help="columns audio and text; optional: speaker, set, start, end, channel, id"
-        ),
-    ],
+def _prepare(
+    source: Source,
     out: Out,
     name: Name = None,
     normaliser: Normaliser = "basic",
@@ -73,27 +73,10 @@ def prepare_table(
     rules: RuleOptions = None,
     jobs: Jobs = 0,
 ) -> None:
-    """Make a corpus of your own recordings from a table, a row an utterance."""
-    from model.corpora.sources.table import read_table
-
-    _prepare(read_table(table), out, name, normaliser, seed, copy, sets, rules, jobs)
-
-
-def _prepare(
-    source: Source,
-    out: Path,
-    name: str | None,
-    normaliser: str,
-    seed: int,
-    copy: bool,
-    sets: list[str] | None,
-    rules: list[str] | None,
-    jobs: int,
-) -> None:
     from model.corpora.findings import parse_rules
     from model.corpora.preparation import FINDINGS_FILE, Preparation, prepare_corpus
-    from model.corpora.processes import run_in_processes
     from model.corpora.sets import parse_kinds
+    from model.runtime.processes import run_in_processes
     from study.display.progress import show_progress
 
     settings = Preparation(name, normaliser, seed, copy, parse_kinds(sets or []), parse_rules(rules or []))
@@ -107,6 +90,126 @@ def _prepare(
     if prepared.lines:
         typer.echo(f"all of them are listed in {prepared.corpus.folder / FINDINGS_FILE}")
     _report_corpus(prepared.corpus)
+
+
+def _command(name: str, *examples: str) -> Callable[[Callable[..., Source]], Callable[..., Source]]:
+    """Make a function that reads a source a command, which prepares it: it has the options of `_prepare` too."""
+
+    def register(read: Callable[..., Source]) -> Callable[..., Source]:
+        own, shared = _parameters(read), _parameters(_prepare)
+        del shared["source"]
+
+        def command(**given: Any) -> None:
+            source = read(**{name: value for name, value in given.items() if name in own})
+            _prepare(source, **{name: value for name, value in given.items() if name in shared})
+
+        parameters = {**{name: one for name, one in own.items() if name not in shared}, **shared}
+        command.__doc__ = read.__doc__
+        command.__annotations__ = {name: one.annotation for name, one in parameters.items()}
+        command.__signature__ = inspect.Signature(list(parameters.values()))  # type: ignore[attr-defined]
+        app.command(name, epilog=example(*examples))(command)
+        return read
+
+    return register
+
+
+def _parameters(function: Callable[..., object]) -> dict[str, inspect.Parameter]:
+    """The parameters, all to be given by name, so that one without a default may follow one that has it."""
+    imported_for_types = {"Source": object}
+    parameters = inspect.signature(function, eval_str=True, locals=imported_for_types).parameters
+    return {name: one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for name, one in parameters.items()}
+
+
+@_command("table", "decred-study prepare table prompts.tsv --out corpora/prompts")
+def _read_table(
+    table: Annotated[
+        Path,
+        typer.Argument(
+            metavar="FILE.tsv", help="columns audio and text; optional: speaker, set, start, end, channel, id"
+        ),
+    ],
+) -> Source:
+    """Make a corpus of your own recordings from a table, a row an utterance."""
+    from model.corpora.sources.table import read_table
+
+    return read_table(table)
+
+
+@_command("kaldi", "decred-study prepare kaldi data/train data/dev data/test --out corpora/calls")
+def _read_kaldi(
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="DIR", help="data folders, each a set of that name", show_default=False)
+    ],
+) -> Source:
+    """Make a corpus of Kaldi data folders. No command in a wav.scp is run: such recordings are left out."""
+    from model.corpora.sources.kaldi import read_kaldi
+
+    return read_kaldi(folders)
+
+
+@_command(
+    "lhotse",
+    "decred-study prepare lhotse librispeech LibriSpeech --out corpora/librispeech",
+    "decred-study prepare lhotse commonvoice cv-corpus-21.0 --option languages=en --out corpora/cv",
+)
+def _read_lhotse(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="as in lhotse.recipes.prepare_RECIPE")],
+    folders: Annotated[
+        list[Path], typer.Argument(metavar="FOLDER", help="the corpus as it is published", show_default=False)
+    ],
+    options: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="KEY=VALUE", help="another parameter of the recipe; repeatable"),
+    ] = None,
+    jobs: Jobs = 0,
+) -> Source:
+    """Make a corpus of one of the many that lhotse has a recipe for. Nothing is downloaded."""
+    from model.corpora.sources.lhotse_recipe import parse_options, read_lhotse_recipe
+
+    return read_lhotse_recipe(recipe, folders, parse_options(options or []), jobs or os.cpu_count() or 1)
+
+
+@_command(
+    "manifest",
+    "decred-study prepare manifest data/manifests --out corpora/mine",
+    "decred-study prepare manifest cuts_train.jsonl.gz cuts_dev.jsonl.gz --out corpora/mine",
+)
+def _read_manifests(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(
+            metavar="PATH",
+            help="manifests, or folders of them: cuts; recordings and supervisions; Shar",
+            show_default=False,
+        ),
+    ],
+) -> Source:
+    """Make a corpus of lhotse manifests, each a set that is named after its file."""
+    from model.corpora.sources.manifest import read_manifests
+
+    return read_manifests(paths)
+
+
+@_command("hf", "decred-study prepare hf saved/minds14 --text transcription --out corpora/minds14")
+def _read_hugging_face(
+    folder: Annotated[
+        Path, typer.Argument(metavar="FOLDER", help="a dataset saved with save_to_disk", show_default=False)
+    ],
+    text: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="with the text; by default sentence, text, transcription, ...")
+    ] = None,
+    audio: Annotated[
+        str | None, typer.Option(metavar="COLUMN", help="with the audio; by default the only one of that type")
+    ] = None,
+    speaker: Annotated[
+        str | None,
+        typer.Option(metavar="COLUMN", help="with the speaker; by default speaker_id, client_id or speaker"),
+    ] = None,
+) -> Source:
+    """Make a corpus of a dataset of Hugging Face, each split a set."""
+    from model.corpora.sources.hugging_face import read_hugging_face
+
+    return read_hugging_face(folder, text, audio, speaker)
 
 
 def _report_corpus(corpus: Corpus) -> None:

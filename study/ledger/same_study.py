@@ -16,7 +16,7 @@ from model.recipe.recipe import Recipe
 from study.config.search_settings import SearchSettings
 from study.config.study_file import StudyFile
 
-TRAININGS = 2  # raised whenever the same recipe trains another model; 1 until version 0.2
+TRAININGS = 2  # raised whenever a released version trains another model with the same recipe; 1 until version 0.2
 # How points are sampled, not which points there are.
 _NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points", "repeat_seed", "prior"}
 # Each path in a recipe, with the hash of the file there.

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 from unittest import mock
 
 import stub_training
@@ -34,21 +31,9 @@ def train_with_nan(recipe: Recipe, folder: Path, report: loop.Report, score_test
 
     def run_planted_step(run: loop.TrainingRun, step: loop.TrainingStep, progress: float) -> float:
         if (recipe.training.seed, step.epoch, step.step) == (NAN_SEED, EPOCH, STEP):
-            run = replace(run, training_set=_TrainingSetWithNan(run.training_set))
+            for part in step.parts:
+                part.features[:, 5] = torch.nan
         return run_step(run, step, progress)
 
     with mock.patch.object(loop, "run_step", run_planted_step):
         loop.train(recipe, folder, report, score_tests)
-
-
-class _TrainingSetWithNan(SimpleNamespace):
-    """A training set whose shares hold NaN in one frame."""
-
-    def __init__(self, training_set: loop.TrainingSet) -> None:
-        super().__init__(training_set=training_set)
-
-    def load_share(self, *args: Any) -> list[Any]:
-        parts = self.training_set.load_share(*args)
-        for part in parts:
-            part.features[:, 5] = torch.nan
-        return list(parts)

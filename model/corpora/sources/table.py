@@ -12,14 +12,14 @@ import re
 from pathlib import Path
 
 from model.corpora.source import AudioRef, Segment, Source
+from model.corpora.sources.names import plain_name
 from model.corpora.sources.table_rows import Row, read_rows
 
 
 def read_table(table: Path) -> Source:
     """The rows of a table. Raises a UserError that names the line where one is malformed, or an utterance repeated."""
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", table.stem)
     segments = [_segment(row) for row in read_rows(table)]
-    return Source(name, f"table {table.name}", segments, files=(str(table.absolute()),))
+    return Source(plain_name(table.stem), f"table {table.name}", segments, files=(str(table.absolute()),))
 
 
 def _segment(row: Row) -> Segment:

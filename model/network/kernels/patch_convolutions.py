@@ -9,20 +9,23 @@ Shapes: B batch, T frames, F mel bins, C channels, S states, R mel bins after bo
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from model.network.kernels.precision import apply_in_autocast_dtype
 
+Lengths = TypeVar("Lengths", int, Tensor, np.ndarray)
+
 KERNEL, STRIDE = 3, 2
 PIECE_STATES = 64  # states computed at a time: their patches fit into a processor's cache
 PIECE_FRAMES = 7  # frames that one state is computed from
 
 
-def convolved_length(length: Tensor | int, padding: int = 0) -> Tensor | int:
+def convolved_length(length: Lengths, padding: int = 0) -> Lengths:
     """Outputs of one convolution over `length` inputs, with `padding` zeros on either side."""
     return (length + 2 * padding - KERNEL) // STRIDE + 1
 
@@ -43,7 +46,7 @@ class _PatchConvolutions(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(features, weight, bias, second_weight)
         B, T, M = features.shape
-        S, R = (int(convolved_length(convolved_length(length))) for length in (T, M))
+        S, R = (convolved_length(convolved_length(length)) for length in (T, M))
         out = features.new_empty(B, S, R, weight.shape[0])
         first, second = _to_matrix(weight), _to_matrix(second_weight)
         for frames, states in _pieces(features, out):
@@ -85,14 +88,14 @@ def _patches(image: Tensor) -> Tensor:
     """The inputs of each output of one convolution: (H, W, C) -> (H' * W', 9 * C)."""
     H, W, C = image.shape
     h, w, c = image.stride()
-    size = int(convolved_length(H)), int(convolved_length(W)), KERNEL, KERNEL, C
+    size = convolved_length(H), convolved_length(W), KERNEL, KERNEL, C
     return image.as_strided(size, (STRIDE * h, STRIDE * w, h, w, c)).reshape(-1, KERNEL * KERNEL * C)
 
 
 def _add_patches(patches: Tensor, shape: torch.Size) -> Tensor:
     """The transpose of `_patches`: each element of the image (H, W, C) is the sum of its copies in the patches."""
     H, W, C = shape
-    rows, columns = int(convolved_length(H)), int(convolved_length(W))
+    rows, columns = convolved_length(H), convolved_length(W)
     patches, image = patches.view(rows, columns, KERNEL, KERNEL, C), patches.new_zeros(shape)
     for row in range(KERNEL):
         for column in range(KERNEL):
@@ -104,7 +107,7 @@ def _add_patches(patches: Tensor, shape: torch.Size) -> Tensor:
 
 def _to_image(positions: Tensor, frames: Tensor) -> Tensor:
     """The first convolution's output (T' * F', C) for frames (T, F) -> (T', F', C)."""
-    return positions.view(int(convolved_length(frames.shape[0])), int(convolved_length(frames.shape[1])), -1)
+    return positions.view(convolved_length(frames.shape[0]), convolved_length(frames.shape[1]), -1)
 
 
 def _to_matrix(weight: Tensor) -> Tensor:

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import gzip
+import re
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -156,7 +157,22 @@ def test_an_empty_set_is_refused(corpus: Corpus) -> None:
         read_corpus(corpus.folder)
 
 
+def forget_sizes(corpus: Corpus) -> None:
+    """Make the corpus one of version 0.2, which did not state the sizes of its manifests."""
+    path = corpus.folder / CORPUS_FILE
+    path.write_text(re.sub(r" *manifest_bytes: \d+\n", "", path.read_text()))
+
+
+def test_a_manifest_of_another_size_is_refused_without_reading_it(corpus: Corpus) -> None:
+    path = corpus.folder / "dev.cuts.jsonl.gz"
+    size = path.stat().st_size
+    path.write_bytes(path.read_bytes()[:-1])
+    with pytest.raises(UserError, match=rf"dev.cuts.jsonl.gz: has {size - 1} bytes, but corpus.yaml says {size}; make"):
+        read_corpus(corpus.folder)
+
+
 def test_a_manifest_that_lacks_utterances_is_refused(corpus: Corpus) -> None:
+    forget_sizes(corpus)
     with gzip.open(corpus.folder / "dev.cuts.jsonl.gz", "wt") as stream:
         stream.write("{}\n")
     with pytest.raises(UserError, match=r"dev.cuts.jsonl.gz: holds 1 utterances, but corpus.yaml says 2"):
@@ -168,6 +184,7 @@ def test_a_manifest_that_lacks_utterances_is_refused(corpus: Corpus) -> None:
     [b"no gzip", gzip.compress(b"{}\n" * 50, mtime=0)[:-9], gzip.compress(b"{}\n" * 50, mtime=0)[:12] + b"\xff" * 30],
 )
 def test_a_damaged_manifest_is_refused(corpus: Corpus, content: bytes) -> None:
+    forget_sizes(corpus)
     (corpus.folder / "dev.cuts.jsonl.gz").write_bytes(content)
     with pytest.raises(UserError, match=r"dev.cuts.jsonl.gz: cannot be read \(.*\); make the corpus again"):
         read_corpus(corpus.folder)
@@ -180,6 +197,7 @@ def test_a_missing_manifest_is_refused(corpus: Corpus) -> None:
 
 
 def test_cuts_that_are_no_cuts_are_refused(corpus: Corpus) -> None:
+    forget_sizes(corpus)
     with gzip.open(corpus.folder / "dev.cuts.jsonl.gz", "wt") as stream:
         stream.write("{}\n[]\n")
     damaged = read_corpus(corpus.folder)

@@ -14,9 +14,9 @@ from model.corpora.corpus import Corpus, read_corpus
 from model.corpora.findings import CHECKS, Rules
 from model.corpora.parts import Part
 from model.corpora.preparation import FINDINGS_FILE, Preparation, Prepared, prepare_corpus
-from model.corpora.processes import run_in_processes
 from model.corpora.source import AudioRef, Segment, Source
 from model.errors import UserError
+from model.runtime.processes import run_in_processes
 
 SETS = {"train": 4, "dev": 2, "test": 2}
 

@@ -61,7 +61,7 @@ def test_each_decoding_scores_what_scoring_the_sets_with_it_scores(make_recipe, 
     dev = load_dev_utterances(corpus, tokenizer)
     for one in tried:
         scored = score_set(model, dev, one.decoding, tokenizer, ALONE)
-        metrics = compute_dev_metrics(corpus, dev, scored)
+        metrics = compute_dev_metrics(corpus, scored)
         rates = dev_error_rates(corpus, one.sets)
         assert rates == {name: metrics[name] for name in rates}
     assert len({one.words for one in tried}) > 2, "they differ"
@@ -109,12 +109,12 @@ def test_the_states_are_those_of_the_encoder_for_each_utterance(make_recipe, cor
     dev = load_dev_utterances(corpus, tokenizer)
     with torch.inference_mode():
         batches = encode_sets(model, dev, 20.0, ALONE)
-        assert sorted(key for batch in batches for key in batch.ids) == sorted(dev.texts)
+        assert sorted(row for batch in batches for row in batch.rows) == list(range(len(dev)))
         for batch in batches:
-            for row, key in enumerate(batch.ids):
-                features = dev.features(key)
+            for place, row in enumerate(batch.rows):
+                features = dev.features(row)
                 alone: EncoderOutput = model.encode(features[None], torch.tensor([len(features)]))
-                states = batch.states[row, : int(batch.lengths[row])]
+                states = batch.states[place, : int(batch.lengths[place])]
                 torch.testing.assert_close(states, alone.states[0], atol=1e-4, rtol=1e-3)
 
 

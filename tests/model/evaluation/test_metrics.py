@@ -1,23 +1,21 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from model.corpora.corpus import Corpus, SetInfo
-from model.data.utterances import Utterances
 from model.evaluation.error_rates import Edits, ScoredUtterance
 from model.evaluation.metrics import average_domains, compute_dev_metrics, compute_metrics
 
 E = 2.718281828
 
 
-def scored(key: str, errors: int, words: int, nll: float = 1.0, layer_nll: tuple[float, ...] = ()) -> ScoredUtterance:
+def scored(key: str, errors: int, words: int, nll: float = 1.0, set_name: str = "dev") -> ScoredUtterance:
     """An utterance of two tokens with so many errors among its words, and twice as many for CTC."""
     edits, ctc = Edits(errors, 0, 0, words), Edits(2 * errors, 0, 0, words)
-    return ScoredUtterance(key, "a b", "a b", edits, edits, nll, 2 * nll, 2, ctc, layer_nll)
+    return ScoredUtterance(key, "a b", "a b", edits, edits, nll, 2 * nll, 2, ctc, set_name=set_name)
 
 
 def test_each_metric_is_computed_as_it_is_defined() -> None:
@@ -47,19 +45,21 @@ def test_domains_are_averaged_separately(corpus: Corpus) -> None:
     assert means["out_of_domain/wer"] == 30.0
 
 
-def make_dev(corpus: Corpus, domains: dict[str, Any], members: dict[str, str]) -> tuple[Corpus, Utterances]:
-    """A corpus with dev sets of these domains, and utterances that belong to them."""
+def with_dev_sets(corpus: Corpus, domains: dict[str, Any]) -> Corpus:
+    """The corpus with dev sets of these domains."""
     sets = {name: SetInfo(role="dev", domain=domain, utterances=1, seconds=1.0) for name, domain in domains.items()}
-    stores: Any = {key: SimpleNamespace(set_name=name) for key, name in members.items()}
-    train = {"train": corpus.sets["train"]}
-    return replace(corpus, sets=train | sets), Utterances(stores, {}, {}, {})
+    return replace(corpus, sets={"train": corpus.sets["train"]} | sets)
 
 
 def test_several_dev_sets_are_pooled_averaged_and_told_apart_by_set_and_domain(corpus: Corpus) -> None:
     domains = {"news": "in", "radio": "in", "dialect": "out"}
-    several, dev = make_dev(corpus, domains, {"a": "news", "b": "radio", "c": "dialect", "d": "news"})
-    utterances = [scored("a", 1, 10, 1.0), scored("b", 0, 30, 2.0), scored("c", 6, 10, 6.0), scored("d", 1, 10, 3.0)]
-    metrics = compute_dev_metrics(several, dev, utterances)
+    utterances = [
+        scored("a", 1, 10, 1.0, "news"),
+        scored("b", 0, 30, 2.0, "radio"),
+        scored("c", 6, 10, 6.0, "dialect"),
+        scored("d", 1, 10, 3.0, "news"),
+    ]
+    metrics = compute_dev_metrics(with_dev_sets(corpus, domains), utterances)
     assert metrics["dev/wer"] == pytest.approx(100 * 8 / 60), "pooled: long sets count more"
     assert metrics["dev/ctc_wer"] == pytest.approx(100 * 16 / 60)
     sets = {name: metrics[f"dev/{name}/wer"] for name in domains}
@@ -74,16 +74,16 @@ def test_several_dev_sets_are_pooled_averaged_and_told_apart_by_set_and_domain(c
 
 @pytest.mark.parametrize(("domain", "present", "absent"), [("in", "in", "out_of"), ("out", "out_of", "in")])
 def test_a_single_dev_set_is_its_own_mean_and_domain(corpus: Corpus, domain: str, present: str, absent: str) -> None:
-    single, dev = make_dev(corpus, {"dev": domain}, {"a": "dev", "b": "dev"})
-    metrics = compute_dev_metrics(single, dev, [scored("a", 1, 10), scored("b", 0, 30)])
+    single = with_dev_sets(corpus, {"dev": domain})
+    metrics = compute_dev_metrics(single, [scored("a", 1, 10), scored("b", 0, 30)])
     assert metrics["dev/wer"] == metrics["dev/macro_wer"] == metrics[f"dev/{present}_domain/wer"] == 2.5
     assert not any(name.startswith(f"dev/{absent}_domain") for name in metrics)
     assert "dev/dev/wer" not in metrics
 
 
 def test_two_sets_of_one_domain_have_no_figures_of_the_other(corpus: Corpus) -> None:
-    two, dev = make_dev(corpus, {"one": "in", "two": "in"}, {"a": "one", "b": "two"})
-    metrics = compute_dev_metrics(two, dev, [scored("a", 1, 10), scored("b", 0, 30)])
+    two = with_dev_sets(corpus, {"one": "in", "two": "in"})
+    metrics = compute_dev_metrics(two, [scored("a", 1, 10, set_name="one"), scored("b", 0, 30, set_name="two")])
     assert metrics["dev/in_domain/wer"] == metrics["dev/wer"] == 2.5
     assert metrics["dev/macro_wer"] == 5.0
     assert not any("out_of_domain" in name for name in metrics)

@@ -51,10 +51,10 @@ def scene(make_recipe, corpus: Corpus) -> Scene:
 
 
 @torch.inference_mode()
-def measure_nll(scene: Scene, utterance: str) -> list[float]:
+def measure_nll(scene: Scene, row: int) -> list[float]:
     """-log p of an utterance's labels by each classifier, the final one last, token by token."""
-    model, labels = scene.model, scene.dev.labels[utterance]
-    features = scene.dev.features(utterance)
+    model, labels = scene.model, scene.dev.labels(row).tolist()
+    features = scene.dev.features(row)
     encoded = model.encode(features[None], torch.tensor([len(features)]))
     inputs = torch.tensor([[model.special.bos, *labels[:-1]]])
     outputs = model.decoder.layer_outputs(inputs, model.prepare_memory(encoded))
@@ -65,9 +65,9 @@ def measure_nll(scene: Scene, utterance: str) -> list[float]:
 
 def test_perplexities_of_all_classifiers_are_those_of_a_computation_by_token(scene: Scene) -> None:
     scored = scene.score(ValidationConfig())
-    metrics = compute_dev_metrics(scene.corpus, scene.dev, scored, scene.model.decoder.placement)
-    sums = torch.tensor([measure_nll(scene, key) for key in scene.dev.texts]).sum(dim=0)
-    tokens = sum(map(len, scene.dev.labels.values()))
+    metrics = compute_dev_metrics(scene.corpus, scored, scene.model.decoder.placement)
+    sums = torch.tensor([measure_nll(scene, row) for row in range(len(scene.dev))]).sum(dim=0)
+    tokens = int(scene.dev.label_counts.sum())
     expected = (sums / tokens).exp().tolist()
     names = ("dev/perplexity_layer_1", "dev/perplexity_layer_3", "dev/perplexity")
     assert [metrics[name] for name in names] == pytest.approx(expected, rel=1e-3)
@@ -83,13 +83,13 @@ def test_the_ctc_error_rate_is_that_of_greedy_ctc_decoding(scene: Scene, monkeyp
 
     monkeypatch.setattr(scene.model, "encode", encode)
     hypotheses = []
-    for key in scene.dev.texts:
-        features = scene.dev.features(key)
+    for row in range(len(scene.dev)):
+        features = scene.dev.features(row)
         with torch.inference_mode():
             encoded = scene.model.encode(features[None], torch.tensor([len(features)]))
         hypotheses.append(scene.tokenizer.decode(decode_ctc_greedy(scene.model, encoded)[0]))
-    expected = 100 * jiwer.wer(list(scene.dev.texts.values()), hypotheses)
-    metrics = compute_dev_metrics(scene.corpus, scene.dev, scene.score(ValidationConfig()))
+    expected = 100 * jiwer.wer([scene.dev.text(row) for row in range(len(scene.dev))], hypotheses)
+    metrics = compute_dev_metrics(scene.corpus, scene.score(ValidationConfig()))
     assert metrics["dev/ctc_wer"] == pytest.approx(expected)
     assert expected != 100
 
@@ -112,7 +112,7 @@ def let_batches_fail(monkeypatch: pytest.MonkeyPatch, largest: int) -> list[int]
 def test_a_batch_that_does_not_fit_in_memory_is_split_and_scored_to_the_same(
     scene: Scene, monkeypatch, parts: int | None
 ) -> None:
-    count = len(scene.dev.texts)
+    count = len(scene.dev)
     decoding = DecodingConfig(beam=3, ctc_weight=0.4)
     whole = scene.score(decoding)
     tried = let_batches_fail(monkeypatch, count // parts if parts else 1)

@@ -49,7 +49,7 @@ def score_dev(recipe: Recipe, folder: Path) -> dict[str, float]:
     run, corpus = load_run(folder), load_corpus(recipe)
     dev = load_dev_utterances(corpus, run.require_tokenizer())
     scored = score_set(run.model, dev, recipe.validation, run.require_tokenizer(), current_context())
-    return compute_dev_metrics(corpus, dev, scored, run.model.decoder.placement)
+    return compute_dev_metrics(corpus, scored, run.model.decoder.placement)
 
 
 def test_an_average_is_the_exact_mean_of_its_epochs_and_is_what_the_final_report_scores(

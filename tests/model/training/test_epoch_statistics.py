@@ -39,11 +39,12 @@ def test_the_figures_of_an_epoch_are_means_over_its_steps_and_sums_over_what_was
         expected = mean([float(part.per_classifier[index].detach()) for part in parts])
         assert figures[f"train/{name}"] == pytest.approx(expected), "parts of a batch add up to its loss"
     seconds = figures["train/seconds"]
-    frames = sum(utterances.frame_count(key) for key in run.training_set.cuts.ids)
+    frames = utterances.frames[run.training_set.rows].sum()
     assert figures["train/frames_per_second"] * seconds == pytest.approx(frames)
-    tokens = sum(len(utterances.labels[key]) for key in run.training_set.cuts.ids)
+    tokens = utterances.label_counts[run.training_set.rows].sum()
     assert figures["train/tokens_per_second"] * seconds == pytest.approx(tokens)
     assert figures["train/peak_memory_mib"] > 50
+    assert 0.0 < figures["train/wait_seconds"] < seconds
 
 
 def test_the_peak_of_the_learning_rate_is_the_highest_that_any_step_of_the_training_had(

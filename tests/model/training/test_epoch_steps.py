@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from training_runs import ALONE, assert_same_weights, poison, train_whole_and_first_epoch, without_clock
+from training_runs import ALONE, assert_same_weights, plan_ids, poison, train_whole_and_first_epoch, without_clock
 
 from model.data.epoch_plan import DataPosition
 from model.errors import NonFiniteLossError, UserError
@@ -21,7 +21,7 @@ BATCHES = {"data.batch_seconds": 7.0, "data.buckets": 1, "optimiser.decay": "non
 def plan_passes(recipe, folder: Path, count: int) -> list[list[str]]:
     """The batches of the first passes over the data."""
     training_set = start_or_resume(recipe, folder, ALONE).training_set
-    return [batch for data_pass in range(count) for batch in training_set.plan_pass(data_pass)]
+    return [batch for data_pass in range(count) for batch in plan_ids(training_set, data_pass)]
 
 
 def test_each_epoch_of_steps_is_validated_reported_and_kept_as_a_checkpoint(make_recipe, tmp_path: Path) -> None:

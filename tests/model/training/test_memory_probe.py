@@ -100,9 +100,9 @@ def test_the_probed_part_is_the_largest_of_the_epoch_and_of_the_longest_utteranc
             costs.append(activation_cost(run.recipe, len(part.ids), part.features.shape[1], part.labels.shape[1]))
     largest = find_largest_part(run.training_set, run.recipe, batches, ALONE, 2)
     assert largest.cost == max(costs) > min(costs)
-    frame_count = run.training_set.utterances.frame_count
-    lengths = sorted((frame_count(cut.id) for cut in run.training_set.cuts), reverse=True)
-    longest = [frame_count(utterance) for utterance in run.training_set.longest_batch()]
+    frames = run.training_set.utterances.frames
+    lengths = sorted(frames[run.training_set.rows].tolist(), reverse=True)
+    longest = frames[run.training_set.longest_batch()].tolist()
     assert longest == lengths[: len(longest)]
     assert len(longest) * longest[0] <= 100 * run.recipe.data.batch_seconds < (len(longest) + 1) * (longest[0] + 3)
 

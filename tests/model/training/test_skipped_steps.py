@@ -10,12 +10,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
-from training_runs import ALONE, assert_equal, poison, without_clock
+from training_runs import ALONE, assert_equal, plan_ids, poison, without_clock
 
 from model.data.epoch_plan import DataPosition, PlannedBatch
 from model.errors import NonFiniteLossError
@@ -36,12 +37,13 @@ PATIENT = {"training.skips_share": 0.5}
 
 def count_steps(folder: Path, settings: TrainingConfig, taken: list[bool]) -> SkippedSteps:
     """An epoch of steps of which some are not taken."""
-    writer = BrokenBatchWriter(folder, 0, "hash", SimpleNamespace(utterances=SimpleNamespace(stores={}, labels={})))  # type: ignore[arg-type]
+    utterances: Any = SimpleNamespace(label_counts=np.zeros(0))
+    writer = BrokenBatchWriter(folder, 0, "hash", SimpleNamespace(utterances=utterances))  # type: ignore[arg-type]
     skipped = SkippedSteps(settings, writer, len(taken))
     for number, is_taken in enumerate(taken, start=1):
         fault = None if is_taken else "loss inf, gradient norm nan"
         result: Any = SimpleNamespace(find_fault=lambda fault=fault: fault, losses=[])
-        skipped.check(TrainingStep(3, number, number, PlannedBatch(2, []), result=result))
+        skipped.check(TrainingStep(3, number, number, PlannedBatch(2, np.zeros(0, dtype=int)), result=result))
     return skipped
 
 
@@ -88,11 +90,11 @@ def test_a_skipped_batch_is_counted_and_leaves_the_weights_that_training_without
     recipe = make_recipe(CONSTANT | PATIENT)
     run = start_or_resume(recipe, tmp_path / "skipping", ALONE)
     plan = run.training_set.plan_pass(0)
-    poison(monkeypatch, plan[2][:1], epoch=1)
+    poison(monkeypatch, plan_ids(run.training_set)[2][:1], epoch=1)
     train_epoch(run)
     monkeypatch.undo()
     without = start_or_resume(recipe, tmp_path / "without", ALONE)
-    others = [PlannedBatch(0, ids) for ids in (*plan[:2], *plan[3:])]
+    others = [PlannedBatch(0, rows) for rows in (*plan[:2], *plan[3:])]
     monkeypatch.setattr(without.training_set, "plan_epoch", lambda start, steps: (others, DataPosition(1)))
     train_epoch(without)
     assert_equal(run.model.state_dict(), without.model.state_dict())
@@ -108,7 +110,7 @@ def test_batches_skipped_in_a_row_end_training_with_the_last_of_them_written(
     make_recipe, tmp_path: Path, monkeypatch
 ) -> None:
     recipe = make_recipe({"training.skips_in_a_row": 2, "training.skips_share": 1.0})
-    plan = start_or_resume(recipe, tmp_path / "plan", ALONE).training_set.plan_pass(0)
+    plan = plan_ids(start_or_resume(recipe, tmp_path / "plan", ALONE).training_set)
     poison(monkeypatch, [plan[0][0], plan[2][0], plan[3][0]], epoch=1)
     message = r"^loss nan, gradient norm nan at epoch 1, step 4: 2 batches in a row were skipped "
     message += r"\(training.skips_in_a_row 2\); its batch is in broken-batch-0.json$"
@@ -155,7 +157,7 @@ def test_two_workers_skip_a_batch_together_where_one_alone_has_a_broken_loss(
     make_recipe, tmp_path: Path, worker_pair, what: str
 ) -> None:
     recipe = make_recipe(PATIENT)
-    plan = start_or_resume(recipe, tmp_path / "plan", ALONE).training_set.plan_pass(0)
+    plan = plan_ids(start_or_resume(recipe, tmp_path / "plan", ALONE).training_set)
     first, second = worker_pair.run(_train_with_one_broken, recipe, tmp_path / "two", plan[1][0], what)
     assert [first[0].index(False), first[0].count(False), second[0].count(False)] == [1, 1, 0]
     assert first[1] == second[1] == 1.0

@@ -266,7 +266,7 @@ def hash_without(recipe: Recipe, *keys: tuple[str, str]) -> str:
     del content["name"], content["data"]["corpus"], content["decoding"], content["test_decoding"]
     del content["decoding_search"]
     do_not_count = ("data", "longest_scored_seconds"), ("optimiser", "accumulate"), ("training", "compile")
-    added_later = ("training", "epoch_steps"), ("training", "epoch_share")
+    added_later = ("training", "epoch_steps"), ("training", "epoch_share"), ("data", "label_buckets")
     for parent, key in (*keys, *do_not_count, ("validation", "batch_seconds"), *added_later):
         del content[parent][key]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

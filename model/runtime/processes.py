@@ -1,4 +1,4 @@
-"""Parts of a preparation in processes of this machine, which end with the one that started them, however it ends."""
+"""Work in processes of this machine, which end with the one that started them, however it ends."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from typing import TypeVar
 
-from model.corpora.parts import Part
+T = TypeVar("T")
 
 LOOK_FOR_PARENT_SECONDS = 1.0
 
 
-def run_in_processes(function: Callable[[Part], int], parts: Sequence[Part], jobs: int) -> Iterator[int]:
-    """The results as they come. A single part, or a single job, needs no other process."""
-    if jobs == 1 or len(parts) <= 1:
-        yield from map(function, parts)
+def run_in_processes(function: Callable[[T], int], tasks: Sequence[T], jobs: int) -> Iterator[int]:
+    """What the function gives for each task, as it comes. A single task, or a single job, needs no other process."""
+    if jobs == 1 or len(tasks) <= 1:
+        yield from map(function, tasks)
         return
     context = multiprocessing.get_context("forkserver")  # a fork of this process would have its locks, not its threads
-    context.set_forkserver_preload(["model.corpora.parts"])
-    with ProcessPoolExecutor(min(jobs, len(parts)), context, initializer=_start) as pool:
-        futures = [pool.submit(function, part) for part in parts]
+    context.set_forkserver_preload([function.__module__])
+    with ProcessPoolExecutor(min(jobs, len(tasks)), context, initializer=_start) as pool:
+        futures = [pool.submit(function, task) for task in tasks]
         try:
             for future in as_completed(futures):
                 yield future.result()
