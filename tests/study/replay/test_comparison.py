@@ -72,7 +72,7 @@ def test_the_command_replays_a_packed_record_as_tables_and_as_json() -> None:
     assert "random + asha" in printed
     assert "100%" in printed
     assert "\\" not in printed, "brackets are markup to rich"
-    assert "64 configurations with 80 trainings; 2 replays of each strategy, 2 trials at a time" in printed
+    assert "82 configurations with 104 trainings; 2 replays of each strategy, 2 trials at a time" in printed
     content = json.loads(CliRunner().invoke(app, [*command, "--json"], catch_exceptions=False).stdout)
     assert [outcome["strategy"] for outcome in content["outcomes"]] == ["random to the end", "random + asha"]
     assert content["seeds"] == 2
