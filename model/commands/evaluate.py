@@ -54,9 +54,10 @@ def score_run(
         changes |= {"data.corpus": str(corpus.resolve()), "data.fingerprint": None}
     recipe = with_values(run.recipe, changes)
     keep_freed_memory()
-    tokenizer, context, data = run.require_tokenizer(), current_context(), load_corpus(recipe)
-    out, decoding, dev = folder / "evaluation", recipe.decoding, load_dev_utterances(data, tokenizer)
-    scored = score_set(run.model, dev, decoding, tokenizer, context)
-    write_hypotheses(scored, out / "dev.jsonl", data, decoding, context)
-    tests = score_test_sets(run.model, data, decoding, tokenizer, context, out)
-    return compute_dev_metrics(data, scored, run.model.decoder.placement) | tests
+    tokenizer, context, data = run.require_tokenizer(), current_context(), load_corpus(recipe, to_train=False)
+    out, decoding, metrics = folder / "evaluation", recipe.decoding, dict[str, float]()
+    if data.set_names("dev"):
+        scored = score_set(run.model, load_dev_utterances(data, tokenizer), decoding, tokenizer, context)
+        write_hypotheses(scored, out / "dev.jsonl", data, decoding, context)
+        metrics = compute_dev_metrics(data, scored, run.model.decoder.placement)
+    return metrics | score_test_sets(run.model, data, decoding, tokenizer, context, out)

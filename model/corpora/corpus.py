@@ -138,11 +138,20 @@ def read_corpus(folder: Path) -> Corpus:
     )
 
 
-def check_sets(sets: Mapping[str, SetInfo], source: str) -> None:
-    """Raise a UserError unless there is a train set and a dev set and no set is empty."""
+def check_trainable(corpus: Corpus) -> None:
+    """Raise a UserError unless there is a train set and a dev set. Others are for mixes, and to evaluate on."""
     for role in ("train", "dev"):
-        if not any(info.role == role for info in sets.values()):
-            raise UserError(f"{source}: has no {role} set; a study needs one to {_PURPOSE[role]}, so add one")
+        if not any(info.role == role for info in corpus.sets.values()):
+            raise UserError(
+                f"corpus {corpus.folder}: has no {role} set; a study needs one to {_PURPOSE[role]}, so add one, or mix "
+                "it with a corpus that has one (`decred-study prepare mix`)"
+            )
+
+
+def check_sets(sets: Mapping[str, SetInfo], source: str) -> None:
+    """Raise a UserError where there is no set, or a set is empty."""
+    if not sets:
+        raise UserError(f"{source}: has no set; give it one")
     for name, info in sets.items():
         if not info.utterances:
             raise UserError(f"{source}: set '{name}' is empty; give it utterances or leave it out")

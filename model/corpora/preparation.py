@@ -9,7 +9,7 @@ from __future__ import annotations
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -19,7 +19,7 @@ from model.corpora.corpus_writer import assemble, check_replaceable, publish, un
 from model.corpora.findings import Finding, Findings, Rules
 from model.corpora.normaliser import check_normaliser
 from model.corpora.parts import CheckedSegment, Part, check_part, divide, read_part
-from model.corpora.sets import choose_kinds, divide_into_sets
+from model.corpora.sets import choose_kinds, divide_into_sets, kind_of
 from model.corpora.source import Segment, Source
 from model.errors import UserError
 from model.strict import write_atomically
@@ -102,10 +102,22 @@ def _place(source: Source, settings: Preparation) -> tuple[list[Segment], dict[s
     """The segments of the sets that are kept, each with its set, and the kinds of these sets."""
     if not source.segments:
         raise UserError(f"{source.origin}: has no utterance that can be used{_because(source.findings, settings)}")
-    segments = divide_into_sets(source.segments, settings.seed)
+    segments = divide_into_sets(_undivided(source, settings), settings.seed)
     names = Counter(str(segment.set_name) for segment in segments)
     kinds = choose_kinds(names, settings.kinds, source.origin)
     return [segment for segment in segments if segment.set_name in kinds], kinds
+
+
+def _undivided(source: Source, settings: Preparation) -> Sequence[Segment]:
+    """The segments, without their set where that is the only one and is neither to score nor chosen by the user."""
+    names = {segment.set_name for segment in source.segments}
+    name = next(iter(names))
+    if not source.is_divisible or len(names) > 1 or name is None or name in settings.kinds:
+        return source.segments
+    kind = kind_of(name)
+    if kind is not None and kind.role != "train":
+        return source.segments
+    return [replace(segment, set_name=None) for segment in source.segments]
 
 
 def _check_apart(source: Source, out: Path) -> None:
@@ -203,13 +215,6 @@ def _check_sets(
             raise UserError(
                 f"{source.origin}: none of the {asked} utterances of set '{name}' can be used{because}; correct them, "
                 f"or leave the set out with --set {name}=none"
-            )
-    for role in ("train", "dev"):
-        if not any(kind.role == role for kind in kinds.values()):
-            listed = ", ".join(f"{name} ({kind.role})" for name, kind in kinds.items())
-            raise UserError(
-                f"{source.origin}: no set is for role {role} (there are {listed}){because}; name one with "
-                f"--set NAME={role}"
             )
 
 

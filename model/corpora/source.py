@@ -49,7 +49,8 @@ class Segment:
 class Source:
     """All that a source has. `findings` is what it could not give as a segment.
 
-    `origin` says what it was made from, and `files` are those that were read for it, beside the audio.
+    `origin` says what it was made from, and `files` are those that were read for it, beside the audio. A source whose
+    segments are all in one set may leave it to the preparation what to do with that: `is_divisible`.
     """
 
     name: str
@@ -57,6 +58,7 @@ class Source:
     segments: Sequence[Segment]
     findings: Findings = field(default_factory=Findings)
     files: Sequence[str] = ()
+    is_divisible: bool = False
 
 
 def collect(name: str, origin: str, met: Iterable[Segment | Finding], files: Iterable[Path]) -> Source:
@@ -68,4 +70,4 @@ def collect(name: str, origin: str, met: Iterable[Segment | Finding], files: Ite
             segments.append(one)
         else:
             findings.extend([one])
-    return Source(name, origin, segments, findings, [str(file.absolute()) for file in files])
+    return Source(name, origin, segments, findings, [str(file.absolute()) for file in files], is_divisible=True)

@@ -6,7 +6,7 @@ import hashlib
 import logging
 from pathlib import Path
 
-from model.corpora.corpus import Corpus, read_corpus
+from model.corpora.corpus import Corpus, check_trainable, read_corpus
 from model.data.batches import TrainingSet
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from model.data.utterances import load_utterances
@@ -77,9 +77,14 @@ def _initial_values(recipe: Recipe) -> dict[str, str]:
     return {"init_from": str(folder), "init_fingerprint": recipe.init_fingerprint or fingerprint_weights(folder)}
 
 
-def load_corpus(recipe: Recipe) -> Corpus:
-    """The recipe's corpus. Raises a UserError where its content is not what the recipe was made for."""
+def load_corpus(recipe: Recipe, to_train: bool = True) -> Corpus:
+    """The recipe's corpus. Raises a UserError where its content is not what the recipe was made for.
+
+    `to_train` False accepts a corpus that lacks a set to train on, or one to compare trials by.
+    """
     corpus = read_corpus(Path(recipe.data.corpus))
+    if to_train:
+        check_trainable(corpus)
     expected = recipe.data.fingerprint
     if expected is not None and expected != corpus.fingerprint:
         raise UserError(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import processes
 import pytest
 from large_corpora import make_large_corpus
 from processes import run_in_new_process
@@ -67,7 +68,10 @@ def _measure(folder: Path) -> dict[str, float]:
 @pytest.mark.speed
 @pytest.mark.timeout(3600)
 @pytest.mark.parametrize("utterances", [300_000, 3_000_000])
-def test_data_path(utterances: int, tmp_path: Path, add_row: Callable[..., None]) -> None:
+def test_data_path(
+    utterances: int, tmp_path: Path, add_row: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(processes, "SECONDS", 900)
     corpus = make_large_corpus(tmp_path / "corpus", {"train": utterances, "dev": 10})
     texts = (text for _, text in zip(range(2000), corpus.texts("train"), strict=False))
     train_tokenizer(texts, 34, corpus.folder / "tokenizer.model")

@@ -48,7 +48,7 @@ def read_hugging_face(
         columns = _choose_columns(path, text, audio, speaker)
         tables = _read_tables(path)
         files += tables
-        met += _read_split(folder, name if len(splits) > 1 else None, columns, tables)
+        met += _read_split(folder, name, columns, tables)
     return collect(plain_name(folder.resolve().name), f"dataset {folder}", met, files)
 
 
@@ -96,7 +96,7 @@ def _read_tables(split: Path) -> dict[Path, pa.Table]:
 
 
 def _read_split(
-    folder: Path, set_name: str | None, columns: _Columns, tables: Mapping[Path, pa.Table]
+    folder: Path, set_name: str, columns: _Columns, tables: Mapping[Path, pa.Table]
 ) -> Iterator[Segment | Finding]:
     number = 0  # of the row in the split, as `datasets` counts
     for path, table in tables.items():
@@ -107,8 +107,8 @@ def _read_split(
             strict=True,
         )
         for text, audio, speaker in rows:
-            place = " ".join(filter(None, (set_name, f"row {number}")))
-            id = "-".join(filter(None, (set_name, f"{number:06d}")))
+            place = f"{set_name} row {number}"
+            id = f"{set_name}-{number:06d}"
             number += 1
             if text is None:
                 yield Finding("no-transcript", place)

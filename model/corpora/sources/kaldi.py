@@ -50,7 +50,7 @@ def read_kaldi(folders: Sequence[Path]) -> Source:
     return collect(name, f"Kaldi data in {', '.join(map(str, folders))}", met, files)
 
 
-def _name_sets(folders: Sequence[Path]) -> list[str | None]:
+def _name_sets(folders: Sequence[Path]) -> list[str]:
     first: dict[str, Path] = {}
     for folder in folders:
         for required in REQUIRED:
@@ -62,10 +62,10 @@ def _name_sets(folders: Sequence[Path]) -> list[str | None]:
         if name in first:
             raise UserError(f"{first[name]} and {folder} would both be set '{name}'; rename one of the folders")
         first[name] = folder
-    return list(first) if len(first) > 1 else [None]
+    return list(first)
 
 
-def _read_folder(folder: Path, set_name: str | None) -> Iterator[Segment | Finding]:
+def _read_folder(folder: Path, set_name: str) -> Iterator[Segment | Finding]:
     """Its utterances, and what is there of one without the rest."""
     label = folder.resolve().name
     recordings = _read_recordings(folder)

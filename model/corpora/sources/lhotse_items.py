@@ -70,7 +70,7 @@ def read_recording(item: Item, folders: Iterable[Path]) -> Recording:
 
 
 def read_pair(
-    recordings: Iterable[Placed], supervisions: Iterable[Placed], set_name: str | None, folders: Iterable[Path]
+    recordings: Iterable[Placed], supervisions: Iterable[Placed], set_name: str, folders: Iterable[Path]
 ) -> Iterator[Segment | Finding]:
     """The utterances of recordings and their supervisions, and the recordings and supervisions without the other."""
     by_id: dict[str, Recording] = {}
@@ -91,7 +91,7 @@ def read_pair(
         yield Finding("no-transcript", place, id)
 
 
-def read_cut(place: str, cut: Item, recording: Recording | None, set_name: str | None) -> Iterator[Segment | Finding]:
+def read_cut(place: str, cut: Item, recording: Recording | None, set_name: str) -> Iterator[Segment | Finding]:
     """The utterances of a cut: each of its supervisions. Where it has one, that has the id of the cut."""
     supervisions = cut.get("supervisions") or []
     if "tracks" in cut:
@@ -116,7 +116,7 @@ def _utterance(
     recording: Recording,
     channel: int | Sequence[int],
     offset: float,
-    set_name: str | None,
+    set_name: str,
 ) -> Segment | Finding:
     """The utterance of a supervision, whose times begin at `offset` in the recording."""
     text, speaker = supervision.get("text"), supervision.get("speaker")

@@ -51,8 +51,7 @@ def read_lhotse_recipe(recipe: str, folders: Sequence[Path], options: Mapping[st
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise UserError(f"{origin}: cannot be read ({reason}); give folders as they are published") from None
         met = chain.from_iterable(
-            _read_part(set_name or name, set_name, part, folders)
-            for set_name, part in zip(_name_sets(parts), parts, strict=True)
+            _read_part(set_name, part, folders) for set_name, part in zip(_name_sets(name, parts), parts, strict=True)
         )
         source = collect(plain_name(name), origin, chain(met, log.findings), ())
         if any(Path(output) in Path(segment.audio.file).parents for segment in source.segments):
@@ -92,21 +91,19 @@ def _find_parts(result: Any, keys: tuple[str, ...] = ()) -> Iterator[_Part]:
         raise ValueError(f"it makes no recordings of '{'-'.join(keys)}', but {type(result).__name__}")
 
 
-def _name_sets(parts: Sequence[_Part]) -> list[str | None]:
+def _name_sets(name: str, parts: Sequence[_Part]) -> list[str]:
     """The keys of each part without the first ones that all share, such as the only language."""
-    keys = [part[0] for part in parts]
-    if len(keys) < 2:
-        return [None] * len(keys)
+    keys = [part[0] or (name,) for part in parts]
     while all(len(one) > 1 for one in keys) and len({one[0] for one in keys}) == 1:
         keys = [one[1:] for one in keys]
     return [plain_name("-".join(one)) for one in keys]
 
 
-def _read_part(label: str, set_name: str | None, part: _Part, folders: Sequence[Path]) -> Iterator[Segment | Finding]:
+def _read_part(set_name: str, part: _Part, folders: Sequence[Path]) -> Iterator[Segment | Finding]:
     _, recordings, supervisions = part
     return read_pair(
-        ((f"{label} {recording.id}", recording.to_dict()) for recording in recordings),
-        ((f"{label} {supervision.id}", supervision.to_dict()) for supervision in supervisions),
+        ((f"{set_name} {recording.id}", recording.to_dict()) for recording in recordings),
+        ((f"{set_name} {supervision.id}", supervision.to_dict()) for supervision in supervisions),
         set_name,
         (Path.cwd(), *folders),
     )

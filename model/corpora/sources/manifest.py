@@ -3,7 +3,6 @@
 The set of `cuts_train.jsonl.gz` is `train`, that of `libri_recordings_dev-clean.jsonl.gz`, with the supervisions of
 that name, is `dev-clean`; what comes first is named only where it differs between sets. A Shar folder's has its name.
 Paths in a manifest are relative to the current folder, as for lhotse, or where that has no such file to the manifest's.
-A single manifest is no division: it is divided into train, dev and test.
 """
 
 from __future__ import annotations
@@ -104,19 +103,17 @@ def _split_name(name: str) -> tuple[str, str]:
     return (before or "", after) if after else ("", before or stem)
 
 
-def _name_sets(sets: Sequence[_Set]) -> list[str | None]:
-    if len(sets) == 1:
-        return [None]
+def _name_sets(sets: Sequence[_Set]) -> list[str]:
     differ = len({group.prefix for group in sets}) > 1
     names = [plain_name("_".join(filter(None, (group.prefix if differ else "", group.name)))) for group in sets]
     for number, name in enumerate(names):
         if name in names[:number]:
             paths = [next(iter(sets[index].paths.values())) for index in (names.index(name), number)]
             raise UserError(f"{paths[0]} and {paths[1]} would both be set '{name}'; rename one of them")
-    return list(names)
+    return names
 
 
-def _read(group: _Set, set_name: str | None) -> Iterator[Segment | Finding]:
+def _read(group: _Set, set_name: str) -> Iterator[Segment | Finding]:
     paths = group.paths
     if "shar" in paths:
         yield from read_shar(paths["shar"], set_name)
@@ -130,6 +127,6 @@ def _read(group: _Set, set_name: str | None) -> Iterator[Segment | Finding]:
         yield from read_pair(read_lines(paths["recordings"]), read_lines(paths["supervisions"]), set_name, folders)
 
 
-def _read_cut(place: str, cut: Item, set_name: str | None, folders: Sequence[Path]) -> Iterator[Segment | Finding]:
+def _read_cut(place: str, cut: Item, set_name: str, folders: Sequence[Path]) -> Iterator[Segment | Finding]:
     recording = cut.get("recording")
     return read_cut(place, cut, read_recording(recording, folders) if recording else None, set_name)

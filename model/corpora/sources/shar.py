@@ -32,7 +32,7 @@ def list_shards(folder: Path) -> list[Path]:
     return sorted(path for path in folder.glob("cuts*") if _CUTS.fullmatch(path.name))
 
 
-def read_shar(folder: Path, set_name: str | None) -> Iterator[Segment | Finding]:
+def read_shar(folder: Path, set_name: str) -> Iterator[Segment | Finding]:
     """The utterances of all shards in a folder. Raises a UserError where a shard cannot be read."""
     for shard in list_shards(folder):
         archive = _archive(shard)

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import soundfile
 
-from model.corpora.corpus import CORPUS_FILE, Corpus, SetKind, read_corpus
+from model.corpora.corpus import CORPUS_FILE, Corpus, SetKind, check_trainable, read_corpus
 from model.corpora.corpus_writer import Utterance, write_corpus
 from model.errors import UserError
 
@@ -119,12 +119,13 @@ def test_the_same_id_twice_is_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("role", ["train", "dev"])
-def test_a_corpus_needs_a_train_and_a_dev_set(tmp_path: Path, role: str) -> None:
+def test_a_corpus_to_train_on_needs_a_train_and_a_dev_set_and_others_need_neither(tmp_path: Path, role: str) -> None:
     kinds = {name: kind for name, kind in KINDS.items() if kind.role != role}
     utterances = [utterance for utterance in make_utterances() if utterance.set_name in kinds]
-    with pytest.raises(UserError, match=f"has no {role} set; a study needs one to .*, so add one"):
-        write_corpus(tmp_path / "c", "small", "basic", kinds, utterances)
-    assert not list(tmp_path.iterdir())
+    corpus = write_corpus(tmp_path / "c", "small", "basic", kinds, utterances)
+    assert role not in corpus.sets
+    with pytest.raises(UserError, match=f"has no {role} set; a study needs one to .*, so add one, or mix it with a"):
+        check_trainable(corpus)
 
 
 def test_sets_to_score_can_be_out_of_domain_but_training_sets_cannot() -> None:

@@ -123,9 +123,9 @@ def add_recipe(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]]
 @pytest.mark.parametrize(
     ("shape", "sets"),
     [
-        (lambda part: part, {None}),
-        (lambda part: (part["recordings"], part["supervisions"]), {None}),
-        (lambda part: {"all": part}, {None}),
+        (lambda part: part, {"own"}),
+        (lambda part: (part["recordings"], part["supervisions"]), {"own"}),
+        (lambda part: {"all": part}, {"all"}),
         (lambda part: {"en": {"train": part, "dev set": part}}, {"train", "dev-set"}),
         (lambda part: {"en": {"train": part}, "de": {"train": part}}, {"en-train", "de-train"}),
         (lambda part: {"x": {"y": {"train": part, "dev": part}}}, {"train", "dev"}),
@@ -136,7 +136,7 @@ def test_sets_are_the_parts_of_what_a_recipe_returns(
     add_recipe: Callable[[Callable[..., Any]], None],
     tmp_path: Path,
     shape: Callable[[dict[str, Any]], Any],
-    sets: set[str | None],
+    sets: set[str],
 ) -> None:
     def own(corpus_dir: Path) -> Any:
         return shape(recordings)

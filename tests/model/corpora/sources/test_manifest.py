@@ -192,11 +192,11 @@ def test_paths_are_relative_to_the_current_folder_or_the_manifests(
         (("libri_cuts_train-clean.jsonl", "libri_cuts_dev.jsonl"), ["train-clean", "dev"]),
         (("libri_cuts_train.jsonl", "ted_cuts_train.jsonl"), ["libri_train", "ted_train"]),
         (("train.jsonl", "my dev.jsonl"), ["train", "my-dev"]),
-        (("cuts_train.jsonl",), [None]),
+        (("cuts_train.jsonl",), ["train"]),
     ],
 )
 def test_a_sets_name_is_what_its_files_name_says_beside_the_kind(
-    tmp_path: Path, names: tuple[str, ...], sets: list[str | None]
+    tmp_path: Path, names: tuple[str, ...], sets: list[str]
 ) -> None:
     recording = {"id": "r", "duration": 1.0, "sources": [{"type": "file", "channels": [0], "source": "/r.wav"}]}
     supervision = {"id": "s", "recording_id": "r", "start": 0, "duration": 1, "text": "a"}

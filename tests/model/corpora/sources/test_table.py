@@ -88,8 +88,6 @@ def test_names_with_ood_are_out_of_domain(folder: Path) -> None:
             ("audio\ttext\tchannel", "a.wav\tx\tleft"),
             r"line 2 has channel 'left', but must have 0, 1, ",
         ),
-        ((HEADER, GOOD[0]), r"no set is for role dev \(there are train \(train\)\); name one with --set NAME=dev"),
-        ((HEADER, GOOD[1]), r"no set is for role train \(there are dev \(dev\)\)"),
     ],
 )
 def test_a_table_that_cannot_be_used_is_one_line_and_leaves_nothing(
