@@ -40,8 +40,9 @@ def _write_manifest(folder: Path, name: str, count: int, seed: int) -> SetInfo:
         for number, length in enumerate(samples):
             text = " ".join(WORDS[word] for word in words[number, : 2 + length // SAMPLE_RATE])
             audio = AudioRef(f"audio/{name}/{number}.flac", channel=0, end=length / SAMPLE_RATE)
-            entry = Entry(f"{name}-{number:07d}", text, f"speaker-{number % 1000}", length, audio)
-            stream.write(format_cut(entry, SAMPLE_RATE, length, 1) + "\n")
+            speaker = f"speaker-{number % 1000}"
+            entry = Entry(f"{name}-{number:07d}", text, speaker, length, audio, SAMPLE_RATE, length, 1)
+            stream.write(format_cut(entry) + "\n")
     role = "train" if name.startswith("train") else "dev"
     size = manifest_path(folder, name).stat().st_size
     return SetInfo(role=role, utterances=count, seconds=sum(samples) / SAMPLE_RATE, manifest_bytes=size)

@@ -24,8 +24,8 @@ def noise(seed: int, seconds: float = 0.5, rate: int = 16_000) -> np.ndarray:
     return np.random.default_rng(seed).uniform(-0.3, 0.3, round(seconds * rate))
 
 
-def write_segments(folder: Path, sets: dict[str, int], seconds: float = 1.0) -> list[Segment]:
-    """So many segments of each set, each a file of its own."""
+def write_segments(folder: Path, sets: dict[str, int], seconds: float = 1.0, speakers: int = 1) -> list[Segment]:
+    """So many segments of each set, each a file of its own; a set's speakers take turns."""
     folder.mkdir(parents=True, exist_ok=True)
     segments = []
     for set_name, count in sets.items():
@@ -34,7 +34,8 @@ def write_segments(folder: Path, sets: dict[str, int], seconds: float = 1.0) -> 
             path = folder / f"{name}.wav"
             soundfile.write(path, noise(len(segments), seconds), 16_000)
             text = f"{set_name} sentence {number}"
-            segments.append(Segment(f"row {name}", name, text, AudioRef(str(path)), f"{set_name}-ann", set_name))
+            speaker = f"{set_name}-{'ann' if speakers == 1 else number % speakers}"
+            segments.append(Segment(f"row {name}", name, text, AudioRef(str(path)), speaker, set_name))
     return segments
 
 

@@ -39,6 +39,9 @@ class SetKind(Strict):
 
     role: Role
     domain: Domain = "in"
+    weight: Annotated[float, Field(gt=0.0)] = Field(
+        1.0, description="how often a training set is heard in a pass over the data, beside others of its length"
+    )
 
     @model_validator(mode="after")
     def _consistent(self) -> SetKind:

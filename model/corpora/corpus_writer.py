@@ -113,14 +113,24 @@ def assemble(
             kind = kinds[one.set_name]
             content = [one.set_name, kind.role, kind.domain, one.id, one.text, one.samples, one.digest]
             content_lines[one.id] = json.dumps(content, ensure_ascii=False)
-            entry = Entry(one.id, one.text, one.speaker or UNKNOWN_SPEAKER, one.samples, one.audio)
-            streams[one.set_name].write(format_cut(entry, one.rate, one.frames, one.channels) + "\n")
+            entry = Entry(
+                id=one.id,
+                text=one.text,
+                speaker=one.speaker or UNKNOWN_SPEAKER,
+                samples=one.samples,
+                audio=one.audio,
+                rate=one.rate,
+                frames=one.frames,
+                channels=one.channels,
+            )
+            streams[one.set_name].write(format_cut(entry) + "\n")
             counts[one.set_name] += 1
             samples[one.set_name] += one.samples
     sets = {
         set_name: SetInfo(
             role=kind.role,
             domain=kind.domain,
+            weight=kind.weight,
             utterances=counts[set_name],
             seconds=round(samples[set_name] / SAMPLE_RATE, 3),
             manifest_bytes=manifest_path(draft, set_name).stat().st_size,

@@ -19,21 +19,25 @@ UNKNOWN_SPEAKER = "unknown"
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """An utterance of a corpus. `samples` is its length at 16 kHz; in a manifest the file of a copy is relative."""
+    """An utterance of a corpus. `samples` is its length at 16 kHz; in a manifest the file of a copy is relative.
+
+    Its recording has `frames` frames at `rate` Hz with `channels` channels.
+    """
 
     id: str
     text: str
     speaker: str
     samples: int
     audio: AudioRef
+    rate: int
+    frames: int
+    channels: int
 
 
-def format_cut(entry: Entry, rate: int, frames: int, channels: int) -> str:
-    """The entry as one line of JSON, a lhotse cut of a recording of `frames` frames at `rate` Hz with `channels`.
-
-    It is a MonoCut of one channel, or a MultiCut where the mean of several is meant.
-    """
-    audio, end = entry.audio, frames / rate if entry.audio.end is None else entry.audio.end
+def format_cut(entry: Entry) -> str:
+    """The entry as one line of JSON, a lhotse cut: a MonoCut, or a MultiCut where the mean of several is meant."""
+    audio, rate, frames, channels = entry.audio, entry.rate, entry.frames, entry.channels
+    end = frames / rate if audio.end is None else audio.end
     duration = round((end - audio.start) * rate) / rate
     is_mean = audio.channel is None and channels > 1
     channel = list(range(channels)) if is_mean else audio.channel or 0
@@ -80,4 +84,13 @@ def read_entry(line: str, folder: Path) -> Entry:
         end=cut["start"] + cut["duration"],
     )
     samples = custom.get("samples", round(cut["duration"] * SAMPLE_RATE))
-    return Entry(cut["id"], supervision["text"], supervision.get("speaker") or UNKNOWN_SPEAKER, samples, audio)
+    return Entry(
+        id=cut["id"],
+        text=supervision["text"],
+        speaker=supervision.get("speaker") or UNKNOWN_SPEAKER,
+        samples=samples,
+        audio=audio,
+        rate=recording["sampling_rate"],
+        frames=recording["num_samples"],
+        channels=len(recording["sources"][0]["channels"]),
+    )

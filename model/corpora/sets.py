@@ -16,6 +16,8 @@ from model.errors import UserError
 DEV_SHARE = TEST_SHARE = 0.1
 FEWEST_SPEAKERS = 10  # with fewer, sets are divided by sentence: a speaker may be most of the corpus
 
+KINDS = "train, dev, test, dev:out, test:out or none"
+_KIND = re.compile(r"(none)|(train|dev|test)(?::(in|out))?")
 _ROLES = {"train": "train", "dev": "dev", "valid": "dev", "test": "test", "eval": "test"}
 
 
@@ -23,12 +25,20 @@ def parse_kinds(given: Iterable[str]) -> dict[str, SetKind | None]:
     """`NAME=ROLE`, `NAME=ROLE:out` or `NAME=none` as the kind of each set, None for a set that is left out."""
     kinds: dict[str, SetKind | None] = {}
     for option in given:
-        match = re.fullmatch(r"([^=]+)=(?:(none)|(train|dev|test)(?::(in|out))?)", option)
-        if not match:
-            raise UserError(f"--set {option}: must be NAME=train, dev, test, dev:out, test:out or none")
-        name, none, role, domain = match.groups()
-        kinds[name] = None if none else SetKind(role=role, domain=domain or "in")
+        name, _, kind = option.partition("=")
+        if not name or not _KIND.fullmatch(kind):
+            raise UserError(f"--set {option}: must be NAME={KINDS}")
+        kinds[name] = parse_kind(kind)
     return kinds
+
+
+def parse_kind(text: str) -> SetKind | None:
+    """`ROLE`, `ROLE:out` or `none`. Raises a ValueError where it is none of these."""
+    match = _KIND.fullmatch(text)
+    if not match:
+        raise ValueError(f"'{text}' is no kind of set; give {KINDS}")
+    none, role, domain = match.groups()
+    return None if none else SetKind(role=role, domain=domain or "in")
 
 
 def kind_of(name: str) -> SetKind | None:

@@ -212,6 +212,17 @@ def _read_hugging_face(
     return read_hugging_face(folder, text, audio, speaker)
 
 
+@app.command("mix", epilog=example("decred-study prepare mix mix.yaml --out corpora/mix"))
+def prepare_mix(
+    file: Annotated[Path, typer.Argument(metavar="MIX.yaml", help="the corpora, and what is taken of each")],
+    out: Out,
+) -> None:
+    """Make one corpus of several, which stay where they are: roles, weights, caps and dev slices of each."""
+    from model.corpora.mix import mix_corpora
+
+    _report_corpus(mix_corpora(file, out))
+
+
 def _report_corpus(corpus: Corpus) -> None:
     listed = ", ".join(f"{name} {info.utterances}" for name, info in corpus.sets.items())
     typer.echo(f"corpus in {corpus.folder}: {listed} utterances")
