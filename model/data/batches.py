@@ -109,6 +109,7 @@ class TrainingSet:
             data.buckets,
             data.label_buckets,
             data.seed,
+            _choose_rates(corpus, utterances, self.rows, data),
         )
 
     @property
@@ -183,6 +184,25 @@ def _choose_share(corpus: Corpus, utterances: Utterances, data: DataConfig, shar
             used += [np.ones(count * len(data.speeds), dtype=bool)]
         start += count * len(data.speeds)
     return np.concatenate(used)
+
+
+def _choose_rates(corpus: Corpus, utterances: Utterances, rows: Rows, data: DataConfig) -> np.ndarray | None:
+    """(N,) how often each of the rows is heard in a pass, or None where each is, once.
+
+    Of the seconds of a pass a set has a share in proportion to its weight and to its own seconds to the power of one
+    over the temperature.
+    """
+    names = corpus.set_names("train")
+    weights = np.array([corpus.sets[name].weight for name in names])
+    if data.temperature == 1.0 and (weights == weights[0]).all():
+        return None
+    bounds = np.cumsum([0, *(corpus.sets[name].utterances * len(data.speeds) for name in names)])
+    places = np.searchsorted(bounds, rows, side="right") - 1
+    seconds = np.bincount(places, weights=utterances.seconds[rows], minlength=len(names))
+    shares = weights * seconds ** (1.0 / data.temperature)
+    wanted = seconds.sum() * shares / shares.sum()
+    rates: np.ndarray = np.round(wanted / np.maximum(seconds, 1e-9), 6)[places]
+    return rates
 
 
 def collate(rows: Rows, ids: list[str], features: list[Tensor], labels: list[np.ndarray], counts: Counts) -> Batch:

@@ -51,7 +51,10 @@ class EpochPlanner:
         buckets: int,
         label_buckets: int,
         seed: int,
+        rates: np.ndarray | None = None,
     ) -> None:
+        """`rates` (N,) is how often each utterance is heard in a pass on average; by default each is, once."""
+        self._groups = None if rates is None else [(rate, np.flatnonzero(rates == rate)) for rate in np.unique(rates)]
         self._seconds, self._batch_seconds, self._seed = seconds, batch_seconds, seed
         self._buckets = _choose_buckets(seconds, labels, buckets, label_buckets)
         self._last: tuple[int, list[Rows]] | None = None
@@ -80,8 +83,8 @@ class EpochPlanner:
         return self._last[1]
 
     def _plan(self, data_pass: int) -> list[Rows]:
-        draw = _make_draw(self._seed, data_pass)
-        order = draw.permutation(len(self._seconds))
+        draw = _make_draw(f"{self._seed}/{data_pass}")
+        order = draw.permutation(len(self._seconds) if self._groups is None else self._choose_rows(data_pass))
         buckets = self._buckets[order]
         by_bucket = order[np.argsort(buckets, kind="stable")]
         ends = np.cumsum(np.bincount(buckets))
@@ -91,10 +94,22 @@ class EpochPlanner:
         ]
         return [batches[place] for place in draw.permutation(len(batches))]
 
+    def _choose_rows(self, data_pass: int) -> Rows:
+        """The utterances of a pass: those of each rate go on in rounds of all of them, from pass to pass."""
+        assert self._groups is not None
+        chosen = [np.empty(0, dtype=np.int64)]
+        for rate, rows in self._groups:
+            start, end = (int(number * rate * len(rows)) for number in (data_pass, data_pass + 1))
+            for number in range(start // len(rows), -(-end // len(rows))):
+                first = number * len(rows)
+                order = _make_draw(f"{self._seed}/{rate!r}/round {number}").permutation(rows)
+                chosen.append(order[max(0, start - first) : end - first])
+        return np.concatenate(chosen)
 
-def _make_draw(seed: int, data_pass: int) -> np.random.RandomState:
-    """Random numbers of a pass: numpy keeps those of RandomState the same in all its versions."""
-    digest = hashlib.sha256(f"{seed}/{data_pass}".encode()).digest()
+
+def _make_draw(key: str) -> np.random.RandomState:
+    """Random numbers that a key identifies: numpy keeps those of RandomState the same in all its versions."""
+    digest = hashlib.sha256(key.encode()).digest()
     return np.random.RandomState(np.frombuffer(digest, dtype="<u4"))
 
 

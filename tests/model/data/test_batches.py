@@ -1,9 +1,15 @@
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
+from recordings import write_segments
 
+from model.corpora.corpus import Corpus
+from model.corpora.preparation import Preparation, prepare_corpus
+from model.corpora.source import Source
 from model.data.batches import TOO_LONG, TrainingSet, make_scoring_batches
 from model.data.frontend import FRAMES_PER_SECOND
 from model.data.utterances import load_utterances
@@ -144,6 +150,29 @@ def test_a_batch_is_split_in_halves_without_padding_that_only_the_other_half_nee
         assert half.labels.shape[1] == labels
         assert torch.equal(half.features, whole.features[rows, :frames])
         assert torch.equal(half.labels, whole.labels[rows, :labels])
+
+
+def test_a_temperature_and_weights_even_out_how_much_of_a_pass_each_training_set_has(
+    corpus, make_recipe, tmp_path
+) -> None:
+    segments = write_segments(tmp_path / "in", {"train-large": 16, "train-small": 4, "dev": 1})
+    small = prepare_corpus(Source("two", "two", segments), tmp_path / "out", Preparation()).corpus
+    tokenizer = load_tokenizer(make_recipe(), corpus)
+
+    def share_of_small(corpus: Corpus, temperature: float) -> float:
+        data = make_recipe({"data.temperature": temperature}).data
+        training_set = TrainingSet(corpus, data, make_recipe().augmentation, tokenizer)
+        rows = np.concatenate([rows for data_pass in range(20) for rows in training_set.plan_pass(data_pass)])
+        names = [training_set.utterances.set_name(row) for row in rows]
+        assert len(names) == pytest.approx(20 * 20, abs=2)
+        return names.count("train-small") / len(names)
+
+    assert share_of_small(small, 1.0) == 0.2
+    assert share_of_small(small, 2.0) == pytest.approx(2 / (2 + 4), abs=0.01)
+    assert share_of_small(small, 1e6) == pytest.approx(0.5, abs=0.01)
+    info = small.sets["train-small"].model_copy(update={"weight": 3.0})
+    weighted = replace(small, sets={**small.sets, "train-small": info})
+    assert share_of_small(weighted, 1.0) == pytest.approx(3 * 4 / (3 * 4 + 16), abs=0.01)
 
 
 def test_scoring_batches_share_a_set_among_workers_within_the_limit(corpus, make_recipe) -> None:

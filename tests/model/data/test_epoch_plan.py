@@ -114,6 +114,22 @@ def test_a_plan_is_a_function_of_seed_and_epoch_whatever_was_drawn_before(
     )
 
 
+@given(
+    SECONDS,
+    st.lists(st.sampled_from([0.3, 0.5, 1.0, 2.5]), min_size=40, max_size=40).map(np.array),
+    st.integers(1, 6),
+    st.integers(0, 3),
+)
+def test_over_the_passes_every_utterance_is_heard_as_often_as_its_rate_says(
+    seconds: np.ndarray, rates: np.ndarray, passes: int, seed: int
+) -> None:
+    rates = rates[: len(seconds)]
+    planner = EpochPlanner(seconds, np.ones(len(seconds), dtype=int), 20.0, 3, 1, seed, rates)
+    plans = [rows for data_pass in range(passes) for rows in planner.plan_pass(data_pass)]
+    heard = np.bincount(np.concatenate([*plans, np.empty(0, dtype=int)]), minlength=len(seconds))
+    assert (np.abs(heard - passes * rates) <= 1.0 + 1e-9).all()
+
+
 def test_a_plan_stays_what_it_is_in_all_versions_of_its_libraries() -> None:
     seconds = 1.0 + np.arange(12) % 5
     expected = [[2, 11, 10], [3, 8], [5, 1, 6], [4], [7, 0], [9]]
