@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -40,6 +41,10 @@ RuleOptions = Annotated[
     typer.Option("--rule", metavar="CHECK=RULE", help="drop, keep or fatal for what a check finds; repeatable"),
 ]
 Jobs = Annotated[int, typer.Option(min=0, help="processes; 0 for one a core")]
+Address = Annotated[
+    str | None,
+    typer.Option(help="the head of a running Ray cluster, HOST:PORT, whose machines share the work and the paths"),
+]
 
 
 @app.command("demo", epilog=example("decred-study prepare demo --out corpora/demo --train-utterances 200"))
@@ -72,19 +77,28 @@ def _prepare(
     sets: Sets = None,
     rules: RuleOptions = None,
     jobs: Jobs = 0,
+    address: Address = None,
 ) -> None:
+    from cluster.errors import ClusterError
+    from cluster.tasks import run_on_cluster
     from model.corpora.findings import parse_rules
-    from model.corpora.preparation import FINDINGS_FILE, Preparation, prepare_corpus
+    from model.corpora.preparation import FINDINGS_FILE, Preparation, RunParts, prepare_corpus
     from model.corpora.sets import parse_kinds
+    from model.errors import UserError
     from model.runtime.processes import run_in_processes
     from study.display.progress import show_progress
 
     settings = Preparation(name, normaliser, seed, copy, parse_kinds(sets or []), parse_rules(rules or []))
-    jobs = jobs or os.cpu_count() or 1
-    with show_progress("utterances checked") as progress:
-        prepared = prepare_corpus(
-            source, out, settings, lambda function, parts: run_in_processes(function, parts, jobs), progress
-        )
+    run_parts: RunParts = (
+        partial(run_in_processes, jobs=jobs or os.cpu_count() or 1)
+        if address is None
+        else partial(run_on_cluster, address=address)
+    )
+    try:
+        with show_progress("utterances checked") as progress:
+            prepared = prepare_corpus(source, out.resolve(), settings, run_parts, progress)
+    except ClusterError as error:
+        raise UserError(str(error)) from None
     for line in prepared.lines:
         typer.echo(line)
     if prepared.lines:
