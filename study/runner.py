@@ -30,6 +30,7 @@ from study.execution.ended_trials import find_unscored
 from study.execution.export import write_recipe
 from study.execution.private_names import check_private_names
 from study.execution.session import Session
+from study.execution.shared_data import prepare_all
 from study.execution.signals import forward_sigterm, handle_stop_signals
 from study.ledger.best import find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
@@ -131,7 +132,7 @@ def _open_run(
 ) -> _Run:
     """Prepare what all trials share and open the ledger; the folder's lease is held until `stack` is closed."""
     with console.status("preparing tokenizer and features"):
-        prepared = load_function(work.prepare)(checked.base)
+        prepared = prepare_all(checked.base, study.search, load_function(work.prepare))
     lease = stack.enter_context(hold_lease(folder, lambda line: _print(console, line)))
     manifest = make_manifest(study, prepared)
     ledger = Ledger.create_or_open(folder, study, prepared, manifest, lease.check)
