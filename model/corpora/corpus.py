@@ -8,9 +8,10 @@ channels. Each cut has one supervision with normalised text and a speaker.
 from __future__ import annotations
 
 import gzip
+import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -20,6 +21,7 @@ from pydantic import Field, model_validator
 
 from model.corpora.audio import AudioError, read_stretch, to_mono_16khz
 from model.corpora.manifest import Entry, read_entry
+from model.corpora.source import AudioRef
 from model.errors import UserError
 from model.strict import Strict, read_yaml, validate
 
@@ -110,11 +112,19 @@ class Corpus:
 
     def read_samples(self, entry: Entry) -> np.ndarray:
         """(T,) float64 at 16 kHz. Raises a UserError where the recording cannot be read as it was prepared."""
+        return self.read_audio(entry.audio)
+
+    def read_audio(self, audio: AudioRef) -> np.ndarray:
+        """The same of where its audio is; a relative path is relative to the corpus."""
         try:
-            stretch = read_stretch(entry.audio)
+            stretch = read_stretch(replace(audio, file=str(self.folder / audio.file)))
             return to_mono_16khz(stretch.samples, stretch.rate)
         except AudioError as error:
-            raise UserError(f"corpus {self.folder}: {entry.audio.file}: {error}; {_MAKE_AGAIN}") from None
+            raise UserError(f"corpus {self.folder}: {audio.file}: {error}; {_MAKE_AGAIN}") from None
+
+    def shorten(self, file: str) -> str:
+        """The path of an audio file, relative to the corpus where it lies inside, so that it may be moved."""
+        return os.path.relpath(file, self.folder) if self.folder in Path(file).parents else file
 
 
 def read_corpus(folder: Path) -> Corpus:

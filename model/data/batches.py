@@ -19,9 +19,10 @@ from torch.nn.utils.rnn import pad_sequence
 from model.corpora.corpus import Corpus
 from model.data.augmentation import spec_augment
 from model.data.epoch_plan import DataPosition, EpochPlanner, PlannedBatch, Rows, choose_share, cut_into_batches
-from model.data.frontend import FRAMES_PER_SECOND
+from model.data.frontend import FRAMES_PER_SECOND, extract_features
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, learn_tokens_per_second, load_utterances, speed_ending
+from model.data.waveforms import augment_waveform
 from model.errors import UserError
 from model.network.losses import IGNORED, Counts
 from model.recipe.recipe import AugmentationConfig, DataConfig, TrainingConfig
@@ -47,11 +48,11 @@ class Batch:
         """The batch with its features on `device`; lengths and labels stay on the host, where a loss reads them."""
         if device.type == "cpu":
             return self
-        pinned = self.pin()
+        pinned = self.pin_memory()
         return replace(pinned, features=pinned.features.to(device, non_blocking=True))
 
-    def pin(self) -> Batch:
-        """The batch in memory from which a GPU copies while the host goes on."""
+    def pin_memory(self) -> Batch:
+        """The batch in memory from which a GPU copies while the host goes on; torch's DataLoader calls it, too."""
         features, lengths, labels = (tensor.pin_memory() for tensor in (self.features, self.lengths, self.labels))
         return replace(self, features=features, lengths=lengths, labels=labels)
 
@@ -91,7 +92,7 @@ class TrainingSet:
         """`share` is the part of each set's utterances that is used: a larger share holds all of a smaller one."""
         self.data, self.augmentation = data, augmentation
         sets = list(itertools.product(corpus.set_names("train"), data.speeds))
-        self.utterances = utterances = load_utterances(corpus, sets, tokenizer)
+        self.utterances = utterances = load_utterances(corpus, sets, tokenizer, not augmentation.changes_waveforms)
         is_used = _choose_share(corpus, utterances, data, share)
         is_too_long = is_used & (utterances.seconds > data.longest_seconds)
         is_too_short = is_used & ~is_too_long & ~utterances.find_ctc_alignable()
@@ -160,14 +161,20 @@ class TrainingSet:
         utterances = self.utterances
         ids = [utterances.id(row) for row in rows]
         features = [
-            spec_augment(utterances.features(row), self.augmentation, f"{draw}/{key}")
+            spec_augment(self._features(row, f"{draw}/{key}"), self.augmentation, f"{draw}/{key}")
             for row, key in zip(rows, ids, strict=True)
         ]
         return collate(rows, ids, features, [utterances.labels(row) for row in rows], counts)
 
+    def _features(self, row: int, draw: str) -> Tensor:
+        """(T, 80), cached, or of the waveform as the draw changes it."""
+        if not self.augmentation.changes_waveforms:
+            return self.utterances.features(row)
+        return extract_features(augment_waveform(self.utterances.waveform(row), self.augmentation, draw))
+
     def _load_unscored(self, row: int, counts: Counts) -> Batch:
         utterances = self.utterances
-        ids, features = [utterances.id(row)], [utterances.features(row)]
+        ids, features = [utterances.id(row)], [self._features(row, "")]
         return collate(np.array([row]), ids, features, [np.array([IGNORED])], counts)
 
 

@@ -15,10 +15,12 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+import torch
 from torch import Tensor
 
 from model.corpora.corpus import Corpus
-from model.data.features import FeatureStore, compute_features, feature_folder, missing_parts, samples_at
+from model.corpora.source import AudioRef
+from model.data.features import FeatureStore, change_speed, compute_features, feature_folder, missing_parts, samples_at
 from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import Tokenizer
 from model.errors import UserError
@@ -26,7 +28,7 @@ from model.network.subsampling import subsampled_length
 from model.recipe.architecture import SAMPLE_RATE
 from model.strict import make_folders, sync_file
 
-FILE_VERSION = 1  # part of the path
+FILE_VERSION = 2  # part of the path
 ENCODED_TOGETHER = 10_000  # texts
 SCHEMA = pa.schema(
     {
@@ -35,6 +37,10 @@ SCHEMA = pa.schema(
         "speaker": pa.large_string(),
         "samples": pa.int64(),  # at 16 kHz and this speed
         "labels": pa.large_list(pa.int32()),  # pieces of the text, then eos
+        "file": pa.large_string(),  # relative where it is a copy
+        "channel": pa.int32(),  # null: the mean of all
+        "start": pa.float64(),
+        "end": pa.float64(),
     }
 )
 
@@ -43,7 +49,9 @@ SCHEMA = pa.schema(
 class UtteranceSet:
     """The utterances of one set at one speed. `labels` holds all of them, those of row n from `starts[n]` on."""
 
+    corpus: Corpus
     name: str
+    speed: float
     table: pa.Table
     samples: np.ndarray  # (N,)
     labels: np.ndarray
@@ -95,6 +103,13 @@ class Utterances:
         one, place = self._find(row)
         return one.features[place]
 
+    def waveform(self, row: int) -> Tensor:
+        """(T,) in float32, within [-1, 1], at 16 kHz and the speed of its set: read from its recording."""
+        one, place = self._find(row)
+        file, channel, start, end = (one.table[column][place].as_py() for column in ("file", "channel", "start", "end"))
+        samples = one.corpus.read_audio(AudioRef(file, channel=channel, start=start, end=end))
+        return torch.from_numpy(change_speed(samples, one.speed)).float()
+
     def find_ctc_alignable(self) -> np.ndarray:
         """(N,) whether CTC can align the labels: an encoder frame for each, and a blank between equal neighbours."""
         needed = np.concatenate([_count_ctc_frames(one) for one in self._sets])
@@ -127,23 +142,30 @@ def learn_tokens_per_second(tokens: np.ndarray, frames: np.ndarray) -> float:
     return DENSITY_MARGIN * float((tokens * FRAMES_PER_SECOND / frames).max())
 
 
-def load_utterances(corpus: Corpus, sets: Iterable[tuple[str, float]], tokenizer: Tokenizer) -> Utterances:
-    """The utterances of sets, each at a speed; what is missing of them on disk is made first."""
-    return Utterances([_load_set(corpus, name, speed, tokenizer) for name, speed in sets])
+def load_utterances(
+    corpus: Corpus, sets: Iterable[tuple[str, float]], tokenizer: Tokenizer, has_features: bool = True
+) -> Utterances:
+    """The utterances of sets, each at a speed; what is missing of them on disk is made first.
+
+    Without features they have only their lengths and waveforms.
+    """
+    return Utterances([_load_set(corpus, name, speed, tokenizer, has_features) for name, speed in sets])
 
 
-def _load_set(corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer) -> UtteranceSet:
+def _load_set(corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer, has_features: bool) -> UtteranceSet:
     path = utterance_file(corpus, set_name, speed, tokenizer)
     if not path.is_file():
         _write_file(path, corpus, set_name, speed, tokenizer)
     folder = feature_folder(corpus, set_name, speed)
-    if missing_parts(folder, corpus.sets[set_name].utterances):
+    if has_features and missing_parts(folder, corpus.sets[set_name].utterances):
         compute_features(corpus, set_name, speed)
     table = _read_file(path)
     samples = table["samples"].chunk(0).to_numpy()
     labels = table["labels"].chunk(0)
     return UtteranceSet(
+        corpus=corpus,
         name=set_name,
+        speed=speed,
         table=table,
         samples=samples,
         labels=labels.values.to_numpy(),
@@ -187,6 +209,10 @@ def _write_file(path: Path, corpus: Corpus, set_name: str, speed: float, tokeniz
         pa.array([entry.speaker for entry in entries], pa.large_string()),
         pa.array([samples_at(speed, entry.samples) for entry in entries], pa.int64()),
         _encode_all([entry.text for entry in entries], tokenizer),
+        pa.array([corpus.shorten(entry.audio.file) for entry in entries], pa.large_string()),
+        pa.array([entry.audio.channel for entry in entries], pa.int32()),
+        pa.array([entry.audio.start for entry in entries], pa.float64()),
+        pa.array([entry.audio.end for entry in entries], pa.float64()),
     ]
     draft = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}")
     try:

@@ -10,6 +10,7 @@ from model.strict import Strict
 
 SAMPLE_RATE = 16_000  # Hz
 MEL_BINS = 80
+BYTES = 256
 
 Count = Annotated[int, Field(ge=1)]
 Share = Annotated[float, Field(ge=0.0, lt=1.0)]
@@ -34,9 +35,17 @@ class SpecialTokens(Strict):
 
 
 class TokenizerConfig(Strict):
-    """SentencePiece pieces: a unigram model trained on the training text, or the model in a file."""
+    """SentencePiece pieces: trained on the training text, which is taken as it is normalised, or those in a file."""
 
     vocabulary: Annotated[int, Field(ge=8)] = Field(500, description="number of pieces, with the four special ones")
+    kind: Literal["unigram", "bpe"] = Field("unigram", description="how pieces are found in the text")
+    byte_fallback: bool = Field(
+        False,
+        description="characters that are not in the training text are spelt in bytes, 256 of the pieces, not unknown",
+    )
+    sentences: Count | None = Field(
+        None, description="how many sentences pieces are trained on at most, drawn by their hashes; null is 2,000,000"
+    )
     file: str | None = Field(
         None, description="a SentencePiece model to use as it is, such as a published checkpoint's; null trains one"
     )
@@ -49,6 +58,18 @@ class TokenizerConfig(Strict):
             if token is not None and token >= self.vocabulary:
                 raise ValueError(
                     f"tokenizer.special.{name} is {token}, but must be below tokenizer.vocabulary, {self.vocabulary}"
+                )
+        if self.byte_fallback and self.vocabulary <= BYTES:
+            raise ValueError(
+                f"tokenizer.vocabulary is {self.vocabulary}, but tokenizer.byte_fallback takes {BYTES} pieces for the "
+                "bytes alone; raise the vocabulary, or set byte_fallback to false"
+            )
+        for name in ("kind", "byte_fallback", "sentences"):
+            value = getattr(self, name)
+            if self.file is not None and value != type(self).model_fields[name].default:
+                raise ValueError(
+                    f"tokenizer.{name} is {value}, which is for pieces that are trained, but tokenizer.file names a "
+                    f"model that has its pieces; leave out {name} or file"
                 )
         return self
 

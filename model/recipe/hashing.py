@@ -22,10 +22,21 @@ ADDED_KEYS: dict[str, Any] = {
     "training.epoch_steps": None,
     "training.epoch_share": None,
     "data.label_buckets": 1,
+    "data.temperature": 1.0,
+    "augmentation.noise_share": 0.0,
+    "augmentation.noise_snr": [10.0, 40.0],
+    "augmentation.reverberation_share": 0.0,
+    "augmentation.reverberation_seconds": [0.1, 0.6],
+    "augmentation.gain_share": 0.0,
+    "augmentation.gain_db": [0.0, 12.0],
+    "tokenizer.kind": "unigram",
+    "tokenizer.byte_fallback": False,
+    "tokenizer.sentences": None,
 }
 NOT_TRAINING = (
     *("name", "data.corpus", "data.longest_scored_seconds", "decoding", "decoding_search", "test_decoding"),
     *("optimiser.accumulate", "training.compile", "validation.batch_seconds"),
+    "data.readers",
 )
 _NOT_TRAINING_BEFORE_0_3 = ("name", "data.corpus")
 

@@ -17,6 +17,10 @@ from model.strict import Strict
 _DECODING_BEFORE_0_3 = {"beam", "ctc_weight", "length_penalty", "batch_seconds", "mixing"}
 
 
+Chance = Annotated[float, Field(ge=0.0, le=1.0)]
+PositiveSeconds = Annotated[float, Field(gt=0.0, le=10.0)]
+
+
 class DataConfig(Strict):
     """Which corpus, and how its training set is divided into batches."""
 
@@ -31,6 +35,16 @@ class DataConfig(Strict):
     batch_seconds: float = Field(60.0, gt=0, description="audio in one optimiser step, over all workers, with padding")
     buckets: Count = Field(8, description="groups of utterances of similar length; a batch is drawn from one group")
     label_buckets: Count = Field(1, description="groups of similar numbers of labels that each is divided into")
+    temperature: Annotated[float, Field(ge=1.0)] = Field(
+        1.0,
+        description="1: each training utterance is heard once in a pass over the data; higher ones even out how much "
+        "of a pass each training set has, in proportion to its seconds to the power of 1 / temperature",
+    )
+    readers: Annotated[int, Field(ge=0)] | None = Field(
+        None,
+        description="processes of each worker that read batches ahead; 0 for a thread; null = a thread where features "
+        "are cached, and two processes where waveforms are changed",
+    )
     longest_seconds: float = Field(30.0, gt=0, description="longer training utterances are left out, and counted")
     longest_scored_seconds: float = Field(
         60.0, gt=0, description="a longer recording in a dev or test set is refused before the start; cut it"
@@ -38,13 +52,36 @@ class DataConfig(Strict):
 
 
 class AugmentationConfig(Strict):
-    """SpecAugment (arXiv 1904.08779): how many masks, and the widest each may be."""
+    """SpecAugment (arXiv 1904.08779): how many masks, and the widest each may be; and changes of the waveform.
+
+    With one of the latter, the features of training utterances are computed anew in each pass, in other processes.
+    """
 
     time_masks: Annotated[int, Field(ge=0)] = 2
     time_mask_frames: Annotated[int, Field(ge=0)] = 40
     time_mask_share: Share = Field(0.2, description="one time mask covers at most this share of the utterance")
     frequency_masks: Annotated[int, Field(ge=0)] = 2
     frequency_mask_bins: Annotated[int, Field(ge=0, le=MEL_BINS)] = 27
+    noise_share: Chance = Field(0.0, description="of utterances that get noise, from white to brown")
+    noise_snr: tuple[float, float] = Field((10.0, 40.0), description="[lowest, highest] dB of speech over noise")
+    reverberation_share: Chance = Field(0.0, description="of utterances that are put into a room")
+    reverberation_seconds: tuple[PositiveSeconds, PositiveSeconds] = Field(
+        (0.1, 0.6), description="[shortest, longest] in which its sound falls by 60 dB"
+    )
+    gain_share: Chance = Field(0.0, description="of utterances that are made louder or softer, and clipped")
+    gain_db: tuple[float, float] = Field((0.0, 12.0), description="[lowest, highest] gain in dB")
+
+    @model_validator(mode="after")
+    def _check_ranges(self) -> AugmentationConfig:
+        for name in ("noise_snr", "reverberation_seconds", "gain_db"):
+            low, high = getattr(self, name)
+            if low > high:
+                raise ValueError(f"{name} is [{low:g}, {high:g}], but must be [low, high]")
+        return self
+
+    @property
+    def changes_waveforms(self) -> bool:
+        return max(self.noise_share, self.reverberation_share, self.gain_share) > 0.0
 
 
 class OptimiserConfig(Strict):

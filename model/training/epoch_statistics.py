@@ -27,6 +27,7 @@ class EpochStatistics:
     context: DistributedContext
     rate: float = 0.0  # of the last step
     peak_rate: float = 0.0
+    steps: int = 0
     frames: int = 0  # of this rank, without padding
     tokens: int = 0
     waited: float = 0.0  # seconds, for batches
@@ -54,6 +55,7 @@ class EpochStatistics:
         norm = result.norm.double() / self.context.world_size
         self.sums += torch.where(result.taken, torch.cat((losses, norm[None])), 0.0)
         self.rate, self.peak_rate = rate, max(self.peak_rate, rate)
+        self.steps += 1
         for part in step.parts:
             scored = part.labels != IGNORED
             self.frames += int(part.lengths[scored.any(dim=1)].sum())
@@ -73,6 +75,7 @@ class EpochStatistics:
             "train/gradient_norm": norm,
             "train/learning_rate": self.rate,
             "train/frames_per_second": frames / seconds,
+            "train/frames_per_step": frames / max(self.steps, 1),
             "train/tokens_per_second": tokens / seconds,
             "train/peak_memory_mib": peak / 2**20,
             "train/seconds": seconds,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import random
 import sys
 import time
@@ -13,9 +12,8 @@ from pathlib import Path
 
 import torch
 
-from model.data.batches import Batch
 from model.data.epoch_plan import DataPosition, PlannedBatch
-from model.data.reading import read_ahead
+from model.data.reading import Share, read_shares
 from model.evaluation.metrics import compute_dev_metrics
 from model.evaluation.scoring import score_set, write_hypotheses
 from model.recipe.recipe import Recipe
@@ -114,7 +112,7 @@ def train_epoch(run: TrainingRun) -> None:
     statistics = EpochStatistics(run.model, context)
     skipped = SkippedSteps(settings, writer, len(plan), in_a_row=run.state.skipped_in_a_row)
     previous: TrainingStep | None = None
-    with contextlib.closing(read_ahead(functools.partial(load_parts, run), plan)) as read:
+    with contextlib.closing(read_shares(run.training_set, [choose_share(run, batch) for batch in plan])) as read:
         for index, batch in enumerate(plan):
             step = TrainingStep(epoch + 1, index + 1, run.state.step + index + 1, batch)
             with writer.write_on_error(step):
@@ -147,11 +145,10 @@ def train_epoch(run: TrainingRun) -> None:
     )
 
 
-def load_parts(run: TrainingRun, batch: PlannedBatch) -> list[Batch]:
-    """This rank's parts of a batch, on the host."""
-    context, draw = run.context, f"{run.state.seed}/{batch.data_pass}"
-    parts = run.training_set.load_share(batch.rows, context.rank, context.world_size, run.accumulate, draw)
-    return [part.pin() for part in parts] if context.device.type == "cuda" else parts
+def choose_share(run: TrainingRun, batch: PlannedBatch) -> Share:
+    """This rank's share of a batch, in as many parts as fit, and what its random draws depend on."""
+    draw = f"{run.state.seed}/{batch.data_pass}"
+    return Share(run.data, batch.rows, run.context.rank, run.context.world_size, run.accumulate, draw)
 
 
 def run_step(run: TrainingRun, step: TrainingStep, progress: float) -> float:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-import hashlib
 import logging
+from collections.abc import Iterator
 from pathlib import Path
 
 from model.corpora.corpus import Corpus, check_trainable, read_corpus
 from model.data.batches import TrainingSet
-from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
+from model.data.tokenizer import MOST_SENTENCES, TOKENIZER_FILE, TRAINING_VERSION, Tokenizer, train_tokenizer
 from model.data.utterances import load_utterances
 from model.errors import UserError
 from model.recipe.architecture import SAMPLE_RATE
 from model.recipe.files import with_values
+from model.recipe.hashing import hash_json
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
 from model.weights.initial import fingerprint_weights
@@ -94,17 +95,34 @@ def load_corpus(recipe: Recipe, to_train: bool = True) -> Corpus:
     return corpus
 
 
+class _TrainingText:
+    """The text of a corpus that pieces are trained on, read from disk each time."""
+
+    def __init__(self, corpus: Corpus) -> None:
+        self._corpus, self._sets = corpus, corpus.set_names("train")
+
+    def __len__(self) -> int:
+        return sum(self._corpus.sets[name].utterances for name in self._sets)
+
+    def __iter__(self) -> Iterator[str]:
+        return (entry.text for name in self._sets for entry in self._corpus.entries(name))
+
+
 def ensure_tokenizer(recipe: Recipe, corpus: Corpus) -> Path:
-    """The tokenizer's file: the one that the recipe names, else the corpus' own, which is trained if it is missing."""
-    if recipe.tokenizer.file is not None:
-        return Path(recipe.tokenizer.file)
-    special = recipe.tokenizer.special.model_copy(update={"blank": None})  # the pieces do not depend on the blank
-    content = f"{corpus.fingerprint} {special.model_dump_json()}"
-    digest = hashlib.sha256(content.encode()).hexdigest()[:12]
-    path = corpus.folder / "cache" / f"unigram-{recipe.tokenizer.vocabulary}-{digest}.model"
+    """The tokenizer's file: the one that the recipe names, else the corpus' own, which is trained if it is missing.
+
+    Two processes that train it at the same time write the same file, each whole.
+    """
+    config, text = recipe.tokenizer, _TrainingText(corpus)
+    if config.file is not None:
+        return Path(config.file)
+    # All that the pieces depend on: the blank is none of them, and a draw of more than all sentences is of all.
+    content = config.model_dump(mode="json", exclude={"file": True, "fingerprint": True, "special": {"blank"}})
+    content["sentences"] = min(config.sentences or MOST_SENTENCES, len(text))
+    digest = hash_json([TRAINING_VERSION, corpus.fingerprint, content])
+    path = corpus.folder / "cache" / f"{config.kind}-{config.vocabulary}-{digest}.model"
     if not path.is_file():
-        texts = (text for name in corpus.set_names("train") for text in corpus.texts(name))
-        train_tokenizer(texts, recipe.tokenizer.vocabulary, path, special)
+        train_tokenizer(text, config, path)
     return path
 
 

@@ -12,6 +12,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.corpora.corpus import Corpus
 from model.data.batches import TrainingSet
+from model.data.reading import TrainingData
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.data.utterances import Utterances
 from model.errors import UserError
@@ -55,6 +56,7 @@ class TrainingRun(ScoredRun):
 
     parallel_model: nn.Module
     optimiser: torch.optim.Optimizer
+    data: TrainingData
     training_set: TrainingSet
     state: checkpoint.TrainingPosition
     accumulate: int
@@ -130,7 +132,9 @@ def start_or_resume(
     if recipe.training.compile:
         for layer in (*model.encoder.layers, *model.decoder.layers):
             layer.compile()  # one graph for all layers of a kind
-    training_set = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer, recipe.training.data_share)
+    share = recipe.training.data_share
+    data = TrainingData(str(corpus.folder), str(tokenizer.path.resolve()), recipe.data, recipe.augmentation, share)
+    training_set = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer, share)
     model.tokens_per_second = training_set.tokens_per_second
     position = replace(resumption.position, tokens_per_second=model.tokens_per_second)
     return TrainingRun(
@@ -143,6 +147,7 @@ def start_or_resume(
         dev=load_dev_utterances(corpus, tokenizer),
         parallel_model=_parallelise(model) if context.world_size > 1 else model,
         optimiser=optimiser,
+        data=data,
         training_set=training_set,
         state=position,
         accumulate=recipe.optimiser.accumulate,

@@ -31,7 +31,7 @@ def compare(
         ),
     ],
     normaliser: Annotated[
-        str, typer.Option(help="that references and hypotheses are brought to first: none or basic")
+        str, typer.Option(help="that references and hypotheses are brought to first: none, basic or whisper-english")
     ] = "none",
     reference: Annotated[
         Path | None, typer.Option(help="references by utterance (.trn), where the files have none")

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import model.corpora.normaliser
+from model.corpora import normaliser
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, to_yaml
 from study.config.study_file import StudyFile
@@ -93,7 +93,7 @@ def _hash_inputs(study: StudyFile, base: Recipe) -> dict[str, str | None]:
     return {
         "corpus": corpus.fingerprint,
         "tokenizer": file_fingerprint(ensure_tokenizer(base, corpus)),
-        "normaliser": f"{corpus.normaliser} {file_fingerprint(Path(model.corpora.normaliser.__file__))}",
+        "normaliser": f"{normaliser.version_of(corpus.normaliser)} {file_fingerprint(Path(normaliser.__file__))}",
         "base_recipe": base.hash,
         "study_file": hashlib.sha256(to_yaml(study).encode()).hexdigest()[:16],
     }

@@ -57,7 +57,7 @@ def pair_sets(
 
     `references` are those of utterances by id; without them the systems' own files have to have them.
     """
-    ours, theirs = first.hypotheses, second.hypotheses
+    ours, theirs = (_normalise_set(one, normaliser) for one in (first, second))
     missing = sorted(ours.keys() ^ theirs.keys())
     if missing:
         raise UserError(
@@ -65,14 +65,30 @@ def pair_sets(
             f"{missing[0]}); compare hypotheses of the same set"
         )
     paths = f"{first.path} and {second.path}"
-    return [_pair(key, ours[key], theirs[key], normaliser, (references or {}).get(key), paths) for key in sorted(ours)]
+    given = {key: normalise(normaliser, text) for key, text in (references or {}).items() if key in ours}
+    return [_pair(key, ours[key], theirs[key], given.get(key), paths) for key in sorted(ours)]
 
 
-def _pair(
-    key: str, first: Hypothesis, second: Hypothesis, normaliser: str, reference: str | None, paths: str
-) -> PairedUtterance:
+def _normalise_set(found: HypothesisSet, normaliser: str) -> dict[str, Hypothesis]:
+    """The hypotheses and references under a normaliser. Those that were scored under it are so already.
+
+    They stay as they are, because Whisper's normaliser can change its own text again.
+    """
+    if str(found.settings.get("normaliser", "")).split(" ")[0] == normaliser:
+        return found.hypotheses
+    return {
+        key: replace(
+            one,
+            text=normalise(normaliser, one.text),
+            reference=None if one.reference is None else normalise(normaliser, one.reference),
+        )
+        for key, one in found.hypotheses.items()
+    }
+
+
+def _pair(key: str, first: Hypothesis, second: Hypothesis, reference: str | None, paths: str) -> PairedUtterance:
     given = (first.reference, second.reference) if reference is None else (reference,)
-    texts = sorted({normalise(normaliser, text) for text in given if text is not None})
+    texts = sorted({text for text in given if text is not None})
     if not texts:
         raise UserError(f"{paths} have no reference of {key}; give --reference FILE.trn")
     if len(texts) > 1:
@@ -80,7 +96,7 @@ def _pair(
             f"{paths} have different references of {key}, '{texts[0]}' and '{texts[1]}'; compare hypotheses of the "
             "same corpus, or give --normaliser basic"
         )
-    sides = (align_words(texts[0], normalise(normaliser, side.text)) for side in (first, second))
+    sides = (align_words(texts[0], side.text) for side in (first, second))
     return PairedUtterance(key, first.speaker or second.speaker or key, *sides)
 
 

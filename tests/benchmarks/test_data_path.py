@@ -17,6 +17,7 @@ from model.data.batches import TrainingSet
 from model.data.epoch_plan import DataPosition
 from model.data.reading import read_ahead
 from model.data.tokenizer import Tokenizer, train_tokenizer
+from model.recipe.architecture import TokenizerConfig
 from model.recipe.files import named_recipe, with_values
 
 TITLE = "the data path, one speed; a batch has 1,600 s of audio for two workers"
@@ -73,8 +74,8 @@ def test_data_path(
 ) -> None:
     monkeypatch.setattr(processes, "SECONDS", 900)
     corpus = make_large_corpus(tmp_path / "corpus", {"train": utterances, "dev": 10})
-    texts = (text for _, text in zip(range(2000), corpus.texts("train"), strict=False))
-    train_tokenizer(texts, 34, corpus.folder / "tokenizer.model")
+    texts = [entry.text for _, entry in zip(range(2000), corpus.entries("train"), strict=False)]
+    train_tokenizer(texts, TokenizerConfig(vocabulary=34), corpus.folder / "tokenizer.model")
     prepared = run_in_new_process(_measure, corpus.folder)["start"]
     figures = run_in_new_process(_measure, corpus.folder)
     add_row(

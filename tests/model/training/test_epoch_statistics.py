@@ -41,6 +41,7 @@ def test_the_figures_of_an_epoch_are_means_over_its_steps_and_sums_over_what_was
     seconds = figures["train/seconds"]
     frames = utterances.frames[run.training_set.rows].sum()
     assert figures["train/frames_per_second"] * seconds == pytest.approx(frames)
+    assert figures["train/frames_per_step"] * len(results) == pytest.approx(frames)
     tokens = utterances.label_counts[run.training_set.rows].sum()
     assert figures["train/tokens_per_second"] * seconds == pytest.approx(tokens)
     assert figures["train/peak_memory_mib"] > 50

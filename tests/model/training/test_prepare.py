@@ -4,13 +4,22 @@ import logging
 import re
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from model.errors import UserError
+from model.recipe.architecture import TokenizerConfig
 from model.recipe.files import with_values
-from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer, prepare, refuse_long_recordings
+from model.training.prepare import (
+    ensure_tokenizer,
+    load_corpus,
+    load_run_tokenizer,
+    load_tokenizer,
+    prepare,
+    refuse_long_recordings,
+)
 
 
 def test_preparing_makes_everything_once_and_fills_in_the_fingerprint(make_recipe, corpus) -> None:
@@ -76,16 +85,49 @@ def test_text_survives_the_tokenizer_and_labels_end_in_eos(make_recipe, corpus, 
     assert tokenizer.decode([special["bos"], *tokenizer.encode("one two"), special["pad"], 9, 9]) == "one two"
 
 
-def test_a_vocabulary_that_the_text_cannot_fill_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"tokenizer.vocabulary is 500, which the training text cannot give"):
-        train_tokenizer(["one two three"], 500, tmp_path / "pieces.model")
+@pytest.mark.parametrize(
+    ("values", "other"),
+    [
+        ({"kind": "bpe"}, True),
+        ({"vocabulary": 41}, True),
+        ({"vocabulary": 295, "byte_fallback": True}, True),
+        ({"sentences": 23}, True),
+        ({"special": {"unk": 3, "pad": 2}}, True),
+        ({"sentences": 24}, False),
+        ({"special": {"blank": 39}}, False),
+    ],
+)
+def test_a_trained_tokenizer_s_file_is_named_after_all_that_its_pieces_depend_on(
+    make_recipe, corpus, values: dict[str, Any], other: bool
+) -> None:
+    usual, recipe = make_recipe(), make_recipe({f"tokenizer.{key}": value for key, value in values.items()})
+    path = ensure_tokenizer(recipe, corpus)
+    assert (path != ensure_tokenizer(usual, corpus)) is other
+    assert path.name.startswith(f"{recipe.tokenizer.kind}-{recipe.tokenizer.vocabulary}-")
+    pieces = load_tokenizer(recipe, corpus)
+    assert (pieces.content != load_tokenizer(usual, corpus).content) is other
+    assert all(pieces.decode(pieces.encode(text)) == text for text in corpus.texts("train"))
+
+
+def test_a_tokenizer_of_another_way_of_training_is_not_taken_from_the_cache(
+    make_recipe, corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = ensure_tokenizer(make_recipe(), corpus)
+    monkeypatch.setattr("model.training.prepare.TRAINING_VERSION", 99)
+    assert ensure_tokenizer(make_recipe(), corpus) != path
+
+
+@pytest.mark.parametrize("kind", ["unigram", "bpe"])
+def test_a_vocabulary_that_the_corpus_cannot_fill_is_one_line(make_recipe, kind: str) -> None:
+    with pytest.raises(UserError, match=r"^tokenizer.vocabulary is 5000, which the training text cannot give: it has "):
+        prepare(make_recipe({"tokenizer.vocabulary": 5000, "tokenizer.kind": kind}))
 
 
 @pytest.fixture
 def own_pieces(made_up_text, tmp_path: Path) -> Path:
     """A tokenizer of the recipe's size that no training on the corpus would give, since its text is another."""
     path = tmp_path / "own.model"
-    train_tokenizer(made_up_text(1), 40, path)
+    train_tokenizer(made_up_text(1), TokenizerConfig(vocabulary=40), path)
     return path
 
 
@@ -99,7 +141,7 @@ def test_a_tokenizer_file_is_used_as_it_is_and_known_by_its_content(make_recipe,
 
 def test_another_tokenizer_than_the_recipe_was_made_for_is_refused(make_recipe, made_up_text, own_pieces: Path) -> None:
     recipe = prepare(make_recipe({"tokenizer.file": str(own_pieces)}))
-    train_tokenizer(made_up_text(2), 40, own_pieces)
+    train_tokenizer(made_up_text(2), TokenizerConfig(vocabulary=40), own_pieces)
     with pytest.raises(UserError, match=r"own.model: its content is \w+, but the recipe was made for \w+; give the"):
         load_tokenizer(recipe, load_corpus(recipe))
 

@@ -12,9 +12,10 @@ from hypothesis import strategies as st
 from training_runs import ALONE
 
 from model.data.epoch_plan import PlannedBatch
+from model.data.reading import load_share
 from model.training import loop
 from model.training.broken_batch import TrainingStep
-from model.training.loop import dropout_seed, load_parts
+from model.training.loop import choose_share, dropout_seed
 from model.training.run import TrainingRun, start_or_resume
 
 MASKS = {"augmentation.time_masks": 2, "augmentation.frequency_masks": 2, "optimiser.learning_rate": 1e-9}
@@ -33,7 +34,8 @@ def test_each_seed_step_and_worker_has_a_dropout_seed_of_its_own(
 def load_features(run: TrainingRun, epoch: int, seed: int) -> torch.Tensor:
     """The features of the first batch as a step of the epoch (from 0) gives them to a model of this seed."""
     run.state = replace(run.state, epoch=epoch, seed=seed)
-    return load_parts(run, PlannedBatch(epoch, run.training_set.plan_pass(0)[0]))[0].features
+    batch = PlannedBatch(epoch, run.training_set.plan_pass(0)[0])
+    return load_share(run.training_set, choose_share(run, batch))[0].features
 
 
 def test_no_epoch_has_the_masks_of_another_one_of_another_seed(make_recipe, run_folder: Path) -> None:
@@ -54,7 +56,7 @@ def test_a_step_draws_the_same_dropout_whatever_was_drawn_before_it(
     batch = PlannedBatch(0, run.training_set.plan_pass(0)[0])
 
     def loss_of(number: int) -> float:
-        step = TrainingStep(1, number, number, batch, load_parts(run, batch))
+        step = TrainingStep(1, number, number, batch, load_share(run.training_set, choose_share(run, batch)))
         loop.run_step(run, step, 0.0)
         assert step.result is not None
         return float(step.result.losses[0].total.detach())

@@ -10,6 +10,7 @@ import torch
 from model.data.tokenizer import train_tokenizer
 from model.errors import UserError
 from model.network.recogniser import Recogniser
+from model.recipe.architecture import TokenizerConfig
 from model.recipe.files import read_recipe, with_values
 from model.runtime.distributed import DistributedContext
 from model.training.loop import start_or_resume, train
@@ -134,10 +135,10 @@ def test_import_takes_the_tokenizer_that_the_checkpoint_was_trained_with(
 ) -> None:
     pieces, texts = tmp_path / "pieces.model", made_up_text(1)
     special = import_published(golden / "reguler_two_aux", "corpus", tmp_path / "recipe.yaml").tokenizer.special
-    train_tokenizer(texts, 100, pieces, special)
+    train_tokenizer(texts, TokenizerConfig(vocabulary=100, special=special), pieces)
     recipe = import_published(golden / "reguler_two_aux", "corpus", tmp_path / "recipe.yaml", pieces)
     assert recipe.tokenizer.file == str(pieces)
     assert read_recipe(tmp_path / "recipe.yaml").hash == recipe.hash
-    train_tokenizer(texts, 100, pieces)
+    train_tokenizer(texts, TokenizerConfig(vocabulary=100), pieces)
     with pytest.raises(UserError, match=r"its special.pad is 3, but the recipe's tokenizer\.special\.pad is 99"):
         import_published(golden / "reguler_two_aux", "corpus", tmp_path / "other.yaml", pieces)

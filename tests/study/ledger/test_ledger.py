@@ -266,7 +266,15 @@ def hash_without(recipe: Recipe, *keys: tuple[str, str]) -> str:
     del content["name"], content["data"]["corpus"], content["decoding"], content["test_decoding"]
     del content["decoding_search"]
     do_not_count = ("data", "longest_scored_seconds"), ("optimiser", "accumulate"), ("training", "compile")
-    added_later = ("training", "epoch_steps"), ("training", "epoch_share"), ("data", "label_buckets")
-    for parent, key in (*keys, *do_not_count, ("validation", "batch_seconds"), *added_later):
+    added_later = {
+        "training": ("epoch_steps", "epoch_share"),
+        "data": ("label_buckets", "temperature", "readers"),
+        "augmentation": (
+            *("noise_share", "noise_snr", "reverberation_share", "reverberation_seconds", "gain_share", "gain_db"),
+        ),
+        "tokenizer": ("kind", "byte_fallback", "sentences"),
+    }
+    added = [(parent, key) for parent, names in added_later.items() for key in names]
+    for parent, key in (*keys, *do_not_count, ("validation", "batch_seconds"), *added):
         del content[parent][key]
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from model.corpora.normaliser import version_of
 from model.errors import UserError
 from study.display.comparison import CLAIM, describe
 from study.verdict.alignment import PairedUtterance
@@ -101,6 +102,17 @@ def test_another_decoding_is_compared_where_it_is_asked_for(tmp_path: Path) -> N
         for number, decoding in enumerate(DECODINGS)
     ]
     assert compare_systems(*paths, any_decoding=True)[0].difference == 0.0
+
+
+def test_text_that_was_scored_under_the_normaliser_is_not_normalised_again(tmp_path: Path) -> None:
+    raw, scored = tmp_path / "raw.trn", tmp_path / "scored.jsonl"
+    raw.write_text("Minus five, it's dark. (u1)\n")
+    line = {"id": "u1", "reference": "-5 it is dark", "hypothesis": "-5 it is dark"}
+    scored.write_text(json.dumps(line) + "\n")
+    scored.with_suffix(".settings.json").write_text(json.dumps({"normaliser": version_of("whisper-english")}))
+    for systems in ((raw, scored), (scored, raw)):
+        (compared,) = compare_systems(*systems, "whisper-english")
+        assert (compared.words, compared.first_wer, compared.second_wer) == (4, 0.0, 0.0)
 
 
 def test_references_come_from_a_file_where_no_side_has_them(tmp_path: Path) -> None:

@@ -1,0 +1,128 @@
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections.abc import Iterator
+
+import pytest
+import torch
+
+from model.corpora.corpus import Corpus
+from model.data import reading
+from model.data.batches import Batch, TrainingSet
+from model.data.reading import Share, TrainingData, open_training_set, read_ahead, read_shares
+from model.errors import UserError
+from model.training.prepare import ensure_tokenizer
+
+WAVEFORMS = {"augmentation.noise_share": 0.7, "augmentation.reverberation_share": 0.7, "augmentation.time_masks": 1}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def end_readers() -> Iterator[None]:
+    """Processes that read end with the module."""
+    yield
+    reading._make_loader.cache_clear()
+
+
+@pytest.fixture
+def make_data(corpus: Corpus, make_recipe):
+    def make(values: dict | None = None) -> TrainingData:
+        recipe = make_recipe(values)
+        tokenizer = ensure_tokenizer(recipe, corpus)
+        return TrainingData(str(corpus.folder), str(tokenizer), recipe.data, recipe.augmentation, 1.0)
+
+    return make
+
+
+def list_shares(data: TrainingData, training_set: TrainingSet, parts: int = 2) -> list[Share]:
+    return [Share(data, rows, 0, 2, parts, "0/0") for rows in training_set.plan_pass(0)]
+
+
+def assert_same(ours: list[list[Batch]], theirs: list[list[Batch]]) -> None:
+    assert len(ours) == len(theirs) > 2
+    for one, other in zip(ours, theirs, strict=True):
+        assert [part.ids for part in one] == [part.ids for part in other]
+        for part, like in zip(one, other, strict=True):
+            assert torch.equal(part.features, like.features)
+            assert torch.equal(part.labels, like.labels)
+            assert part.counts == like.counts
+
+
+@pytest.mark.parametrize("values", [{}, WAVEFORMS])
+def test_a_thread_and_processes_read_the_same_batches_in_the_order_of_the_plan(make_data, values: dict) -> None:
+    data = make_data(values | {"data.readers": 0})
+    training_set = open_training_set(data)
+    expected = [reading.load_share(training_set, share) for share in list_shares(data, training_set)]
+    assert_same(list(read_shares(training_set, list_shares(data, training_set))), expected)
+    others = make_data(values | {"data.readers": 2})
+    assert_same(list(read_shares(training_set, list_shares(others, training_set))), expected)
+
+
+def test_processes_stay_for_the_next_epoch_and_the_next_training(make_data) -> None:
+    first, second = make_data({"data.readers": 2}), make_data({"data.readers": 2} | WAVEFORMS)
+    for data in (first, second):
+        training_set = open_training_set(data)
+        shares = list_shares(data, training_set)
+        with contextlib.closing(read_shares(training_set, shares)) as read:
+            next(read)  # an epoch that ends with an error leaves the rest
+        assert len(list(read_shares(training_set, shares))) == len(shares)
+    loader, _ = reading._make_loader(2)
+    assert len({worker.pid for worker in loader._iterator._workers}) == 2
+    assert reading._make_loader.cache_info().currsize == 1
+
+
+def test_waveforms_need_no_cached_features(make_data, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*arguments) -> None:
+        raise AssertionError("features are computed")
+
+    monkeypatch.setattr("model.data.utterances.compute_features", refuse)
+    monkeypatch.setattr("model.data.utterances.missing_parts", lambda folder, count: [folder])
+    training_set = open_training_set(make_data(WAVEFORMS))
+    rows = training_set.plan_pass(0)[0]
+    (part,) = training_set.load_share(rows, 0, 1, 1, "0/0")
+    assert part.lengths.tolist() == training_set.utterances.frames[rows].tolist()
+    assert part.features.isfinite().all()
+    with pytest.raises(AssertionError, match="features are computed"):
+        open_training_set(make_data())
+
+
+def test_how_many_processes_read_is_the_recipes_or_follows_from_what_is_read(make_data) -> None:
+    assert make_data().readers == 0
+    assert make_data(WAVEFORMS).readers == reading.READERS
+    assert make_data(WAVEFORMS | {"data.readers": 0}).readers == 0
+    assert make_data({"data.readers": 3}).readers == 3
+
+
+@pytest.mark.parametrize("readers", [0, 2])
+def test_an_error_is_raised_at_the_share_that_it_is_of(make_data, readers: int) -> None:
+    data = make_data({"data.readers": readers})
+    training_set = open_training_set(data)
+    good = list_shares(data, training_set)[:3]
+    bad = Share(data, good[0].rows + 10_000, 0, 1, 1, "0/0")
+    read = read_shares(training_set, [*good, bad, *good])
+    for _ in good:
+        next(read)
+    with pytest.raises(IndexError):
+        next(read)
+
+
+def test_so_many_items_are_read_ahead_and_no_more() -> None:
+    loaded: list[int] = []
+    read = read_ahead(lambda item: loaded.append(item) or item, range(10), ahead=2)
+    assert next(read) == 0
+    assert max(loaded) <= 3
+    assert next(read) == 1
+    before = threading.active_count()
+    read.close()
+    assert threading.active_count() == before - 1, "the thread ends with the generator"
+    assert max(loaded) < 6
+
+
+def test_a_corpus_that_is_gone_is_named_by_the_readers(make_data, tmp_path) -> None:
+    data = make_data({"data.readers": 2})
+    training_set = open_training_set(data)
+    (share, *_) = list_shares(data, training_set)
+    elsewhere = TrainingData(str(tmp_path / "gone"), data.tokenizer, data.data, data.augmentation, 1.0)
+    gone = Share(elsewhere, share.rows, 0, 1, 1, "0/0")
+    with pytest.raises(UserError, match=r"^corpus .*gone: no such folder; make one with .*$"):
+        list(read_shares(training_set, [gone]))
