@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import difflib
+import errno
 import hashlib
 import os
 import typing
@@ -80,6 +81,14 @@ def write_atomically(path: Path, content: str | bytes) -> None:
     Once this returns, the new content survives a power cut. Missing folders are made. A UserError where it cannot
     be written, with the OSError as its cause, from which callers recognise a full disk.
     """
+    try:
+        replace_file(path, content)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from error
+
+
+def replace_file(path: Path, content: str | bytes) -> None:
+    """`write_atomically` for callers that have a message of their own: it raises the OSError."""
     draft = path.with_name(f".{path.name}.{os.getpid()}")
     try:
         make_folders(path.parent)
@@ -89,10 +98,10 @@ def write_atomically(path: Path, content: str | bytes) -> None:
             os.fsync(stream.fileno())  # before its name: a power cut must not leave the name with nothing in it
         os.replace(draft, path)
         sync_folder(path.parent)
-    except OSError as error:
+    except OSError:
         with contextlib.suppress(OSError):  # on a full disk half a file would take the space that is left
             draft.unlink()
-        raise UserError(f"{path}: cannot be written ({error.strerror}); give a place that can be") from error
+        raise
 
 
 def sync_file(path: Path) -> None:
@@ -113,7 +122,10 @@ def sync_folder(folder: Path) -> None:
 def make_folders(path: Path) -> None:
     """Make a folder and those above it that are missing; their names then survive a power cut."""
     missing = [folder for folder in (path, *path.parents) if not folder.exists()]
-    path.mkdir(parents=True, exist_ok=True)
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except FileExistsError:  # it is a file
+        raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(path)) from None
     for folder in missing:
         sync_folder(folder.parent)
 

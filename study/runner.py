@@ -19,6 +19,7 @@ from model.errors import UserError
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, read_study, with_trials
 from study.display.board import Board, make_console, show_live
+from study.display.references import print_references
 from study.display.table import make_table
 from study.display.verdict import print_verdict
 from study.early_stopping.rules import build_rule
@@ -213,6 +214,7 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     _print(console, "next:")
     for line in list_next_commands(path, exported):
         _print(console, f"  {line}")
+    print_references(ledger, console)
     print_verdict(ledger, console)
     return 0
 

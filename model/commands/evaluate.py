@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model.commands.formatting import format_sets
+from model.commands.formatting import format_references, format_sets
 
 
 def evaluate(
@@ -25,7 +25,13 @@ def evaluate(
 
     The scored utterances are written to the folder `evaluation` of the run.
     """
-    typer.echo("\n".join(format_sets(score_run(folder, beam, ctc_weight, corpus, mixed))))
+    from model.corpora.corpus import read_corpus
+    from model.recipe.files import read_recipe
+
+    metrics = score_run(folder, beam, ctc_weight, corpus, mixed)
+    scored = read_corpus(corpus or Path(read_recipe(folder / "recipe.yaml").data.corpus))
+    published = {name: figures for name, figures in scored.references.items() if f"test/{name}/wer" in metrics}
+    typer.echo("\n".join([*format_sets(metrics), *format_references(published)]))
 
 
 def score_run(

@@ -22,10 +22,26 @@ def format_epoch(metrics: Mapping[str, float], epochs: int) -> str:
 
 
 def format_sets(metrics: Mapping[str, float]) -> list[str]:
-    """WER and internal-LM perplexity of each set and each domain, a line for each."""
-    sets = [key.removesuffix("/wer") for key in metrics if key.endswith("/wer")]
-    sets = [name for name in sets if f"{name}/ilm_perplexity" in metrics]
+    """WER of each set and each domain, a line for each, with the internal-LM perplexity where that is known."""
+    lines = []
+    for name in [key.removesuffix("/wer") for key in metrics if key.endswith("/wer")]:
+        perplexity = metrics.get(f"{name}/ilm_perplexity")
+        known = "" if perplexity is None else f"  ILM perplexity {perplexity:.1f}"
+        lines.append(f"{name}: WER {metrics[f'{name}/wer']:.1f} %{known}")
+    return lines
+
+
+REFERENCES = {"wer": "WER {:.1f} %", "ilm_perplexity": "ILM perplexity {:.1f}"}
+
+
+def format_references(references: Mapping[str, Mapping[str, Mapping[str, float]]]) -> list[str]:
+    """The published figures of each set in a line: set -> system -> metric -> value."""
     return [
-        f"{name}: WER {metrics[f'{name}/wer']:.1f} %  ILM perplexity {metrics[f'{name}/ilm_perplexity']:.1f}"
-        for name in sets
+        f"published on {name}: "
+        + "; ".join(
+            f"{system} "
+            + ", ".join(REFERENCES.get(metric, metric + " {:g}").format(value) for metric, value in figures.items())
+            for system, figures in systems.items()
+        )
+        for name, systems in references.items()
     ]

@@ -11,7 +11,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
@@ -30,6 +30,8 @@ CORPUS_FILE = "corpus.yaml"
 Role = Literal["train", "dev", "test"]
 Domain = Literal["in", "out"]
 SetName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+
+References = dict[SetName, dict[str, dict[str, float]]]
 
 _DAMAGE = (OSError, EOFError, zlib.error, ValueError)  # what half a gzip file of JSON lines raises
 _MAKE_AGAIN = "make the corpus again with `decred-study prepare`"
@@ -67,6 +69,7 @@ class CorpusFile(Strict):
     normaliser: str
     origin: str = Field("", description="how the corpus was made; what has the same origin is not made twice")
     sets: dict[SetName, SetInfo]
+    references: References = Field({}, description="published figures of sets: set -> system -> metric -> value")
     fingerprint: str
 
 
@@ -80,6 +83,7 @@ class Corpus:
     origin: str
     sets: Mapping[str, SetInfo]
     fingerprint: str
+    references: References = field(default_factory=dict)
 
     def cuts(self, set_name: str) -> CutSet:
         """All cuts of a set, in memory, with absolute audio paths."""
@@ -148,6 +152,7 @@ def read_corpus(folder: Path) -> Corpus:
         origin=content.origin,
         sets=content.sets,
         fingerprint=content.fingerprint,
+        references=content.references,
     )
 
 

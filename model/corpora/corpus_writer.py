@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import hashlib
 import json
@@ -21,6 +22,7 @@ from model.corpora.corpus import (
     CORPUS_FILE,
     Corpus,
     CorpusFile,
+    References,
     SetInfo,
     SetKind,
     check_sets,
@@ -33,7 +35,7 @@ from model.corpora.parts import CheckedSegment, to_pcm
 from model.corpora.source import AudioRef
 from model.errors import UserError
 from model.recipe.architecture import SAMPLE_RATE
-from model.strict import read_yaml, sync_file, to_yaml, validate, write_atomically
+from model.strict import read_yaml, replace_file, sync_file, to_yaml, validate
 
 COMPRESSION = 6  # of manifests: gzip's usual one
 
@@ -88,7 +90,9 @@ def check_replaceable(folder: Path, name: str) -> None:
 
 def unwritable(folder: Path, error: OSError) -> UserError:
     """The error of a corpus that cannot be written."""
-    return UserError(f"corpus {folder}: cannot be written ({error.strerror or error}); give another --out")
+    is_full = error.errno in (errno.ENOSPC, errno.EDQUOT)
+    advice = "make room, then start the same command again" if is_full else "give another --out"
+    return UserError(f"corpus {folder}: cannot be written ({error.strerror or error}); {advice}")
 
 
 def assemble(
@@ -98,6 +102,7 @@ def assemble(
     kinds: Mapping[str, SetKind],
     utterances: Iterable[CheckedSegment],
     origin: str,
+    references: References | None = None,
 ) -> None:
     """Write the manifests and `corpus.yaml` of utterances whose audio is in its place.
 
@@ -112,6 +117,7 @@ def assemble(
                 raise UserError(f"corpus {name}: utterance id '{one.id}' appears twice; ids must be unique")
             kind = kinds[one.set_name]
             content = [one.set_name, kind.role, kind.domain, one.id, one.text, one.samples, one.digest]
+            content += [kind.weight] if kind.weight != 1.0 else []  # only then, since corpora are older than weights
             content_lines[one.id] = json.dumps(content, ensure_ascii=False)
             entry = Entry(
                 id=one.id,
@@ -141,18 +147,47 @@ def assemble(
     for set_name in sets:
         sync_file(manifest_path(draft, set_name))
     fingerprint = hashlib.sha256("\n".join([normaliser, *sorted(content_lines.values())]).encode()).hexdigest()
-    description = CorpusFile(name=name, normaliser=normaliser, origin=origin, sets=sets, fingerprint=fingerprint)
-    write_atomically(draft / CORPUS_FILE, to_yaml(description))
+    description = CorpusFile(
+        name=name,
+        normaliser=normaliser,
+        origin=origin,
+        sets=sets,
+        references=references or {},
+        fingerprint=fingerprint,
+    )
+    replace_file(draft / CORPUS_FILE, to_yaml(description))
 
 
 def publish(folder: Path, draft: Path) -> None:
-    """Move the draft to `folder`; the old corpus is removed only when the new one is there."""
+    """Move the draft to `folder`; the old corpus is removed only when the new one is there.
+
+    A kill between the two renames leaves no `folder`, which `recover` puts back.
+    """
     folder = folder.resolve()  # a link to another disk stays a link
-    old = draft.with_name(f"{draft.name}.old")
+    old = _old(draft)
     if folder.exists():
         os.replace(folder, old)
     os.replace(draft, folder)
-    shutil.rmtree(old, ignore_errors=True)
+    _remove_corpus(old)
+
+
+def recover(folder: Path, draft: Path) -> None:
+    """Put back the corpus that a killed `publish` of this draft moved away, or remove the rest of one it replaced."""
+    old = _old(draft)
+    if (folder / CORPUS_FILE).is_file() or not (old / CORPUS_FILE).is_file():
+        _remove_corpus(old)
+    elif not folder.exists() or not any(folder.iterdir()):
+        os.replace(old, folder)
+
+
+def _old(draft: Path) -> Path:
+    """Where the corpus is that the draft replaces, until it has."""
+    return draft.with_name(f"{draft.name}.old")
+
+
+def _remove_corpus(folder: Path) -> None:
+    (folder / CORPUS_FILE).unlink(missing_ok=True)  # first: what is left by a kill is then no corpus
+    shutil.rmtree(folder, ignore_errors=True)
 
 
 def _open_manifest(draft: Path, set_name: str) -> IO[str]:

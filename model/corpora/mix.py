@@ -28,7 +28,7 @@ from typing import Annotated
 
 from pydantic import Field, field_validator
 
-from model.corpora.corpus import Corpus, SetKind, SetName, read_corpus
+from model.corpora.corpus import Corpus, References, SetKind, SetName, read_corpus
 from model.corpora.corpus_writer import assemble, check_replaceable, publish, unwritable
 from model.corpora.manifest import UNKNOWN_SPEAKER, Entry
 from model.corpora.parts import CheckedSegment
@@ -65,6 +65,7 @@ class MixFile(Strict):
     name: SetName
     seed: int = 0
     parts: Annotated[list[MixPart], Field(min_length=1)]
+    references: References = Field({}, description="published figures of its sets: set -> system -> metric -> value")
 
 
 @dataclass(frozen=True)
@@ -111,11 +112,12 @@ def mix_corpora(file: Path, out: Path) -> Corpus:
     check_replaceable(out, mix.name)
     kinds = {f"{part.name}-{name}": kind for part in parts for name, kind in part.kinds().items()}
     kinds |= {f"{part.name}-{DEV_SLICE}": SetKind(role="dev") for part in parts if part.settings.dev_hours}
+    references = {name: figures for name, figures in mix.references.items() if name in kinds}
     draft = out.resolve().parent / f".{out.name}.{uuid.uuid4().hex[:8]}"
     try:
         draft.mkdir(parents=True)
         utterances = (one for part in parts for one in _read_part(part))
-        assemble(draft, mix.name, parts[0].corpus.normaliser, kinds, utterances, f"mix {file.name}")
+        assemble(draft, mix.name, parts[0].corpus.normaliser, kinds, utterances, f"mix {file.name}", references)
         publish(out, draft)
     except OSError as error:
         raise unwritable(out, error) from None
@@ -154,6 +156,11 @@ def _divide_training(part: _Part, name: str, entries: list[Entry], share: float)
     settings = part.settings
     dev = set(_take_speakers(entries, (settings.dev_hours or 0.0) * share, part.seed))
     rest = [entry for entry in entries if entry not in dev]
+    if not rest:
+        raise UserError(
+            f"corpus {part.corpus.folder}: with dev_hours {settings.dev_hours:g} all of set '{name}' would be dev, "
+            f"{part.corpus.sets[name].seconds / 3600:.3g} hours of whole speakers; give fewer"
+        )
     if settings.cap_hours is not None:
         order = sorted(rest, key=lambda entry: _hash(part.seed, entry.id))
         kept = set(_take(order, settings.cap_hours * share))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from model.errors import UserError
 from study.cli.arguments import example
 
 if TYPE_CHECKING:
@@ -84,7 +85,6 @@ def _prepare(
     from model.corpora.findings import parse_rules
     from model.corpora.preparation import FINDINGS_FILE, Preparation, RunParts, prepare_corpus
     from model.corpora.sets import parse_kinds
-    from model.errors import UserError
     from model.runtime.processes import run_in_processes
     from study.display.progress import show_progress
 
@@ -96,9 +96,12 @@ def _prepare(
     )
     try:
         with show_progress("utterances checked") as progress:
-            prepared = prepare_corpus(source, out.resolve(), settings, run_parts, progress)
+            prepared = prepare_corpus(source, out, settings, run_parts, progress)
     except ClusterError as error:
         raise UserError(str(error)) from None
+    except KeyboardInterrupt:
+        typer.echo("stopped; start the same command again, and it goes on where it was", err=True)
+        raise
     for line in prepared.lines:
         typer.echo(line)
     if prepared.lines:
@@ -114,7 +117,10 @@ def _command(name: str, *examples: str) -> Callable[[Callable[..., Source]], Cal
         del shared["source"]
 
         def command(**given: Any) -> None:
-            source = read(**{name: value for name, value in given.items() if name in own})
+            try:
+                source = read(**{name: value for name, value in given.items() if name in own})
+            except OSError as error:  # such as a name that is too long, or a folder that may not be entered
+                raise UserError(f"{error.filename}: cannot be read ({error.strerror}); give another path") from None
             _prepare(source, **{name: value for name, value in given.items() if name in shared})
 
         parameters = {**{name: one for name, one in own.items() if name not in shared}, **shared}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from study.display.board import make_console
+from study.display.references import print_references
 from study.display.table import make_table
 from study.display.verdict import print_verdict
 from study.evidence.rank_correlation import describe_rungs
@@ -20,6 +21,7 @@ def print_status(ledger: Ledger, study: Path) -> None:
     console.print(make_table(records, ledger.study))
     for line in (*describe_rungs(records, ledger.study), *describe_stuck(records)):
         console.print(line, soft_wrap=True, highlight=False)
+    print_references(ledger, console)
     print_verdict(ledger, console)
     if any(record.state is TrialState.RUNNING for record in records) and find_living_holder(ledger.folder) is None:
         line = f"no process runs this study now, the last one died; continue it with: decred-study run {study}"

@@ -1,4 +1,4 @@
-"""What trials read and do not train: features and tokenizers of every form that a study searches, made before the first.
+"""Features and tokenizers of every form that a study searches, made before its first trial.
 
 Otherwise each rank of the first trial with a new form would make it, all at the same time.
 """

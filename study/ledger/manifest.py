@@ -12,12 +12,15 @@ import subprocess
 import uuid
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from model.corpora import normaliser
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, to_yaml
 from study.config.study_file import StudyFile
+
+if TYPE_CHECKING:
+    from model.corpora.corpus import Corpus
 
 MANIFEST_SECTIONS = ("python", "platform", "host", "packages", "git", "hardware", "hashes", "seeds")
 _LISTED_FIRST = ("decred-study", "ray", "torch", "torchaudio", "optuna", "mlflow", "lhotse", "sentencepiece", "jiwer")
@@ -48,7 +51,10 @@ def make_manifest(study: StudyFile | None = None, base: Recipe | None = None) ->
         "hardware": {"cpus": os.cpu_count(), "memory_gib": _measure_memory_gib(), "gpus": _list_gpus()},
     }
     if study is not None and base is not None:
-        manifest["hashes"] = _hash_inputs(study, base)
+        corpus = _load_corpus(base)
+        manifest["hashes"] = _hash_inputs(study, base, corpus)
+        if corpus.references:
+            manifest["references"] = corpus.references
         manifest["seeds"] = {"search": study.search.seed, "training": base.training.seed, "data": base.data.seed}
     return manifest
 
@@ -85,11 +91,16 @@ def _list_packages() -> dict[str, str]:
     return dict(sorted((name.lower().replace("_", "-"), version) for name, version in installed if name))
 
 
-def _hash_inputs(study: StudyFile, base: Recipe) -> dict[str, str | None]:
+def _load_corpus(base: Recipe) -> Corpus:
     # Here, because it imports torch: commands that only read a study must not wait seconds for that.
-    from model.training.prepare import ensure_tokenizer, load_corpus
+    from model.training.prepare import load_corpus
 
-    corpus = load_corpus(base)
+    return load_corpus(base)
+
+
+def _hash_inputs(study: StudyFile, base: Recipe, corpus: Corpus) -> dict[str, str | None]:
+    from model.training.prepare import ensure_tokenizer
+
     return {
         "corpus": corpus.fingerprint,
         "tokenizer": file_fingerprint(ensure_tokenizer(base, corpus)),

@@ -114,3 +114,5 @@ def test_a_recipe_is_trained_and_scored_where_only_the_model_is_installed(make_r
     scored = [line for line in printed if line.startswith("out_of_domain: WER")]
     assert len(scored) == 2
     assert scored[0] == scored[1], "the last epoch's report and evaluate have the same figures"
+    evaluated = [line.partition(": WER")[0] for line in printed if ": WER" in line]
+    assert {"dev", "dev/dev", "dev/dev-ood-text", "dev/dev-ood-voice", "test/test-in"} <= set(evaluated)

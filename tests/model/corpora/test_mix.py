@@ -110,7 +110,8 @@ def test_the_fingerprint_is_that_of_the_corpora_and_of_what_is_taken(folder: Pat
     assert fingerprint({"corpus": "far"}, {"corpus": "news"}) == first
     assert fingerprint({"corpus": "news"}, {"corpus": "far", "sets": {"test": "test:out"}}) != first
     capped = [fingerprint({"corpus": "news", "cap_hours": hours(9)}, seed=seed) for seed in (0, 1)]
-    assert len({first, *capped}) == 3
+    weighted = fingerprint({"corpus": "news", "weight": 2}, {"corpus": "far"})
+    assert len({first, weighted, *capped}) == 4
 
 
 @pytest.mark.parametrize(
@@ -124,6 +125,10 @@ def test_the_fingerprint_is_that_of_the_corpora_and_of_what_is_taken(folder: Pat
             r"two of its parts are called 'news'; give one of them another name",
         ),
         ([{"corpus": "news", "weight": 0}], r"parts.0.weight"),
+        (
+            [{"corpus": "news"}, {"corpus": "calls", "dev_hours": 1}],
+            r"calls: with dev_hours 1 all of set 'train' would be dev, 0.00417 hours of whole speakers; give fewer",
+        ),
         ([{"corpus": "news", "hours": 3}], r"unknown key 'parts.0.hours'"),
         ([], r"parts"),
     ],
@@ -150,3 +155,48 @@ def test_a_mix_is_not_written_over_one_of_its_corpora(folder: Path, tmp_path: Pa
     with pytest.raises(UserError, match=r"lies inside the corpus folder .*; give another --out"):
         mix_corpora(tmp_path / "mix.yaml", folder / "news")
     assert read_corpus(folder / "news").sets["train"].utterances == 20
+
+
+DECRED = Path(__file__).parents[3] / "search_spaces" / "mixes" / "decred.yaml"
+
+
+def test_the_mix_of_the_paper_has_seven_sets_in_domain_four_out_of_it_and_the_published_figures(tmp_path: Path) -> None:
+    sets = {
+        **dict.fromkeys(("commonvoice", "tedlium", "voxpopuli", "fleurs", "ami"), ("train", "dev", "test")),
+        "fisher-swbd": ("train_fisher", "train_swbd"),
+        "librispeech": ("train-clean-100", "dev-clean", "test-clean", "test-other"),
+        "wsj": ("train_si284", "dev_93", "test_eval92"),
+        "eval2000": ("eval2000",),
+        "gigaspeech": ("XL", "DEV", "TEST"),
+        "earnings22": ("earnings22",),
+    }
+    for name, names in sets.items():
+        segments = write_segments(
+            tmp_path / f"{name}-audio", {one: 12 if "train" in one else 1 for one in names}, 0.3, 12
+        )
+        kinds = {"XL": SetKind(role="train"), "earnings22": SetKind(role="test")}
+        given = {one: kinds[one] for one in names if one in kinds}
+        prepare_corpus(Source(name, name, segments), tmp_path / name, Preparation(kinds=given))
+    content = DECRED.read_text().replace("dev_hours: 5", "dev_hours: 0.0002")
+    (tmp_path / "decred.yaml").write_text(content)
+    corpus = mix_corpora(tmp_path / "decred.yaml", tmp_path / "out")
+    assert len(corpus.set_names("test", "in")) == 7
+    assert len(corpus.set_names("test", "out")) == 4
+    assert {name.split("-")[0] for name in corpus.set_names("train")} == {
+        *("commonvoice", "fisher", "librispeech", "tedlium", "voxpopuli", "wsj"),
+    }
+    assert corpus.references.keys() == set(corpus.set_names("test"))
+    assert all(figures.keys() == {"ED base", "DeCRED base"} for figures in corpus.references.values())
+    for domain, means in (
+        ("in", {"ED base": 6.4, "DeCRED base": 6.3}),
+        ("out", {"ED base": 18.2, "DeCRED base": 16.2}),
+    ):
+        for system, mean in means.items():
+            rates = [corpus.references[name][system]["wer"] for name in corpus.set_names("test", domain)]
+            assert sum(rates) / len(rates) == pytest.approx(mean, abs=0.06), "as the paper averages them"
+
+
+def test_figures_of_sets_that_a_mix_lacks_are_left_out(folder: Path, tmp_path: Path) -> None:
+    references = {"news-test": {"A": {"wer": 5.0}}, "moon-test": {"A": {"wer": 7.0}}}
+    corpus = mix(folder, tmp_path, {"corpus": "news"}, references=references)
+    assert corpus.references == {"news-test": {"A": {"wer": 5.0}}}
