@@ -6,6 +6,7 @@ The same call continues a study: trials that ended stay, interrupted ones contin
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from rich.console import Console
 from cluster.connect import connect
 from cluster.errors import ClusterError
 from cluster.resources import Node
+from cluster.tasks import run_on_cluster
 from model.errors import UserError
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, read_study, with_trials
@@ -81,7 +83,7 @@ def run_study(
             nodes = stack.enter_context(_connect(address)) if address is not None else None
             if nodes is not None:
                 max_concurrent_trials(study, nodes)
-            run = _open_run(study, folder, checked, stack, console, work)
+            run = _open_run(study, folder, checked, stack, console, work, address)
             stack.callback(_close_tracker, run, path, console)
             if run.trials_to_run or find_unscored(run.ledger) is not None:
                 nodes = nodes or stack.enter_context(_connect(None))
@@ -129,11 +131,20 @@ def _connect(address: str | None) -> Iterator[list[Node]]:
 
 
 def _open_run(
-    study: StudyFile, folder: Path, checked: CheckResult, stack: contextlib.ExitStack, console: Console, work: Work
+    study: StudyFile,
+    folder: Path,
+    checked: CheckResult,
+    stack: contextlib.ExitStack,
+    console: Console,
+    work: Work,
+    address: str | None,
 ) -> _Run:
     """Prepare what all trials share and open the ledger; the folder's lease is held until `stack` is closed."""
     with console.status("preparing tokenizer and features"):
-        prepared = prepare_all(checked.base, study.search, load_function(work.prepare))
+        prepare = load_function(work.prepare)
+        if address is not None:
+            prepare = functools.partial(prepare, run_parts=functools.partial(run_on_cluster, address=address))
+        prepared = prepare_all(checked.base, study.search, prepare)
     lease = stack.enter_context(hold_lease(folder, lambda line: _print(console, line)))
     manifest = make_manifest(study, prepared)
     ledger = Ledger.create_or_open(folder, study, prepared, manifest, lease.check)

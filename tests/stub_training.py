@@ -20,7 +20,7 @@ SUCCEEDS, RAISES, NAN_OBJECTIVE, LAGS, NON_FINITE, VARIES, DIES_ONCE, DISK_FULL,
 Report = Callable[[dict[str, float]], bool | None]
 
 
-def prepare(recipe: Recipe) -> Recipe:
+def prepare(recipe: Recipe, run_parts: object = None) -> Recipe:
     """Nothing to prepare."""
     return recipe
 

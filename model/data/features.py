@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import os
 import uuid
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 
@@ -33,6 +33,9 @@ from model.strict import make_folders, sync_folder
 CACHE_VERSION = 2  # part of the path: raise it when the front end or the layout changes
 PART_UTTERANCES = 1000
 OPEN_PARTS = 4096  # mapped by a process at the same time; Linux allows 65,530 maps
+
+
+RunParts = Callable[[Callable[["FeaturePart"], int], Sequence["FeaturePart"]], Iterable[int]]
 
 
 @dataclass(frozen=True)
@@ -61,25 +64,28 @@ def samples_at(speed: float, samples: int) -> int:
     return resampled_length(samples, _rate(speed))
 
 
-def compute_features(corpus: Corpus, set_name: str, speed: float, jobs: int | None = None) -> None:
-    """Compute the features of a set at a speed where they are missing, in `jobs` processes, by default one a core."""
+def compute_features(corpus: Corpus, set_name: str, speed: float, run: RunParts | None = None) -> None:
+    """Compute the features of a set at a speed where they are missing, by default in a process for each core."""
     folder = feature_folder(corpus, set_name, speed)
-    count = corpus.sets[set_name].utterances
-    paths = [part_path(folder, part) for part in range(-(-count // PART_UTTERANCES))]
-    if all(path.is_file() for path in paths):
+    missing = missing_parts(folder, corpus.sets[set_name].utterances)
+    if not missing:
         return
-    jobs = jobs or os.cpu_count() or 1
-    entries = list(corpus.entries(set_name))
-    missing = [
-        FeaturePart(corpus, tuple(entries[part * PART_UTTERANCES : (part + 1) * PART_UTTERANCES]), speed, path)
-        for part, path in enumerate(paths)
-        if not path.is_file()
+    entries, cores = list(corpus.entries(set_name)), os.cpu_count() or 1
+    parts = [
+        FeaturePart(corpus, tuple(entries[number * PART_UTTERANCES : (number + 1) * PART_UTTERANCES]), speed, path)
+        for number, path in missing.items()
     ]
-    if len(missing) == 1:
-        write_part(FeaturePart(corpus, missing[0].entries, speed, missing[0].path, threads=jobs))
+    if len(parts) == 1:
+        write_part(replace(parts[0], threads=cores))
         return
-    for _ in run_in_processes(write_part, missing, jobs):
+    for _ in run(write_part, parts) if run else run_in_processes(write_part, parts, cores):
         pass
+
+
+def missing_parts(folder: Path, utterances: int) -> dict[int, Path]:
+    """The parts that features of so many utterances lack, and the files that they will be in."""
+    paths = {part: part_path(folder, part) for part in range(-(-utterances // PART_UTTERANCES))}
+    return {part: path for part, path in paths.items() if not path.is_file()}
 
 
 def write_part(part: FeaturePart) -> int:
@@ -156,9 +162,3 @@ class FeatureStore:
 @lru_cache(OPEN_PARTS)
 def _open_part(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode="r")
-
-
-def missing_parts(folder: Path, count: int) -> Sequence[Path]:
-    """The files that features of `count` utterances lack."""
-    paths = (part_path(folder, part) for part in range(-(-count // PART_UTTERANCES)))
-    return [path for path in paths if not path.is_file()]

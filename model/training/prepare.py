@@ -8,6 +8,7 @@ from pathlib import Path
 
 from model.corpora.corpus import Corpus, check_trainable, read_corpus
 from model.data.batches import TrainingSet
+from model.data.features import RunParts, compute_features
 from model.data.tokenizer import MOST_SENTENCES, TOKENIZER_FILE, TRAINING_VERSION, Tokenizer, train_tokenizer
 from model.data.utterances import load_utterances
 from model.errors import UserError
@@ -19,8 +20,8 @@ from model.strict import file_fingerprint
 from model.weights.initial import fingerprint_weights
 
 
-def prepare(recipe: Recipe) -> Recipe:
-    """Train the tokenizer and compute all features where they are missing.
+def prepare(recipe: Recipe, run_parts: RunParts | None = None) -> Recipe:
+    """Train the tokenizer and compute all features where they are missing: `run_parts` may have other machines do it.
 
     Returns the recipe with the fingerprints of its corpus, its tokenizer's file and its initial weights. Skipped
     training utterances are counted and logged. Raises a UserError when none is left.
@@ -31,7 +32,11 @@ def prepare(recipe: Recipe) -> Recipe:
     for name, info in corpus.sets.items():
         if info.role != "train":
             refuse_long_recordings(corpus, name, recipe.data.longest_scored_seconds)
+            compute_features(corpus, name, 1.0, run_parts)
             load_utterances(corpus, [(name, 1.0)], tokenizer)
+        elif not recipe.augmentation.changes_waveforms:
+            for speed in recipe.data.speeds:
+                compute_features(corpus, name, speed, run_parts)
     share = recipe.training.data_share
     for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer, share).skipped.items():
         if count:

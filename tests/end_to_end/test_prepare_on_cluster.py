@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -11,8 +12,18 @@ from ray_head import BIN, Head, start_head
 from recordings import write_segments
 
 from model.corpora.corpus import read_corpus
+from model.data.features import compute_features, feature_folder
 
-SETS = {"train": 700, "dev": 20}  # three parts
+SETS = {"train": 1100, "dev": 20}  # five parts, and two of features
+COMPUTE = """
+import sys
+from functools import partial
+from pathlib import Path
+from cluster.tasks import run_on_cluster
+from model.corpora.corpus import read_corpus
+from model.data.features import compute_features
+compute_features(read_corpus(Path(sys.argv[1])), "train", 1.1, partial(run_on_cluster, address=sys.argv[2]))
+"""
 
 
 @pytest.fixture(scope="module")
@@ -47,6 +58,20 @@ def test_a_cluster_prepares_what_one_machine_does(head: Head, table: Path, tmp_p
     assert "1 left out: no such audio file (line 7: train-5.wav) [missing]" in together.stdout.splitlines()
     names = [sorted(path.name for path in (tmp_path / out).rglob("*")) for out in ("together", "alone")]
     assert names[0] == names[1]
+
+
+@pytest.mark.slow
+def test_a_cluster_computes_the_features_that_one_machine_does(head: Head, table: Path, tmp_path: Path) -> None:
+    assert prepare(table, tmp_path / "corpus", head.env, "--no-copy").returncode == 0
+    corpus = read_corpus(tmp_path / "corpus")
+    command = [BIN / "python", "-c", COMPUTE, corpus.folder, head.address]
+    subprocess.run(list(map(str, command)), env=head.env, check=True, timeout=100)
+    folder = feature_folder(corpus, "train", 1.1)
+    together = {path.name: path.read_bytes() for path in folder.iterdir()}
+    assert sorted(together) == ["part-00000.npy", "part-00001.npy"]
+    shutil.rmtree(folder)
+    compute_features(corpus, "train", 1.1)
+    assert {path.name: path.read_bytes() for path in folder.iterdir()} == together
 
 
 @pytest.mark.slow

@@ -3,6 +3,7 @@ from __future__ import annotations
 import dataclasses
 import itertools
 import shutil
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,8 +19,10 @@ from model.data import features
 from model.data.features import FeatureStore, compute_features, feature_folder, missing_parts, samples_at
 from model.data.frontend import extract_features, frame_count
 from model.errors import UserError
+from model.runtime.processes import run_in_processes
 
 SETS = {"train": 5, "dev": 1}
+run_here = partial(run_in_processes, jobs=1)
 
 
 @pytest.fixture
@@ -38,7 +41,7 @@ def open_store(corpus: Corpus, set_name: str, speed: float = 1.0) -> FeatureStor
 @pytest.mark.parametrize("jobs", [1, 2])
 @pytest.mark.parametrize("speed", [1.0, 0.9, 1.1])
 def test_cached_features_are_those_of_the_audio(corpus: Corpus, speed: float, jobs: int) -> None:
-    compute_features(corpus, "train", speed, jobs)
+    compute_features(corpus, "train", speed, partial(run_in_processes, jobs=jobs))
     store = open_store(corpus, "train", speed)
     for position, entry in enumerate(corpus.entries("train")):
         samples = resample(corpus.read_samples(entry), round(16_000 * speed))
@@ -65,15 +68,15 @@ def test_the_length_of_resampled_audio_is_known_before_it_is_made() -> None:
 
 def test_only_parts_that_are_missing_are_computed(corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = feature_folder(corpus, "train", 1.0)
-    compute_features(corpus, "train", 1.0, jobs=1)
+    compute_features(corpus, "train", 1.0, run_here)
     before = {path.name: path.read_bytes() for path in folder.iterdir()}
     assert sorted(before) == ["part-00000.npy", "part-00001.npy", "part-00002.npy"]
     (folder / "part-00001.npy").unlink()
-    assert missing_parts(folder, 5) == [folder / "part-00001.npy"]
+    assert missing_parts(folder, 5) == {1: folder / "part-00001.npy"}
     written = []
     write_part = features.write_part
     monkeypatch.setattr(features, "write_part", lambda part: written.append(part.path.name) or write_part(part))
-    compute_features(corpus, "train", 1.0, jobs=1)
+    compute_features(corpus, "train", 1.0, run_here)
     assert written == ["part-00001.npy"]
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == before
 
@@ -93,14 +96,14 @@ def test_a_part_that_is_not_whole_is_never_there(
     is_full = r"features cannot be kept there \(No space left on device\); make room, or copy"
     expected = (KeyboardInterrupt, None) if isinstance(error, KeyboardInterrupt) else (UserError, is_full)
     with pytest.raises(expected[0], match=expected[1]):
-        compute_features(corpus, "train", 1.0, jobs=1)
+        compute_features(corpus, "train", 1.0, run_here)
     assert [path.name for path in feature_folder(corpus, "train", 1.0).iterdir()] == ["part-00000.npy"]
 
 
 def test_audio_that_is_gone_since_the_preparation_is_named(corpus: Corpus) -> None:
     shutil.rmtree(corpus.folder / "audio")
     with pytest.raises(UserError, match=r"train-0.flac: no such audio file; make the corpus again"):
-        compute_features(corpus, "train", 1.0, jobs=1)
+        compute_features(corpus, "train", 1.0, run_here)
 
 
 def test_recordings_of_other_rates_and_channels_that_stay_in_place_have_the_features_of_their_copies(
