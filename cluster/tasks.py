@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import islice
 from typing import Any, TypeVar
 
 from cluster.addresses import check_head
@@ -30,12 +31,12 @@ def run_on_cluster(function: Callable[[T], int], tasks: Sequence[T], address: st
         remote = ray.remote(num_cpus=1, max_retries=RETRIES)(function)
         handed_out = max(1, int(TASKS_PER_CPU * sum(node.cpus for node in nodes)))
         waiting = iter(tasks)
-        running: list[Any] = [remote.remote(task) for task, _ in zip(waiting, range(handed_out), strict=False)]
+        running: list[Any] = [remote.remote(task) for task in islice(waiting, handed_out)]
         try:
             while running:
                 done, running = ray.wait(running, num_returns=1)
                 yield from ray.get(done)
-                running += [remote.remote(task) for task, _ in zip(waiting, done, strict=False)]
+                running += [remote.remote(task) for task in islice(waiting, len(done))]
         except ray.exceptions.RayTaskError as error:
             raise error.cause from None
         except ray.exceptions.RayError as error:

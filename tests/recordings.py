@@ -41,8 +41,13 @@ def write_segments(folder: Path, sets: dict[str, int], seconds: float = 1.0, spe
 
 def write_noise(path: Path, seed: int, seconds: float = 0.5, rate: int = 16_000) -> np.ndarray:
     """A recording in the format of the path's suffix, in a folder that is made; its samples, (T,), as they are read."""
+    return write_audio(path, noise(seed, seconds, rate), rate)
+
+
+def write_audio(path: Path, samples: np.ndarray, rate: int) -> np.ndarray:
+    """Samples in the format of the path's suffix, in a folder that is made; as they are read, (T,)."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, noise(seed, seconds, rate), rate, format="NIST" if path.suffix == ".sph" else None)
+    soundfile.write(path, samples, rate, format="NIST" if path.suffix == ".sph" else None)
     return soundfile.read(path)[0]
 
 

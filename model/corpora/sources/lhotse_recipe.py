@@ -46,14 +46,16 @@ def read_lhotse_recipe(recipe: str, folders: Sequence[Path], options: Mapping[st
         arguments = bind(name, function, folders, options, jobs, Path(output))
         with _guarded(), _recorded(log):
             try:
-                parts = list(_find_parts(function(**arguments)))
+                # Sorted, since some recipes have the parts that they find in a set, in another order in every process.
+                parts = sorted(_find_parts(function(**arguments)), key=lambda part: part[0])
             except Exception as error:  # recipes raise what they like, and many assert
                 reason = " ".join(str(error).split()) or type(error).__name__
                 raise UserError(f"{origin}: cannot be read ({reason}); give folders as they are published") from None
+        sets = _name_sets(name, parts)
         met = chain.from_iterable(
-            _read_part(set_name, part, folders) for set_name, part in zip(_name_sets(name, parts), parts, strict=True)
+            _read_part(set_name, part, folders) for set_name, part in zip(sets, parts, strict=True)
         )
-        source = collect(plain_name(name), origin, chain(met, log.findings), ())
+        source = collect(plain_name(name), origin, chain(met, log.findings), (), sets)
         if any(Path(output) in Path(segment.audio.file).parents for segment in source.segments):
             raise UserError(f"{origin}: writes audio of its own; give a folder for it, --option output_dir=FOLDER")
     return source

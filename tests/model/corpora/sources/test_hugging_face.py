@@ -2,57 +2,23 @@
 
 from __future__ import annotations
 
-import io
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
-import soundfile
+from corpus_layouts import FEATURES, TEXT, encode_audio, save_split, save_splits
 from recordings import describe, list_found, noise, read_samples, write_noise
 
 from model.corpora.preparation import Preparation, Prepared, prepare_corpus
 from model.corpora.sources.hugging_face import read_hugging_face
 from model.errors import UserError
 
-AUDIO = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
-TEXT: dict[str, Any] = {"dtype": "string", "_type": "Value"}
-FEATURES = {"audio": {"sampling_rate": 16_000, "_type": "Audio"}, "sentence": TEXT, "client_id": TEXT}
-
 
 def encode(seed: int, form: str = "WAV") -> dict[str, Any]:
-    content = io.BytesIO()
-    soundfile.write(content, noise(seed, 1.0), 16_000, format=form)
-    return {"bytes": content.getvalue(), "path": f"{seed}.{form.lower()}"}
-
-
-def write_split(
-    folder: Path, rows: Sequence[Mapping[str, Any]], features: Mapping[str, Any] = FEATURES, files: int = 1
-) -> Path:
-    """A split with its rows in so many Arrow files."""
-    folder.mkdir(parents=True, exist_ok=True)
-    kinds = {"Audio": AUDIO, "Value": pa.string()}
-    schema = pa.schema([(name, kinds[about["_type"]]) for name, about in features.items()])
-    names = [f"data-{number:05d}-of-{files:05d}.arrow" for number in range(files)]
-    for number, name in enumerate(names):
-        with pa.OSFile(str(folder / name), "wb") as sink, pa.ipc.new_stream(sink, schema) as writer:
-            for row in rows[number::files]:
-                writer.write_table(pa.Table.from_pylist([dict(row)], schema))
-    info = {"citation": "", "description": "", "features": features, "homepage": "", "license": ""}
-    (folder / "dataset_info.json").write_text(json.dumps(info))
-    state = {"_data_files": [{"filename": name} for name in names], "_format_type": None, "_split": None}
-    (folder / "state.json").write_text(json.dumps(state))
-    return folder
-
-
-def write_splits(folder: Path, splits: Mapping[str, Sequence[Mapping[str, Any]]], **options: Any) -> Path:
-    for name, rows in splits.items():
-        write_split(folder / name, rows, **options)
-    (folder / "dataset_dict.json").write_text(json.dumps({"splits": list(splits)}))
-    return folder
+    return encode_audio(noise(seed, 1.0), 16_000, f"{seed}.{form.lower()}")
 
 
 def row(seed: int, **fields: Any) -> dict[str, Any]:
@@ -65,7 +31,7 @@ def prepare(folder: Path, **columns: str) -> Prepared:
 
 def test_splits_are_sets_whose_audio_is_in_the_arrow_files(tmp_path: Path) -> None:
     splits = {"train": [row(0), row(1, audio=encode(1, "FLAC")), row(2)], "validation": [row(3)], "test": [row(4)]}
-    prepared = prepare(write_splits(tmp_path / "my voice", splits, files=2))
+    prepared = prepare(save_splits(tmp_path / "my voice", splits, files=2))
     assert describe(prepared.corpus) == {  # the two files hold rows 0 and 2, then row 1
         "train": [
             ("train-000000", "sentence 0", "c0"),
@@ -85,7 +51,7 @@ def test_splits_are_sets_whose_audio_is_in_the_arrow_files(tmp_path: Path) -> No
 
 def test_a_single_split_is_divided(tmp_path: Path) -> None:
     rows = [row(number, sentence=f"This is sentence {number}") for number in range(30)]
-    alone = prepare(write_split(tmp_path / "alone", rows)).corpus
+    alone = prepare(save_split(tmp_path / "alone", rows)).corpus
     assert list(alone.sets) == ["train", "dev", "test"]
     assert sorted(id for found in describe(alone).values() for id, _, _ in found) == [
         f"alone-{number:06d}" for number in range(30)
@@ -97,7 +63,7 @@ def test_audio_that_is_only_named_is_left_to_its_file(tmp_path: Path, monkeypatc
     samples = {name: write_noise(path, seed, 1.0) for seed, (name, path) in enumerate(paths.items())}
     named = {"train": str(paths["train"]), "dev": "b.wav", "test": "c.wav"}
     splits = {name: [row(0, sentence=name, audio={"bytes": None, "path": path})] for name, path in named.items()}
-    write_splits(tmp_path / "saved", splits)
+    save_splits(tmp_path / "saved", splits)
     monkeypatch.chdir(tmp_path / "here")
     source = read_hugging_face(tmp_path / "saved")
     corpus = prepare_corpus(source, tmp_path / "out", Preparation(copies=False)).corpus
@@ -114,7 +80,7 @@ def test_columns_may_be_chosen(tmp_path: Path) -> None:
         name: [{"near": encode(seed), "far": encode(seed + 10), "raw": f"Raw {seed}", "text": "no", "who": "eve"}]
         for seed, name in enumerate(("train", "dev"))
     }
-    folder = write_splits(tmp_path / "saved", splits, features=features)
+    folder = save_splits(tmp_path / "saved", splits, features=features)
     prepared = prepare(folder, audio="far", text="raw", speaker="who")
     assert describe(prepared.corpus)["dev"] == [("dev-000000", "raw 1", "eve")]
     np.testing.assert_allclose(read_samples(prepared.corpus)["dev-000000"], noise(11, 1.0), atol=1 / 32768)
@@ -142,7 +108,7 @@ def test_rows_without_text_or_audio_are_found(tmp_path: Path) -> None:
         row(6, audio={"bytes": b"", "path": "x.wav"}),
         row(7, client_id=None),
     ]
-    prepared = prepare(write_splits(tmp_path / "saved", {"train": rows, "dev": [row(8)]}))
+    prepared = prepare(save_splits(tmp_path / "saved", {"train": rows, "dev": [row(8)]}))
     found = list_found(prepared.findings)
     unreadable = found.pop("unreadable")
     assert found == {
@@ -198,7 +164,7 @@ def damage(folder: Path, name: str, content: str) -> None:
 def test_a_folder_that_is_no_saved_dataset_is_an_error_of_one_line(
     tmp_path: Path, change: Callable[[Path], None], message: str
 ) -> None:
-    folder = write_splits(tmp_path / "saved", {"train": [row(0)], "dev": [row(1)]})
+    folder = save_splits(tmp_path / "saved", {"train": [row(0)], "dev": [row(1)]})
     change(folder)
     with pytest.raises(UserError, match=message) as caught:
         read_hugging_face(folder)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from corpus_layouts import write_kaldi
 from recordings import describe, list_found, noise, read_samples, write_noise
 
 from model.corpora.preparation import Preparation, Prepared, prepare_corpus
@@ -14,21 +15,13 @@ from model.errors import UserError
 SETS = ("train", "dev", "test")
 
 
-def write_folder(folder: Path, **files: str) -> Path:
-    """A data folder; `wav_scp="a a.wav"` is the file `wav.scp`, lines are separated by `;`."""
-    folder.mkdir(parents=True, exist_ok=True)
-    for name, lines in files.items():
-        (folder / name.replace("wav_scp", "wav.scp")).write_text("".join(f"{line}\n" for line in lines.split(";")))
-    return folder
-
-
 @pytest.fixture
 def folders(tmp_path: Path) -> list[Path]:
     """Three data folders, each of one recording in two segments."""
     data = tmp_path / "exp" / "my data"
     for seed, name in enumerate(SETS):
         write_noise(tmp_path / "exp" / "audio" / f"{name}.wav", seed, 2.0)
-        write_folder(
+        write_kaldi(
             data / name,
             wav_scp=f"{name} {tmp_path}/exp/audio/{name}.wav",
             segments=f"{name}-1 {name} 0 0.75;{name}-2 {name} 0.75 -1",
@@ -61,14 +54,14 @@ def test_without_segments_recordings_are_utterances_and_without_utt2spk_no_speak
     for folder in folders:
         (folder / "segments").unlink()
         (folder / "utt2spk").unlink()
-        write_folder(folder, text=f"{folder.name} All of {folder.name}")
+        write_kaldi(folder, text=f"{folder.name} All of {folder.name}")
     corpus = prepare(folders).corpus
     assert describe(corpus) == {name: [(name, f"all of {name}", "unknown")] for name in SETS}
     assert len(read_samples(corpus)["dev"]) == 32_000
 
 
 def test_a_speaker_who_is_named_as_the_utterance_is_unknown(folders: list[Path]) -> None:
-    write_folder(folders[0], utt2spk="train-1 train-1;train-2 bob")
+    write_kaldi(folders[0], utt2spk="train-1 train-1;train-2 bob")
     assert [segment.speaker for segment in read_kaldi(folders).segments][:2] == [None, "bob"]
 
 
@@ -77,9 +70,9 @@ def test_commands_are_never_run_and_their_utterances_are_left_out(
     folders: list[Path], tmp_path: Path, pipe: str
 ) -> None:
     scp = (folders[0] / "wav.scp").read_text().strip()
-    write_folder(folders[0], wav_scp=f"{scp};call touch {tmp_path}/ran && cat {tmp_path}/x.wav |;other {pipe}")
+    write_kaldi(folders[0], wav_scp=f"{scp};call touch {tmp_path}/ran && cat {tmp_path}/x.wav |;other {pipe}")
     segments = "train-1 train 0 1;call-1 call 0 1;call-2 call 1 2;other-1 other 0 1"
-    write_folder(folders[0], segments=segments, text="train-1 a;call-1 b;call-2 c;other-1 d")
+    write_kaldi(folders[0], segments=segments, text="train-1 a;call-1 b;call-2 c;other-1 d")
     prepared = prepare(folders)
     assert list_found(prepared.findings)["pipe"] == ["train call-1: call", "train call-2: call", "train other-1: other"]
     assert prepared.lines[0].startswith("3 left out: the recording is the output of a command, which is not run (")
@@ -89,7 +82,7 @@ def test_commands_are_never_run_and_their_utterances_are_left_out(
 
 def test_what_is_there_without_the_rest_is_found(folders: list[Path]) -> None:
     scp = (folders[0] / "wav.scp").read_text().strip()
-    write_folder(
+    write_kaldi(
         folders[0],
         wav_scp=f"{scp};unused {scp.split(maxsplit=1)[1]};ark data/wav.ark:1234;gone gone.wav",
         segments="train-1 train 0 1;train-2 train 1 2;silent train 1 1.5;lost none 0 1;in-ark ark 0 1;gone-1 gone 0 1",
@@ -108,12 +101,12 @@ def test_what_is_there_without_the_rest_is_found(folders: list[Path]) -> None:
 def test_paths_are_relative_to_the_current_folder_or_the_data_folder_or_one_above_it(
     folders: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.chdir(write_folder(tmp_path / "here"))
+    monkeypatch.chdir(write_kaldi(tmp_path / "here"))
     write_noise(Path("test.wav").absolute(), 9, 2.5)
     write_noise(folders[1] / "dev.wav", 9, 3.0)
     write_noise(folders[1] / "test.wav", 9, 3.5)
     for folder, path in zip(folders, ("audio/train.wav", "dev.wav", "test.wav"), strict=True):
-        write_folder(folder, wav_scp=f"{folder.name} {path}")
+        write_kaldi(folder, wav_scp=f"{folder.name} {path}")
     samples = read_samples(prepare(folders).corpus)
     lengths = {name: len(samples[f"{name}-1"]) + len(samples[f"{name}-2"]) for name in SETS}
     assert lengths == {"train": 32_000, "dev": 48_000, "test": 40_000}
@@ -124,7 +117,7 @@ def test_a_listed_channel_is_chosen_where_the_file_has_several(folders: list[Pat
     soundfile.write(tmp_path / "call.wav", np.stack(sides, axis=1), 16_000)
     side = write_noise(tmp_path / "side.wav", 22, 1.0)
     (folders[0] / "segments").unlink()
-    write_folder(
+    write_kaldi(
         folders[0],
         wav_scp=f"a {tmp_path}/call.wav;b {tmp_path}/call.wav;c {tmp_path}/side.wav;d {tmp_path}/none.wav",
         text="a left;b right;c already chosen;d none",
@@ -141,7 +134,7 @@ def test_a_single_folder_is_divided(folders: list[Path], tmp_path: Path) -> None
     ids = [f"utt{number}" for number in range(30)]
     for number, id in enumerate(ids):
         write_noise(tmp_path / "audio" / f"{id}.wav", number)
-    folder = write_folder(
+    folder = write_kaldi(
         tmp_path / "all",
         wav_scp=";".join(f"{id} audio/{id}.wav" for id in ids),
         text=";".join(f"{id} sentence {id}" for id in ids),
@@ -177,14 +170,14 @@ def test_a_single_folder_is_divided(folders: list[Path], tmp_path: Path) -> None
     ],
 )
 def test_a_malformed_line_is_an_error_that_names_it(folders: list[Path], files: dict[str, str], message: str) -> None:
-    write_folder(folders[0], **files)
+    write_kaldi(folders[0], **files)
     with pytest.raises(UserError, match=message) as caught:
         read_kaldi(folders)
     assert "\n" not in str(caught.value)
 
 
 def test_folders_that_are_no_data_folders_are_refused(folders: list[Path], tmp_path: Path) -> None:
-    other = write_folder(tmp_path / "other" / "train", wav_scp="a a.wav", text="a b")
+    other = write_kaldi(tmp_path / "other" / "train", wav_scp="a a.wav", text="a b")
     with pytest.raises(
         UserError, match=r"train and .*other/train would both be set 'train'; rename one of the folders"
     ):

@@ -12,14 +12,13 @@ from typing import Any
 import lhotse.recipes
 import numpy as np
 import pytest
+from corpus_layouts import write_common_voice, write_librispeech, write_ted_talk
 from lhotse import Recording, RecordingSet, SupervisionSegment, SupervisionSet
-from recordings import describe, list_found, read_samples, write_noise
+from recordings import describe, list_found, noise, read_samples, write_noise
 
 from model.corpora.preparation import Preparation, Prepared, prepare_corpus
 from model.corpora.sources.lhotse_recipe import parse_options, read_lhotse_recipe
 from model.errors import UserError
-
-COMMON_VOICE_COLUMNS = ("client_id", "path", "sentence", "age", "gender", "accents", "variant")
 
 
 def prepare(recipe: str, folder: Path, **options: str) -> Prepared:
@@ -27,14 +26,10 @@ def prepare(recipe: str, folder: Path, **options: str) -> Prepared:
 
 
 def test_librispeechs_parts_are_sets_and_files_that_are_missing_are_found(tmp_path: Path) -> None:
-    samples = {}
+    samples: dict[str, np.ndarray] = {}
     for speaker, part in enumerate(("train-clean-5", "dev-clean", "test-other")):
-        folder = tmp_path / "LibriSpeech" / part / f"{speaker}84" / "121123"
-        ids = [f"{speaker}84-121123-{number:04d}" for number in range(2)]
-        for number, id in enumerate(ids):
-            samples[id] = write_noise(folder / f"{id}.flac", 10 * speaker + number, 1.0)
-        lines = [f"{id} GO DO YOU HEAR {id[0]} {id[-1]}\n" for id in ids]
-        (folder / f"{speaker}84-121123.trans.txt").write_text("".join(lines))
+        said = [(noise(10 * speaker + number, 1.0), f"go do you hear {speaker} {number}") for number in range(2)]
+        samples |= write_librispeech(tmp_path / "LibriSpeech" / part, f"{speaker}84", "121123", said)
     gone = tmp_path / "LibriSpeech" / "train-clean-5" / "084" / "121123" / "084-121123-0001.flac"
     gone.unlink()
     prepared = prepare("librispeech", tmp_path / "LibriSpeech")
@@ -59,11 +54,8 @@ def common_voice(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "cv-corpus-21.0"
     for seed, name in enumerate(("en/train", "en/dev", "de/train", "de/dev")):
         language, split = name.split("/")
-        clip = f"common_voice_{language}_{seed}.mp3"
-        write_noise(folder / language / "clips" / clip, seed, 1.0, 32_000)
-        row = ("ann" * 40, clip, f'A sentence of {name}, "quoted', "", "", "", "")
-        lines = ("\t".join(COMMON_VOICE_COLUMNS), "\t".join(row))
-        (folder / language / f"{split}.tsv").write_text("\n".join(lines) + "\n")
+        said = [(noise(seed, 1.0, 32_000), f'A sentence of {name}, "quoted', "ann" * 40)]
+        write_common_voice(folder / language, split, said, first=seed)
     return folder
 
 
@@ -83,13 +75,9 @@ def test_ted_liums_talks_are_cut_into_their_segments(tmp_path: Path) -> None:
     samples = {}
     for seed, part in enumerate(("train", "dev", "test")):
         legacy = tmp_path / "TEDLIUM_release-3" / "legacy" / part
-        samples[part] = write_noise(legacy / "sph" / f"{part}Talk.sph", seed, 3.0)
-        (legacy / "stm").mkdir()
-        (legacy / "stm" / f"{part}Talk.stm").write_text(
-            f"{part}Talk 1 {part}Talk 0.25 1.5 <o,f0,male> so here 's {part} <unk>\n"
-            f"{part}Talk 1 {part}Talk 1.5 2 <o,f0,male> ignore_time_segment_in_scoring\n"
-            f"{part}Talk 1 {part}Talk 2 3 <o,f0,female> the end of {part}\n"
-        )
+        ignored = (1.5, 2.0, "ignore_time_segment_in_scoring")
+        said = [(0.25, 1.5, f"so here 's {part} <unk>"), ignored, (2.0, 3.0, f"the end of {part}")]
+        samples[part] = write_ted_talk(legacy, f"{part}Talk", noise(seed, 3.0), said)
     prepared = prepare("tedlium", tmp_path / "TEDLIUM_release-3")
     corpus = prepared.corpus
     assert [id for id, _, _ in describe(corpus)["dev"]] == ["devTalk-0", "devTalk-2"]
@@ -145,6 +133,17 @@ def test_sets_are_the_parts_of_what_a_recipe_returns(
     source = read_lhotse_recipe("own", [tmp_path / "published"], {})
     assert {segment.set_name for segment in source.segments} == sets
     assert len(source.segments) == 24 * len(sets)
+
+
+def test_parts_come_in_the_order_of_their_names_whatever_order_a_recipe_finds_them_in(
+    recordings: dict[str, Any], add_recipe: Callable[[Callable[..., Any]], None], tmp_path: Path
+) -> None:
+    def own(corpus_dir: Path) -> dict[str, Any]:
+        return dict.fromkeys(("train-other", "dev", "train-clean"), recordings)
+
+    add_recipe(own)
+    segments = read_lhotse_recipe("own", [tmp_path / "published"], {}).segments
+    assert list(dict.fromkeys(segment.set_name for segment in segments)) == ["dev", "train-clean", "train-other"]
 
 
 def test_a_recipe_without_parts_is_divided(

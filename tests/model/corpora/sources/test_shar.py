@@ -6,8 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
+from corpus_layouts import write_shar
 from lhotse import Recording
-from lhotse.shar import SharWriter
 from recordings import cut_of, describe, list_found, noise, read_samples, record, supervise
 
 from model.corpora.preparation import Preparation, Prepared, prepare_corpus
@@ -36,10 +36,7 @@ def test_a_shar_folder_holds_the_audio_of_its_cuts(recordings: dict[str, Recordi
         if name == "train":
             parts = [supervise(stereo, 0.0, 0.5, id="s1", channel=1), supervise(stereo, 0.5, 1.0, id="s2", channel=1)]
             cuts += [cut_of(stereo, *parts, start=0.75, channel=1, id="right")]
-        (tmp_path / "shar" / name).mkdir(parents=True)
-        with SharWriter(tmp_path / "shar" / name, fields={"recording": form}, shard_size=1) as writer:
-            for cut in cuts:
-                writer.write(cut)
+        write_shar(tmp_path / "shar" / name, cuts, form, shard_size=1)
     shutil.rmtree(tmp_path / "audio")
     both.unlink()
     prepared = prepare(tmp_path, tmp_path / "shar")
@@ -61,11 +58,8 @@ def test_shar_without_the_audio_of_a_cut_is_found_and_a_damaged_archive_is_refus
     for name, one in recordings.items():
         without = cut_of(one, supervise(one), id="without")
         without.recording = None
-        (tmp_path / "shar" / name).mkdir(parents=True)
-        with SharWriter(tmp_path / "shar" / name, fields={"recording": "flac"}) as writer:
-            writer.write(cut_of(one, supervise(one), id=name))
-            if name == "train":
-                writer.write(without)
+        whole = cut_of(one, supervise(one), id=name)
+        write_shar(tmp_path / "shar" / name, [whole, without] if name == "train" else [whole])
     prepared = prepare(tmp_path, *(tmp_path / "shar" / name for name in SETS))
     assert list_found(prepared.findings) == {"no-recording": ["train cuts.000000.jsonl.gz line 2: without"]}
     archive = tmp_path / "shar" / "dev" / "recording.000000.tar"
