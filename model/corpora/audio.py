@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import os
 import re
+import stat
 from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
@@ -20,9 +22,16 @@ from model.corpora.source import AudioRef
 from model.recipe.architecture import SAMPLE_RATE
 
 SHORTEST_SECONDS = 0.1
+POSSIBLE_RATES = (1_000, 1_000_000)  # others are no speech, and would take hours to resample
+FOREVER = 1e9  # seconds: what begins later lies outside any recording
+LARGEST = 1e30  # a sample beyond it is no number of a recording, and overflows when it is added to others
+BLOCK_FRAMES = 2**22  # that are read at once: a damaged header may state more than any memory holds
+UNKNOWN_FRAMES = 2**62  # libsndfile states more where a header leaves the length open
 END_OF_FILE_BYTES = 65_536  # the last page of an Ogg file is no longer
 SIZE_OF_STREAM = 0x7FFF0000  # what programs that write WAV to a pipe state, or more, since they cannot know
-_STATED_SIZE = re.compile(r"^ *(?:data|SSND) *: (\d+) \(should be", re.MULTILINE)  # in libsndfile's notes on a file
+# In libsndfile's notes on a file: of RIFF, AIFF, CAF, AU and W64.
+_STATED_SIZE = re.compile(r"^ *(?:data|SSND|Data Size|riff) *: (\d+) \(should be", re.MULTILINE)
+_STATED_COUNT = re.compile(rb"^sample_count +-i +(\d+)", re.MULTILINE)  # in a NIST SPHERE header
 
 
 class AudioError(Exception):
@@ -54,7 +63,7 @@ def read_stretch(audio: AudioRef) -> Stretch:
     try:
         with soundfile.SoundFile(content) as file:
             return _read(file, audio, content)
-    except (OSError, RuntimeError, TypeError) as error:  # TypeError: headerless files need a rate
+    except (OSError, RuntimeError, TypeError, MemoryError) as error:  # TypeError: headerless files need a rate
         raise _unreadable(error) from None
 
 
@@ -72,24 +81,36 @@ def _open(audio: AudioRef) -> Path | io.BytesIO:
             raise _unreadable(error) from None
         except LookupError as error:
             raise AudioError("missing", str(error)) from None
-    path = Path(audio.file)
-    if not path.is_file():
-        raise AudioError("missing")
-    return path
+    try:
+        mode = os.stat(audio.file).st_mode
+    except (FileNotFoundError, NotADirectoryError, ValueError):  # ValueError: no file can have such a name
+        raise AudioError("missing") from None
+    except OSError as error:
+        raise _unreadable(error) from None
+    if not stat.S_ISREG(mode):
+        raise AudioError("unreadable", "it is a folder or device")
+    if not os.access(audio.file, os.R_OK):
+        raise AudioError("unreadable", "it may not be read")
+    return Path(audio.file)
 
 
 def _read(file: soundfile.SoundFile, audio: AudioRef, content: Path | io.BytesIO) -> Stretch:
     rate, frames, channels = file.samplerate, file.frames, file.channels
-    first = round(audio.start * rate)
-    end = frames if audio.end is None else round(audio.end * rate)
+    if not POSSIBLE_RATES[0] <= rate <= POSSIBLE_RATES[1]:
+        raise AudioError("unreadable", f"{rate} Hz")
+    if frames > UNKNOWN_FRAMES:
+        raise AudioError("unreadable", "its header leaves its length open")
+    first = round(min(audio.start, FOREVER) * rate)
+    end = frames if audio.end is None else round(min(audio.end, FOREVER) * rate)
     if audio.channel is not None and audio.channel >= channels:
         raise AudioError("no-channel", f"channel {audio.channel} of {channels}")
     if _is_truncated(file, content):
         raise AudioError("truncated", f"{frames / rate:.2f} s are there")
     if not 0 <= first < min(end, frames) and (frames or audio.start):
         raise AudioError("outside", f"{audio.start:g} to {end / rate:g} s of {frames / rate:g} s")
-    file.seek(first)
-    samples = file.read(min(end, frames) - first, dtype="float64", always_2d=True)  # (T, channels)
+    if first:  # some formats can only be read from their start
+        file.seek(first)
+    samples = _read_frames(file, min(end, frames) - first)
     if len(samples) < min(end, frames) - first:
         raise AudioError("truncated", f"{len(samples) / rate:.2f} s of {(min(end, frames) - first) / rate:.2f} s")
     if audio.channel is not None:
@@ -97,12 +118,21 @@ def _read(file: soundfile.SoundFile, audio: AudioRef, content: Path | io.BytesIO
     return Stretch(samples, rate, first, frames, channels, end > frames)
 
 
+def _read_frames(file: soundfile.SoundFile, count: int) -> np.ndarray:
+    """(T, channels): the next `count` frames, or as many as there are."""
+    blocks: list[np.ndarray] = []
+    while not blocks or (count > 0 and len(blocks[-1])):
+        blocks.append(file.read(min(count, BLOCK_FRAMES), dtype="float64", always_2d=True))
+        count -= len(blocks[-1])
+    return blocks[0] if len(blocks) == 1 else np.concatenate(blocks)
+
+
 def _is_truncated(file: soundfile.SoundFile, content: Path | io.BytesIO) -> bool:
     """Whether the file is shorter than its header says, as far as its format shows.
 
-    libsndfile reads what is there, and notes the difference for RIFF and AIFF files alone.
+    libsndfile reads what is there, and notes the difference for some formats alone.
     """
-    if file.format in ("WAV", "WAVEX", "AIFF"):
+    if file.format in ("WAV", "WAVEX", "AIFF", "CAF", "AU", "W64"):
         stated = [int(size) for size in _STATED_SIZE.findall(file.extra_info)]
         return any(0 < size < SIZE_OF_STREAM for size in stated)
     if file.format == "OGG":
@@ -113,18 +143,21 @@ def _is_truncated(file: soundfile.SoundFile, content: Path | io.BytesIO) -> bool
 
 
 def _ends_with_last_page(content: Path | io.BytesIO) -> bool:
-    """Whether the last Ogg page is marked as the last one (RFC 3533, section 6: bit 0x04 of its header type)."""
+    """Whether the last Ogg page is whole and marked as the last one.
+
+    RFC 3533, section 6: bit 0x04 of the header type at byte 5, the number of segments at byte 26, then their lengths.
+    """
     tail = _read_bytes(content, -END_OF_FILE_BYTES)
-    page = tail.rfind(b"OggS")
-    return page >= 0 and page + 5 < len(tail) and bool(tail[page + 5] & 0x04)
+    start = tail.rfind(b"OggS")
+    page = tail[start:] if start >= 0 else b""
+    header = 27 + (page[26] if len(page) > 26 else 0)
+    return header <= len(page) and bool(page[5] & 0x04) and header + sum(page[27:header]) <= len(page)
 
 
 def _nist_frames(content: Path | io.BytesIO) -> int:
     """The number of frames that a NIST SPHERE header states, 0 if none."""
-    for line in _read_bytes(content, 1024).decode("latin-1").splitlines():
-        if line.startswith("sample_count"):
-            return int(line.split()[-1])
-    return 0
+    stated = _STATED_COUNT.search(_read_bytes(content, 1024))
+    return int(stated[1]) if stated else 0
 
 
 def _read_bytes(content: Path | io.BytesIO, count: int) -> bytes:
@@ -143,7 +176,7 @@ def to_mono_16khz(samples: np.ndarray, rate: int) -> np.ndarray:
 
     Raises an AudioError where the samples are too few or not all finite.
     """
-    if not np.isfinite(samples).all():
+    if not (np.abs(samples) < LARGEST).all():
         raise AudioError("not-finite")
     if len(samples) < SHORTEST_SECONDS * rate:
         raise AudioError("short")
@@ -180,5 +213,7 @@ def _resampler(rate: int) -> Resample:
 
 
 def _unreadable(error: Exception) -> AudioError:
-    message = " ".join(str(error).split())
+    # libsndfile's own words: before them soundfile puts the path, or the address of what is in memory.
+    words = error.error_string if isinstance(error, soundfile.LibsndfileError) else str(error) or type(error).__name__
+    message = " ".join(words.split())
     return AudioError("truncated" if "lost sync" in message else "unreadable", message)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 import tarfile
 import zlib
 from collections.abc import Iterator
@@ -11,6 +13,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
+END_OF_STREAM = b"\xff\xff\xff\xff\0\0\0\0"  # what an Arrow stream ends with
 OPEN_CONTAINERS = 16  # that a process keeps open; their utterances are read one after the other
 
 
@@ -41,12 +44,19 @@ def list_members(archive: Path) -> list[str]:
 @lru_cache(OPEN_CONTAINERS)
 def read_arrow(path: Path) -> pa.Table:
     """The table in an Arrow file or stream, mapped into memory. Raises an OSError where it cannot be read."""
+    if not path.is_file():  # to open a pipe would wait for who writes to it
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT))
     with _errors_of_files():
         source = pa.memory_map(str(path))
         try:
-            return pa.ipc.open_stream(source).read_all()
+            table = pa.ipc.open_file(source).read_all()
         except pa.ArrowInvalid:
-            return pa.ipc.open_file(source).read_all()
+            table = pa.ipc.open_stream(source).read_all()
+            source.seek(source.size() - len(END_OF_STREAM))
+            if source.read() != END_OF_STREAM:
+                raise OSError("it is cut off") from None
+        table.validate(full=True)  # of damaged offsets a process would die
+        return table
 
 
 @lru_cache(OPEN_CONTAINERS)

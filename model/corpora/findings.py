@@ -15,6 +15,7 @@ from model.strict import unknown_name
 
 Rule = Literal["drop", "fix", "keep", "fatal"]
 EXAMPLES = 3  # findings of a check that are printed
+PRINTED_CHARACTERS = 200  # of each of them
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ CHECKS: dict[str, Check] = {
     "missing": Check("no such audio file", ("drop", "fatal")),
     "unreadable": Check("audio cannot be read", ("drop", "fatal")),
     "truncated": Check("audio ends before its header says", ("drop", "fatal")),
-    "not-finite": Check("audio holds values that are no numbers", ("drop", "fatal")),
+    "not-finite": Check("audio holds values that are no numbers, or beyond all scales", ("drop", "fatal")),
     "short": Check("audio shorter than 0.1 s", ("drop", "fatal")),
     "outside": Check("the segment lies outside its recording", ("drop", "fatal")),
     "beyond-end": Check("the segment ends after its recording, and was cut there", ("fix", "drop", "fatal")),
@@ -41,6 +42,7 @@ CHECKS: dict[str, Check] = {
     "pipe": Check("the recording is the output of a command, which is not run", ("drop", "fatal")),
     "no-recording": Check("the source has no such recording", ("drop", "fatal")),
     "no-transcript": Check("a recording without a transcript", ("drop", "fatal")),
+    "no-unicode": Check("id, text or speaker is no Unicode", ("drop", "fatal")),
     "no-text": Check("no text under the normaliser", ("drop", "fatal")),
     "dense": Check("more characters than CTC has frames, perhaps another's text", ("keep", "drop", "fatal")),
     "long": Check("longer than 30 s, which a training leaves out by default", ("keep", "drop", "fatal")),
@@ -79,10 +81,6 @@ class Findings:
     def count(self, check: str) -> int:
         return len(self.by_check.get(check, []))
 
-    def dropped(self, rules: Rules) -> int:
-        """How many utterances were left out."""
-        return sum(len(found) for check, found in self.by_check.items() if rules[check] == "drop")
-
     def lines(self, rules: Rules) -> list[str]:
         """A line for each check: how many utterances, what became of them, and the first of them."""
         return [
@@ -93,7 +91,7 @@ class Findings:
     def to_tsv(self, rules: Rules) -> str:
         """All of them, one on a line: check, rule, place, detail."""
         rows = [
-            "\t".join(" ".join(field.split()) for field in (check, rules[check], finding.place, finding.detail))
+            "\t".join(_plain(field) for field in (check, rules[check], finding.place, finding.detail))
             for check, found in self.by_check.items()
             for finding in found
         ]
@@ -144,4 +142,12 @@ def parse_rules(given: Iterable[str]) -> Rules:
 
 
 def _first(found: list[Finding]) -> str:
-    return "; ".join(str(finding) for finding in found[:EXAMPLES]) + ("; ..." if len(found) > EXAMPLES else "")
+    examples = [_plain(str(finding)) for finding in found[:EXAMPLES]]
+    shortened = [one if len(one) <= PRINTED_CHARACTERS else f"{one[:PRINTED_CHARACTERS]}..." for one in examples]
+    return "; ".join(shortened) + ("; ..." if len(found) > EXAMPLES else "")
+
+
+def _plain(text: str) -> str:
+    """The text on one line, with escapes for what no terminal shows: a source may hold any character."""
+    line = " ".join(text.split())
+    return line if line.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in line)

@@ -1,16 +1,19 @@
 """Preparing a corpus part by part: each is checked by some process, and its result kept until the corpus is whole.
 
-A part's file is named after what the part is made of, so that the same work is never done twice, whoever was killed in
-between, and that a corrected source costs only the parts that changed.
+A part's file is named after what the part is made of, with the size and time of its audio, so that the same work is
+never done twice, whoever was killed in between, and that a corrected source costs only the parts that changed.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import json
+import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from urllib.parse import quote
 
@@ -22,10 +25,11 @@ from model.corpora.findings import Finding
 from model.corpora.normaliser import normalise, version_of
 from model.corpora.source import AudioRef, Segment
 from model.recipe.architecture import SAMPLE_RATE
-from model.strict import write_atomically
+from model.strict import replace_file
 
 SEGMENTS = 256  # in a part: seconds of work
 VERSION = 1  # raised when a part's result changes for the same segments
+NAME_CHARACTERS = 80  # of an id that are in the name of its copy, which may have 255 bytes
 
 QUIETEST = 1e-3  # -60 dB of full scale
 FULL_SCALE, MOST_CLIPPED = 0.999, 0.01
@@ -64,12 +68,13 @@ class Part:
     copies: bool
     draft: Path
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Identifies the part's content and how it is prepared."""
         segments = [dataclasses.astuple(segment) for segment in self.segments]
         settings = [VERSION, version_of(self.normaliser), self.copies]
-        return hashlib.sha256(json.dumps([settings, segments]).encode()).hexdigest()[:16]
+        stamps = [_stamp(file) for file in dict.fromkeys(segment.audio.file for segment in self.segments)]
+        return hashlib.sha256(json.dumps([settings, segments, stamps]).encode()).hexdigest()[:16]
 
     @property
     def result(self) -> Path:
@@ -81,6 +86,15 @@ class Part:
         return f"audio/{self.key}"
 
 
+def _stamp(file: str) -> tuple[int, int] | None:
+    """What is another when a file was changed."""
+    try:
+        status = os.stat(file)
+    except (OSError, ValueError):  # ValueError: no file can have such a name
+        return None
+    return status.st_size, status.st_mtime_ns
+
+
 def divide(segments: Sequence[Segment], normaliser: str, copies: bool, draft: Path) -> list[Part]:
     """All segments in parts, in their order."""
     starts = range(0, len(segments), SEGMENTS)
@@ -90,9 +104,9 @@ def divide(segments: Sequence[Segment], normaliser: str, copies: bool, draft: Pa
 def check_part(part: Part) -> int:
     """Check a part and keep its result; the number of its segments. What is there already is not done again."""
     if not part.result.is_file():
-        checked = [check_segment(segment, part) for segment in part.segments]
-        lines = [json.dumps(dataclasses.asdict(one), ensure_ascii=False) for one in checked]
-        write_atomically(part.result, "".join(f"{line}\n" for line in lines))
+        checked = [check_segment(segment, number, part) for number, segment in enumerate(part.segments)]
+        lines = [json.dumps(dataclasses.asdict(one)) for one in checked]  # in ASCII, whatever names of files hold
+        replace_file(part.result, "".join(f"{line}\n" for line in lines))
     return len(part.segments)
 
 
@@ -105,8 +119,8 @@ def read_part(part: Part) -> Iterator[CheckedSegment]:
             yield CheckedSegment(audio=AudioRef(**content.pop("audio")), findings=findings, **content)
 
 
-def check_segment(segment: Segment, part: Part) -> CheckedSegment:
-    """The segment with what its checks found, and its copy written if it is to have one."""
+def check_segment(segment: Segment, number: int, part: Part) -> CheckedSegment:
+    """The segment, the part's `number`th, with what its checks found, and with its copy if it is to have one."""
     assert segment.set_name is not None, "sets are divided before parts are"
     text = normalise(part.normaliser, segment.text)
     bare = CheckedSegment(
@@ -131,7 +145,7 @@ def check_segment(segment: Segment, part: Part) -> CheckedSegment:
         bare, findings=findings, samples=len(pcm), digest=hashlib.sha256(pcm.tobytes()).hexdigest()
     )
     if part.copies:
-        return _copy(kept, pcm, part)
+        return _copy(kept, pcm, number, part)
     end = (stretch.first + len(stretch.samples)) / stretch.rate
     audio = dataclasses.replace(segment.audio, end=end)
     return dataclasses.replace(kept, audio=audio, rate=stretch.rate, frames=stretch.frames, channels=stretch.channels)
@@ -142,11 +156,12 @@ def to_pcm(samples: np.ndarray) -> np.ndarray:
     return np.clip(np.rint(samples * 32768.0), -32768, 32767).astype("<i2")
 
 
-def _copy(checked: CheckedSegment, pcm: np.ndarray, part: Part) -> CheckedSegment:
-    relative = f"{part.audio_folder}/{quote(checked.id, safe=' ')}.flac"
-    path = part.draft / relative
-    path.parent.mkdir(parents=True, exist_ok=True)
-    soundfile.write(path, pcm, SAMPLE_RATE, subtype="PCM_16")
+def _copy(checked: CheckedSegment, pcm: np.ndarray, number: int, part: Part) -> CheckedSegment:
+    # The number tells apart what the id does not: ids that are long, or there twice, or differ in case alone.
+    relative = f"{part.audio_folder}/{number:03d}-{quote(checked.id, safe=' ')[:NAME_CHARACTERS]}.flac"
+    content = io.BytesIO()
+    soundfile.write(content, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")
+    replace_file(part.draft / relative, content.getvalue())
     audio = AudioRef(relative, channel=0, end=len(pcm) / SAMPLE_RATE)
     return dataclasses.replace(checked, audio=audio, rate=SAMPLE_RATE, frames=len(pcm), channels=1)
 

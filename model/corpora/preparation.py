@@ -6,23 +6,26 @@ FLAC. The work is divided into parts, which `run_parts` hands to processes of th
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from model.corpora.corpus import Corpus, SetKind, read_corpus
-from model.corpora.corpus_writer import assemble, check_replaceable, publish, unwritable
-from model.corpora.findings import Finding, Findings, Rules
+from model.corpora.corpus_writer import assemble, check_replaceable, publish, recover, unwritable
+from model.corpora.findings import Findings, Rules
 from model.corpora.normaliser import check_normaliser
-from model.corpora.parts import CheckedSegment, Part, check_part, divide, read_part
+from model.corpora.parts import CheckedSegment, Part, check_part, divide
+from model.corpora.selection import check_sets, explain, select_usable
 from model.corpora.sets import choose_kinds, divide_into_sets, kind_of
-from model.corpora.source import Segment, Source
+from model.corpora.source import Segment, Source, is_unicode
 from model.errors import UserError
-from model.strict import write_atomically
+from model.strict import make_folders, replace_file
 
 FINDINGS_FILE = "findings.tsv"
 
@@ -70,47 +73,67 @@ def prepare_corpus(
     """
     check_normaliser(settings.normaliser)
     name = settings.name or source.name
-    check_replaceable(out, name)
-    _check_apart(source, out)
     segments, kinds = _place(source, settings)
     if not settings.copies:
         _check_plain(segments, source.origin)
-    draft = out.resolve().parent / f".{out.name}.draft"
+    folder = _resolve(out)
+    draft = folder.parent / f".{folder.name}.draft"
     parts = divide(segments, settings.normaliser, settings.copies, draft)
-    kept = len(parts) > 1
+    findings = Findings()
+    findings.extend(found for checks in source.findings.by_check.values() for found in checks)
     try:
-        with _lock(draft, out):
-            _check_all(parts, run_parts, progress)
-            findings = Findings()
-            findings.extend(found for checks in source.findings.by_check.values() for found in checks)
-            usable = list(_select(parts, findings, settings.rules, source))
-            _check_sets(source, kinds, segments, usable, findings, settings)
-            assemble(draft, name, settings.normaliser, kinds, usable, source.origin)
-            write_atomically(draft / FINDINGS_FILE, findings.to_tsv(settings.rules))
-            _remove_unused(draft, usable)
-        publish(out, draft)
-        kept = False
+        with _locked(draft, out):
+            recover(folder, draft)
+            check_replaceable(out, name)
+            _check_apart(source, out)
+            try:
+                _check_all(parts, run_parts, progress)
+                usable = list(select_usable(parts, findings, settings.rules, source))
+                check_sets(source, kinds, segments, usable, findings, settings.rules)
+                _remove_all_but(draft, "audio", "parts")  # of a draft that was killed later than here
+                assemble(draft, name, settings.normaliser, kinds, usable, source.origin)
+                replace_file(draft / FINDINGS_FILE, findings.to_tsv(settings.rules))
+                publish(folder, draft)
+                _remove_unused(folder, usable)
+            finally:
+                if len(parts) == 1:
+                    shutil.rmtree(draft, ignore_errors=True)
     except OSError as error:
         raise unwritable(out, error) from None
-    finally:
-        if not kept:
-            shutil.rmtree(draft, ignore_errors=True)
     return Prepared(read_corpus(out), findings, findings.lines(settings.rules))
+
+
+def _resolve(out: Path) -> Path:
+    """The folder itself where `out` is a link to it: its draft lies on the same disk."""
+    try:
+        return out.resolve()
+    except RuntimeError:
+        raise UserError(f"corpus {out}: is a link to itself; give another --out") from None
 
 
 def _place(source: Source, settings: Preparation) -> tuple[list[Segment], dict[str, SetKind]]:
     """The segments of the sets that are kept, each with its set, and the kinds of these sets."""
+    because = explain(source.findings, settings.rules)
     if not source.segments:
-        raise UserError(f"{source.origin}: has no utterance that can be used{_because(source.findings, settings)}")
+        raise UserError(f"{source.origin}: has no utterance that can be used{because}")
     segments = divide_into_sets(_undivided(source, settings), settings.seed)
     names = Counter(str(segment.set_name) for segment in segments)
-    kinds = choose_kinds(names, settings.kinds, source.origin)
+    given = source.sets if len(source.sets) > 1 else ()  # of a single one others may have been made
+    kinds = choose_kinds([*given, *names], settings.kinds, source.origin)
+    if not kinds:
+        raise UserError(f"{source.origin}: all of its sets are left out; leave in one at least")
+    for name in kinds:
+        if not names[name]:
+            raise UserError(
+                f"{source.origin}: set '{name}' has no utterance that can be used{because}; correct it, or leave it "
+                f"out with --set {name}=none"
+            )
     return [segment for segment in segments if segment.set_name in kinds], kinds
 
 
 def _undivided(source: Source, settings: Preparation) -> Sequence[Segment]:
     """The segments, without their set where that is the only one and is neither to score nor chosen by the user."""
-    names = {segment.set_name for segment in source.segments}
+    names = {*source.sets, *(segment.set_name for segment in source.segments)}
     name = next(iter(names))
     if not source.is_divisible or len(names) > 1 or name is None or name in settings.kinds:
         return source.segments
@@ -123,32 +146,45 @@ def _undivided(source: Source, settings: Preparation) -> Sequence[Segment]:
 def _check_apart(source: Source, out: Path) -> None:
     """Raise a UserError where replacing the corpus in `out` would delete what the new one is made from."""
     folder = out.resolve()
+    if not folder.exists():
+        return
     for file in dict.fromkeys([*source.files, *(segment.audio.file for segment in source.segments)]):
-        if folder in Path(file).parents:
+        if folder in Path(os.path.realpath(file)).parents:
             raise UserError(f"{file} lies inside the corpus folder {out}; give another --out")
 
 
 def _check_plain(segments: Iterable[Segment], origin: str) -> None:
-    """Raise a UserError where audio that is to stay in its place is no file of its own."""
+    """Raise a UserError where audio that is to stay in its place is no file of its own with a name."""
     for segment in segments:
         if not segment.audio.is_plain:
             raise UserError(
                 f"{origin}: audio in {segment.audio.file} lies in archives, which training cannot read in place; leave "
                 "out --no-copy"
             )
+        if not is_unicode(segment.audio.file):
+            raise UserError(
+                f"{origin}: the name of {segment.audio.file!a} is not UTF-8, as those in a manifest must be; leave out "
+                "--no-copy"
+            )
 
 
-def _lock(draft: Path, out: Path) -> FileLock:
+@contextmanager
+def _locked(draft: Path, out: Path) -> Iterator[None]:
     """The right of one process to prepare `out`, given back when that process ends, however it does."""
-    draft.mkdir(parents=True, exist_ok=True)
-    lock = FileLock(draft / "lock")
+    path = draft.with_name(f"{draft.name}.lock")
+    make_folders(path.parent)
+    lock = FileLock(path)
     try:
         lock.acquire(timeout=0)
     except Timeout:
         raise UserError(
             f"corpus {out}: is being prepared by another process; wait for it, or give another --out"
         ) from None
-    return lock
+    try:
+        yield
+    finally:
+        path.unlink(missing_ok=True)  # before it is given back: nobody has a lock of this name by then
+        lock.release()
 
 
 def _check_all(parts: Sequence[Part], run_parts: RunParts, progress: Progress) -> None:
@@ -162,75 +198,23 @@ def _check_all(parts: Sequence[Part], run_parts: RunParts, progress: Progress) -
         progress(done, total)
 
 
-def _select(parts: Iterable[Part], findings: Findings, rules: Rules, source: Source) -> Iterator[CheckedSegment]:
-    """The checked segments that no rule leaves out; all findings are added to `findings`."""
-    ids: dict[str, str] = {}
-    audio: dict[str, str] = {}
-    for part in parts:
-        for one in read_part(part):
-            found = list(one.findings)
-            if one.id in ids:
-                found.append(Finding("same-id", one.place, f"{one.id}, as {ids[one.id]}"))
-            ids.setdefault(one.id, one.place)
-            if one.digest and one.digest in audio:
-                found.append(Finding("same-audio", one.place, f"as {audio[one.digest]}"))
-            audio.setdefault(one.digest, one.place)
-            findings.extend(found)
-            if one.samples and not any(rules[finding.check] == "drop" for finding in found):
-                yield one
-    findings.refuse_fatal(rules, source.origin)
+def _remove_unused(corpus: Path, usable: Iterable[CheckedSegment]) -> None:
+    """Remove what a new corpus does not need: results of parts, copies of utterances that were left out.
 
-
-def _check_sets(
-    source: Source,
-    kinds: dict[str, SetKind],
-    segments: Sequence[Segment],
-    usable: list[CheckedSegment],
-    findings: Findings,
-    settings: Preparation,
-) -> None:
-    """Find what training shares with the sets that score it, and refuse a set without utterances."""
-    scored = [one for one in usable if kinds[one.set_name].role != "train"]
-    speakers = {one.speaker for one in scored if one.speaker is not None}
-    texts = {one.text for one in scored}
-    shared: set[int] = set()
-    for index, one in enumerate(usable):
-        if kinds[one.set_name].role != "train":
-            continue
-        for check, is_shared, detail in (
-            ("test-speaker", one.speaker in speakers, str(one.speaker)),
-            ("test-sentence", one.text in texts, one.text),
-        ):
-            if is_shared:
-                findings.add(check, one.place, detail)
-                if settings.rules[check] == "drop":
-                    shared.add(index)
-    findings.refuse_fatal(settings.rules, source.origin)
-    usable[:] = [one for index, one in enumerate(usable) if index not in shared]
-    counts = Counter(one.set_name for one in usable)
-    because = _because(findings, settings)
-    for name in kinds:
-        if not counts[name]:
-            asked = sum(segment.set_name == name for segment in segments)
-            raise UserError(
-                f"{source.origin}: none of the {asked} utterances of set '{name}' can be used{because}; correct them, "
-                f"or leave the set out with --set {name}=none"
-            )
-
-
-def _because(findings: Findings, settings: Preparation) -> str:
-    lines = findings.lines(settings.rules)
-    return f" ({'; '.join(lines)})" if lines else ""
-
-
-def _remove_unused(draft: Path, usable: Iterable[CheckedSegment]) -> None:
-    """Remove what the corpus does not need: results of parts, copies of utterances that were left out."""
-    shutil.rmtree(draft / "parts")
-    (draft / "lock").unlink(missing_ok=True)
+    Only now, because a draft that lacks them would have to be made again.
+    """
+    shutil.rmtree(corpus / "parts")
     used = {one.audio.file for one in usable}
-    for path in (draft / "audio").rglob("*.flac"):
-        if path.relative_to(draft).as_posix() not in used:
-            path.unlink()
-    for folder in sorted((draft / "audio").glob("*"), reverse=True):
-        if not any(folder.iterdir()):
-            folder.rmdir()
+    for folder, _, names in os.walk(corpus / "audio", topdown=False):
+        for name in names:
+            path = Path(folder, name)
+            if path.relative_to(corpus).as_posix() not in used:
+                path.unlink()
+        if not any(Path(folder).iterdir()):
+            Path(folder).rmdir()
+
+
+def _remove_all_but(draft: Path, *names: str) -> None:
+    for path in draft.iterdir():
+        if path.name not in names:
+            shutil.rmtree(path) if path.is_dir() else path.unlink()

@@ -16,8 +16,9 @@ from model.errors import UserError
 DEV_SHARE = TEST_SHARE = 0.1
 FEWEST_SPEAKERS = 10  # with fewer, sets are divided by sentence: a speaker may be most of the corpus
 
+LONGEST_NAME = 100  # of a set, after which files are named
 KINDS = "train, dev, test, dev:out, test:out or none"
-_KIND = re.compile(r"(none)|(train|dev|test)(?::(in|out))?")
+_KIND = re.compile(r"(none)|(train|dev|test)(?::(in|(?<!train:)out))?")
 _ROLES = {"train": "train", "dev": "dev", "valid": "dev", "test": "test", "eval": "test"}
 
 
@@ -64,6 +65,11 @@ def choose_kinds(names: Iterable[str], given: Mapping[str, SetKind | None], sour
     kinds: dict[str, SetKind] = {}
     for name in names:
         kind = given[name] if name in given else kind_of(name)
+        if kind is not None and len(name) > LONGEST_NAME:
+            raise UserError(
+                f"{source}: the name of set '{name[:40]}...' has {len(name)} characters, but must have at most "
+                f"{LONGEST_NAME}; give it a shorter one"
+            )
         if kind is not None:
             kinds[name] = kind
         elif name not in given:

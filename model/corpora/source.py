@@ -49,8 +49,9 @@ class Segment:
 class Source:
     """All that a source has. `findings` is what it could not give as a segment.
 
-    `origin` says what it was made from, and `files` are those that were read for it, beside the audio. A source whose
-    segments are all in one set may leave it to the preparation what to do with that: `is_divisible`.
+    `origin` says what it was made from, and `files` are those that were read for it, beside the audio. `sets` may name
+    its sets, those without a segment too. A source whose segments are all in one set may leave it to the preparation
+    what to do with that: `is_divisible`.
     """
 
     name: str
@@ -58,16 +59,42 @@ class Source:
     segments: Sequence[Segment]
     findings: Findings = field(default_factory=Findings)
     files: Sequence[str] = ()
+    sets: Sequence[str] = ()
     is_divisible: bool = False
 
 
-def collect(name: str, origin: str, met: Iterable[Segment | Finding], files: Iterable[Path]) -> Source:
+def collect(
+    name: str,
+    origin: str,
+    met: Iterable[Segment | Finding],
+    files: Iterable[Path],
+    sets: Sequence[str] = (),
+) -> Source:
     """A source of what a reader met: segments, and a finding for each thing that cannot be one."""
     segments: list[Segment] = []
     findings = Findings()
     for one in met:
-        if isinstance(one, Segment):
-            segments.append(one)
-        else:
+        if not isinstance(one, Segment):
             findings.extend([one])
-    return Source(name, origin, segments, findings, [str(file.absolute()) for file in files], is_divisible=True)
+        elif not all(map(is_unicode, (one.id, one.text, one.speaker or ""))):
+            findings.add("no-unicode", one.place, one.id)
+        else:
+            segments.append(one)
+    return Source(
+        name,
+        origin,
+        segments,
+        findings,
+        files=[str(file.absolute()) for file in files],
+        sets=sets,
+        is_divisible=True,
+    )
+
+
+def is_unicode(text: str) -> bool:
+    """Whether it can be written as UTF-8: half a surrogate pair, of JSON or for a byte of a file's name, cannot."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -87,6 +87,7 @@ def _prepare(
     from model.corpora.sets import parse_kinds
     from model.runtime.processes import run_in_processes
     from study.display.progress import show_progress
+    from study.execution.signals import handle_stop_signals
 
     settings = Preparation(name, normaliser, seed, copy, parse_kinds(sets or []), parse_rules(rules or []))
     run_parts: RunParts = (
@@ -95,7 +96,7 @@ def _prepare(
         else partial(run_on_cluster, address=address)
     )
     try:
-        with show_progress("utterances checked") as progress:
+        with handle_stop_signals(), show_progress("utterances checked") as progress:
             prepared = prepare_corpus(source, out, settings, run_parts, progress)
     except ClusterError as error:
         raise UserError(str(error)) from None

@@ -1,4 +1,4 @@
-"""A study that a process of its own runs. It can be killed with everything that it started, each process by its id."""
+"""Commands and studies that processes of their own run. They can be killed with all that they start, each by its id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,19 +37,14 @@ sys.exit(code)
 PATIENCE = 240.0  # seconds for anything that a busy machine may be slow at
 
 
-class StudyProcess:
-    """`study.yaml` in the current folder, run by a process of its own."""
+class CommandProcess:
+    """A command that runs in a session of its own; its output is in a file in the current folder."""
 
-    def __init__(self, seconds: float = 0.3, address: str | None = None, host: str = "") -> None:
-        """`seconds` is the length of an epoch, `host` the name of the machine that the process believes to be on."""
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str] | None = None) -> None:
         self._output = Path(f"output-{time.monotonic_ns()}.txt")
         with self._output.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-u", "-c", RUN.format(address=address, host=host)],
-                stdout=output,
-                stderr=output,
-                start_new_session=True,
-                env=os.environ | {"STUB_SECONDS": str(seconds)},
+                command, stdout=output, stderr=output, start_new_session=True, env=os.environ | dict(environment or {})
             )
         self._known: dict[int, Any] = {}
 
@@ -100,8 +95,17 @@ class StudyProcess:
                 process.kill()
 
 
-def wait_until(find: Callable[[], Any], run: StudyProcess, message: str) -> Any:
-    """What `find` returns once that is true. An AssertionError with `message` where the study ends before it."""
+class StudyProcess(CommandProcess):
+    """`study.yaml` in the current folder, run by a process of its own."""
+
+    def __init__(self, seconds: float = 0.3, address: str | None = None, host: str = "") -> None:
+        """`seconds` is the length of an epoch, `host` the name of the machine that the process believes to be on."""
+        command = [sys.executable, "-u", "-c", RUN.format(address=address, host=host)]
+        super().__init__(command, {"STUB_SECONDS": str(seconds)})
+
+
+def wait_until(find: Callable[[], Any], run: CommandProcess, message: str) -> Any:
+    """What `find` returns once that is true. An AssertionError with `message` where the command ends before it."""
     deadline = time.monotonic() + PATIENCE
     while not (found := find()):
         assert time.monotonic() < deadline, f"{message}:\n{run.output}"
@@ -121,7 +125,7 @@ def start_study(seconds: float = 0.3, address: str | None = None, host: str = ""
         run.close()
 
 
-def send_stop_signal(run: StudyProcess, kind: signal.Signals = signal.SIGTERM) -> None:
+def send_stop_signal(run: CommandProcess, kind: signal.Signals = signal.SIGTERM) -> None:
     """As Ctrl-C, timeout and Slurm do: every process receives it."""
     for pid in [run.process.pid, *(process.pid for process in run.list_processes())]:
         with contextlib.suppress(ProcessLookupError):

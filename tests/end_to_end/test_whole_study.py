@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from ray_head import wait_until
 from typer.testing import CliRunner
 
 from model.recipe.files import read_recipe
@@ -53,3 +54,25 @@ def test_a_study_trains_scores_exports_and_its_recipe_trains_again(
     result = CliRunner().invoke(app, ["evaluate", "studies/probe/trials/0000"], catch_exceptions=False)
     wer, perplexity = trial.metrics["dev/wer"], trial.metrics["dev/ilm_perplexity"]
     assert result.output.splitlines()[0] == f"dev: WER {wer:.1f} %  ILM perplexity {perplexity:.1f}"
+
+
+@pytest.mark.slow
+def test_a_study_whose_waveforms_change_reads_in_processes_that_end_with_it(
+    ray_here: None, study_in: Callable[..., Path]
+) -> None:
+    before = _list_readers()
+    waveforms = {"augmentation.noise_share": 0.5, "augmentation.reverberation_share": 0.5, "data.readers": 2}
+    study = study_in(recipe={"base": "tiny", "set": SMALL | waveforms}, trials=1, workers={"count": 2, "cpus": 1})
+    result = CliRunner().invoke(app, ["run", str(study)], catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    trials = Ledger.open(Path("studies/probe")).trials
+    assert [trial.state for trial in trials.values()] == [TrialState.COMPLETE] * 2
+    assert all(trial.curve("train/wait_seconds") for trial in trials.values())
+    assert not list(Path("studies").rglob("broken-batch*"))
+    assert wait_until(lambda: _list_readers() <= before, 20), "a process that reads is left"
+
+
+def _list_readers() -> set[int]:
+    """Processes of multiprocessing's fork server, as which torch's DataLoader starts those that read."""
+    commands = {path: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")}
+    return {int(path.parent.name) for path, command in commands.items() if b"multiprocessing.forkserver" in command}

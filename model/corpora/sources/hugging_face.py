@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,18 @@ def read_hugging_face(
         tables = _read_tables(path)
         files += tables
         met += _read_split(folder, name, columns, tables)
-    return collect(plain_name(folder.resolve().name), f"dataset {folder}", met, files)
+    return collect(plain_name(folder.resolve().name), f"dataset {folder}", met, files, list(splits))
 
 
 def _find_splits(folder: Path) -> dict[str, Path]:
     """The folder of each split."""
     if (folder / SPLITS_FILE).is_file():
-        return {plain_name(name): folder / name for name in _read_json(folder / SPLITS_FILE)["splits"]}
+        with _understood(folder / SPLITS_FILE):
+            names = _read_json(folder / SPLITS_FILE)["splits"]
+            splits = {plain_name(name): folder / name for name in names}
+        if len(splits) < len(names):
+            raise UserError(f"{folder}: two of its splits, {', '.join(names)}, would be the same set; rename one")
+        return splits
     if (folder / STATE_FILE).is_file():
         return {plain_name(folder.resolve().name): folder}
     raise UserError(
@@ -70,7 +76,8 @@ def _choose_columns(split: Path, text: str | None, audio: str | None, speaker: s
     for option, name in (("text", text), ("audio", audio), ("speaker", speaker)):
         if name is not None and name not in features:
             raise UserError(f"{info}: has no column '{name}' for --{option}; {unknown_name(name, features)}")
-    with_audio = [name for name, about in features.items() if isinstance(about, dict) and about["_type"] == "Audio"]
+    kinds = {name: about.get("_type") for name, about in features.items() if isinstance(about, dict)}
+    with_audio = [name for name, kind in kinds.items() if kind == "Audio"]
     if audio is None and len(with_audio) != 1:
         listed = f"several columns with audio, {', '.join(with_audio)}" if with_audio else "no column of type Audio"
         raise UserError(f"{info}: has {listed}; name one with --audio COLUMN")
@@ -84,7 +91,8 @@ def _choose_columns(split: Path, text: str | None, audio: str | None, speaker: s
 
 def _read_tables(split: Path) -> dict[Path, pa.Table]:
     """The Arrow files of a split in the order of its rows, mapped into memory."""
-    paths = [split / file["filename"] for file in _read_json(split / STATE_FILE)["_data_files"]]
+    with _understood(split / STATE_FILE):
+        paths = [split / file["filename"] for file in _read_json(split / STATE_FILE)["_data_files"]]
     tables = {}
     for path in paths:
         try:
@@ -100,6 +108,7 @@ def _read_split(
 ) -> Iterator[Segment | Finding]:
     number = 0  # of the row in the split, as `datasets` counts
     for path, table in tables.items():
+        _check_columns(path, table, columns)
         rows = zip(
             table[columns.text].to_pylist(),
             _read_audio(path, table, columns.audio, (Path.cwd(), folder)),
@@ -116,6 +125,15 @@ def _read_split(
                 yield Finding("no-recording", place)
             else:
                 yield Segment(place, id, str(text), audio, None if speaker is None else str(speaker), set_name)
+
+
+def _check_columns(path: Path, table: pa.Table, columns: _Columns) -> None:
+    for name in filter(None, (columns.text, columns.audio, columns.speaker)):
+        if table.column_names.count(name) != 1:
+            raise UserError(f"{path}: has no column '{name}', which {INFO_FILE} names; save the dataset again")
+    kind = table.schema.field(columns.text).type
+    if pa.types.is_nested(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+        raise UserError(f"{path}: column '{columns.text}' is {kind}, which is no text; name another with --text COLUMN")
 
 
 def _read_audio(path: Path, table: pa.Table, column: str, folders: Iterable[Path]) -> Iterator[AudioRef | None]:
@@ -141,3 +159,13 @@ def _read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{path}: is no mapping, so the dataset was not saved with save_to_disk; save it so")
     return content
+
+
+@contextmanager
+def _understood(path: Path) -> Iterator[None]:
+    """Raise a UserError where a file lacks what `save_to_disk` writes."""
+    try:
+        yield
+    except (LookupError, TypeError, AttributeError) as error:
+        reason = f"it lacks {error}" if isinstance(error, KeyError) else " ".join(str(error).split())
+        raise UserError(f"{path}: cannot be understood ({reason}); save the dataset again") from None

@@ -18,6 +18,8 @@ def read_lines(path: Path) -> Iterator[tuple[str, dict[str, Any]]]:
     """The items of a file, each with its place: file and line. Raises a UserError where it cannot be read."""
     if not path.name.endswith(SUFFIXES):
         raise UserError(f"{path}: is no manifest by its name; give a file that ends with {' or '.join(SUFFIXES)}")
+    if path.exists() and not path.is_file():  # to open a pipe would wait for who writes to it
+        raise UserError(f"{path}: is no file; give the path of a whole manifest")
     try:
         with gzip.open(path, "rt", encoding="utf-8") if path.suffix == ".gz" else path.open(encoding="utf-8") as stream:
             for number, line in enumerate(stream, start=1):
@@ -38,7 +40,7 @@ def read_first(path: Path) -> dict[str, Any]:
 def _parse(path: Path, number: int, line: str) -> dict[str, Any]:
     try:
         item = json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"{path}: line {number} is not JSON ({error}); write it with lhotse again") from None
     if not isinstance(item, dict):
         raise UserError(f"{path}: line {number} is no JSON object, but {str(item)[:40]!r}; write it with lhotse again")

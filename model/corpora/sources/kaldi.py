@@ -8,6 +8,7 @@ division: it is divided into train, dev and test.
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -47,7 +48,7 @@ def read_kaldi(folders: Sequence[Path]) -> Source:
     met = (one for folder, name in zip(folders, names, strict=True) for one in _read_folder(folder, name))
     files = [folder / name for folder in folders for name in (*REQUIRED, *OPTIONAL) if (folder / name).is_file()]
     name = plain_name(folders[0].resolve().parent.name)
-    return collect(name, f"Kaldi data in {', '.join(map(str, folders))}", met, files)
+    return collect(name, f"Kaldi data in {', '.join(map(str, folders))}", met, files, names)
 
 
 def _name_sets(folders: Sequence[Path]) -> list[str]:
@@ -120,11 +121,11 @@ def _check_plain(recording: str, name: str) -> None:
 
 def _choose_channel(file: str, listed: int | None) -> int | None:
     """The channel that is listed, where the file has several. The file is opened only where one is listed."""
-    if listed is None:
-        return None
+    if listed is None or not os.path.isfile(file):
+        return listed
     try:
         return listed if soundfile.info(file).channels > 1 else None
-    except (OSError, RuntimeError):
+    except (OSError, RuntimeError, TypeError):
         return listed  # the checks of the utterance say what is wrong with the file
 
 
@@ -177,7 +178,7 @@ def _read_lines(path: Path) -> dict[str, _Line]:
     if not path.is_file():
         return {}
     try:
-        content = path.read_text(encoding="utf-8")
+        content = path.read_text(encoding="utf-8-sig")
     except OSError as error:
         raise UserError(f"{path}: cannot be read ({error.strerror}); make it readable") from None
     except UnicodeDecodeError as error:

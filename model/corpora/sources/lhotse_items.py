@@ -6,6 +6,7 @@ changed while it is read (all but resampling) or mixed, and channels of which so
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -66,7 +67,7 @@ def read_recording(item: Item, folders: Iterable[Path]) -> Recording:
         for source in item["sources"]
     )
     transforms = tuple(transform["name"] for transform in item.get("transforms") or ())
-    return Recording(item["id"], float(item["duration"]), files, transforms)
+    return Recording(_text(item, "id"), float(item["duration"]), files, transforms)
 
 
 def read_pair(
@@ -74,35 +75,38 @@ def read_pair(
 ) -> Iterator[Segment | Finding]:
     """The utterances of recordings and their supervisions, and the recordings and supervisions without the other."""
     by_id: dict[str, Recording] = {}
-    places: dict[str, str] = {}  # of the recordings without a supervision
+    places: dict[str, str] = {}  # of the recordings, then of those without a supervision
     for place, item in recordings:
         with understood(place):
             recording = read_recording(item, folders)
+        if recording.id in by_id:
+            raise UserError(f"{place}: has recording '{recording.id}' again, after {places[recording.id]}; keep one")
         by_id[recording.id], places[recording.id] = recording, place
     for place, item in supervisions:
         with understood(place):
-            found = by_id.get(item["recording_id"])
-            places.pop(item["recording_id"], None)
+            recording_id = _text(item, "recording_id")
+            found = by_id.get(recording_id)
+            places.pop(recording_id, None)
             if found is None:
-                yield Finding("no-recording", place, item["recording_id"])
+                yield Finding("no-recording", place, recording_id)
             else:
-                yield _utterance(place, item["id"], item, found, item.get("channel", 0), 0.0, set_name)
+                yield _utterance(place, _text(item, "id"), item, found, item.get("channel", 0), 0.0, set_name)
     for id, place in places.items():
         yield Finding("no-transcript", place, id)
 
 
 def read_cut(place: str, cut: Item, recording: Recording | None, set_name: str) -> Iterator[Segment | Finding]:
     """The utterances of a cut: each of its supervisions. Where it has one, that has the id of the cut."""
-    supervisions = cut.get("supervisions") or []
+    cut_id, supervisions = _text(cut, "id"), cut.get("supervisions") or []
     if "tracks" in cut:
-        yield Finding("unreadable", place, f"{cut['id']} is mixed of several cuts, which is not supported")
+        yield Finding("unreadable", place, f"{cut_id} is mixed of several cuts, which is not supported")
     elif recording is None:
-        yield Finding("no-recording", place, cut["id"])
+        yield Finding("no-recording", place, cut_id)
     elif not supervisions:
-        yield Finding("no-transcript", place, cut["id"])
+        yield Finding("no-transcript", place, cut_id)
     else:
         for supervision in supervisions:
-            id = cut["id"] if len(supervisions) == 1 else supervision["id"]
+            id = cut_id if len(supervisions) == 1 else _text(supervision, "id")
             channel = cut["channel"]
             if not isinstance(channel, int):
                 channel = supervision.get("channel", channel)
@@ -119,16 +123,26 @@ def _utterance(
     set_name: str,
 ) -> Segment | Finding:
     """The utterance of a supervision, whose times begin at `offset` in the recording."""
-    text, speaker = supervision.get("text"), supervision.get("speaker")
-    if text is None:
+    if supervision.get("text") is None:
         return Finding("no-transcript", place, id)
+    text, speaker = _text(supervision, "text"), supervision.get("speaker")
     start = offset + supervision["start"]
     end = start + supervision["duration"]
+    if not (math.isfinite(start) and math.isfinite(end)):
+        raise ValueError(f"it is from {start} to {end} s")
     try:
         audio = _audio(recording, channel, start, end)
     except AudioError as error:
         return Finding(error.check, place, error.detail)
     return Segment(place, id, text, audio, None if speaker is None else str(speaker), set_name)
+
+
+def _text(item: Item, key: str) -> str:
+    """The text that an item has at a key. Raises a ValueError where it is another value."""
+    value = item[key]
+    if not isinstance(value, str):
+        raise ValueError(f"its {key} is {value!r}, but must be text")
+    return value
 
 
 def _audio(recording: Recording, channel: int | Sequence[int], start: float, end: float) -> AudioRef:

@@ -41,7 +41,7 @@ def read_manifests(paths: Sequence[Path]) -> Source:
     files = [file for kind, path in found for file in (list_shards(path) if kind == "shar" else [path])]
     first = paths[0].resolve()
     folder = first if first.is_dir() and not is_shar(first) else first.parent
-    return collect(plain_name(folder.name), f"manifests in {', '.join(map(str, paths))}", met, files)
+    return collect(plain_name(folder.name), f"manifests in {', '.join(map(str, paths))}", met, files, names)
 
 
 def _find(path: Path) -> Iterator[tuple[str, Path]]:

@@ -14,6 +14,9 @@ from model.strict import unknown_name
 REQUIRED = ("audio", "text")
 COLUMNS = (*REQUIRED, "speaker", "set", "start", "end", "channel", "id")
 
+CHANNEL_DIGITS = 4
+SHOWN_CHARACTERS = 40  # of a value that is refused
+
 _SETS = re.compile(r"(train|dev|test)(-[A-Za-z0-9._-]+)?")
 
 
@@ -116,7 +119,9 @@ def _seconds(table: Path, line: int, values: Mapping[str, str], column: str) -> 
     except ValueError:
         seconds = -1.0
     if not 0.0 <= seconds < float("inf"):
-        raise UserError(f"{table}: line {line} has {column} '{given}', but must have seconds, as 12.5, or nothing")
+        raise UserError(
+            f"{table}: line {line} has {column} '{_short(given)}', but must have seconds, as 12.5, or nothing"
+        )
     return seconds
 
 
@@ -124,8 +129,12 @@ def _channel(table: Path, line: int, values: Mapping[str, str]) -> int | None:
     given = values.get("channel")
     if not given:
         return None
-    if not given.isdecimal():
+    if not given.isdecimal() or len(given) > CHANNEL_DIGITS:
         raise UserError(
-            f"{table}: line {line} has channel '{given}', but must have 0, 1, ... or nothing for their mean"
+            f"{table}: line {line} has channel '{_short(given)}', but must have 0, 1, ... or nothing for their mean"
         )
     return int(given)
+
+
+def _short(value: str) -> str:
+    return value if len(value) <= SHOWN_CHARACTERS else f"{value[:SHOWN_CHARACTERS]}..."

@@ -203,6 +203,6 @@ def test_a_full_disk_is_one_line_and_keeps_what_was_checked(
         yield function(parts[0])
         raise OSError(28, "No space left on device")
 
-    with pytest.raises(UserError, match=r"corpus .*out: cannot be written \(No space left on device\); give another"):
+    with pytest.raises(UserError, match=r"out: cannot be written \(No space left on device\); make room, then start"):
         prepare(tmp_path, segments, full)
     assert len(list((tmp_path / ".out.draft" / "parts").iterdir())) == 1
