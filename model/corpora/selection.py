@@ -1,4 +1,4 @@
-"""Which checked segments a corpus takes: without what rules leave out; what is there twice; what tests share with it."""
+"""Which checked segments a corpus takes: what rules leave out, what is there twice, what training shares with tests."""
 
 from __future__ import annotations
 
