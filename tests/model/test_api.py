@@ -121,7 +121,7 @@ def test_what_cannot_be_decoded_is_refused_in_one_line(run: Run, tmp_path: Path)
         (tmp_path / "none.wav", r"none.wav: no such audio file; give another recording$"),
         (tmp_path / "text.wav", r"text.wav: audio cannot be read \(.*\); give another recording$"),
         (np.zeros(100), r"^recording 0: audio shorter than 0.1 s; give another recording$"),
-        (np.full(9000, np.nan), r"^recording 0: audio holds values that are no numbers; give another"),
+        (np.full(9000, np.nan), r"^recording 0: audio holds values that are no numbers, or beyond all scales; "),
     ):
         with pytest.raises(UserError, match=message):
             model.decode(run, [recording], 16_000)
