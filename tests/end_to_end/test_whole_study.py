@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
@@ -60,19 +62,37 @@ def test_a_study_trains_scores_exports_and_its_recipe_trains_again(
 def test_a_study_whose_waveforms_change_reads_in_processes_that_end_with_it(
     ray_here: None, study_in: Callable[..., Path]
 ) -> None:
-    before = _list_readers()
     waveforms = {"augmentation.noise_share": 0.5, "augmentation.reverberation_share": 0.5, "data.readers": 2}
     study = study_in(recipe={"base": "tiny", "set": SMALL | waveforms}, trials=1, workers={"count": 2, "cpus": 1})
+    seen: set[int] = set()
+    stop = threading.Event()
+    watcher = threading.Thread(
+        target=lambda: [seen.update(_list_readers()) for _ in iter(lambda: stop.wait(0.5), True)]
+    )
+    watcher.start()
     result = CliRunner().invoke(app, ["run", str(study)], catch_exceptions=False)
+    stop.set()
+    watcher.join()
     assert result.exit_code == 0, result.output
+    assert len(seen) >= 2 * 2, "two processes of each worker read"
     trials = Ledger.open(Path("studies/probe")).trials
     assert [trial.state for trial in trials.values()] == [TrialState.COMPLETE] * 2
     assert all(trial.curve("train/wait_seconds") for trial in trials.values())
     assert not list(Path("studies").rglob("broken-batch*"))
-    assert wait_until(lambda: _list_readers() <= before, 20), "a process that reads is left"
+    assert wait_until(lambda: not _list_readers(), 20), "a process that reads is left"
 
 
-def _list_readers() -> set[int]:
-    """Processes of multiprocessing's fork server, as which torch's DataLoader starts those that read."""
-    commands = {path: path.read_bytes() for path in Path("/proc").glob("[0-9]*/cmdline")}
-    return {int(path.parent.name) for path, command in commands.items() if b"multiprocessing.forkserver" in command}
+def _watch_readers(stop: threading.Event, seen: set[int]) -> None:
+    while not stop.wait(0.5):
+        seen.update(_list_readers())
+
+
+def _list_readers() -> list[int]:
+    """Processes of multiprocessing's fork server that a worker of Ray started, where torch's DataLoader reads."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        with contextlib.suppress(OSError):  # it has ended
+            is_forked = b"multiprocessing.forkserver" in (folder / "cmdline").read_bytes()
+            if is_forked and b"RAY_RAYLET_PID=" in (folder / "environ").read_bytes():
+                found.append(int(folder.name))
+    return found
