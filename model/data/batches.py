@@ -194,7 +194,7 @@ def _choose_share(corpus: Corpus, utterances: Utterances, data: DataConfig, shar
 
 
 def _choose_rates(corpus: Corpus, utterances: Utterances, rows: Rows, data: DataConfig) -> np.ndarray | None:
-    """(N,) how often each of the rows is heard in a pass, or None where each is, once.
+    """(N,) how often each of the rows is seen in a pass, or None where each is, once.
 
     Of the seconds of a pass a set has a share in proportion to its weight and to its own seconds to the power of one
     over the temperature.

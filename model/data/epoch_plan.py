@@ -53,7 +53,7 @@ class EpochPlanner:
         seed: int,
         rates: np.ndarray | None = None,
     ) -> None:
-        """`rates` (N,) is how often each utterance is heard in a pass on average; by default each is, once."""
+        """`rates` (N,) is how often each utterance is seen in a pass on average; by default each is, once."""
         self._groups = None if rates is None else [(rate, np.flatnonzero(rates == rate)) for rate in np.unique(rates)]
         self._seconds, self._batch_seconds, self._seed = seconds, batch_seconds, seed
         self._buckets = _choose_buckets(seconds, labels, buckets, label_buckets)

@@ -37,7 +37,7 @@ class DataConfig(Strict):
     label_buckets: Count = Field(1, description="groups of similar numbers of labels that each is divided into")
     temperature: Annotated[float, Field(ge=1.0)] = Field(
         1.0,
-        description="1: each training utterance is heard once in a pass over the data; higher ones even out how much "
+        description="1: each training utterance is seen once in a pass over the data; higher ones even out how much "
         "of a pass each training set has, in proportion to its seconds to the power of 1 / temperature",
     )
     readers: Annotated[int, Field(ge=0)] | None = Field(
@@ -54,7 +54,7 @@ class DataConfig(Strict):
 class AugmentationConfig(Strict):
     """SpecAugment (arXiv 1904.08779): how many masks, and the widest each may be; and changes of the waveform.
 
-    With one of the latter, the features of training utterances are computed anew in each pass, in other processes.
+    With one of the latter, the features of training utterances are computed again in each pass, in other processes.
     """
 
     time_masks: Annotated[int, Field(ge=0)] = 2
