@@ -44,7 +44,7 @@ class SetKind(Strict):
     role: Role
     domain: Domain = "in"
     weight: Annotated[float, Field(gt=0.0)] = Field(
-        1.0, description="how often a training set is heard in a pass over the data, beside others of its length"
+        1.0, description="how often a training set is seen in a pass over the data, beside others of its length"
     )
 
     @model_validator(mode="after")

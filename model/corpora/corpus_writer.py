@@ -10,7 +10,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -66,16 +66,26 @@ def write_corpus(
     """
     check_normaliser(normaliser)
     check_replaceable(folder, name)
+    with draft_of(folder) as draft:
+        assemble(draft, name, normaliser, kinds, _write_audio(draft, normaliser, utterances), origin)
+    return read_corpus(folder)
+
+
+@contextmanager
+def draft_of(folder: Path) -> Iterator[Path]:
+    """A folder to build a corpus in, which takes the place of `folder` when the block ends, and is removed if it fails.
+
+    Raises a UserError where something cannot be written.
+    """
     draft = folder.resolve().parent / f".{folder.name}.{uuid.uuid4().hex[:8]}"
     try:
         draft.mkdir(parents=True)
-        assemble(draft, name, normaliser, kinds, _write_audio(draft, normaliser, utterances), origin)
+        yield draft
         publish(folder, draft)
     except OSError as error:
         raise unwritable(folder, error) from None
     finally:
         shutil.rmtree(draft, ignore_errors=True)
-    return read_corpus(folder)
 
 
 def check_replaceable(folder: Path, name: str) -> None:

@@ -1,4 +1,4 @@
-"""Several corpora as one: which sets of each, for what, how much of their training speech, and how often it is heard.
+"""Several corpora as one: which sets of each, for what, how much of their training speech, and how often it is seen.
 
     name: mix
     parts:
@@ -18,8 +18,6 @@ its corpus and itself, `librispeech-test-clean`, and ids and speakers likewise.
 from __future__ import annotations
 
 import hashlib
-import shutil
-import uuid
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -29,7 +27,7 @@ from typing import Annotated
 from pydantic import Field, field_validator
 
 from model.corpora.corpus import Corpus, References, SetKind, SetName, read_corpus
-from model.corpora.corpus_writer import assemble, check_replaceable, publish, unwritable
+from model.corpora.corpus_writer import assemble, check_replaceable, draft_of
 from model.corpora.manifest import UNKNOWN_SPEAKER, Entry
 from model.corpora.parts import CheckedSegment
 from model.corpora.sets import parse_kind
@@ -113,16 +111,9 @@ def mix_corpora(file: Path, out: Path) -> Corpus:
     kinds = {f"{part.name}-{name}": kind for part in parts for name, kind in part.kinds().items()}
     kinds |= {f"{part.name}-{DEV_SLICE}": SetKind(role="dev") for part in parts if part.settings.dev_hours}
     references = {name: figures for name, figures in mix.references.items() if name in kinds}
-    draft = out.resolve().parent / f".{out.name}.{uuid.uuid4().hex[:8]}"
-    try:
-        draft.mkdir(parents=True)
-        utterances = (one for part in parts for one in _read_part(part))
+    utterances = (one for part in parts for one in _read_part(part))
+    with draft_of(out) as draft:
         assemble(draft, mix.name, parts[0].corpus.normaliser, kinds, utterances, f"mix {file.name}", references)
-        publish(out, draft)
-    except OSError as error:
-        raise unwritable(out, error) from None
-    finally:
-        shutil.rmtree(draft, ignore_errors=True)
     return read_corpus(out)
 
 

@@ -20,7 +20,7 @@ from torch import Tensor
 
 from model.corpora.corpus import Corpus
 from model.corpora.source import AudioRef
-from model.data.features import FeatureStore, change_speed, compute_features, feature_folder, missing_parts, samples_at
+from model.data.features import FeatureStore, change_speed, compute_features, feature_folder, samples_at
 from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import Tokenizer
 from model.errors import UserError
@@ -157,7 +157,7 @@ def _load_set(corpus: Corpus, set_name: str, speed: float, tokenizer: Tokenizer,
     if not path.is_file():
         _write_file(path, corpus, set_name, speed, tokenizer)
     folder = feature_folder(corpus, set_name, speed)
-    if has_features and missing_parts(folder, corpus.sets[set_name].utterances):
+    if has_features:
         compute_features(corpus, set_name, speed)
     table = _read_file(path)
     samples = table["samples"].chunk(0).to_numpy()

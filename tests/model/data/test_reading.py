@@ -76,7 +76,6 @@ def test_waveforms_need_no_cached_features(make_data, corpus: Corpus, monkeypatc
         raise AssertionError("features are computed")
 
     monkeypatch.setattr("model.data.utterances.compute_features", refuse)
-    monkeypatch.setattr("model.data.utterances.missing_parts", lambda folder, count: {0: folder})
     training_set = open_training_set(make_data(WAVEFORMS))
     rows = training_set.plan_pass(0)[0]
     (part,) = training_set.load_share(rows, 0, 1, 1, "0/0")
