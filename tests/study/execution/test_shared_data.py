@@ -1,5 +1,8 @@
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+
 import pytest
 
 from model.corpora.corpus import Corpus
@@ -33,10 +36,12 @@ def test_the_forms_are_all_combinations_of_searched_values_that_data_depends_on(
     assert [tuple(values.values()) for values in list_forms(make_search(recipe))] == forms
 
 
-def test_what_trials_will_read_is_there_before_the_first_of_them(make_recipe, corpus: Corpus) -> None:
-    base: Recipe = make_recipe()
+def test_what_trials_will_read_is_there_before_the_first_of_them(make_recipe, corpus: Corpus, tmp_path: Path) -> None:
+    # A corpus of its own: beside other tests' files nothing can be counted.
+    folder = shutil.copytree(corpus.folder, tmp_path / "demo", ignore=shutil.ignore_patterns("cache"))
+    base: Recipe = make_recipe({"data.corpus": str(folder)})
     search = make_search({"data.speeds": {"choice": [[1.0], [1.25]]}, "tokenizer.vocabulary": {"choice": [33, 35]}})
-    cache = corpus.folder / "cache"
+    cache = folder / "cache"
     assert prepare_all(base, search, prepare) == prepare(base)
     for vocabulary in (33, 35):
         assert len(list(cache.glob(f"unigram-{vocabulary}-*.model"))) == 1
