@@ -25,8 +25,12 @@ def prepare(recipe: Recipe, run_parts: object = None) -> Recipe:
     return recipe
 
 
-def train(recipe: Recipe, folder: Path, report: Report, score_tests: bool = True) -> None:
+def train(
+    recipe: Recipe, folder: Path, report: Report, score_tests: bool = True, parts_file: Path | None = None
+) -> None:
     """Report a falling WER for each epoch, starting after the last epoch in the folder, then the final figures."""
+    if parts_file:
+        parts_file.touch()
     distributed = dist.is_initialized()
     rank, ranks = (dist.get_rank(), dist.get_world_size()) if distributed else (0, 1)
     done = folder / "done"

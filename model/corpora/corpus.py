@@ -21,6 +21,7 @@ from pydantic import Field, model_validator
 
 from model.corpora.audio import AudioError, read_stretch, to_mono_16khz
 from model.corpora.manifest import Entry, read_entry
+from model.corpora.normaliser import version_of
 from model.corpora.source import AudioRef
 from model.errors import UserError
 from model.strict import Strict, read_yaml, validate
@@ -67,6 +68,7 @@ class CorpusFile(Strict):
 
     name: str
     normaliser: str
+    normaliser_version: str | None = Field(None, description="of the rules that its texts went through, with the name")
     origin: str = Field("", description="how the corpus was made; what has the same origin is not made twice")
     sets: dict[SetName, SetInfo]
     references: References = Field({}, description="published figures of sets: set -> system -> metric -> value")
@@ -75,7 +77,10 @@ class CorpusFile(Strict):
 
 @dataclass(frozen=True)
 class Corpus:
-    """Named sets of utterances, each with a role. `fingerprint` is a hash of the content, not of the folder."""
+    """Named sets of utterances, each with a role. `fingerprint` is a hash of the content, not of the folder.
+
+    `normaliser_version` has the name, and the versions that the texts were made with when the corpus was prepared.
+    """
 
     folder: Path
     name: str
@@ -83,6 +88,7 @@ class Corpus:
     origin: str
     sets: Mapping[str, SetInfo]
     fingerprint: str
+    normaliser_version: str
     references: References = field(default_factory=dict)
 
     def cuts(self, set_name: str) -> CutSet:
@@ -152,6 +158,7 @@ def read_corpus(folder: Path) -> Corpus:
         origin=content.origin,
         sets=content.sets,
         fingerprint=content.fingerprint,
+        normaliser_version=content.normaliser_version or version_of(content.normaliser),
         references=content.references,
     )
 

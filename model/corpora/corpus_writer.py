@@ -30,7 +30,7 @@ from model.corpora.corpus import (
     read_corpus,
 )
 from model.corpora.manifest import UNKNOWN_SPEAKER, Entry, format_cut
-from model.corpora.normaliser import check_normaliser, normalise
+from model.corpora.normaliser import check_normaliser, normalise, version_of
 from model.corpora.parts import CheckedSegment, to_pcm
 from model.corpora.source import AudioRef
 from model.errors import UserError
@@ -113,9 +113,11 @@ def assemble(
     utterances: Iterable[CheckedSegment],
     origin: str,
     references: References | None = None,
+    normaliser_version: str | None = None,
 ) -> None:
     """Write the manifests and `corpus.yaml` of utterances whose audio is in its place.
 
+    Their texts are normalised, by the rules of `normaliser_version`, or else by those that are installed.
     Raises a UserError where an id is there twice, or a set that is needed is missing or empty.
     """
     content_lines: dict[str, str] = {}  # what the fingerprint covers, by utterance
@@ -160,6 +162,7 @@ def assemble(
     description = CorpusFile(
         name=name,
         normaliser=normaliser,
+        normaliser_version=normaliser_version or version_of(normaliser),
         origin=origin,
         sets=sets,
         references=references or {},

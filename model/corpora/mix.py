@@ -112,13 +112,15 @@ def mix_corpora(file: Path, out: Path) -> Corpus:
     kinds |= {f"{part.name}-{DEV_SLICE}": SetKind(role="dev") for part in parts if part.settings.dev_hours}
     references = {name: figures for name, figures in mix.references.items() if name in kinds}
     utterances = (one for part in parts for one in _read_part(part))
+    first = parts[0].corpus
     with draft_of(out) as draft:
-        assemble(draft, mix.name, parts[0].corpus.normaliser, kinds, utterances, f"mix {file.name}", references)
+        origin = f"mix {file.name}"
+        assemble(draft, mix.name, first.normaliser, kinds, utterances, origin, references, first.normaliser_version)
     return read_corpus(out)
 
 
 def _check_parts(file: Path, parts: Iterable[_Part], out: Path) -> None:
-    normalisers = {part.corpus.normaliser: part.name for part in parts}
+    normalisers = {part.corpus.normaliser_version: part.name for part in parts}
     if len(normalisers) > 1:
         listed = ", ".join(f"{name} has {normaliser}" for normaliser, name in normalisers.items())
         raise UserError(f"{file}: its corpora are normalised in different ways ({listed}); prepare them alike")

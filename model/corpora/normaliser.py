@@ -25,6 +25,7 @@ _PACKAGES = MappingProxyType({"whisper-english": "whisper-normalizer"})  # where
 @functools.lru_cache
 def version_of(name: str) -> str:
     """Name and version of a normaliser, as it stands beside a WER; with the package that has its rules, if one has."""
+    check_normaliser(name)
     package = _PACKAGES.get(name)
     rules = f" ({package} {importlib.metadata.version(package)})" if package else ""
     return f"{name} {VERSIONS[name]}{rules}"

@@ -118,6 +118,15 @@ class TrainingSet:
         """The bound on hypotheses that the training text gives."""
         return learn_tokens_per_second(self.utterances.label_counts[self.rows], self.utterances.frames[self.rows])
 
+    @property
+    def buckets(self) -> int:
+        """How many there are: K."""
+        return self.data.buckets * self.data.label_buckets
+
+    def find_bucket(self, batch: Rows) -> int:
+        """The bucket of a global batch, or that of its first utterance where it was not planned."""
+        return self._planner.find_bucket(np.searchsorted(self.rows, batch[:1]))
+
     def plan_epoch(self, start: DataPosition, steps: int | None) -> tuple[list[PlannedBatch], DataPosition]:
         """The global batches of the epoch that starts at `start`, and where it ends: equal on all ranks.
 

@@ -59,6 +59,10 @@ class EpochPlanner:
         self._buckets = _choose_buckets(seconds, labels, buckets, label_buckets)
         self._last: tuple[int, list[Rows]] | None = None
 
+    def find_bucket(self, rows: Rows) -> int:
+        """The bucket of a batch's rows: that of the first, since all are in one."""
+        return int(self._buckets[rows[0]])
+
     def plan_epoch(self, start: DataPosition, steps: int | None) -> tuple[list[PlannedBatch], DataPosition]:
         """The batches of the epoch that starts at `start`, and where it ends.
 

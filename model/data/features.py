@@ -9,7 +9,9 @@ float16 keeps log-mel values, which are standardised, to three digits, and any s
 
 from __future__ import annotations
 
+import contextlib
 import os
+import time
 import uuid
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -32,6 +34,7 @@ from model.strict import make_folders, sync_folder
 
 CACHE_VERSION = 2  # part of the path: raise it when the front end or the layout changes
 PART_UTTERANCES = 1000
+DEAD_AFTER_SECONDS = 3600.0  # without a change to a draft
 OPEN_PARTS = 4096  # mapped by a process at the same time; Linux allows 65,530 maps
 
 
@@ -70,6 +73,7 @@ def compute_features(corpus: Corpus, set_name: str, speed: float, run: RunParts 
     missing = missing_parts(folder, corpus.sets[set_name].utterances)
     if not missing:
         return
+    _remove_drafts(folder)
     entries, cores = list(corpus.entries(set_name)), os.cpu_count() or 1
     parts = [
         FeaturePart(corpus, tuple(entries[number * PART_UTTERANCES : (number + 1) * PART_UTTERANCES]), speed, path)
@@ -80,6 +84,14 @@ def compute_features(corpus: Corpus, set_name: str, speed: float, run: RunParts 
         return
     for _ in run(write_part, parts) if run else run_in_processes(write_part, parts, cores):
         pass
+
+
+def _remove_drafts(folder: Path) -> None:
+    """Remove what killed processes have left: a draft that lives is written to every few seconds."""
+    for draft in folder.glob(".part-*"):
+        with contextlib.suppress(OSError):
+            if time.time() - draft.stat().st_mtime > DEAD_AFTER_SECONDS:
+                draft.unlink()
 
 
 def missing_parts(folder: Path, utterances: int) -> dict[int, Path]:

@@ -14,7 +14,6 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from model.corpora.corpus import Corpus
-from model.corpora.normaliser import version_of
 from model.data.batches import Batch, make_scoring_batches
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
@@ -181,7 +180,7 @@ def write_hypotheses(
     """
     if context.rank == 0:
         settings = {
-            "normaliser": version_of(corpus.normaliser),
+            "normaliser": corpus.normaliser_version,
             "aligner": ALIGNER,
             "decoding": decoding.model_dump(mode="json", exclude={"batch_seconds"}),
         }

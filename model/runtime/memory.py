@@ -53,6 +53,19 @@ def release_memory() -> None:
         ctypes.CDLL(None).malloc_trim(0)
 
 
+@contextlib.contextmanager
+def hold_back_memory(device: torch.device, share: float) -> Iterator[None]:
+    """Let this process have all but a share of a GPU's memory within the block; nothing changes on a CPU."""
+    if device.type != "cuda":
+        yield
+        return
+    torch.cuda.set_per_process_memory_fraction(1.0 - share, device)
+    try:
+        yield
+    finally:
+        torch.cuda.set_per_process_memory_fraction(1.0, device)
+
+
 def reset_peak_memory(device: torch.device) -> None:
     """Measure `peak_memory_bytes` from now on."""
     if device.type == "cuda":

@@ -23,6 +23,7 @@ from model.strict import to_yaml, write_atomically
 from model.training.broken_batch import BrokenBatchWriter, TrainingStep
 from model.training.ending import choose_and_save, read_finished, score_chosen
 from model.training.epoch_statistics import EpochStatistics
+from model.training.kept_parts import keep, make_key, read_kept
 from model.training.memory_probe import find_accumulation
 from model.training.moving_average import update_average
 from model.training.optimiser import learning_rate, train_step
@@ -34,7 +35,9 @@ from model.weights.chosen import Candidate, Chosen, keep_candidate
 Report = Callable[[dict[str, float]], bool | None]  # False: stop training
 
 
-def train(recipe: Recipe, folder: Path, report: Report, score_tests: bool = True) -> None:
+def train(
+    recipe: Recipe, folder: Path, report: Report, score_tests: bool = True, parts_file: Path | None = None
+) -> None:
     """Train the recipe in `folder`, from its last checkpoint if it has one, and score the weights that are chosen.
 
     `report` is called on every rank after each epoch, when its checkpoint is on disk; the metrics are the same on all
@@ -44,13 +47,15 @@ def train(recipe: Recipe, folder: Path, report: Report, score_tests: bool = True
     of the test sets. An epoch whose report did not return is reported again when the run is resumed; a run that has
     come to its end is scored again, and makes the report with `finished` alone.
 
+    Where memory is short, `parts_file` keeps how batches were split, for other runs that need as much.
+
     Raises a NonFiniteLossError, or an OutOfMemoryError where not even single utterances fit in memory; the batch whose
     step failed is then in `folder`. However training ends, this process keeps nothing of the run in memory, and the
     next run starts as in a new process.
     """
     outer = sys.exception()
     try:
-        _train(recipe, folder, report, score_tests)
+        _train(recipe, folder, report, score_tests, parts_file)
     except BaseException as error:
         clear_tracebacks(error, outer)
         raise
@@ -60,12 +65,12 @@ def train(recipe: Recipe, folder: Path, report: Report, score_tests: bool = True
         release_memory()
 
 
-def _train(recipe: Recipe, folder: Path, report: Report, score_tests: bool) -> None:
+def _train(recipe: Recipe, folder: Path, report: Report, score_tests: bool, parts_file: Path | None) -> None:
     context = current_context()
     run: ScoredRun | None = None
     chosen = read_finished(recipe, folder, context)
     if chosen is None:
-        run, chosen = _train_to_end(recipe, folder, report, context)
+        run, chosen = _train_to_end(recipe, folder, report, context, parts_file)
     else:
         run = load_scored_run(recipe, folder, context)
         if context.rank == 0:  # it may name another decoding
@@ -75,7 +80,7 @@ def _train(recipe: Recipe, folder: Path, report: Report, score_tests: bool) -> N
 
 
 def _train_to_end(
-    recipe: Recipe, folder: Path, report: Report, context: DistributedContext
+    recipe: Recipe, folder: Path, report: Report, context: DistributedContext, parts_file: Path | None
 ) -> tuple[TrainingRun, Chosen | None]:
     """Train all epochs that are left; the run, and what was chosen, or None where a report stopped training."""
     with convert_memory_failures("making the model and reading the corpus", "lower the model's sizes"):
@@ -85,7 +90,7 @@ def _train_to_end(
     if run.state.epoch and not resumption.is_reported:
         go_on = evaluate_and_report(run, report)  # it was stopped between a checkpoint and the end of its report
     if go_on and not run.is_finished:
-        choose_accumulation(run)
+        choose_accumulation(run, parts_file)
     while go_on and not run.is_finished:
         train_epoch(run)
         save(run)
@@ -93,12 +98,18 @@ def _train_to_end(
     return run, choose_and_save(run) if go_on else None
 
 
-def choose_accumulation(run: TrainingRun) -> None:
+def choose_accumulation(run: TrainingRun, parts_file: Path | None = None) -> None:
     """Choose how many parts a step has on this machine: a run may be resumed on another one."""
+    recipe, context = run.recipe, run.context
     keep_freed_memory(False)  # a trial that failed has to return all its memory to the system
-    run.accumulate = find_accumulation(run.model, run.optimiser, run.training_set, run.context, run.state.passes)
+    key = make_key(recipe, context)
+    kept = read_kept(parts_file, key, context) if parts_file else None
+    run.parts = find_accumulation(run.model, run.optimiser, run.training_set, context, run.state.passes, kept)
+    is_whole = set(run.parts) == {recipe.optimiser.accumulate}
+    if parts_file and context.rank == 0 and run.parts != kept and not is_whole:
+        keep(parts_file, key, run.parts)
     # Where memory is short, freed memory is not kept: libraries that map their own pages cannot use the heap's.
-    keep_freed_memory(run.accumulate == run.recipe.optimiser.accumulate)
+    keep_freed_memory(is_whole)
 
 
 def train_epoch(run: TrainingRun) -> None:
@@ -129,7 +140,7 @@ def train_epoch(run: TrainingRun) -> None:
     figures = statistics.reduce(len(plan) - skipped.count) | {
         "train/peak_learning_rate": peak,
         "train/skipped": float(skipped.count),
-        "train/accumulate": float(run.accumulate),
+        "train/accumulate": float(max(run.parts)),
     }
     if steps is not None:
         figures["train/data_passes"] = end.passes + end.batches / run.training_set.count_steps(end.passes)
@@ -148,7 +159,8 @@ def train_epoch(run: TrainingRun) -> None:
 def choose_share(run: TrainingRun, batch: PlannedBatch) -> Share:
     """This rank's share of a batch, in as many parts as fit, and what its random draws depend on."""
     draw = f"{run.state.seed}/{batch.data_pass}"
-    return Share(run.data, batch.rows, run.context.rank, run.context.world_size, run.accumulate, draw)
+    parts = run.parts[run.training_set.find_bucket(batch.rows)]
+    return Share(run.data, batch.rows, run.context.rank, run.context.world_size, parts, draw)
 
 
 def run_step(run: TrainingRun, step: TrainingStep, progress: float) -> float:

@@ -1,8 +1,8 @@
-"""The memory probe: before the first epoch the largest step is tried, and split until it fits in memory.
+"""The memory probe: before the first epoch the largest steps are tried, and split until they fit in memory.
 
 Every rank runs its own largest part forward and backward on the bare model, so nothing in a trial waits for another
 rank; only whether it fitted is agreed on. No optimiser step is taken, and all state is left as it was.
-Shapes: B utterances, T feature frames, S encoder frames, U labels.
+Shapes: B utterances, T feature frames, S encoder frames, U labels, K buckets of the training set.
 """
 
 from __future__ import annotations
@@ -24,15 +24,23 @@ from model.network.recogniser import Recogniser
 from model.network.subsampling import subsampled_length
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
-from model.runtime.memory import first_sentence, is_memory_failure, release_memory
+from model.runtime.memory import first_sentence, hold_back_memory, is_memory_failure, release_memory
 from model.training.optimiser import accumulate_gradients
+
+# What fits only just may not fit again: on a CPU, whose heap is more fragmented after every try, half of the trainings
+# with few parts in some buckets failed later. On GPUs a tenth of the memory is held back while fewer parts are tried.
+SPLIT_BY_BUCKET = ("cuda",)
+HELD_BACK = 0.1
+
+Parts = tuple[int, ...]  # (K,) parts that a rank's share of a batch has, by the batch's bucket
 
 
 @dataclass(frozen=True)
 class LargestPart:
-    """A rank's largest part: its global batch, which of this rank's parts of it, its padded size and its cost."""
+    """A rank's largest part: its global batch, in how many parts, which of them, its padded size and its cost."""
 
     batch: Rows
+    parts: int
     index: int
     size: tuple[int, int, int]  # utterances, frames and labels
     cost: float
@@ -44,31 +52,66 @@ def find_accumulation(
     training_set: TrainingSet,
     context: DistributedContext,
     data_pass: int,
-) -> int:
-    """Parts that a rank's share of a batch has to have: the recipe's `accumulate`, doubled until they fit on all ranks.
+    kept: Parts | None = None,
+) -> Parts:
+    """Parts that a rank's share of a batch has to have, by bucket: the recipe's `accumulate`, doubled until they fit.
 
-    The batches of all passes over the data are alike, so those of this pass are looked at, and one of the longest
-    utterances. Raises an OutOfMemoryError, on all ranks, where single utterances do not fit. Model, optimiser and
-    random state are left as they were.
+    All buckets are split alike until all fit on all ranks; then each is tried with fewer parts on GPUs. `kept` is what
+    was found for another run that needs as much memory: where its largest part fits, nothing else is tried. The batches
+    of all passes over the data are alike, so those of this pass are looked at, and one of the longest utterances.
+    Raises an OutOfMemoryError, on all ranks, where single utterances do not fit. Model, optimiser and random state are
+    left as they were.
     """
     recipe, batches = model.recipe, [*training_set.plan_pass(data_pass), training_set.longest_batch()]
-    largest_share = max(-(-len(batch) // context.world_size) for batch in batches)  # in utterances
+    attempt = functools.partial(_try_parts, model, optimiser, training_set, context)
+    if kept is not None and attempt(batches, kept)[1] is None:
+        return kept
     first = parts = recipe.optimiser.accumulate
     while True:
-        largest = find_largest_part(training_set, recipe, batches, context, parts)
-        failure = _try_part(model, optimiser, training_set, largest, parts, context)
-        if not _any_rank_failed(failure is not None, context):
+        largest, failure = attempt(batches, (parts,) * training_set.buckets)
+        if failure is None:
             break
-        if parts >= largest_share:
-            raise OutOfMemoryError(_error_message(largest, parts, failure or "on another worker", recipe, context))
+        if parts >= max(-(-len(batch) // context.world_size) for batch in batches):
+            raise OutOfMemoryError(_error_message(largest, parts, failure, recipe, context))
         parts *= 2
+    found = [parts] * training_set.buckets
+    if parts > first and context.device.type in SPLIT_BY_BUCKET:
+        for bucket, group in _group_by_bucket(training_set, batches).items():
+            found[bucket] = first
+            with hold_back_memory(context.device, HELD_BACK):
+                while found[bucket] < parts and attempt(group, tuple(found))[1] is not None:
+                    found[bucket] *= 2
     if parts > first and context.rank == 0:
-        message = (
-            "the largest batch (%s) does not fit in memory: each worker's share is split in %d parts instead of %d"
-        )
-        size = format_size(*_largest_batch_size(training_set, batches, recipe))
-        logging.getLogger(__name__).warning(message, size, parts, first)
-    return parts
+        _log_split(format_size(*_largest_batch_size(training_set, batches, recipe)), first, found)
+    return tuple(found)
+
+
+def _group_by_bucket(training_set: TrainingSet, batches: Sequence[Rows]) -> dict[int, list[Rows]]:
+    groups: dict[int, list[Rows]] = {}
+    for batch in batches:
+        groups.setdefault(training_set.find_bucket(batch), []).append(batch)
+    return groups
+
+
+def _log_split(size: str, first: int, found: Sequence[int]) -> None:
+    message = "the largest batch (%s) does not fit in memory: each worker's share is split in %s parts instead of %d"
+    fewest, most = min(found), max(found)
+    logging.getLogger(__name__).warning(message, size, most if fewest == most else f"{fewest} to {most}", first)
+
+
+def _try_parts(
+    model: Recogniser,
+    optimiser: torch.optim.Optimizer,
+    training_set: TrainingSet,
+    context: DistributedContext,
+    batches: Sequence[Rows],
+    parts: Parts,
+) -> tuple[LargestPart, str | None]:
+    """Try this rank's largest part of the batches: the part, and where any rank's did not fit, why."""
+    largest = find_largest_part(training_set, model.recipe, batches, context, parts)
+    failure = _run_part(model, optimiser, training_set, largest, context)
+    failed = _any_rank_failed(failure is not None, context)
+    return largest, (failure or "on another worker") if failed else None
 
 
 def find_largest_part(
@@ -76,7 +119,7 @@ def find_largest_part(
     recipe: Recipe,
     batches: Sequence[Rows],
     context: DistributedContext,
-    parts: int,
+    parts: Parts,
 ) -> LargestPart:
     """The part with the highest activation cost among this rank's parts of all batches."""
 
@@ -84,9 +127,10 @@ def find_largest_part(
         for batch in batches:
             share = batch[context.rank :: context.world_size]
             share = share if len(share) else batch[:1]
-            for index in range(min(parts, len(share))):
-                size = _padded_size(training_set, share[index::parts])
-                yield LargestPart(batch, index, size, activation_cost(recipe, *size))
+            count = parts[training_set.find_bucket(batch)]
+            for index in range(min(count, len(share))):
+                size = _padded_size(training_set, share[index::count])
+                yield LargestPart(batch, count, index, size, activation_cost(recipe, *size))
 
     return max(candidates(), key=lambda part: part.cost)
 
@@ -114,19 +158,18 @@ def _padded_size(training_set: TrainingSet, rows: Rows) -> tuple[int, int, int]:
     return len(rows), int(utterances.frames[rows].max()), int(utterances.label_counts[rows].max())
 
 
-def _try_part(
+def _run_part(
     model: Recogniser,
     optimiser: torch.optim.Optimizer,
     training_set: TrainingSet,
     largest: LargestPart,
-    parts: int,
     context: DistributedContext,
 ) -> str | None:
     """Run the part forward and backward beside all else that a step holds; why an allocation failed, or None."""
     was_training, device, recipe = model.training, context.device, model.recipe
     try:
         # Read as training reads, so that what is read ahead takes its room here too.
-        load = functools.partial(_load, training_set, context, parts)
+        load = functools.partial(_load, training_set, context, largest.parts)
         with (
             torch.random.fork_rng([device] if device.type == "cuda" else []),
             contextlib.closing(read_ahead(load, [largest.batch] * (AHEAD + 1))) as read,

@@ -23,6 +23,7 @@ from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import keep_freed_memory
 from model.strict import to_yaml, write_atomically
+from model.training.memory_probe import Parts
 from model.training.optimiser import freeze, make_optimiser
 from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer, refuse_summed_ctc
 from model.weights import checkpoint
@@ -50,8 +51,8 @@ class ScoredRun:
 class TrainingRun(ScoredRun):
     """A run that is trained: what stays the same, and `state`, which every epoch replaces.
 
-    `parallel_model` is the model, in DDP where there are several ranks. `accumulate` is the number of parts that a
-    rank's share of a batch has: the recipe's, or more where memory is short.
+    `parallel_model` is the model, in DDP where there are several ranks. `parts` is how many a rank's share of a batch
+    has, by the batch's bucket: the recipe's `accumulate`, or more where memory is short.
     """
 
     parallel_model: nn.Module
@@ -59,7 +60,7 @@ class TrainingRun(ScoredRun):
     data: TrainingData
     training_set: TrainingSet
     state: checkpoint.TrainingPosition
-    accumulate: int
+    parts: Parts
 
     @property
     def checkpoints(self) -> Path:
@@ -150,7 +151,7 @@ def start_or_resume(
         data=data,
         training_set=training_set,
         state=position,
-        accumulate=recipe.optimiser.accumulate,
+        parts=(recipe.optimiser.accumulate,) * training_set.buckets,
     )
 
 

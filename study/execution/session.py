@@ -37,6 +37,7 @@ from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Report, Task, TrialConfig
 
 NEVER_PROMOTED = "others of its rung were better"
+PARTS_FILE = "batch-parts.json"  # in the study's folder
 OF_TEST_SETS = ("test/", "in_domain/", "out_of_domain/")
 NOT_METRICS = ("epoch", "step", "last_epoch", "finished")
 
@@ -191,7 +192,8 @@ class Session:
         return self._make_config(number, self._ledger.read_recipe(self._ledger.trials[number]), score_tests=True)
 
     def _make_config(self, number: int, recipe: Recipe, score_tests: bool) -> TrialConfig:
-        task = Task(recipe.model_dump_json(), recipe.hash, str(self._ledger.trial_folder(number)), score_tests)
+        folder, parts_file = self._ledger.trial_folder(number), self._ledger.folder / PARTS_FILE
+        task = Task(recipe.model_dump_json(), recipe.hash, str(folder), score_tests, str(parts_file))
         record = self._ledger.trials[number]
         return TrialConfig(number, task, record.baseline is not None, record.confirms is not None)
 

@@ -104,7 +104,7 @@ def _hash_inputs(study: StudyFile, base: Recipe, corpus: Corpus) -> dict[str, st
     return {
         "corpus": corpus.fingerprint,
         "tokenizer": file_fingerprint(ensure_tokenizer(base, corpus)),
-        "normaliser": f"{normaliser.version_of(corpus.normaliser)} {file_fingerprint(Path(normaliser.__file__))}",
+        "normaliser": f"{corpus.normaliser_version} {file_fingerprint(Path(normaliser.__file__))}",
         "base_recipe": base.hash,
         "study_file": hashlib.sha256(to_yaml(study).encode()).hexdigest()[:16],
     }

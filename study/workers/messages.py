@@ -22,6 +22,7 @@ class Task:
     recipe_hash: str
     folder: str
     score_tests: bool = True  # whether its test sets are scored in the end
+    parts_file: str | None = None  # where a study keeps how batches are split to fit in memory
 
 
 @dataclass(frozen=True)

@@ -65,7 +65,7 @@ def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed:
         recipe = Recipe.model_validate_json(task.recipe)
         node, device = socket.gethostname(), _device()
         channel.send(Running(recipe.hash, node, device))
-        load_function(train)(recipe, folder, report, task.score_tests)
+        load_function(train)(recipe, folder, report, task.score_tests, task.parts_file and Path(task.parts_file))
     except DriverGoneError:
         raise
     except Exception as error:

@@ -17,7 +17,9 @@ NAN_SEED, EPOCH, STEP = 7, 2, 2  # the seed of the recipe whose features hold a 
 prepare = stub_training.prepare
 
 
-def train_until_corrected(recipe: Recipe, folder: Path, report: stub_training.Report, score_tests: bool = True) -> None:
+def train_until_corrected(
+    recipe: Recipe, folder: Path, report: stub_training.Report, score_tests: bool = True, parts_file: Path | None = None
+) -> None:
     """The stub, whose faults are gone once the file `corrected` is there."""
     if (folder.parents[3] / CORRECTED).exists():
         training = recipe.training.model_copy(update={"seed": stub_training.SUCCEEDS})
@@ -25,7 +27,9 @@ def train_until_corrected(recipe: Recipe, folder: Path, report: stub_training.Re
     stub_training.train(recipe, folder, report, score_tests)
 
 
-def train_with_nan(recipe: Recipe, folder: Path, report: loop.Report, score_tests: bool = True) -> None:
+def train_with_nan(
+    recipe: Recipe, folder: Path, report: loop.Report, score_tests: bool = True, parts_file: Path | None = None
+) -> None:
     """The real training; one recipe's features hold NaN at one step."""
     run_step = loop.run_step
 

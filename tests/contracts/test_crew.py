@@ -89,7 +89,11 @@ class _Holder:
 
 def begin(crew: Crew, folder: Path, of: Recipe) -> None:
     folder.mkdir(parents=True, exist_ok=True)
-    crew.begin(Task(of.model_dump_json(), of.hash, str(folder)))
+    crew.begin(Task(of.model_dump_json(), of.hash, str(folder), parts_file=str(parts_file(folder))))
+
+
+def parts_file(folder: Path) -> Path:
+    return folder.parent / "parts.json"
 
 
 def rest(crew: Crew) -> list[Any]:
@@ -118,6 +122,7 @@ def test_recipe_after_recipe_is_trained_by_the_same_workers(crews: Callable[[], 
         assert epochs(messages) == [1, 2, 3]
         assert isinstance(messages[-1], Done)
         assert messages[0].metrics["ranks"] == crew.count
+        assert parts_file(tmp_path / name).is_file(), "training was told where it is"
         assert crew.usable
 
 

@@ -65,6 +65,17 @@ def test_set_names_are_selected_by_role_and_domain(corpus: Corpus) -> None:
     assert corpus.set_names("test", "out") == ["test-ood"]
 
 
+def test_a_corpus_has_the_version_of_the_rules_that_its_texts_went_through(corpus: Corpus, tmp_path: Path) -> None:
+    assert corpus.normaliser_version == "basic 1"
+    folder = tmp_path / "later"
+    shutil.copytree(corpus.folder, folder)
+    file = folder / "corpus.yaml"
+    file.write_text(file.read_text().replace("basic 1", "basic 0"))
+    assert read_corpus(folder).normaliser_version == "basic 0"
+    file.write_text(file.read_text().replace("normaliser_version: basic 0\n", ""))
+    assert read_corpus(folder).normaliser_version == "basic 1", "corpora of version 0.2 do not say"
+
+
 def test_a_corpus_can_be_moved(corpus: Corpus, tmp_path: Path) -> None:
     moved = tmp_path / "elsewhere" / "moved"
     shutil.copytree(corpus.folder, moved)

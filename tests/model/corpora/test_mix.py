@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -145,9 +146,21 @@ def test_a_mix_that_cannot_be_is_one_line_and_leaves_nothing(
 def test_corpora_that_are_normalised_in_different_ways_are_not_mixed(folder: Path, tmp_path: Path) -> None:
     segments = write_segments(tmp_path / "audio", {"train": 2, "dev": 1})
     prepare_corpus(Source("other", "o", segments), tmp_path / "other", Preparation(normaliser="none"))
-    message = r"normalised in different ways \(news has basic, other has none\); prepare them alike"
+    message = r"normalised in different ways \(news has basic 1, other has none 1\); prepare them alike"
     with pytest.raises(UserError, match=message):
         mix(folder, tmp_path, {"corpus": "news"}, {"corpus": str(tmp_path / "other")})
+
+
+def test_a_mix_has_the_normaliser_s_version_of_its_corpora_and_takes_none_of_another(
+    folder: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(folder / "calls", tmp_path / "calls")
+    for name, version in (("news", "basic 0"), ("calls", "basic 1")):
+        file = (folder if name == "news" else tmp_path) / name / "corpus.yaml"
+        file.write_text(file.read_text().replace("normaliser_version: basic 1", f"normaliser_version: {version}"))
+    assert mix(folder, tmp_path, {"corpus": "news"}).normaliser_version == "basic 0"
+    with pytest.raises(UserError, match=r"\(news has basic 0, calls has basic 1\)"):
+        mix(folder, tmp_path, {"corpus": "news"}, {"corpus": str(tmp_path / "calls")})
 
 
 def test_a_mix_is_not_written_over_one_of_its_corpora(folder: Path, tmp_path: Path) -> None:

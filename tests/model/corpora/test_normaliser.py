@@ -98,6 +98,11 @@ def test_a_normaliser_s_version_names_the_package_that_has_its_rules() -> None:
     assert version_of("whisper-english") == f"whisper-english 1 (whisper-normalizer {package})"
 
 
+def test_the_version_of_an_unknown_normaliser_is_refused() -> None:
+    with pytest.raises(UserError, match=r"normaliser 'basics' is unknown; .*basic"):
+        version_of("basics")
+
+
 def test_whisper_s_normaliser_is_imported_by_those_alone_who_use_it() -> None:
     program = (
         "import sys; from model.corpora.normaliser import normalise, version_of; "

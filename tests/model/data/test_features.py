@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -98,6 +99,17 @@ def test_a_part_that_is_not_whole_is_never_there(
     with pytest.raises(expected[0], match=expected[1]):
         compute_features(corpus, "train", 1.0, run_here)
     assert [path.name for path in feature_folder(corpus, "train", 1.0).iterdir()] == ["part-00000.npy"]
+
+
+def test_what_a_killed_process_left_is_removed_and_what_another_one_writes_is_not(corpus: Corpus) -> None:
+    folder = feature_folder(corpus, "dev", 1.0)
+    folder.mkdir(parents=True)
+    dead, living = folder / ".part-00000.npy.dead", folder / ".part-00000.npy.living"
+    for draft in (dead, living):
+        draft.write_bytes(b"half")
+    os.utime(dead, (0, 0))
+    compute_features(corpus, "dev", 1.0, run_here)
+    assert sorted(path.name for path in folder.iterdir()) == [living.name, "part-00000.npy"]
 
 
 def test_audio_that_is_gone_since_the_preparation_is_named(corpus: Corpus) -> None:

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import logging
 import math
+import re
 import resource
 import sys
 from pathlib import Path
@@ -12,13 +13,15 @@ import torch
 from processes import run_in_new_process
 from training_runs import ALONE, assert_same_weights
 
+from model.data.epoch_plan import Rows
 from model.errors import OutOfMemoryError
 from model.network.recogniser import Recogniser
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
+from model.runtime.memory import hold_back_memory
 from model.training import loop, memory_probe
 from model.training.loop import choose_accumulation, train, train_epoch
-from model.training.memory_probe import activation_cost, find_largest_part
+from model.training.memory_probe import Parts, activation_cost, find_largest_part
 from model.training.optimiser import train_step
 from model.training.run import TrainingRun, start_or_resume
 
@@ -40,10 +43,13 @@ def limit(monkeypatch: pytest.MonkeyPatch, frames: int, from_call: int = 0) -> l
     return shapes
 
 
+def all_batches(run: TrainingRun) -> list[Rows]:
+    return [*run.training_set.plan_pass(0), run.training_set.longest_batch()]
+
+
 def count_largest_frames(run: TrainingRun, parts: int) -> int:
     """Padded frames of the part that the probe takes for the largest."""
-    batches = [*run.training_set.plan_pass(0), run.training_set.longest_batch()]
-    largest = find_largest_part(run.training_set, run.recipe, batches, run.context, parts)
+    largest = find_largest_part(run.training_set, run.recipe, all_batches(run), run.context, (parts,) * len(run.parts))
     share = run.training_set.load_share(largest.batch, 0, 1, parts, "0/0")
     return math.prod(share[largest.index].features.shape[:2])
 
@@ -52,7 +58,7 @@ def test_training_that_fits_is_bit_for_bit_what_it_is_without_the_probe(make_rec
     recipe = make_recipe({"encoder.dropout": 0.1, "training.epochs": 1})
     shapes = limit(monkeypatch, 10**9)
     train(recipe, tmp_path / "probed", lambda _: None)
-    monkeypatch.setattr(loop, "choose_accumulation", lambda run: None)
+    monkeypatch.setattr(loop, "choose_accumulation", lambda *_: None)
     train(recipe, tmp_path / "plain", lambda _: None)
     assert len(shapes) % 2 == 1, "one forward pass more than without"
     assert_same_weights(tmp_path / "probed", tmp_path / "plain")
@@ -64,7 +70,7 @@ def test_the_probe_leaves_nothing_behind(make_recipe, run_folder: Path, monkeypa
     limit(monkeypatch, count_largest_frames(run, 1) - 1)  # one try fails, the next one goes through
     before = torch.get_rng_state()
     choose_accumulation(run)
-    assert run.accumulate == 2
+    assert max(run.parts) == 2
     assert torch.equal(torch.get_rng_state(), before)
     assert not run.model.training
     assert all(parameter.grad is None for parameter in run.model.parameters())
@@ -93,12 +99,11 @@ def test_the_probe_holds_what_the_first_step_will_make_for_each_parameter(
 
 def test_the_probed_part_is_the_largest_of_the_epoch_and_of_the_longest_utterances(make_recipe, run_folder) -> None:
     run = start_or_resume(make_recipe(), run_folder, ALONE)
-    batches = [*run.training_set.plan_pass(0), run.training_set.longest_batch()]
     costs = []
-    for batch in batches:
+    for batch in all_batches(run):
         for part in run.training_set.load_share(batch, 0, 1, 2, "0/0"):
             costs.append(activation_cost(run.recipe, len(part.ids), part.features.shape[1], part.labels.shape[1]))
-    largest = find_largest_part(run.training_set, run.recipe, batches, ALONE, 2)
+    largest = find_largest_part(run.training_set, run.recipe, all_batches(run), ALONE, (2,) * len(run.parts))
     assert largest.cost == max(costs) > min(costs)
     frames = run.training_set.utterances.frames
     lengths = sorted(frames[run.training_set.rows].tolist(), reverse=True)
@@ -114,13 +119,51 @@ def test_a_batch_that_does_not_fit_is_split_and_the_split_is_logged_and_reported
     frames = count_largest_frames(start_or_resume(recipe, run_folder, ALONE), 4)
     shapes = limit(monkeypatch, frames)
     reports: list[dict[str, float]] = []
+
+    def choose_and_forget(*arguments, choose=loop.choose_accumulation) -> None:
+        choose(*arguments)
+        shapes.clear()
+
+    monkeypatch.setattr(loop, "choose_accumulation", choose_and_forget)
     with caplog.at_level(logging.WARNING, "model"):
         train(recipe, run_folder, reports.append)
     assert [metrics.get("train/accumulate") for metrics in reports] == [4.0, None], "the second is the final report"
-    assert max(rows * length for rows, length, _ in shapes[3:]) <= frames, "what fitted fits in training"
+    assert max(rows * length for rows, length, _ in shapes) <= frames, "what fitted fits in training"
     logged = [record.message for record in caplog.records if "does not fit" in record.message]
     assert len(logged) == 1
-    assert "does not fit in memory: each worker's share is split in 4 parts instead of 1" in logged[0]
+    assert re.search(
+        r"does not fit in memory: each worker's share is split in (2 to )?4 parts instead of 1$", logged[0]
+    )
+
+
+def test_each_bucket_is_split_into_the_fewest_parts_that_fit(make_recipe, run_folder: Path, monkeypatch) -> None:
+    run = start_or_resume(make_recipe({"data.buckets": 3, "data.batch_seconds": 12.0}), run_folder, ALONE)
+    frames, find_bucket = run.training_set.utterances.frames, run.training_set.find_bucket
+    long = [batch for batch in all_batches(run) if find_bucket(batch) == 2]
+    longest_of_others = max(int(frames[batch].max()) for batch in all_batches(run) if find_bucket(batch) < 2)
+    assert longest_of_others < min(int(frames[batch].max()) for batch in long)
+
+    def forward(self, features, *others):
+        if features.shape[0] > 2 and features.shape[1] > longest_of_others:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return whole_forward(self, features, *others)
+
+    monkeypatch.setattr(Recogniser, "forward", forward)
+    choose_accumulation(run)
+    assert run.parts[0] == run.parts[1] == run.parts[2], "on a CPU all alike"
+    monkeypatch.setattr(memory_probe, "SPLIT_BY_BUCKET", ("cpu",))
+    choose_accumulation(run)
+    assert run.parts[:2] == (1, 1)
+    assert run.parts[2] / 2 < max(map(len, long)) / 2 <= run.parts[2]
+
+
+@pytest.mark.parametrize("kind", ["cpu", "cuda"])
+def test_a_tenth_of_a_gpu_s_memory_is_held_back_until_the_block_is_left(kind: str, monkeypatch) -> None:
+    set_to: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", lambda share, device: set_to.append(share))
+    with pytest.raises(KeyError), hold_back_memory(torch.device(kind), memory_probe.HELD_BACK):
+        raise KeyError
+    assert set_to == ([0.9, 1.0] if kind == "cuda" else [])
 
 
 def test_a_resumed_run_is_probed_on_its_own_machine(make_recipe, run_folder: Path, monkeypatch) -> None:
@@ -150,7 +193,7 @@ def test_other_faults_than_memory_are_left_to_training(make_recipe, run_folder: 
     run = start_or_resume(make_recipe(), run_folder, ALONE)
     monkeypatch.setattr(Recogniser, "forward", broken)
     choose_accumulation(run)
-    assert run.accumulate == 1
+    assert set(run.parts) == {1}
     with pytest.raises(RuntimeError, match="the planted error"):
         train_epoch(run)
 
@@ -193,7 +236,7 @@ def compute_gradients(run: TrainingRun, batch: list[str], parts: int) -> torch.T
     return seen[0]
 
 
-def _split_on_two(rank: int, recipe: Recipe, folder: Path) -> tuple[int, torch.Tensor]:
+def _split_on_two(rank: int, recipe: Recipe, folder: Path) -> tuple[Parts, torch.Tensor]:
     """The parts of a step, where only rank 1 is short of memory, and the gradients of a step in as many."""
     run = start_or_resume(recipe, folder, current_context())
     with pytest.MonkeyPatch.context() as monkeypatch:
@@ -201,7 +244,7 @@ def _split_on_two(rank: int, recipe: Recipe, folder: Path) -> tuple[int, torch.T
             limit(monkeypatch, count_largest_frames(run, 1) // 4)
         choose_accumulation(run)
     batch = max(run.training_set.plan_pass(0), key=len)
-    return run.accumulate, compute_gradients(run, batch, run.accumulate)
+    return run.parts, compute_gradients(run, batch, max(run.parts))
 
 
 def test_a_step_in_parts_has_the_gradients_of_the_whole_on_one_worker_and_on_two(
@@ -212,7 +255,8 @@ def test_a_step_in_parts_has_the_gradients_of_the_whole_on_one_worker_and_on_two
     batch = max(run.training_set.plan_pass(0), key=len)
     whole = compute_gradients(run, batch, 1)
     (parts, first), (other_parts, second) = worker_pair.run(_split_on_two, recipe, tmp_path / "two")
-    assert parts == other_parts > 1, "all workers split alike when one is short of memory"
+    assert parts == other_parts, "all workers split alike when one is short of memory"
+    assert max(parts) > 1
     for split in (compute_gradients(run, batch, 2), compute_gradients(run, batch, 5), first, second):
         assert float((split - whole).norm() / whole.norm()) < 1e-6
 
@@ -225,10 +269,10 @@ def _train_in_little_memory(recipe: Recipe, folder: Path) -> tuple[list[float], 
     """The accumulation of each report, and the errors of the allocations that failed."""
     errors: list[str] = []
 
-    def limit_and_choose(run: TrainingRun, choose=loop.choose_accumulation) -> None:
+    def limit_and_choose(run: TrainingRun, parts_file: None, choose=loop.choose_accumulation) -> None:
         used = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (used + MEBIBYTES * 2**20, resource.RLIM_INFINITY))
-        choose(run)
+        choose(run, parts_file)
 
     def log_failure(error: BaseException, is_failure=memory_probe.is_memory_failure) -> bool:
         errors.append(str(error))

@@ -98,6 +98,11 @@ def test_a_trial_is_on_the_disk_before_it_is_returned(running: OpenSession) -> N
     assert running.observer.records == [running.ledger.trials[0]]
 
 
+def test_all_trials_of_a_study_keep_how_batches_are_split_in_one_file(running: OpenSession) -> None:
+    files = {trial.task.parts_file for trial in (running.session.next(), running.session.next()) if trial}
+    assert files == {str(running.ledger.folder / "batch-parts.json")}
+
+
 def test_an_epoch_is_recorded_with_its_step_seconds_node_and_device(running: OpenSession) -> None:
     running.session.next()
     seconds = {"train/seconds": 8.0, "dev/seconds": 1.5}
