@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -116,7 +117,7 @@ def test_a_manifest_that_lacks_utterances_is_refused_when_the_arrays_are_made(
     copy: Corpus, tokenizer: Tokenizer
 ) -> None:
     more = copy.sets["dev"].model_copy(update={"utterances": 99})
-    lacking = Corpus(copy.folder, "c", "basic", "", {**copy.sets, "dev": more}, copy.fingerprint)
+    lacking = replace(copy, sets={**copy.sets, "dev": more})
     with pytest.raises(
         UserError, match=r"set dev: its manifest holds \d+ utterances, but should hold 99; make the cor"
     ):

@@ -15,7 +15,7 @@ OUT = SetInfo(role="dev", domain="out", utterances=3, seconds=9.0)
 
 
 def corpus(**sets: SetInfo) -> Corpus:
-    return Corpus(Path("/speech"), "speech", "basic", "", sets, "abc")
+    return Corpus(Path("/speech"), "speech", "basic", "", sets, "abc", "basic 1")
 
 
 @pytest.mark.parametrize("metric", ["dev/wer", "dev/macro_wer", "dev/in_domain/wer", "train/loss"])
