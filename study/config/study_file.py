@@ -142,7 +142,13 @@ class StudyFile(Strict):
         ("ed", "decred-paper"), description="named recipes that are tried before any sampling and never stopped early"
     )
     workers: WorkerSettings = WorkerSettings()
-    tracking: str | None = Field(None, description="MLflow tracking URI; null = SQLite in the study folder")
+    tracking: str | None = Field(
+        None,
+        # An older study may hold a password, and notebooks show the value of a cell.
+        repr=False,
+        description="MLflow tracking URI, in which ${NAME} stands for an environment variable, as passwords have to; "
+        "null = SQLite in the study folder",
+    )
     storage: str = Field(
         "studies", description="folder that holds study folders, relative to the current one, or a file:// URI"
     )

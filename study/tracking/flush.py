@@ -6,6 +6,7 @@ import time
 from pathlib import Path
 
 from model.errors import UserError
+from study.config.tracking_uri import mask_uri
 from study.ledger.ledger import Ledger
 from study.tracking.mlflow_store import CREDENTIALS, brief, check_uri, refuses_credentials
 from study.tracking.sync import Sync
@@ -22,7 +23,9 @@ def count_outdated(ledger: Ledger) -> int:
     except UserError:
         raise
     except Exception as error:  # MLflow, its database and its HTTP client each raise their own
-        raise UserError(f"tracking {sync.uri} cannot be read ({brief(error)}); correct that and try again") from None
+        raise UserError(
+            f"tracking {mask_uri(sync.uri)} cannot be read ({brief(error, sync.uri)}); correct that and try again"
+        ) from None
 
 
 def flush(ledger: Ledger, verify: bool = False) -> int:
@@ -33,7 +36,7 @@ def flush(ledger: Ledger, verify: bool = False) -> int:
     """
     sync = Sync(ledger)
     check_uri(sync.uri)
-    count = tries = 0
+    shown, count, tries = mask_uri(sync.uri), 0, 0
     while True:
         try:
             sent = sync.sync_batch(verify)
@@ -42,12 +45,12 @@ def flush(ledger: Ledger, verify: bool = False) -> int:
         except Exception as error:  # MLflow, its database and its HTTP client each raise their own
             if refuses_credentials(error):
                 raise UserError(
-                    f"tracking {sync.uri} refuses the credentials ({brief(error)}); {CREDENTIALS}"
+                    f"tracking {shown} refuses the credentials ({brief(error, sync.uri)}); {CREDENTIALS}"
                 ) from None
             tries += 1
             if tries == _TRIES:
                 raise UserError(
-                    f"tracking {sync.uri} does not take the runs ({brief(error)}), "
+                    f"tracking {shown} does not take the runs ({brief(error, sync.uri)}), "
                     f"{sync.count_outdated(ledger.trials)} are left; correct that and repeat the command"
                 ) from None
             time.sleep(_PAUSE * tries)
@@ -69,4 +72,4 @@ def describe_outdated(outdated: int, uri: str, study: Path, refused: bool = Fals
     why = ", which refuses the credentials" if refused else "" if compared else ", which did not answer"
     first = f"{CREDENTIALS}, then " if refused else ""
     command = f"decred-study track {study} --flush"
-    return f"{noun} {state} up to date in MLflow at {uri}{why}; {first}send {them} with: {command}"
+    return f"{noun} {state} up to date in MLflow at {mask_uri(uri)}{why}; {first}send {them} with: {command}"

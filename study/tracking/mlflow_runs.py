@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.tracking.mlflow_store import connect
+from study.tracking.mlflow_store import connect, is_server
 from study.tracking.refusals import Refusals
 from study.tracking.run_content import Point, RunContent, list_files
 
@@ -108,7 +108,7 @@ class MlflowRuns:
         self._duplicates = []
         if self._experiment is None:
             # A server knows where its artifacts go; a bare database would put them into the current folder.
-            artifacts = None if self.uri.startswith("http") else (self._folder.resolve() / "artifacts").as_uri()
+            artifacts = None if is_server(self.uri) else (self._folder.resolve() / "artifacts").as_uri()
             self._experiment = self._client.create_experiment(self._study, artifact_location=artifacts)
         if None not in self._runs:
             self._create(study)

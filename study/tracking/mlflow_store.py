@@ -1,4 +1,8 @@
-"""The store that keeps a study's runs: its URI, whether it answers, a client of it, and its page."""
+"""The store that keeps a study's runs: its URI, whether it answers, a client of it, and its page.
+
+Functions take a URI as the study file has it. Its references to the environment are resolved here and nowhere else, for
+the moment of a call.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,10 @@ import socket
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlparse
+from urllib.parse import ParseResult, urlparse
 
 from model.errors import UserError
+from study.config.tracking_uri import mask_text, mask_uri, remove_user, resolve_uri
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -33,13 +38,14 @@ def check_form(uri: str) -> None:
     scheme = _scheme(uri)
     if scheme not in ("http", "https", *_DATABASES):
         raise UserError(
-            f"tracking is '{uri}', but must be a server (http://host:port) or a database (sqlite:///file.db, "
+            f"tracking is '{mask_uri(uri)}', but must be a server (http://host:port) or a database (sqlite:///file.db, "
             "postgresql://...); correct it, or leave it out for SQLite in the study folder"
         )
-    driver = _DRIVERS.get(urlparse(uri).scheme)
+    driver = _DRIVERS.get(_split(uri).scheme)
     if driver and importlib.util.find_spec(driver) is None:
         raise UserError(
-            f"tracking is '{uri}', but the driver {driver} is not installed; pip install 'decred-study[postgres]'"
+            f"tracking is '{mask_uri(uri)}', but the driver {driver} is not installed; "
+            "pip install 'decred-study[postgres]'"
         )
 
 
@@ -47,7 +53,7 @@ def check_uri(uri: str) -> None:
     """Refuse, within seconds, a URI that nothing answers at. Not while a tracker runs: see `limit_requests`."""
     check_form(uri)
     try:
-        if _scheme(uri) in ("http", "https"):
+        if is_server(uri):
             connect(uri, _CHECK_PATIENCE).search_experiments(max_results=1)
         else:
             check_reachable(uri)
@@ -55,9 +61,11 @@ def check_uri(uri: str) -> None:
         raise
     except Exception as error:  # sockets, MLflow and its HTTP client each raise their own
         if refuses_credentials(error):
-            raise UserError(f"tracking {uri} refuses the credentials ({brief(error)}); {CREDENTIALS}") from None
+            raise UserError(
+                f"tracking {mask_uri(uri)} refuses the credentials ({brief(error, uri)}); {CREDENTIALS}"
+            ) from None
         raise UserError(
-            f"tracking {uri} does not answer ({brief(error)}); start the server, correct the URI, "
+            f"tracking {mask_uri(uri)} does not answer ({brief(error, uri)}); start the server, correct the URI, "
             "or leave it out for SQLite in the study folder"
         ) from None
 
@@ -76,35 +84,59 @@ def connect(uri: str, patience: float | None = None) -> MlflowClient:
 
 def check_reachable(uri: str) -> None:
     """An OSError where nothing listens; a UserError where the folder of an SQLite file is missing."""
-    parts, scheme = urlparse(uri), _scheme(uri)
-    if scheme == "sqlite":
+    if is_sqlite(uri):
         folder = sqlite_file(uri).parent
         if not folder.is_dir():
-            raise UserError(f"tracking is '{uri}', but the folder {folder} does not exist; make it or correct the path")
+            raise UserError(
+                f"tracking is '{mask_uri(uri)}', but the folder {folder} does not exist; make it or correct the path"
+            )
         return
+    parts, scheme = _split(uri), _scheme(uri)
     port = parts.port or {"http": 80, "https": 443, "mysql": 3306, "mssql": 1433}.get(scheme, 5432)
     socket.create_connection((parts.hostname or "localhost", port), _CHECK_PATIENCE).close()
 
 
 def sqlite_file(uri: str) -> Path:
     """The file of an SQLite URI."""
-    return Path(urlparse(uri).path.removeprefix("/") or ".")
+    return Path(_split(uri).path.removeprefix("/") or ".")
+
+
+def is_sqlite(uri: str) -> bool:
+    """Whether the store is an SQLite file."""
+    return _scheme(uri) == "sqlite"
+
+
+def is_server(uri: str) -> bool:
+    """Whether the store is an MLflow server, which has a page of its own."""
+    return _scheme(uri) in ("http", "https")
 
 
 def _scheme(uri: str) -> str:
-    return urlparse(uri).scheme.split("+")[0]
+    return _split(uri).scheme.split("+")[0]
 
 
-def ui_command(uri: str, host: str, port: int) -> list[str]:
-    """The command that opens MLflow's page on a store."""
-    if uri.startswith("http"):
-        raise UserError(f"tracking is {uri}, which is a server with a page of its own; open it in a browser")
-    return [sys.executable, "-m", "mlflow", "ui", "--backend-store-uri", uri, "--host", host, "--port", str(port)]
+def _split(uri: str) -> ParseResult:
+    # Without the password, parts of which urlparse takes for a port or a path, and names in its errors.
+    try:
+        return urlparse(remove_user(resolve_uri(uri)))
+    except ValueError as error:
+        raise UserError(f"tracking is '{mask_uri(uri)}', but must be a URI ({error}); correct it") from None
 
 
-def ui_environment() -> dict[str, str]:
-    """The page's environment: no job runners (eight processes that outlive it), no usage figures sent."""
-    return os.environ | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
+def page_url(uri: str) -> str:
+    """The page of an MLflow server, without user and password, which a browser asks for."""
+    return mask_uri(remove_user(resolve_uri(uri)))
+
+
+def ui_command(host: str, port: int) -> list[str]:
+    """The command that opens MLflow's page, on the store of `ui_environment`: everybody can read a command line."""
+    return [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+
+
+def ui_environment(uri: str | None = None) -> dict[str, str]:
+    """The page's environment: its store, no job runners (eight processes that outlive it), no usage figures sent."""
+    store = {} if uri is None else {"MLFLOW_BACKEND_STORE_URI": resolve_uri(uri)}
+    return os.environ | store | {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false", "MLFLOW_DISABLE_TELEMETRY": "true"}
 
 
 def client_of(uri: str) -> MlflowClient:
@@ -116,7 +148,7 @@ def client_of(uri: str) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Its errors are raised as well, and reported in one line; it would log each try with a traceback.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
-    return mlflow.MlflowClient(tracking_uri=uri)
+    return mlflow.MlflowClient(tracking_uri=resolve_uri(uri))
 
 
 def limit_requests(patience: float) -> None:
@@ -134,6 +166,7 @@ def limit_requests(patience: float) -> None:
     utils.MAX_RETRY_COUNT = 1
 
 
-def brief(error: Exception) -> str:
-    """An error in one short line."""
-    return " ".join(str(error).split())[:200] or type(error).__name__
+def brief(error: Exception, uri: str) -> str:
+    """An error of the store at `uri` in one short line, without its password."""
+    # Masked first: a password that is cut off in its middle would not be found.
+    return " ".join(mask_text(str(error), uri).split())[:200] or type(error).__name__

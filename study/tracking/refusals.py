@@ -6,6 +6,7 @@ import contextlib
 import logging
 from collections.abc import Iterator
 
+from study.config.tracking_uri import mask_uri
 from study.tracking.mlflow_store import brief
 
 logger = logging.getLogger(__name__)
@@ -48,9 +49,8 @@ class Refusals:
         """The run is written: warn of what was left out, once a run."""
         if self.errors and run not in self._warned:
             self._warned.add(run)
-            logger.warning(
-                "tracking: %s refused a part of %s (%s); it is left out", self._uri, run, brief(self.errors[0])
-            )
+            reason = brief(self.errors[0], self._uri)
+            logger.warning("tracking: %s refused a part of %s (%s); it is left out", mask_uri(self._uri), run, reason)
         self._doubtful = 0
 
 

@@ -15,7 +15,7 @@ from study.ledger.event_log import EventLog, Position
 from study.ledger.ledger import Ledger
 from study.ledger.trials import Trials
 from study.tracking.mlflow_runs import MlflowRuns
-from study.tracking.mlflow_store import sqlite_file, store_uri
+from study.tracking.mlflow_store import is_sqlite, sqlite_file, store_uri
 from study.tracking.run_content import RunContent, build_study_run, build_trial_run
 
 WRITER = "tracked.writer"
@@ -66,7 +66,7 @@ class Sync:
     def compare(self) -> int:
         """How many runs are not up to date; nothing is changed. Raises what the store raises."""
         self._read_events()
-        if not self.uri.startswith("sqlite") or sqlite_file(self.uri).exists():  # to open it would make it
+        if not is_sqlite(self.uri) or sqlite_file(self.uri).exists():  # to open it would make it
             self._runs.load()
         return self.count_outdated(self._trials)
 
@@ -119,7 +119,7 @@ class Sync:
         with contextlib.ExitStack() as stack:
             stream = stack.enter_context((self._folder / WRITER).open("a+"))
             streams = [stream]
-            if self.uri.startswith("sqlite"):
+            if is_sqlite(self.uri):
                 database = sqlite_file(self.uri)
                 streams.append(stack.enter_context(database.with_name(f"{database.name}.writer").open("a")))
             for lock in streams:

@@ -9,6 +9,7 @@ import contextlib
 import logging
 import threading
 
+from study.config.tracking_uri import mask_uri
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord
 from study.tracking.mlflow_store import brief, client_of, refuses_credentials, store_uri
@@ -91,7 +92,7 @@ class Tracker:
                 self._rest(pause)
                 continue
             if pause:
-                logger.warning("tracking: %s answers again", self.uri)
+                logger.warning("tracking: %s answers again", mask_uri(self.uri))
                 pause = 0.0
             if not sent:
                 if self._closing.is_set():
@@ -103,7 +104,7 @@ class Tracker:
             text = "tracking: %s refuses the credentials (%s); the study continues, nothing more is sent"
         else:
             text = "tracking: %s does not answer (%s); the study continues, its runs are sent later"
-        logger.warning(text, self.uri, brief(error))
+        logger.warning(text, mask_uri(self.uri), brief(error, self.uri))
 
     def _rest(self, pause: float) -> None:
         if self._closing.wait(pause):

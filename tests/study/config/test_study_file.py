@@ -74,6 +74,11 @@ def test_the_study_folder_is_in_the_storage_under_the_studys_name(
     assert study_folder(read_study(write(tmp_path, storage="runs"))) == tmp_path / "runs" / "mine"
 
 
+def test_references_to_the_environment_are_kept_as_written(tmp_path: Path) -> None:
+    uri = "postgresql://me:${NOT_SET}@host/runs"
+    assert read_study(write(tmp_path, tracking=uri)).tracking == uri
+
+
 def test_numbers_in_yamls_exponent_form_are_numbers() -> None:
     # YAML 1.1 reads 5e-4, without a dot, as text
     assert Dimension(**yaml.safe_load("{log_uniform: [5e-4, 3e-3]}")).range == (5e-4, 3e-3)
