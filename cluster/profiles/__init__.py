@@ -1,0 +1,1 @@
+"""Profiles: a cluster as users describe it, a YAML file for each."""
