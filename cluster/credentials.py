@@ -54,3 +54,10 @@ def refused_credentials_error(address: str) -> ClusterError:
     return ClusterError(
         f"the cluster at '{address}' refuses the token in {source}; it has to equal {USUAL_FILE} on the cluster's head"
     )
+
+
+def use_token_file(file: Path) -> None:
+    """Have this process, and those it starts, send the token in a file instead of the usual one."""
+    os.environ[TOKEN_PATH] = str(file)
+    os.environ.pop(TOKEN, None)  # Ray prefers it
+    enable_token_authentication()

@@ -25,7 +25,7 @@ class Strict(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
 
 
-T = TypeVar("T", bound=Strict)
+T = TypeVar("T", bound=BaseModel)
 
 
 def validate(kind: type[T], data: Mapping[str, Any], source: str) -> T:

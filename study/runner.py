@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,8 +19,8 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from cluster.tasks import run_on_cluster
 from model.errors import UserError
-from study.config.places import study_folder
-from study.config.study_file import StudyFile, read_study, with_trials
+from study.config.places import PLACE_VARIABLE, study_folder
+from study.config.study_file import StudyFile, with_trials
 from study.display.board import Board, make_console, show_live
 from study.display.references import print_references
 from study.display.table import make_table
@@ -38,7 +39,7 @@ from study.execution.signals import forward_sigterm, handle_stop_signals
 from study.ledger.best import find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
 from study.ledger.lease import hold_lease
-from study.ledger.ledger import STUDY, Ledger
+from study.ledger.ledger import STUDY, Ledger, read_any_study
 from study.ledger.manifest import Changes, describe_changes, find_changes, make_manifest
 from study.ledger.records import TrialRecord, TrialState
 from study.search.prior import read_prior
@@ -72,9 +73,9 @@ def run_study(
     """Run the study in a file to its end; the exit code: 0, 1 when no trial completed or the study had to stop, 130
     when it was stopped."""
     console, work = console or make_console(), work or Work()
-    study = with_trials(read_study(path), trials)
+    study = with_trials(read_any_study(path), trials)
     folder = study_folder(study)
-    command = f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
+    command = make_continue_command(study.name, path, trials)
     checked = check(study, address)
     check_private_names()
     with contextlib.ExitStack() as stack, handle_stop_signals():
@@ -223,7 +224,7 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     write_recipe(ledger, best.number, exported)
     _print(console, f"best: trial {best.number:04d}, its recipe is in {_shorten(exported)}")
     _print(console, "next:")
-    for line in list_next_commands(path, exported):
+    for line in list_next_commands(run.study.name, path, exported):
         _print(console, f"  {line}")
     print_references(ledger, console)
     print_verdict(ledger, console)
@@ -256,8 +257,17 @@ def _close_tracker(run: _Run, path: Path, console: Console) -> None:
         _print(console, line)
 
 
-def list_next_commands(path: Path, exported: Path) -> list[str]:
+def make_continue_command(name: str, path: Path, trials: int | None) -> str:
+    """The command that continues the study, where the user is."""
+    if place := os.environ.get(PLACE_VARIABLE):
+        return f"decred-study resume {name} {place}"
+    return f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
+
+
+def list_next_commands(name: str, path: Path, exported: Path) -> list[str]:
     """The commands that browse, export and train."""
+    if place := os.environ.get(PLACE_VARIABLE):
+        return [f"decred-study status {name} {place}", f"decred-study export {name} {place} -o {BEST_RECIPE}"]
     return [
         f"decred-study dashboard {path}",
         f"decred-study export {path} -o {BEST_RECIPE}",

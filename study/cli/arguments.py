@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.errors import UserError
+
 if TYPE_CHECKING:
     from study.ledger.ledger import Ledger
+    from study.remote.requests import Answer
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study file", show_default=False)]
 AnyStudy = Annotated[
@@ -18,12 +22,71 @@ Address = Annotated[
     str | None,
     typer.Option(help="the head of a running Ray cluster, HOST:PORT; without it Ray is started on this machine"),
 ]
+StudyName = Annotated[str, typer.Argument(metavar="STUDY", help="the name of a study", show_default=False)]
+On = Annotated[
+    str | None,
+    typer.Option("--on", metavar="PROFILE", help="the cluster that this profile describes: its name or file"),
+]
+DashboardAddress = Annotated[
+    str | None, typer.Option(help="the cluster with this dashboard, instead of a profile: http://HOST:PORT")
+]
 Trials = Annotated[int | None, typer.Option(min=0, help="sampled trials in all, instead of the file's")]
 
 
 def example(*commands: str) -> str:
     """The end of a command's help: command lines to copy, a paragraph each, so that the help keeps them apart."""
     return "\n\n".join(["[bold]Example[/bold]", *(f"$ {command}" for command in commands)])
+
+
+def run_where_it_is(on: str | None, study: Path, words: Sequence[str], out: Path | None = None) -> Path | None:
+    """Have a command of this program run on the cluster of a profile; None where it did.
+
+    Without a profile the study is here: then its path comes back, and also where the cluster's storage is mounted. In
+    the words STUDY is the study, OUT the file or folder that is written, which comes back to `out`.
+    """
+    if on is None:
+        return study
+    from study.remote.place import open_place, read_place
+    from study.remote.studies import run_there
+
+    name = read_name(study)
+    place = read_place(on, None)
+    if (folder := place.mounted_folder(name)) is not None:
+        return folder
+    with open_place(place) as jobs:
+        print_answer(run_there(jobs, place, name, words, out))
+    return None
+
+
+def find_mounted(on: str | None, study: Path) -> Path:
+    """The study, or its folder where a profile's storage is mounted here; a UserError where it is not."""
+    if on is None:
+        return study
+    from study.remote.place import read_place
+
+    name = read_name(study)
+    folder = read_place(on, None).mounted_folder(name)
+    if folder is None:
+        raise UserError(
+            f"the pages of study '{name}' can be opened from here where the storage of profile {on} is mounted: name "
+            "that folder under `mounted`, or have its studies use an MLflow server (`tracking`), and open its URL"
+        )
+    return folder
+
+
+def read_name(study: Path) -> str:
+    """The name of a study that is given by its file or by its name."""
+    from study.config.study_file import read_study
+
+    return read_study(study).name if study.suffix in (".yaml", ".yml") else str(study)
+
+
+def print_answer(answer: Answer) -> None:
+    """Print what a command printed on the cluster, and end with its exit code where that is not 0."""
+    typer.echo(answer.out, nl=False)
+    typer.echo(answer.errors, nl=False, err=True)
+    if answer.code:
+        raise typer.Exit(answer.code)
 
 
 def open_ledger(study: Path) -> Ledger:

@@ -10,7 +10,17 @@ from typing import Annotated, Literal
 import typer
 
 from model.errors import UserError
-from study.cli.arguments import Address, AnyStudy, StudyPath, Trials, example, open_ledger
+from study.cli.arguments import (
+    Address,
+    AnyStudy,
+    On,
+    StudyPath,
+    Trials,
+    example,
+    find_mounted,
+    open_ledger,
+    run_where_it_is,
+)
 
 app = typer.Typer()
 STUDIES = "Studies"
@@ -21,10 +31,11 @@ STUDIES = "Studies"
     epilog=example(
         "decred-study run search_spaces/demo.yaml",
         "decred-study run search_spaces/demo.yaml --trials 20",
+        "decred-study run studies/demo",
     ),
 )
-def run(study: StudyPath, trials: Trials = None, address: Address = None) -> None:
-    """Run a study to its end, or continue it.
+def run(study: AnyStudy, trials: Trials = None, address: Address = None) -> None:
+    """Run a study to its end, or continue it; the folder of a study continues as its last session was.
 
     Trials that ended stay as they are, interrupted ones continue from their last checkpoint. Ctrl-C stops cleanly.
     """
@@ -34,27 +45,33 @@ def run(study: StudyPath, trials: Trials = None, address: Address = None) -> Non
 
 
 @app.command(rich_help_panel=STUDIES, epilog=example("decred-study status search_spaces/demo.yaml"))
-def status(study: AnyStudy) -> None:
+def status(study: AnyStudy, on: On = None) -> None:
     """Show every trial of a study, running or ended."""
     from study.display.status import print_status
 
-    print_status(open_ledger(study), study)
+    if found := run_where_it_is(on, study, ["status", "STUDY"]):
+        print_status(open_ledger(found), found)
 
 
 @app.command(rich_help_panel=STUDIES, epilog=example("decred-study dashboard search_spaces/demo.yaml --port 5001"))
 def dashboard(
     study: AnyStudy,
+    on: On = None,
     port: Annotated[int, typer.Option(help="port of MLflow's page")] = 5000,
     host: Annotated[str, typer.Option(help="interface it listens on; 0.0.0.0 opens it to the network")] = "127.0.0.1",
 ) -> None:
-    """Open MLflow's page on the study's runs; Ctrl-C ends it."""
-    from study.tracking.mlflow_store import store_uri, ui_command, ui_environment
+    """Open MLflow's page on the study's runs; Ctrl-C ends it. Of an MLflow server, print its own page."""
+    from study.tracking.mlflow_store import is_server, page_url, store_uri, ui_command, ui_environment
 
-    ledger = open_ledger(study)
-    command = ui_command(store_uri(ledger.study.tracking, ledger.folder), host, port)
+    ledger = open_ledger(find_mounted(on, study))
+    uri = store_uri(ledger.study.tracking, ledger.folder)
+    if is_server(uri):
+        typer.echo(f"tracking is an MLflow server with a page of its own; open {page_url(uri)} in a browser")
+        return
+    command, environment = ui_command(host, port), ui_environment(uri)
     typer.echo(f"MLflow on http://{host}:{port}; Ctrl-C ends it")
     sys.stdout.flush()
-    os.execve(command[0], command, ui_environment())  # this process becomes the server, so that ending it ends the page
+    os.execve(command[0], command, environment)  # this process becomes the server, so that ending it ends the page
 
 
 @app.command(
@@ -70,11 +87,13 @@ def track(
     rebuild: Annotated[
         bool, typer.Option("--rebuild", help="fill an empty MLflow, or compare every run point by point")
     ] = False,
+    on: On = None,
 ) -> None:
     """Bring the runs in MLflow up to date, or fill an empty MLflow from the ledger.
 
     Without an option, only count the runs that are not up to date. What MLflow has already is not sent twice.
     """
+    from study.config.tracking_uri import mask_uri
     from study.tracking import flush as tracking
     from study.tracking.mlflow_store import store_uri
 
@@ -82,14 +101,18 @@ def track(
         raise UserError(
             "track was given --flush and --rebuild, but takes one of them; --rebuild does what --flush does"
         )
-    ledger = open_ledger(study)
+    words = ["track", "STUDY", *(["--flush"] if flush else []), *(["--rebuild"] if rebuild else [])]
+    found = run_where_it_is(on, study, words)
+    if found is None:
+        return
+    ledger = open_ledger(found)
     uri = store_uri(ledger.study.tracking, ledger.folder)
     if flush or rebuild:
         sent = tracking.flush(ledger, verify=rebuild)
-        typer.echo(f"{sent} {'run' if sent == 1 else 'runs'} sent to MLflow at {uri}")
+        typer.echo(f"{sent} {'run' if sent == 1 else 'runs'} sent to MLflow at {mask_uri(uri)}")
     else:
         line = tracking.describe_outdated(tracking.count_outdated(ledger), uri, study)
-        typer.echo(line or f"all runs are up to date in MLflow at {uri}")
+        typer.echo(line or f"all runs are up to date in MLflow at {mask_uri(uri)}")
 
 
 @app.command(
@@ -113,6 +136,7 @@ def export(
             "--format", help="the recipe alone, the trained model in the published layout, or all trials for Optuna"
         ),
     ] = "recipe",
+    on: On = None,
 ) -> None:
     """Write the best recipe of a study, ready for `decred-study train`, the best model, or all trials for Optuna.
 
@@ -121,6 +145,23 @@ def export(
     """
     from study.execution import export
 
+    usual = {"recipe": "best-recipe.yaml", "published": "best-model", "optuna": f"{study.stem}.db"}
+    if on is not None:
+        out = out or Path(usual[form])
+        words = [
+            "export",
+            "STUDY",
+            "--format",
+            form,
+            "-o",
+            "OUT",
+            *(["--trial", str(trial)] if trial is not None else []),
+        ]
+        found = run_where_it_is(on, study, words, out)
+        if found is None:
+            typer.echo(f"{out} written")
+            return
+        study = found
     if form == "published" and export.is_run(study):
         typer.echo(export.write_run_model(study, out or Path("best-model")))
         return
@@ -148,6 +189,7 @@ def decode(
         float | None,
         typer.Option(min=0.01, max=0.99, help="of each training's own seconds for the search, instead of the recipe's"),
     ] = None,
+    on: On = None,
 ) -> None:
     """Search how each trained model is decoded best, on the dev sets, in a study that has ended; nothing is trained.
 
@@ -156,6 +198,12 @@ def decode(
     """
     from study.config.study_file import make_base_recipe, read_study
     from study.execution.decode import decode_study
+
+    words = ["decode", "STUDY", *(["--share", str(share)] if share is not None else [])]
+    found = run_where_it_is(on, study, words)
+    if found is None:
+        return
+    study = found
 
     base = None if study.is_dir() else make_base_recipe(read_study(study))
     decode_study(open_ledger(study), share, typer.echo, base)
@@ -182,19 +230,39 @@ def fork(
     fork_study(open_ledger(old), new, typer.echo, address)
 
 
-@app.command(rich_help_panel=STUDIES, epilog=example("decred-study validate search_spaces/demo.yaml"))
-def validate(study: StudyPath) -> None:
-    """Check a study file, its corpus, folder and tracking, and print what it would run; nothing starts."""
+@app.command(
+    rich_help_panel=STUDIES,
+    epilog=example(
+        "decred-study validate search_spaces/demo.yaml",
+        "decred-study validate search_spaces/demo.yaml --on lab",
+    ),
+)
+def validate(study: StudyPath, on: On = None) -> None:
+    """Check a study file, its corpus, folder and tracking, and print what it would run; nothing starts.
+
+    With --on only the file and the profile are checked: what the cluster has is looked at by `preflight`.
+    """
     from study.config.study_file import read_study
 
     study_file = read_study(study)
-    from study.execution.checks import check  # takes seconds to import, so the file's own faults are reported first
+    from study.execution.checks import check, check_space  # takes seconds to import: the file's own faults come first
+    from study.remote.place import read_place
 
-    checked, workers, search = check(study_file), study_file.workers, study_file.search
+    place = read_place(on, None) if on is not None else None
+    checked, workers, search = (
+        (check if place is None else check_space)(study_file),
+        study_file.workers,
+        study_file.search,
+    )
     quantities = [name for name in ("ctc_weight", "auxiliary") if getattr(search, name) is not None]
     typer.echo(
         f"{study}: {checked.proposals} trials ({len(study_file.baselines)} baselines first)"
         + (f", then {checked.confirmations} to confirm finalists" if checked.confirmations else "")
-        + f", {checked.concurrency} at a time, {workers.count} workers with {workers.cpus:g} CPUs and "
+        + (f", {checked.concurrency} at a time" if place is None else "")
+        + f", {workers.count} workers with {workers.cpus:g} CPUs and "
         f"{workers.gpus:g} GPUs each; searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
     )
+    if place is not None:
+        typer.echo(
+            f"what the cluster has is not checked yet; do it with: decred-study preflight {study} {place.option}"
+        )

@@ -8,6 +8,7 @@ from urllib.parse import unquote, urlsplit
 from model.errors import UserError
 from study.config.study_file import StudyFile
 
+PLACE_VARIABLE = "DECRED_STUDY_PLACE"  # of a study that was submitted: the option that names its cluster
 _LOCAL_HOSTS = ("", "localhost")
 
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from rich.console import Console
+
 from study.display.board import make_console
 from study.display.references import print_references
 from study.display.table import make_table
@@ -15,9 +17,9 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 
 
-def print_status(ledger: Ledger, study: Path) -> None:
+def print_status(ledger: Ledger, study: Path, console: Console | None = None) -> None:
     """Print the state of a study; `study` is the path that the user gave, for the command that continues it."""
-    console, records = make_console(), ledger.trials.values()
+    console, records = console or make_console(), ledger.trials.values()
     console.print(make_table(records, ledger.study))
     for line in (*describe_rungs(records, ledger.study), *describe_stuck(records)):
         console.print(line, soft_wrap=True, highlight=False)

@@ -25,6 +25,7 @@ from study.ledger.lease_file import LEASE, Holder, Machine, format_lease, make_h
 
 LOCK = "lock"
 HEARTBEAT_SECONDS, LEASE_SECONDS = 2.0, 20.0
+DEAD_AFTER_SECONDS = 180.0  # for those who only look: clocks of two machines may differ by minutes
 _MISSED_HEARTBEATS = 3  # after so many, a holder may be dead
 _READS_PER_HEARTBEAT = 20  # of another driver's lease
 
@@ -155,11 +156,16 @@ def refuse_if_running(folder: Path, print_line: Print = _discard, machine: Machi
 
 
 def find_living_holder(folder: Path, machine: Machine | None = None) -> Holder | None:
-    """The holder of the folder, without waiting; None where there is none, or the lock shows that it is dead."""
+    """The holder of the folder, without waiting; None where there is none, or where it is dead.
+
+    The lock shows that of a process of this machine; of another machine's, that its last heartbeat is long ago.
+    """
     with contextlib.suppress(OSError), (folder / LOCK).open("rb") as stream:
         locked, holder = _try_lock(stream.fileno(), fcntl.LOCK_SH), read_holder(folder)
-        if holder is not None and (not locked or not holder.locked or holder.machine != (machine or Machine.detect())):
-            return holder
+        if holder is None or (locked and holder.locked and holder.machine == (machine or Machine.detect())):
+            return None
+        is_old = time.time() - (folder / LEASE).stat().st_mtime > DEAD_AFTER_SECONDS
+        return None if is_old else holder
     return None
 
 

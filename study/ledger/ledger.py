@@ -22,7 +22,8 @@ from model.recipe.hashing import content_hash
 from model.recipe.recipe import Recipe
 from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
 from study.config.question import class_of
-from study.config.study_file import StudyFile, drop_unused_keys
+from study.config.study_file import BaseRecipe, StudyFile, drop_unused_keys, read_study
+from study.config.tracking_uri import holds_password, refuse_password
 from study.ledger.event_log import EventLog
 from study.ledger.events import AnyEvent, SessionStarted, TrialStarted, Values
 from study.ledger.lease import unwritable_folder_error
@@ -67,9 +68,9 @@ class Ledger:
     ) -> Ledger:
         """The ledger in `folder`, made when there is none; a folder that holds another study is a UserError."""
         try:
+            cls.refuse_other(folder, study_file, base_recipe)
             folder.mkdir(parents=True, exist_ok=True)
             if (folder / STUDY).exists():
-                cls.refuse_other(folder, study_file, base_recipe)
                 before = _read_manifest(folder)
                 refuse_other_trainings(folder, study_file.name, before)
                 refuse_other_files(folder, study_file.name, before, manifest)
@@ -86,10 +87,15 @@ class Ledger:
 
     @classmethod
     def refuse_other(cls, folder: Path, study_file: StudyFile, base_recipe: Recipe) -> None:
-        """A UserError where the folder holds a study of another space, objective, corpus or base recipe."""
+        """A UserError where the folder holds a study of another space, objective, corpus or base recipe, or where the
+        study file would bring a password into it; a study that has one since an earlier version continues."""
+        before = None
         if (folder / STUDY).exists():
             refuse_other_trainings(folder, study_file.name, _read_manifest(folder))
-            refuse_change(folder, _read_files(folder), (study_file, base_recipe))
+            before, base_before = _read_files(folder)
+            refuse_change(folder, (before, base_before), (study_file, base_recipe))
+        if before is None or not holds_password(before.tracking or ""):
+            refuse_password(study_file.tracking)
 
     @classmethod
     def open(cls, folder: Path) -> Ledger:
@@ -170,6 +176,23 @@ class Ledger:
 
     def trial_folder(self, number: int) -> Path:
         return self.folder / "trials" / f"{number:04d}"
+
+
+def read_any_study(path: Path) -> StudyFile:
+    """The study in a file, or that of a study's folder, which continues where it lies now.
+
+    A recipe file may be gone since the study started; its content is in the folder.
+    """
+    if not path.is_dir():
+        return read_study(path)
+    folder = path.resolve()
+    study = Ledger.open(folder).study
+    if study.name != folder.name:
+        raise UserError(f"{path} holds the study '{study.name}', whose folder must be called so; rename it")
+    changes: dict[str, object] = {"storage": str(folder.parent)}
+    if study.recipe.is_file:
+        changes["recipe"] = BaseRecipe(base=str(folder / BASE_RECIPE))
+    return study.model_copy(update=changes)
 
 
 def _read_files(folder: Path) -> tuple[StudyFile, Recipe]:

@@ -34,6 +34,7 @@ _LABELS = {
 }
 
 Changes = dict[str, list[Any]]
+COMMIT_VARIABLE = "DECRED_STUDY_COMMIT"  # of code that was uploaded, with `+` where files differed from it
 
 
 def make_manifest(study: StudyFile | None = None, base: Recipe | None = None) -> dict[str, Any]:
@@ -83,6 +84,11 @@ def describe_changes(changes: Changes) -> str | None:
 def find_version() -> str:
     """The installed version of decred-study."""
     return importlib.metadata.version("decred-study")
+
+
+def list_versions() -> dict[str, str]:
+    """Versions of Python and of every installed package."""
+    return {"python": platform.python_version()} | _list_packages()
 
 
 def _list_packages() -> dict[str, str]:
@@ -136,8 +142,13 @@ def _shorten(value: Any) -> str:
 
 
 def _describe_checkout() -> dict[str, Any] | None:
-    """Commit of the checkout that this code runs from; None where it was installed from a wheel."""
+    """Commit of the checkout that this code runs from; None where it was installed from a wheel.
+
+    Code that was uploaded to a cluster has it from the machine that it came from.
+    """
     root = Path(__file__).resolve().parents[2]
+    if submitted := os.environ.get(COMMIT_VARIABLE):
+        return {"commit": submitted.removesuffix("+"), "dirty": submitted.endswith("+")}
     if not (root / ".git").exists():
         return None
     commit = _run_command("git", "-C", str(root), "rev-parse", "HEAD")

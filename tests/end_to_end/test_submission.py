@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
@@ -16,9 +17,10 @@ from ray_head import TOKEN, Head, start_head, wait_until
 
 from model.corpora.corpus import Corpus
 from study.config.study_file import read_study
-from study.execution.submission import write_study
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
+from study.remote.place import read_place
+from study.remote.submission import storage_here, write_study
 
 SMALL = {
     "name": "small",
@@ -59,7 +61,8 @@ def test_the_uploaded_study_file_has_no_path_relative_to_the_users_folder(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     (tmp_path / "upload").mkdir()
-    write_study(read_study(write_study_file(tmp_path, corpus)), tmp_path / "upload")
+    study = read_study(write_study_file(tmp_path, corpus))
+    write_study(study, tmp_path / "upload", read_place(None, "http://head:8265", storage_here(study)).profile)
     uploaded = yaml.safe_load((tmp_path / "upload" / "study.yaml").read_text())
     assert uploaded["corpus"] == str(corpus.folder)
     assert uploaded["storage"] == str(tmp_path / "studies")
@@ -72,12 +75,11 @@ def test_a_submitted_study_runs_to_its_end_on_the_cluster(head: Head, tmp_path: 
     path = write_study_file(tmp_path, corpus)
     submitted = run("-m", "study", "submit", str(path), "--address", head.dashboard, cwd=tmp_path, env=head.env)
     assert submitted.returncode == 0, submitted.stderr
-    job = submitted.stdout.split()[1].rstrip(";")
-    follow = f"RAY_AUTH_MODE=token ray job logs {job} --address {head.dashboard} --follow"
-    assert submitted.stdout == f"job {job}; follow it with: {follow}\n"
-    logs = subprocess.run(
-        ["bash", "-c", follow], env=head.env, capture_output=True, text=True, timeout=300, check=False
-    )
+    uploading, started, follow = submitted.stdout.splitlines()
+    assert re.fullmatch(r"uploading \d+ files, .* \(largest: .*\), commit [0-9a-f]{40}\+?", uploading)
+    job = started.removeprefix("job ")
+    assert follow == f"follow it with: decred-study attach sent --address {head.dashboard}"
+    logs = run("-m", "study", "logs", "sent", "--address", head.dashboard, "--follow", cwd=tmp_path, env=head.env)
     assert "best: trial 0000" in logs.stdout, logs.stdout + logs.stderr
     assert wait_until(lambda: read_status(head, job) not in ("PENDING", "RUNNING"), 60), "the job did not end"
     assert read_status(head, job) == "SUCCEEDED", head.get(f"/api/jobs/{job}/logs")
@@ -130,11 +132,13 @@ def test_the_token_in_its_usual_file_is_sent_whether_ray_was_imported_before_or_
 from pathlib import Path
 from cluster.addresses import check_head
 from cluster.connect import connect
-from cluster.jobs import submit
+from cluster.jobs.client import open_jobs
 check_head({head.address!r})
 with connect({head.address!r}) as nodes:
     print(nodes)
-print(submit({head.dashboard.removeprefix("http://")!r}, Path("upload"), "true").dashboard)
+jobs = open_jobs({head.dashboard.removeprefix("http://")!r})
+jobs.submit(Path("upload"), "true", "true-{ray_first}", {{}}, {{}})
+print(jobs.dashboard)
 """
     printed = run("-c", program, cwd=tmp_path, env=head.env)
     assert printed.stdout == f"[Node(cpus=2.0, gpus=0.0)]\n{head.dashboard}\n", printed.stderr

@@ -113,7 +113,7 @@ def test_validate_checks_the_corpus(tmp_path: Path) -> None:
         (["run", "x.yaml", "--trials", "-1"], "error: Invalid value for '--trials'"),
         (["run", "x.yaml", "--trails", "3"], "error: No such option: --trails (Possible options: --trials)"),
         (["runn"], "error: No such command 'runn'. Did you mean 'run'?"),
-        (["run"], "error: Missing argument 'STUDY.yaml'"),
+        (["run"], "error: Missing argument 'STUDY'"),
     ],
 )
 def test_a_mistyped_command_is_reported_in_one_line_with_exit_code_2(

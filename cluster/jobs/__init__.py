@@ -1,0 +1,1 @@
+"""Ray Jobs: what is uploaded, and submitting, listing, following and stopping jobs."""
