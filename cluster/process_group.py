@@ -1,31 +1,34 @@
-"""A torch process group over Ray Train's workers that imports torch in the workers alone.
+"""The torch process group of Ray Train's workers, whose first worker listens on one of the workers' ports.
 
-Ray's own TorchConfig imports torch in the trial's driver and in Ray Train's controller too, which costs seconds of CPU
-time a trial on a small machine.
+Ray's own TorchConfig takes any port of the machine, which a firewall between machines may close.
 """
 
 from __future__ import annotations
 
 import os
-import socket
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
 import ray
 from ray.train.backend import Backend, BackendConfig
+from ray.train.torch import TorchConfig
+
+from cluster.interfaces import choose_gloo_interface
+from cluster.worker_ports import listen_on_worker_port
 
 # The limit of a collective operation: a rank may decode long utterances while the others wait. Ray notices a
 # rank that died within seconds.
 COLLECTIVE_SECONDS = 1800.0
+RENDEZVOUS_SECONDS = 300.0  # for all workers to come together once Ray has started them
 SHUTDOWN_SECONDS = 5.0
+
+_store: Any = None  # in the first worker: the rendezvous, from its start to the end of the process group
 
 
 @dataclass
-class ProcessGroup(BackendConfig):
+class ProcessGroup(TorchConfig):
     """The workers of a run form torch.distributed's default group: nccl on GPUs, gloo on CPUs."""
-
-    backend: str = "gloo"
 
     @property
     def backend_cls(self) -> type[Backend]:
@@ -37,13 +40,12 @@ class _ProcessGroupBackend(Backend):
 
     def on_start(self, worker_group: Any, backend_config: BackendConfig) -> None:
         assert isinstance(backend_config, ProcessGroup)
-        host, port = worker_group.execute_single(0, _choose_address)
+        size = len(worker_group)
+        host, port = worker_group.execute_single(0, _start_rendezvous, size)
         ray.get(
             [
-                worker_group.execute_single_async(
-                    rank, _join, backend_config.backend, host, port, rank, len(worker_group)
-                )
-                for rank in range(len(worker_group))
+                worker_group.execute_single_async(rank, _join, backend_config.backend, host, port, rank, size)
+                for rank in range(size)
             ]
         )
 
@@ -51,18 +53,31 @@ class _ProcessGroupBackend(Backend):
         ray.wait(worker_group.execute_async(_leave), num_returns=len(worker_group), timeout=SHUTDOWN_SECONDS)
 
 
-def _choose_address() -> tuple[str, int]:
-    """This node's address and a port that is free now."""
+def _start_rendezvous(size: int) -> tuple[str, int]:
+    """The address at which the first worker, this one, listens for the others from now on."""
+    global _store
+    from torch.distributed import TCPStore
+
     host = ray.util.get_node_ip_address()
-    with socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET) as free:
-        free.bind(("", 0))
-        return host, free.getsockname()[1]
+    server = listen_on_worker_port(host)
+    port: int = server.getsockname()[1]
+    # The store takes the socket over, so that nobody else can take the port in between.
+    _store = TCPStore(
+        host,
+        port,
+        size,
+        is_master=True,
+        timeout=timedelta(seconds=RENDEZVOUS_SECONDS),
+        wait_for_workers=False,
+        master_listen_fd=server.detach(),
+    )
+    return host, port
 
 
 def _join(backend: str, host: str, port: int, rank: int, size: int) -> None:
     import ray.train
     import torch
-    import torch.distributed
+    import torch.distributed as dist
 
     context = ray.train.get_context()
     os.environ |= {
@@ -76,8 +91,12 @@ def _join(backend: str, host: str, port: int, rank: int, size: int) -> None:
     }
     if backend == "nccl":
         torch.cuda.set_device(_gpu_index())
-    torch.distributed.init_process_group(
-        backend, init_method="env://", rank=rank, world_size=size, timeout=timedelta(seconds=COLLECTIVE_SECONDS)
+    else:
+        choose_gloo_interface(ray.util.get_node_ip_address())
+    patience = timedelta(seconds=RENDEZVOUS_SECONDS)
+    store = _store if rank == 0 else dist.TCPStore(host, port, size, is_master=False, timeout=patience)
+    dist.init_process_group(
+        backend, store=store, rank=rank, world_size=size, timeout=timedelta(seconds=COLLECTIVE_SECONDS)
     )
 
 
@@ -89,7 +108,9 @@ def _gpu_index() -> int:
 
 
 def _leave() -> None:
-    import torch.distributed
+    global _store
+    import torch.distributed as dist
 
-    if torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    if dist.is_initialized():
+        dist.destroy_process_group()
+    _store = None

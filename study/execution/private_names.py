@@ -16,16 +16,15 @@ from model.errors import UserError
 FITTING = {"ray": ">=2.60,<2.61", "mlflow": ">=3.17,<4", "optuna": ">=5.0,<6"}  # as in pyproject.toml
 PRIVATE_NAMES = (
     "ray._private.grpc_utils.init_grpc_channel",
+    "ray._private.state.state._connect_and_get_accessor",
     "ray._private.worker._global_node",
     "ray._raylet.Config.initialize",
     "ray._raylet.PlacementGroupID",
+    "ray.core.generated.gcs_pb2.PlacementGroupTableData",
     "ray.core.generated.gcs_service_pb2.CheckAliveRequest",
     "ray.core.generated.gcs_service_pb2_grpc.NodeInfoGcsServiceStub",
-    "ray.train.v2._internal.execution.controller.TrainController.abort",
-    "ray.train.v2._internal.execution.controller.TrainController.get_result",
-    "ray.train.v2._internal.execution.controller.TrainController.run",
-    "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer._create_default_callbacks",
-    "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer._initialize_and_run_controller",
+    "ray.train.torch.TorchTrainer._create_default_callbacks",
+    "ray.train.v2._internal.execution.callback.ControllerCallback.after_controller_start",
     "mlflow.store.db.utils.MAX_RETRY_COUNT",
 )
 

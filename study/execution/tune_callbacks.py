@@ -17,10 +17,10 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 from ray.tune.search import Searcher
 
-from cluster.placement_groups import remove_placement_group
+from cluster.placement_groups import OrphanWatch
 from study.early_stopping.rule import Rule, Ruling
 from study.execution.tune_guard import FirstError, NotPickled
-from study.workers.driver import MESSAGE, PLACE, TRIAL
+from study.workers.driver import MESSAGE, TRIAL
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Report, TrialConfig
 from study.workers.worker import one_line
@@ -135,17 +135,20 @@ class EndCallback(NotPickled, tune.Callback):
     def __init__(self, listener: Listener, scheduler: RuleScheduler, errors: FirstError) -> None:
         self._listener, self._scheduler, self._errors = listener, scheduler, errors
         self._failures: dict[int, Failure] = {}
-        self._placement_groups: dict[int, str] = {}
+        self._orphans = OrphanWatch()
 
     def setup(self, *arguments: Any, **info: Any) -> None:
         self._errors.catch_sigint()  # now that Tune has put its own handler in place
 
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        self._orphans.step()
+
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         number = number_of(trial)
-        if PLACE in result:
-            self._placement_groups[number] = result[PLACE]
         if isinstance(failure := result.get(MESSAGE), Failure):
             self._failures[number] = failure
+            if failure.kind in (FailureKind.LOST, FailureKind.START):
+                self._orphans.begin()
 
     def on_trial_complete(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._errors.call(self._pass_on, number_of(trial))
@@ -171,8 +174,7 @@ class EndCallback(NotPickled, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = number_of(trial)
-        if number in self._placement_groups:  # its workers died with it, but Ray keeps their resources
-            remove_placement_group(self._placement_groups.pop(number))
+        self._orphans.begin()  # its workers die with it, but Ray keeps their resources
         reason = f"the trial's driver was lost ({_reason(trial)})"
         self._errors.call(self._listener.fail, number, Failure(FailureKind.LOST, reason))
 

@@ -23,8 +23,6 @@ STOP_SECONDS = 5.0  # for workers to leave a training that was stopped
 class Crew(ABC):
     """`count` workers that train one recipe after the other. Not for several threads."""
 
-    placement_group: str | None = None  # of Ray's, which holds the workers' resources even when the driver is gone
-
     def __init__(self, count: int) -> None:
         self.count = count
         self.usable = True  # whether it can take another recipe

@@ -12,7 +12,7 @@ from study.workers.in_process import InProcess
 from study.workers.messages import CrewConfig, Done, Report, TrialConfig
 
 HEARTBEAT_SECONDS = 1.0  # so long may a stop wait for a driver that watches its workers
-MESSAGE, PLACE = "message", "placement_group"  # in a result: a Report or a Failure; an id
+MESSAGE = "message"  # in a result: a Report or a Failure
 TRIAL, CREW = "trial", "crew"  # in a config: a TrialConfig and a CrewConfig
 
 
@@ -36,8 +36,6 @@ class TrialDriver(tune.Trainable):
         result: dict[str, Any] = {"done": isinstance(message, Done | Failure)}
         if isinstance(message, Report | Failure):
             result[MESSAGE] = message
-        if self._crew.placement_group:
-            result[PLACE] = self._crew.placement_group
         return result
 
     def reset_config(self, new_config: dict) -> bool:

@@ -8,34 +8,23 @@ come.
 from __future__ import annotations
 
 import contextlib
-import json
 import queue
-import secrets
 import threading
-from collections.abc import Mapping
-from dataclasses import dataclass
-from multiprocessing.connection import Client, Connection, Listener
-from typing import Any
+from multiprocessing.connection import Connection
 
 import ray
-from ray.train import RunConfig, ScalingConfig
-from ray.train.v2._internal.execution.controller import TrainController
-from ray.train.v2.api.data_parallel_trainer import DataParallelTrainer
 
-from cluster.process_group import ProcessGroup
+from cluster.errors import ClusterError
+from cluster.placement_groups import list_placement_groups, remove_placement_groups_of
+from study.workers.connections import CONTROLLER, WorkerListener
 from study.workers.crew import Crew
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Close, CrewConfig, ToDriver, ToWorker, decode, encode
-from study.workers.worker import DriverGoneError, one_line, serve
+from study.workers.trainer import find_root_cause, make_trainer
+from study.workers.worker import one_line
 
-ABORT_SECONDS = 10.0
+END_SECONDS = 15.0  # for Ray to end a run
 CAUSE_SECONDS = 2.0  # for Ray to report how a worker ended whose connection was closed
-NODE_ID_LABEL = "ray.io/node-id"
-
-# Two helpers that Ray Train starts for every run, a process each, and that a trial has no use for: one serves
-# Ray Data; the other removes the workers' placement group when a run was killed, which `close` does in order, and
-# `study.execution.tune` where the driver itself was killed.
-NOT_NEEDED = ("DatasetsCallback", "PlacementGroupCleanerCallback")
 
 
 class Group(Crew):
@@ -43,18 +32,46 @@ class Group(Crew):
 
     def __init__(self, config: CrewConfig) -> None:
         super().__init__(config.count)
+        self._config = config
         self._arrivals: queue.Queue[tuple[int, ToDriver] | Failure] = queue.Queue()
         self._lock = threading.Lock()
-        self._connections: dict[int, Connection] = {}
+        self._connections: dict[int, Connection] = {}  # of ranks, and of the controller
         self._unsent: dict[int, ToWorker] = {}  # messages for workers that are not connected yet
+        self._controller: str | None = None  # its actor's id
         self._lost: int | None = None  # the first worker whose connection was closed; Ray Train then ends the others
+        self._loss = threading.Event()
+        self._closed = False
         self._ended = threading.Event()
         self._error: BaseException | None = None
-        key = secrets.token_bytes(16)
-        self._listener = Listener((ray.util.get_node_ip_address(), 0), authkey=key)
-        self._trainer = _make_trainer(config, self._listener.address, key)
-        threading.Thread(target=self._accept, daemon=True).start()
+        self._deadline = threading.Timer(config.start_seconds, self._give_up)
+        self._deadline.daemon = True
+        self._listener: WorkerListener | None = None
+        try:
+            self._listener = WorkerListener(ray.util.get_node_ip_address(), config.count, self._serve)
+        except ClusterError as error:
+            self._arrivals.put(Failure(FailureKind.START, str(error)))
+            return
+        self._trainer = make_trainer(config, self._listener.address)
+        self._deadline.start()
         threading.Thread(target=self._fit, daemon=True).start()
+
+    def close(self) -> None:
+        """End the workers and release their resources, whatever they are doing."""
+        with self._lock:
+            if self._closed or self._listener is None:
+                return
+            self._closed = True
+        self._deadline.cancel()
+        self._listener.close()
+        for rank in range(self.count):
+            self._send(rank, Close())
+        with self._lock:
+            if CONTROLLER in self._connections:
+                self._connections[CONTROLLER].close()  # it ends, and Ray ends the workers with it
+        self._ended.wait(END_SECONDS)
+        if self._controller is not None:
+            with contextlib.suppress(ray.exceptions.RayError):
+                remove_placement_groups_of(self._controller)
 
     def _send(self, rank: int, message: ToWorker) -> None:
         with self._lock:
@@ -70,40 +87,77 @@ class Group(Crew):
         except queue.Empty:
             return None
 
-    def close(self) -> None:
-        """End the workers and free their place."""
-        self._listener.close()
-        for rank in range(self.count):
-            self._send(rank, Close())
-        controller = self._trainer.controller
-        if controller is not None:
-            with contextlib.suppress(ray.exceptions.RayError):
-                ray.get(controller.abort.remote(), timeout=ABORT_SECONDS)
-            ray.kill(controller)  # one whose run has ended stays, and keeps its memory
-
     def _fit(self) -> None:
+        """Run Ray Train to its end, which is a failure unless `close` caused it."""
         try:
             self._trainer.fit()
         except Exception as error:  # Ray raises its own kinds, and those of the workers
-            self._error = error
+            self._error = error.with_traceback(None)  # whose frames would keep the controller
         self._ended.set()
+        self._deadline.cancel()
         with self._lock:
-            complete = len(self._connections) == self.count
+            if self._closed:
+                return
+            complete = self._is_complete()
         if not complete:
-            reason = one_line(root_cause(self._error)) if self._error else "Ray Train ended"
+            reason = one_line(find_root_cause(self._error)) if self._error else "Ray Train ended"
             self._arrivals.put(Failure(FailureKind.START, f"the workers did not start: {reason}"))
+        elif not self._loss.wait(CAUSE_SECONDS):  # their machine is gone, and nothing closed the connections
+            self._arrivals.put(Failure(FailureKind.LOST, f"all {self.count} workers were lost{self._describe_error()}"))
 
-    def _accept(self) -> None:
-        """Accept every worker's connection, and read each of them in a thread of its own."""
-        with contextlib.suppress(OSError):
-            while True:
-                connection = self._listener.accept()
-                rank, self.placement_group = json.loads(connection.recv_bytes())
-                with self._lock:
-                    self._connections[rank] = connection
-                    if (message := self._unsent.pop(rank, None)) is not None:
-                        connection.send_bytes(encode(message))
-                threading.Thread(target=self._read, args=(rank, connection), daemon=True).start()
+    def _give_up(self) -> None:
+        """End a group whose workers have not come in time."""
+        with self._lock:
+            if self._closed or self._is_complete() or self._ended.is_set():
+                return
+            came = len([rank for rank in self._connections if rank != CONTROLLER])
+        self.usable = False
+        reason = f"{came} of {self.count} workers came within {self._config.start_seconds:g} s: {self._explain_wait()}"
+        self.close()
+        self._arrivals.put(Failure(FailureKind.START, reason))
+
+    def _explain_wait(self) -> str:
+        """What a start waits for, as far as Ray can say, and what to do about it."""
+        assert self._listener is not None
+        if self._controller is None:
+            return "Ray Train did not start beside the trial's driver; see Ray's logs on that machine"
+        try:
+            groups = [group for group in list_placement_groups() if group.creator == self._controller]
+            total, free = ray.cluster_resources(), ray.available_resources()
+        except ray.exceptions.RayError as error:
+            return f"Ray's head does not answer ({one_line(error)})"
+        if any(group.is_placed for group in groups):
+            return (
+                f"they have their resources, but did not connect to the driver at {self._listener.address}; see the "
+                "workers' logs of Ray, and whether that port is open between the machines"
+            )
+        each = {"CPU": self._config.cpus} | ({"GPU": self._config.gpus} if self._config.gpus else {})
+        wanted = ", ".join(f"{name} {amount:g}" for name, amount in each.items())
+        found = ", ".join(f"{name} {free.get(name, 0.0):g} of {total.get(name, 0.0):g}" for name in each)
+        return (
+            f"Ray has no room for {self.count} workers with {wanted} each, free in the whole cluster: {found}; add "
+            "machines, wait until others release theirs, or lower workers.count or what each worker gets"
+        )
+
+    def _is_complete(self) -> bool:
+        return all(rank in self._connections for rank in range(self.count))
+
+    def _serve(self, rank: int, actor: str, connection: Connection) -> None:
+        """Take a connection that was accepted, and read it to its end."""
+        with self._lock:
+            if self._closed:
+                connection.close()
+                return
+            self._connections[rank] = connection
+            if rank == CONTROLLER:
+                self._controller = actor
+                return
+            if (message := self._unsent.pop(rank, None)) is not None:
+                with contextlib.suppress(OSError):
+                    connection.send_bytes(encode(message))
+            if self._is_complete():
+                self._deadline.cancel()
+        self._read(rank, connection)
 
     def _read(self, rank: int, connection: Connection) -> None:
         try:
@@ -112,89 +166,10 @@ class Group(Crew):
         except (OSError, EOFError):
             with self._lock:
                 self._lost = rank if self._lost is None else self._lost
+            self._loss.set()
             self._ended.wait(CAUSE_SECONDS)
-            reason = f" ({one_line(root_cause(self._error))})" if self._error else ""
-            self._arrivals.put(Failure(FailureKind.LOST, f"worker {self._lost} of {self.count} was lost{reason}"))
+            reason = f"worker {self._lost} of {self.count} was lost{self._describe_error()}"
+            self._arrivals.put(Failure(FailureKind.LOST, reason))
 
-
-class _Trainer(DataParallelTrainer):
-    """Ray Train's trainer, less what a trial does not need, with a controller that can be stopped."""
-
-    controller: Any = None
-
-    def _create_default_callbacks(self) -> list[Any]:
-        return [
-            callback for callback in super()._create_default_callbacks() if type(callback).__name__ not in NOT_NEEDED
-        ]
-
-    def _initialize_and_run_controller(self, **arguments: Any) -> Any:
-        here = {NODE_ID_LABEL: ray.get_runtime_context().get_node_id()}
-        self.controller = ray.remote(num_cpus=0, label_selector=here)(TrainController).remote(**arguments)
-        ray.get(self.controller.run.remote())
-        return ray.get(self.controller.get_result.remote())
-
-
-def _make_trainer(config: CrewConfig, address: Any, key: bytes) -> _Trainer:
-    resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
-    return _Trainer(
-        serve_driver,
-        train_loop_config={"connection": _ConnectionConfig(address, key.hex(), config.train, max(1, int(config.cpus)))},
-        backend_config=ProcessGroup("nccl" if config.gpus else "gloo"),
-        scaling_config=ScalingConfig(
-            num_workers=config.count, use_gpu=bool(config.gpus), resources_per_worker=resources
-        ),
-        # A name of its own each time: the trials' checkpoints are the recipe's business, and a run is never restored.
-        run_config=RunConfig(name=f"workers-{secrets.token_hex(4)}", storage_path=config.storage),
-    )
-
-
-@dataclass(frozen=True)
-class _ConnectionConfig:
-    """What a worker needs to reach its driver and to serve it."""
-
-    address: tuple[str, int]
-    key: str  # hexadecimal
-    train: str  # module:function
-    threads: int
-
-
-class _SocketChannel:
-    """A worker's end of its connection."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-
-    def send(self, message: ToDriver) -> None:
-        try:
-            self._connection.send_bytes(encode(message))
-        except OSError:
-            raise DriverGoneError from None
-
-    def receive(self) -> ToWorker:
-        try:
-            message: ToWorker = decode(self._connection.recv_bytes())
-        except (OSError, EOFError):
-            raise DriverGoneError from None
-        return message
-
-
-def serve_driver(config: Mapping[str, _ConnectionConfig]) -> None:
-    """A worker of the group, from Ray Train's start of it to its end."""
-    import ray.train
-    import torch
-
-    rank, place = ray.train.get_context().get_world_rank(), ray.util.get_current_placement_group()
-    driver = config["connection"]
-    torch.set_num_threads(driver.threads)
-    connection = Client(driver.address, authkey=bytes.fromhex(driver.key))
-    connection.send_bytes(json.dumps([rank, place.id.hex() if place else None]).encode())
-    serve(_SocketChannel(connection), rank, driver.train)
-
-
-def root_cause(error: BaseException | None) -> BaseException:
-    """The error of the worker that failed first, from an error of Ray Train."""
-    failures = getattr(error, "worker_failures", None)
-    if failures:
-        error = failures[min(failures)]
-    error = getattr(error, "controller_failure", None) or error
-    return getattr(error, "cause", None) or error or RuntimeError("Ray Train ended without an error")
+    def _describe_error(self) -> str:
+        return f" ({one_line(find_root_cause(self._error))})" if self._error else ""

@@ -99,6 +99,7 @@ class CrewConfig:
     count: int = 1
     cpus: float = 1.0  # of each worker
     gpus: float = 0.0  # of each worker
+    start_seconds: float = 600.0  # for all workers to come: an autoscaler takes minutes to add a machine
 
 
 @dataclass(frozen=True)

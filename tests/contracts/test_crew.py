@@ -55,7 +55,7 @@ class _Driver:
         ray.get(actor.open.remote(config))
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("usable", "count", "placement_group"):
+        if name in ("usable", "count"):
             return ray.get(self._actor.read.remote(name))
         if name == "send_other":
             return lambda *given: ray.get(self._actor.send_other.remote(*given))
