@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import Annotated
 
 import yaml
+from pydantic import Field, TypeAdapter
 
 from cluster.errors import ClusterError
 from cluster.kuberay.manifests import make_ray_cluster, make_ray_job, to_yaml
@@ -32,6 +35,9 @@ KINDS: MappingProxyType[str, type[Profile]] = MappingProxyType(
         "vms": VmsProfile,
     }
 )
+AnyProfile = Annotated[
+    RayProfile | MachinesProfile | SlurmProfile | KubeRayProfile | VmsProfile, Field(discriminator="kind")
+]
 TOKENS = Path("~/.config/decred-study/tokens")  # of clusters that are started from here
 
 
@@ -57,6 +63,11 @@ def find_endpoint(profile: Profile, name: str) -> Endpoint:
     if profile.dashboard is None:
         raise ClusterError(f"profile {name}: names no dashboard; give the head's, http://HOST:8265")
     return Endpoint(profile.dashboard, token_file)
+
+
+def make_profile_schema() -> str:
+    """The JSON schema of profiles of all kinds."""
+    return json.dumps(TypeAdapter(AnyProfile).json_schema(), indent=2) + "\n"
 
 
 def own_token_file(name: str) -> Path:

@@ -40,8 +40,8 @@ class MachinesProfile(Profile):
     """A head and workers, on each of which the same Python environment lies under the same path."""
 
     kind: Literal["machines"]
-    head: Machine
-    workers: tuple[Machine, ...] = ()
+    head: Machine = Field(description="the machine that takes jobs and drives the studies")
+    workers: tuple[Machine, ...] = Field((), description="the other machines")
     python: AbsolutePath = Field(description="the environment's Python, on every machine")
     temp: AbsolutePath = Field("/tmp", description="where each machine keeps sockets and logs; a short path")
     ports: Annotated[int, AfterValidator(_check_first_port)] | None = Field(

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import jsonschema
 import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.kinds import make_profile_schema
 from cluster.profiles.profile import Profile
 from model.errors import UserError
 from study.config.places import PLACE_VARIABLE
@@ -65,6 +68,16 @@ def test_a_wrong_profile_is_one_line_with_what_is_allowed(tmp_path: Path, values
     with pytest.raises(UserError, match=message) as raised:
         read_profile(write_profile(tmp_path, **values))
     assert "\n" not in str(raised.value)
+
+
+def test_the_schema_accepts_a_profile_and_no_unknown_key(tmp_path: Path) -> None:
+    schema = json.loads(make_profile_schema())
+    jsonschema.validate(RAY, schema)
+    for kind in schema["discriminator"]["mapping"].values():
+        properties = schema["$defs"][kind.rpartition("/")[2]]["properties"]
+        assert not [name for name, field in properties.items() if name != "kind" and not field.get("description")]
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate(RAY | {"dashbord": "x"}, schema)
 
 
 @pytest.mark.parametrize("given", [(None, None), ("lab", "http://head:8265")])
