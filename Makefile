@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help study test slow chaos benchmark check wheel-check clean
+.PHONY: help study test slow cluster-test chaos benchmark check wheel-check clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -19,6 +19,9 @@ test: check  ## format, lint, types and the test suite
 
 slow: $(INSTALLED)  ## the tests that take most of a minute each
 	$(BIN)/pytest -m slow
+
+cluster-test: $(INSTALLED)  ## studies on a cluster of three hosts in network namespaces, as root
+	$(BIN)/pytest -m cluster tests/end_to_end
 
 chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survive; about half an hour
 	$(BIN)/pytest -m chaos tests/chaos

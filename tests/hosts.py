@@ -48,11 +48,16 @@ class Host:
         return ["nsenter", f"--target={self.process}", *self.namespaces, "--"]
 
     def run(
-        self, *words: str, env: dict[str, str] | None = None, seconds: float = 120.0, check: bool = True
+        self,
+        *words: str,
+        env: dict[str, str] | None = None,
+        seconds: float = 120.0,
+        check: bool = True,
+        cwd: Path | None = None,
     ) -> subprocess.CompletedProcess[str]:
         """Run a command on the host to its end."""
         done = subprocess.run(
-            [*self.command, *words], env=env, capture_output=True, text=True, timeout=seconds, check=False
+            [*self.command, *words], env=env, capture_output=True, text=True, timeout=seconds, check=False, cwd=cwd
         )
         assert not check or done.returncode == 0, f"{words} on {self.name}: {done.stdout}\n{done.stderr}"
         return done

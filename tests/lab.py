@@ -53,9 +53,9 @@ class Lab:
     def storage(self) -> Path:
         return self.folder / "storage"
 
-    def command(self, *words: str, code: int = 0, seconds: float = WAIT_SECONDS) -> str:
+    def command(self, *words: str, code: int = 0, seconds: float = WAIT_SECONDS, cwd: Path | None = None) -> str:
         """What `decred-study` prints on the laptop; its exit code has to be `code`."""
-        done = self.hosts["laptop"].run("decred-study", *words, env=self.env, seconds=seconds, check=False)
+        done = self.hosts["laptop"].run("decred-study", *words, env=self.env, seconds=seconds, check=False, cwd=cwd)
         assert done.returncode == code, f"{words}: {done.returncode}\n{done.stdout}\n{done.stderr}"
         return done.stdout + done.stderr
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import shlex
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +16,7 @@ from model.corpora.corpus import Corpus
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 
+README = Path(__file__).parents[2] / "README.md"
 pytestmark = pytest.mark.cluster
 EPOCHS = 40  # of every trial: half a minute on two free cores
 COMPLETE = [TrialState.COMPLETE] * 2
@@ -115,6 +118,31 @@ def test_a_head_that_is_killed_is_brought_up_again_and_finds_its_study(lab: Lab,
     assert "killed-head" not in lab.command("studies", "--on", "lab"), "a new head knows no jobs"
     lab.command("resume", "killed-head", "--on", "lab", "--wait")
     assert_same_trials(lab, "killed-head", whole)
+
+
+def test_the_chapter_of_the_readme_is_true_word_for_word(lab: Lab, whole: Ledger) -> None:
+    folder = lab.write_study("demo", epochs=EPOCHS).parent
+    (folder / "search_spaces").mkdir()
+    for name, to in (("study.yaml", "demo.yaml"), ("recipe.yaml", "recipe.yaml")):
+        (folder / name).rename(folder / "search_spaces" / to)
+    commands = read_commands()
+    assert commands[0] == ["cluster", "up", "lab"]
+    assert commands[-1] == ["cluster", "down", "lab"]
+    printed = {}
+    for words in commands[:-1]:  # the cluster goes down in the next test
+        printed[" ".join(words[:1] if words[0] != "cluster" else words[:2])] = lab.command(*words, cwd=folder)
+        if words[0] == "submit":
+            lab.wait_for_epoch("demo", 1)
+    assert re.search(r"^demo +running", printed["studies"], re.MULTILINE)
+    assert "stopped job demo-" in printed["stop"]
+    assert_same_trials(lab, "demo", whole)
+    assert (folder / "best-recipe.yaml").read_text() == (lab.storage / "demo" / "best-recipe.yaml").read_text()
+
+
+def read_commands() -> list[list[str]]:
+    """The words of each command of the chapter after `decred-study`."""
+    (block,) = re.findall(r"```console lab\n(.*?)```", README.read_text(), re.DOTALL)
+    return [shlex.split(line)[2:] for line in block.splitlines()]
 
 
 def test_nothing_is_left_when_the_cluster_is_taken_down(lab: Lab) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import jsonschema
@@ -68,6 +69,15 @@ def test_a_wrong_profile_is_one_line_with_what_is_allowed(tmp_path: Path, values
     with pytest.raises(UserError, match=message) as raised:
         read_profile(write_profile(tmp_path, **values))
     assert "\n" not in str(raised.value)
+
+
+def test_the_profiles_of_the_readme_are_valid(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[3] / "README.md").read_text()
+    blocks = re.findall(r"```yaml\n(# clusters/(\w+)\.yaml.*?)```", text, re.DOTALL)
+    assert [name for _, name in blocks] == ["lab", "shared"]
+    for content, name in blocks:
+        (tmp_path / f"{name}.yaml").write_text(content)
+        assert read_profile(tmp_path / f"{name}.yaml").storage == "/mnt/shared/studies"
 
 
 def test_the_schema_accepts_a_profile_and_no_unknown_key(tmp_path: Path) -> None:
