@@ -19,6 +19,7 @@ from study.cli.arguments import (
     example,
     find_mounted,
     open_ledger,
+    print_answer,
     run_where_it_is,
 )
 
@@ -228,6 +229,25 @@ def fork(
     from study.execution.fork import fork_study
 
     fork_study(open_ledger(old), new, typer.echo, address)
+
+
+@app.command(
+    rich_help_panel=STUDIES,
+    epilog=example("decred-study plan search_spaces/demo.yaml", "decred-study plan search_spaces/demo.yaml --on lab"),
+)
+def plan(study: StudyPath, on: On = None, address: Address = None) -> None:
+    """Print how long a study will take, and how much disk, from a few steps of its base recipe; nothing is kept."""
+    if on is not None:
+        from study.remote.studies import plan_there
+
+        print_answer(plan_there(on, study))
+        return
+    from study.config.study_file import read_study
+    from study.execution.plan import describe_plan
+    from study.execution.probing import plan_study
+
+    for line in describe_plan(plan_study(read_study(study), address)):
+        typer.echo(line)
 
 
 @app.command(

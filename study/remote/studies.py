@@ -18,10 +18,11 @@ from rich.table import Table
 from cluster.jobs.client import Job, Jobs
 from model.errors import UserError
 from model.strict import unknown_name
+from study.config.study_file import read_study
 from study.display.board import make_console
-from study.remote.place import Place
+from study.remote.place import Place, open_place, read_place
 from study.remote.requests import REQUEST, Answer, ask, pack_project, unpack
-from study.remote.submission import FOLDER, NAME, Submitted, find_jobs, start_session
+from study.remote.submission import FOLDER, NAME, STUDY, Submitted, find_jobs, start_session, write_study
 from study.remote.watching import FRAME
 
 RAYS_OWN = ("Running entrypoint for job ", "Runtime env is setting up.")  # lines in every job's log
@@ -95,6 +96,16 @@ def run_there(jobs: Jobs, place: Place, name: str, command: Sequence[str], out: 
         assert answer.archive is not None
         unpack(answer.archive, out)
     return answer
+
+
+def plan_there(on: str, path: Path) -> Answer:
+    """Run `decred-study plan` on a cluster, for a study file of this machine."""
+    study, place = read_study(path), read_place(on, None)
+    with tempfile.TemporaryDirectory(prefix="decred-plan-") as temporary, open_place(place) as jobs:
+        pack_project(Path(temporary))
+        write_study(study, Path(temporary), place.profile)
+        words = ["python", "-m", "study", "plan", STUDY, "--address", "auto"]
+        return ask(jobs, words, place.environment(), folder=Path(temporary))
 
 
 def stop_study(jobs: Jobs, name: str) -> Job:

@@ -1,0 +1,86 @@
+"""The arithmetic of a plan; the probe itself is tested in tests/model/training."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from model.corpora.corpus import Corpus, SetInfo
+from model.recipe.files import named_recipe, with_values
+from model.training.probe import Probe
+from study.config.study_file import StudyFile
+from study.execution.plan import Plan, describe_plan, make_plan
+
+PROBE = Probe(step=(1.0, 1.0, 1.0), scoring=(0.01, 0.01, 0.01), pass_steps=3600, weight_bytes=2**20)
+SETS = {
+    "train": SetInfo(role="train", utterances=1000, seconds=36_000.0),
+    "dev": SetInfo(role="dev", utterances=100, seconds=3600.0),
+    "test": SetInfo(role="test", utterances=100, seconds=7200.0),
+}
+CORPUS = Corpus(Path("/speech"), "speech", "basic", "", SETS, "abc", "basic 1")
+BASE = with_values(named_recipe("tiny", "/speech"), {"training.epochs": 10, "data.speeds": [1.0]})
+
+
+def plan(probe: Probe = PROBE, concurrency: int = 1, base: Any = BASE, trials: int = 20, **study: Any) -> Plan:
+    content = {"name": "s", "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}, "trials": trials}
+    return make_plan(StudyFile.model_validate(content | study), base, CORPUS, probe, trials + 2, 6, concurrency)
+
+
+def test_a_plan_of_figures_that_are_known_is_what_one_reckons_by_hand() -> None:
+    found = plan(early_stopping={"rule": "none"}, score_tests="none", workers={"count": 2, "gpus": 1})
+    assert found.epoch_seconds == pytest.approx((3600 + 18, 3600 + 18)), "a pass, and an hour of dev on two workers"
+    training, search = 10 * (3600 + 18), 0.1 * 10 * 3600
+    assert found.trial_seconds == pytest.approx((training, training + search))
+    assert found.hours == pytest.approx((28 * training / 3600, 28 * (training + search) / 3600))
+    assert found.gpu_hours == pytest.approx((2 * found.hours[0], 2 * found.hours[1]))
+    features = 16_000 * (36_000 + 3600 + 7200)
+    assert found.disk_bytes == 6 * 2**20 + 28 * 2**20 + features
+
+
+def test_trials_that_may_be_stopped_early_lower_the_low_end_alone() -> None:
+    whole, stopped = plan(early_stopping={"rule": "none"}), plan(early_stopping={"rule": "evidence"})
+    assert stopped.hours[1] == whole.hours[1]
+    first = 22 - 8 - 1  # after the eight that run to their end, every tenth does
+    assert whole.hours[0] - stopped.hours[0] == pytest.approx(first * 9 * (3600 + 36) / 3600)
+
+
+@given(
+    st.lists(st.floats(0.01, 100.0), min_size=2, max_size=6),
+    st.integers(1, 8),
+    st.sampled_from(["none", "evidence", "asha", "median"]),
+    st.sampled_from(["best", "all", "none"]),
+)
+def test_a_plan_is_an_interval_that_shrinks_with_machines_and_grows_with_trials(
+    step: list[float], concurrency: int, rule: str, score_tests: str
+) -> None:
+    options: dict[str, Any] = {"early_stopping": {"rule": rule}, "score_tests": score_tests}
+    probe = replace(PROBE, step=tuple(step))
+    one = plan(probe, **options)
+    for interval in (one.epoch_seconds, one.trial_seconds, one.hours):
+        assert 0 < interval[0] <= interval[1]
+    assert plan(probe, concurrency, **options).hours == pytest.approx(tuple(hours / concurrency for hours in one.hours))
+    assert plan(probe, trials=40, **options).hours[1] > one.hours[1]
+
+
+@pytest.mark.parametrize(
+    ("values", "steps"),
+    [({"training.epoch_steps": 500}, 500), ({"training.epoch_share": 0.25}, 900), ({}, 3600)],
+)
+def test_an_epoch_has_the_steps_that_the_recipe_gives_it(values: dict[str, Any], steps: int) -> None:
+    assert plan(base=with_values(BASE, values)).epoch_steps == steps
+
+
+def test_a_plan_is_read_in_hours_and_a_short_one_in_minutes() -> None:
+    lines = list(describe_plan(plan(workers={"count": 2, "gpus": 1})))
+    assert lines[0] == "22 trials, then 6 to confirm finalists, 1 at a time"
+    assert lines[2].startswith("the study: ")
+    assert " hours, " in lines[2]
+    assert " GPU-hours, " in lines[2]
+    short = list(describe_plan(plan(replace(PROBE, pass_steps=1, scoring=(1e-6,) * 3))))
+    assert " minutes, " in short[2]
+    assert "GPU" not in short[2]
