@@ -8,8 +8,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from model.errors import UserError
-
 if TYPE_CHECKING:
     from study.ledger.ledger import Ledger
     from study.remote.requests import Answer
@@ -49,29 +47,21 @@ def run_where_it_is(on: str | None, study: Path, words: Sequence[str], out: Path
     from study.remote.place import open_place, read_place
     from study.remote.studies import run_there
 
-    name = read_name(study)
-    place = read_place(on, None)
-    if (folder := place.mounted_folder(name)) is not None:
+    place, name = read_place(on, None), read_name(study)
+    if (folder := find_mounted(on, study)) is not None:
         return folder
     with open_place(place) as jobs:
         print_answer(run_there(jobs, place, name, words, out))
     return None
 
 
-def find_mounted(on: str | None, study: Path) -> Path:
-    """The study, or its folder where a profile's storage is mounted here; a UserError where it is not."""
+def find_mounted(on: str | None, study: Path) -> Path | None:
+    """The study, or its folder where a profile's storage is mounted here; None where it is not."""
     if on is None:
         return study
     from study.remote.place import read_place
 
-    name = read_name(study)
-    folder = read_place(on, None).mounted_folder(name)
-    if folder is None:
-        raise UserError(
-            f"the pages of study '{name}' can be opened from here where the storage of profile {on} is mounted: name "
-            "that folder under `mounted`, or have its studies use an MLflow server (`tracking`), and open its URL"
-        )
-    return folder
+    return read_place(on, None).mounted_folder(read_name(study))
 
 
 def read_name(study: Path) -> str:

@@ -20,6 +20,7 @@ from study.cli.arguments import (
     find_mounted,
     open_ledger,
     print_answer,
+    read_name,
     run_where_it_is,
 )
 
@@ -61,11 +62,21 @@ def dashboard(
     port: Annotated[int, typer.Option(help="port of MLflow's page")] = 5000,
     host: Annotated[str, typer.Option(help="interface it listens on; 0.0.0.0 opens it to the network")] = "127.0.0.1",
 ) -> None:
-    """Open MLflow's page on the study's runs; Ctrl-C ends it. Of an MLflow server, print its own page."""
+    """Open MLflow's page on the study's runs; Ctrl-C ends it. Of an MLflow server, print its own page.
+
+    Of a study on a cluster whose storage is not mounted here it is the page of a copy of its database as it is now.
+    """
     from study.tracking.mlflow_store import is_server, page_url, store_uri, ui_command, ui_environment
 
-    ledger = open_ledger(find_mounted(on, study))
-    uri = store_uri(ledger.study.tracking, ledger.folder)
+    found = find_mounted(on, study)
+    if found is None:
+        from study.remote.pages import fetch_store
+
+        assert on is not None
+        uri = fetch_store(on, read_name(study))
+    else:
+        ledger = open_ledger(found)
+        uri = store_uri(ledger.study.tracking, ledger.folder)
     if is_server(uri):
         typer.echo(f"tracking is an MLflow server with a page of its own; open {page_url(uri)} in a browser")
         return

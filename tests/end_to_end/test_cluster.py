@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 import re
 import shlex
+import signal
+import sqlite3
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +21,7 @@ from study.ledger.records import TrialState
 
 README = Path(__file__).parents[2] / "README.md"
 pytestmark = pytest.mark.cluster
+PORT = 5000  # of the laptop, which has all its ports for itself
 EPOCHS = 40  # of every trial: half a minute on two free cores
 COMPLETE = [TrialState.COMPLETE] * 2
 
@@ -67,6 +71,21 @@ def test_a_submitted_study_spans_two_hosts_and_is_read_from_the_laptop(lab: Lab,
     assert out.read_text() == (lab.storage / "whole" / "best-recipe.yaml").read_text()
     printed = lab.command("stop", "whole", "--on", "lab", code=2)
     assert printed.startswith("error: study 'whole' does not run: its job whole-")
+
+
+def test_the_pages_of_a_study_open_on_the_laptop(lab: Lab, whole: Ledger) -> None:
+    ask = f"import urllib.request; print(urllib.request.urlopen('http://127.0.0.1:{PORT}/health').status)"
+    laptop = lab.hosts["laptop"]
+    words = ("dashboard", "whole", "--on", "lab", "--port", str(PORT))
+    with lab.start(*words, output=lab.folder / "dashboard.log") as process:
+        try:
+            lab.wait_until(
+                lambda: laptop.run(sys.executable, "-c", ask, check=False).stdout == "200\n", "the dashboard's page"
+            )
+        finally:
+            process.send_signal(signal.SIGINT)
+    copy = sqlite3.connect(lab.folder / "home" / ".cache" / "decred-study" / "pages" / "lab-whole.db")
+    assert copy.execute("select count(*) from runs").fetchone() == (3,), "the study's and its trials' runs"
 
 
 def test_a_study_goes_on_without_the_laptop_and_is_stopped_and_continued_from_it(lab: Lab, whole: Ledger) -> None:
