@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help study test slow cluster-test chaos benchmark check wheel-check clean
+.PHONY: help study test slow cluster-test image-test chaos benchmark check wheel-check clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -22,6 +22,9 @@ slow: $(INSTALLED)  ## the tests that take most of a minute each
 
 cluster-test: $(INSTALLED)  ## studies on a cluster of three hosts in network namespaces, as root
 	$(BIN)/pytest -m cluster tests/end_to_end
+
+image-test: $(INSTALLED)  ## run the instructions of the Dockerfiles in an overlay of this system, as root
+	$(BIN)/pytest -m images tests/cluster/images
 
 chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survive; about half an hour
 	$(BIN)/pytest -m chaos tests/chaos

@@ -20,7 +20,7 @@ def read_pins() -> dict[str, str]:
     return dict(line.split("==") for line in lines if "==" in line)
 
 
-@pytest.mark.slow
+@pytest.mark.images
 @pytest.mark.timeout(1800)  # 6 GB are downloaded and unpacked: 2 minutes, and 6 on a busy machine
 def test_the_instructions_make_an_environment_in_which_a_user_runs_ray(overlay: Any, parse_dockerfile: Any) -> None:
     overlay.build(parse_dockerfile("Dockerfile"), ROOT)

@@ -181,7 +181,7 @@ def started(overlay: Any, parse_dockerfile: Any, new_database: Callable[[], str]
         process.wait()
 
 
-@pytest.mark.slow
+@pytest.mark.images
 @pytest.mark.timeout(1800)
 def test_the_server_answers_whoever_has_the_password_and_no_other(started: Started) -> None:
     page = "/api/2.0/mlflow/experiments/search?max_results=1"
