@@ -88,7 +88,7 @@ end_ray() {
         kill -0 -- "-$ray" 2>/dev/null || break
         sleep 0.2
     done
-    { kill -KILL -- "-$ray"; wait "$ray"; } 2>/dev/null # `wait`, or bash writes that it was killed
+    kill -KILL -- "-$ray" 2>/dev/null
     left=$(find_processes)
     # shellcheck disable=SC2086 # each id is an argument
     [ -z "$left" ] || kill -KILL $left 2>/dev/null
@@ -154,7 +154,8 @@ run_node() {
     ray=$!
     (trap '' TERM && exec cat <&3 >/dev/null) &
     input=$!
-    while kill -0 "$ray" 2>/dev/null && kill -0 "$input" 2>/dev/null; do wait -n "$ray" "$input"; done
+    disown "$ray" "$input" # or bash writes that they were killed
+    while kill -0 "$ray" 2>/dev/null && kill -0 "$input" 2>/dev/null; do sleep 0.5; done
     if [ -z "$signalled" ] && ! kill -0 "$ray" 2>/dev/null; then
         logs="$clusters/$name-$SLURM_JOB_ID-$SLURMD_NODENAME"
         say "Ray has ended; its logs are in $logs. Its last lines:" >&2
@@ -164,7 +165,7 @@ run_node() {
         : >"$failure"
         code=1
     fi
-    { kill -KILL "$input" && wait "$input"; } 2>/dev/null
+    kill -KILL "$input" 2>/dev/null
     end_ray
     rm -rf -- "$folder"
     exit "$code"
@@ -199,15 +200,12 @@ if missing:
 END
 }
 
-# The exit code of a child, in `code`. A signal interrupts bash's `wait`, which then has to wait again.
+# The exit code of a child, in `code`. Not by `wait` alone: where a signal and the child's end come together, bash 5.2 may
+# wait for a child that has ended until all others have.
 wait_for() {
-    local before
-    while :; do
-        before=$signals
-        wait "$1"
-        code=$?
-        [ "$signals" != "$before" ] || return 0
-    done
+    while kill -0 "$1" 2>/dev/null; do sleep 0.5; done
+    wait "$1"
+    code=$?
 }
 
 signals=0 warned=no child='' code=0
@@ -270,13 +268,14 @@ if [ "$code" = 0 ] && [ "$signals" = 0 ]; then
         "$head" $((head_port + 1)) "$head" "$head_port" "$token" "$SLURM_JOB_ID" >"$address_file.$SLURM_JOB_ID" &&
         mv "$address_file.$SLURM_JOB_ID" "$address_file")
     say "Ray is up on ${#nodes[@]} nodes: head $head:$head_port, dashboard http://$head:$((head_port + 1))"
-    if [ "${#command[@]}" -gt 0 ]; then
-        RAY_ADDRESS="$head:$head_port" "${command[@]//'{head}'/$head:$head_port}" 3>&- &
-    else
-        sleep infinity 3>&- & # the cluster is held
-    fi
-    child=$!
-    # For a warning that came before `child` was set.
+    [ "${#command[@]}" -gt 0 ] || command=(sleep infinity) # the cluster is held
+    starting=$(mktemp)
+    (rm -f -- "$starting" && RAY_ADDRESS="$head:$head_port" exec "${command[@]//'{head}'/$head:$head_port}" 3>&-) &
+    started=$!
+    # A child of bash loses signals until it runs its first command: those that came until then are sent again.
+    while [ -e "$starting" ] && kill -0 "$started" 2>/dev/null; do sleep 0.1; done
+    rm -f -- "$starting"
+    child=$started
     [ "$signals" = 0 ] || kill -TERM "$child" 2>/dev/null
     wait_for "$child"
     child=''
