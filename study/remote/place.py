@@ -16,7 +16,7 @@ from cluster.profiles.profile import Profile, RayProfile
 from cluster.tunnel import open_tunnel
 from model.errors import UserError
 from model.strict import read_yaml, unknown_name, validate
-from study.config.places import PLACE_VARIABLE
+from study.config.places import EXCLUDED_VARIABLE, PLACE_VARIABLE
 
 FOLDERS = (Path("clusters"), Path("~/.config/decred-study/clusters"))  # where profiles are looked up by name
 
@@ -42,7 +42,9 @@ class Place:
         wanted = (*self.profile.pass_env, *names)
         if missing := [name for name in wanted if name not in os.environ]:
             raise UserError(f"variable {missing[0]} is to be passed to the study, but is not set here; set it")
-        return dict(self.profile.env) | {name: os.environ[name] for name in wanted} | {PLACE_VARIABLE: self.option}
+        excluded = {EXCLUDED_VARIABLE: ",".join(self.profile.exclude)} if self.profile.exclude else {}
+        passed = {name: os.environ[name] for name in wanted}
+        return dict(self.profile.env) | excluded | passed | {PLACE_VARIABLE: self.option}
 
     @property
     def option(self) -> str:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from cluster.kinds import make_profile_schema
 from cluster.profiles.profile import Profile
 from model.errors import UserError
-from study.config.places import PLACE_VARIABLE
+from study.config.places import EXCLUDED_VARIABLE, PLACE_VARIABLE
 from study.remote.place import Place, find_profile, map_paths, read_place, read_profile
 
 RAY = {"kind": "ray", "storage": "/mnt/studies", "dashboard": "http://head:8265"}
@@ -105,6 +105,12 @@ def test_a_study_gets_the_variables_that_are_named_and_no_others(monkeypatch: py
     assert environment == {"GLOO_SOCKET_IFNAME": "net0", "PASSED": "1", "NAMED": "2", PLACE_VARIABLE: "--on lab"}
     with pytest.raises(UserError, match=r"variable ABSENT is to be passed to the study, but is not set here"):
         Place("lab", profile).environment(("ABSENT",))
+
+
+def test_machines_that_a_profile_excludes_are_named_to_the_study() -> None:
+    environment = Place("lab", Profile(storage="/s", exclude=("10.0.0.2", "node3"))).environment()
+    assert environment[EXCLUDED_VARIABLE] == "10.0.0.2,node3"
+    assert EXCLUDED_VARIABLE not in Place("lab", Profile(storage="/s")).environment()
 
 
 names = st.text("ab", min_size=1, max_size=2)
