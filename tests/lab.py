@@ -104,7 +104,7 @@ class Lab:
 
     def find_processes(self, host: str, pattern: str) -> list[int]:
         """The ids, on the host, of its processes whose command line matches."""
-        listed = self.hosts[host].run("ps", "-eo", "pid=,args=").stdout.splitlines()
+        listed = self.hosts[host].run("ps", "-ww", "-eo", "pid=,args=").stdout.splitlines()
         return [int(line.split()[0]) for line in listed if re.search(pattern, line)]
 
     def kill(self, host: str, pattern: str) -> None:

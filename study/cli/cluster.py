@@ -67,7 +67,7 @@ def submit(
 )
 def preflight(
     study: Annotated[
-        Path | None, typer.Argument(metavar="[STUDY.yaml]", help="a study file, whose corpus is looked at, too")
+        Path | None, typer.Argument(metavar="STUDY.yaml", help="a study file, whose corpus is looked at, too")
     ] = None,
     on: On = None,
     address: DashboardAddress = None,
@@ -88,7 +88,7 @@ def preflight(
     place = read_place(on, address, NOWHERE if study is None else storage_here(read_study(study)))
     with open_place(place) as jobs:
         report = run_preflight(jobs, place, study, seconds)
-    lines = [format_report(report)] if json else describe_report(report, place.profile.exclude)
+    lines = [format_report(report)] if json else describe_report(report)
     typer.echo("\n".join(lines))
     if report.findings:
         raise typer.Exit(1)
@@ -193,7 +193,7 @@ def up(profile: Profile) -> None:
 def render(
     profile: Profile,
     study: Annotated[
-        Path | None, typer.Argument(metavar="[STUDY.yaml]", help="run this study, then go away", show_default=False)
+        Path | None, typer.Argument(metavar="STUDY.yaml", help="run this study, then go away", show_default=False)
     ] = None,
     out: Annotated[Path | None, typer.Option("-o", "--out", help="a file; without it, standard output")] = None,
 ) -> None:
