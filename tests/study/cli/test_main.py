@@ -35,7 +35,19 @@ search:
 trials: 6
 """
 STUDY_COMMANDS = ["run", "status", "dashboard", "track", "export", "decode", "fork", "validate", "compare", "submit"]
-COMMANDS = [*STUDY_COMMANDS, "import", "train", "mix", "evaluate", "schema", "prepare"]
+CLUSTER_COMMANDS = ["studies", "logs", "attach", "stop", "resume", "preflight", "cluster"]
+COMMANDS = [
+    *STUDY_COMMANDS,
+    "plan",
+    "replay",
+    *CLUSTER_COMMANDS,
+    "import",
+    "train",
+    "mix",
+    "evaluate",
+    "schema",
+    "prepare",
+]
 TINY = named_recipe("tiny", "/speech")
 GOLDEN = Path(__file__).parents[2] / "golden" / "reguler_two_aux"
 
