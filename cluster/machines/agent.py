@@ -26,7 +26,7 @@ LOG_LINES = 5  # that are sent back where a start failed
 def start(config: dict[str, Any]) -> dict[str, Any]:
     """Start Ray here and wait until it listens; `running` where it does already."""
     folder = Path(config["folder"])
-    if find_processes(config["mark"]):
+    if _find(config):
         return {"state": "running"}
     folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     token = folder / "token"
@@ -64,13 +64,13 @@ def start(config: dict[str, Any]) -> dict[str, Any]:
 
 def stop(config: dict[str, Any]) -> dict[str, Any]:
     """End all processes of the cluster here: SIGTERM, and SIGKILL for those that stay."""
-    found = find_processes(config["mark"])
+    found = _find(config)
     _signal(found, signal.SIGTERM)
     deadline = time.monotonic() + config["stop_seconds"]
-    while (left := find_processes(config["mark"])) and time.monotonic() < deadline:
+    while (left := _find(config)) and time.monotonic() < deadline:
         time.sleep(0.2)
     _signal(left, signal.SIGKILL)
-    while (left := find_processes(config["mark"])) and time.monotonic() < deadline + 5:
+    while (left := _find(config)) and time.monotonic() < deadline + 5:
         time.sleep(0.1)
     return {"state": "stopped", "ended": len(found), "left": left}
 
@@ -78,23 +78,39 @@ def stop(config: dict[str, Any]) -> dict[str, Any]:
 def status(config: dict[str, Any]) -> dict[str, Any]:
     """How many processes of the cluster there are, and which of its ports answer."""
     answering = [port for port in config["ports"] if _listens(config["address"], port)]
-    return {"state": "running" if answering else "stopped", "processes": len(find_processes(config["mark"]))}
+    return {"state": "running" if answering else "stopped", "processes": len(_find(config))}
 
 
-def find_processes(mark: str) -> list[int]:
-    """The ids of all living processes that carry the mark, this one left out."""
-    wanted, found = f"{MARK}={mark}".encode(), []
+def find_processes(mark: str, folder: Path) -> list[int]:
+    """The ids of all living processes of the cluster, this one left out: those that carry its mark.
+
+    Some of Ray's write their title over their environment; these are in the cluster's folder.
+    """
+    found = []
     for entry in Path("/proc").iterdir():
         if not entry.name.isdigit() or int(entry.name) == os.getpid():
             continue
         with contextlib.suppress(OSError):
-            if wanted in (entry / "environ").read_bytes().split(b"\0") and not _is_zombie(entry):
+            if (_is_marked(entry, mark) or _is_rays(entry, folder)) and not _is_zombie(entry):
                 found.append(int(entry.name))
     return found
 
 
+def _is_marked(entry: Path, mark: str) -> bool:
+    return f"{MARK}={mark}".encode() in (entry / "environ").read_bytes().split(b"\0")
+
+
+def _is_rays(entry: Path, folder: Path) -> bool:
+    title = (entry / "cmdline").read_bytes()
+    return title.startswith(b"ray::") and (entry / "cwd").readlink().is_relative_to(folder)
+
+
 def _is_zombie(entry: Path) -> bool:
     return (entry / "stat").read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def _find(config: dict[str, Any]) -> list[int]:
+    return find_processes(config["mark"], Path(config["folder"]))
 
 
 def _signal(processes: list[int], number: int) -> None:

@@ -58,7 +58,7 @@ def test_a_head_that_never_listens_is_ended_and_named(tmp_path: Path) -> None:
     message = r"^machine 127.0.0.1: Ray was not up after 1 s \(waiting\)"
     with pytest.raises(MachineError, match=message):
         list(bring_up(profile, "never-up", tmp_path / "token"))
-    assert agent.find_processes("never-up") == []
+    assert agent.find_processes("never-up", tmp_path / "decred-never-up") == []
 
 
 def test_the_token_reaches_a_machine_on_no_command_line_and_only_its_owner_may_read_it(tmp_path: Path) -> None:
@@ -82,6 +82,22 @@ def test_only_processes_with_the_name_of_the_cluster_are_ended(tmp_path: Path) -
     try:
         lines = list(take_down(make_profile(tmp_path), "mine"))
         assert lines == ["127.0.0.1: 1 processes ended"]
+        assert mine.wait(10) == -15
+        assert other.poll() is None
+    finally:
+        for process in (mine, other):
+            process.kill()
+            process.wait()
+
+
+def test_a_process_of_ray_that_has_written_its_title_over_its_environment_is_found(tmp_path: Path) -> None:
+    def start(folder: Path) -> subprocess.Popen[bytes]:
+        folder.mkdir(exist_ok=True)
+        return subprocess.Popen(["ray::IDLE", "-c", "sleep 600; :"], executable="/bin/sh", cwd=folder, env={})
+
+    mine, other = start(tmp_path / "decred-titled"), start(tmp_path / "decred-titled-too")
+    try:
+        assert list(take_down(make_profile(tmp_path), "titled")) == ["127.0.0.1: 1 processes ended"]
         assert mine.wait(10) == -15
         assert other.poll() is None
     finally:
@@ -138,7 +154,9 @@ def test_a_token_file_that_cannot_be_made_is_one_line(tmp_path: Path) -> None:
 
 def test_what_is_sent_to_a_machine_needs_the_standard_library_alone(tmp_path: Path) -> None:
     source = Path(agent.__file__).read_text()
-    request = json.dumps({"action": "status", "config": {"mark": "nobody", "address": "127.0.0.1", "ports": []}})
+    request = json.dumps(
+        {"action": "status", "config": {"mark": "nobody", "folder": "/nowhere", "address": "127.0.0.1", "ports": []}}
+    )
     done = subprocess.run(
         [sys.executable, "-I", "-S", "-"],
         input=f"{source}\nmain({request!r})",
