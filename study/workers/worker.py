@@ -59,7 +59,9 @@ def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed:
         channel.send(Report(dict(metrics), waited, node, device) if rank == 0 else Report())
         answer = channel.receive()
         waited = time.monotonic() - sent
-        return isinstance(answer, Answer) and answer.proceed
+        if not isinstance(answer, Answer):  # whether the study has the report is not known: it is made again
+            raise DriverGoneError
+        return answer.proceed
 
     try:
         recipe = Recipe.model_validate_json(task.recipe)

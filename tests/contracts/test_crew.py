@@ -126,6 +126,18 @@ def test_recipe_after_recipe_is_trained_by_the_same_workers(crews: Callable[[], 
         assert crew.usable
 
 
+def test_an_epoch_whose_report_is_not_answered_when_the_crew_is_closed_is_reported_again(
+    crews: Callable[[], Crew], tmp_path: Path
+) -> None:
+    crew = crews()
+    begin(crew, tmp_path / "closed", recipe())
+    assert isinstance(crew.next(START_SECONDS), Report)
+    crew.close()
+    crew = crews()
+    begin(crew, tmp_path / "closed", recipe())
+    assert epochs(rest(crew)) == [1, 2, 3]
+
+
 def test_a_trial_that_is_stopped_at_a_report_leaves_its_workers_ready(
     crews: Callable[[], Crew], tmp_path: Path
 ) -> None:
