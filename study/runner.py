@@ -29,9 +29,11 @@ from study.early_stopping.rules import build_rule
 from study.evidence.rank_correlation import describe_rungs
 from study.evidence.stuck import describe_stuck
 from study.execution.agenda import Agenda
+from study.execution.capacity import count_trials_at_start, make_capacity
 from study.execution.checks import CheckResult, check, max_concurrent_trials
 from study.execution.ended_trials import find_unscored
 from study.execution.export import write_recipe
+from study.execution.node_watch import NodeWatch, list_worker_nodes, read_excluded_nodes
 from study.execution.private_names import check_private_names
 from study.execution.session import Session
 from study.execution.shared_data import prepare_all
@@ -87,8 +89,9 @@ def run_study(
             run = _open_run(study, folder, checked, stack, console, work, address)
             stack.callback(_close_tracker, run, path, console)
             if run.trials_to_run or find_unscored(run.ledger) is not None:
-                nodes = nodes or stack.enter_context(_connect(None))
-                run.stopped = _run_trials(run, max_concurrent_trials(study, nodes), console, work)
+                if nodes is None:
+                    max_concurrent_trials(study, stack.enter_context(_connect(None)))
+                run.stopped = _run_trials(run, address is not None, console, work)
             return _close_run(run, path, command, console)
         except KeyboardInterrupt:
             return _report_interruption(folder, command, console)
@@ -157,12 +160,13 @@ def _open_run(
     return _Run(study, ledger, Proposer(study, prepared, ledger.read_recipe), tracker, changes)
 
 
-def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> str | None:
-    """Run the trials; the reason where the study had to stop before their end."""
+def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str | None:
+    """Run the trials on the connected Ray; the reason where the study had to stop before their end."""
     from study.execution import tune  # Ray's Tune takes a second to import
 
     study, ledger, objective = run.study, run.ledger, run.study.objective.metric
     trials_to_run = run.trials_to_run
+    concurrency = count_trials_at_start(study)
     ledger.start_session(trials_to_run, concurrency, run.changes)
     if study.search.prior is not None and ledger.trials.prior is None:
         ledger.append(read_prior(study.search.prior, run.proposer.class_spaces))
@@ -174,12 +178,17 @@ def _run_trials(run: _Run, concurrency: int, console: Console, work: Work) -> st
         return run.proposer.restore(record, ledger.read_recipe(record))
 
     agenda = Agenda(trials, run.proposer, restore, rule, study.failures)
-    session = Session(ledger, agenda, rule, [board, run.tracker])
+    nodes = NodeWatch(list_worker_nodes, study.workers, read_excluded_nodes())
+    announce = functools.partial(_print, console)
+    session = Session(ledger, agenda, rule, [board, run.tracker], watch=nodes, announce=announce)
     workers = study.workers
-    crew = CrewConfig(work.train, str(ledger.folder / "train"), workers.count, workers.cpus, workers.gpus)
+    crew = CrewConfig(
+        work.train, str(ledger.folder / "train"), workers.count, workers.cpus, workers.gpus, workers.start_seconds
+    )
+    capacity = make_capacity(ledger, run.proposer, board.show_capacity, session, nodes, may_grow)
     run.is_unfinished = True
-    with show_live(board, console), _interrupt_running_trials(session):
-        tune.run_trials(session, session, rule, objective, crew, ledger.folder, concurrency)
+    with show_live(board, console), _interrupt_running_trials(session), contextlib.closing(capacity):
+        tune.run_trials(session, session, rule, objective, crew, ledger.folder, capacity)
         run.is_unfinished = not session.is_done()
         session.end_never_promoted()
     return session.stopped

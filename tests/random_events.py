@@ -9,6 +9,7 @@ from typing import Any
 
 from study.ledger.events import (
     AnyEvent,
+    ControlGiven,
     EpochReport,
     SessionStarted,
     StudyEnded,
@@ -63,6 +64,11 @@ class Driver:
                 lambda time: TrialImported(
                     time=time, source="other/1", state=TrialState.PRUNED, epochs=EPOCHS, **known
                 ),
+            ]
+        if record.state is TrialState.FAILED:
+            return [
+                lambda time: SessionStarted(time=time),
+                lambda time: ControlGiven(time=time, who="ada@laptop", command="retry", number=number),
             ]
         if record.state.final:
             return [lambda time: SessionStarted(time=time)]

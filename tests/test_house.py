@@ -64,6 +64,7 @@ ROOMS = {
         "interfaces",
         "worker_ports",
         "placement_groups",
+        "usage",
         "process_group",
         "profiles",
         "jobs",

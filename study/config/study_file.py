@@ -100,7 +100,9 @@ class FailureSettings(Strict):
     """What happens when trials fail."""
 
     retries: Annotated[int, Field(ge=0)] = Field(
-        5, description="times that a trial is resumed after it lost its workers or their machine"
+        5,
+        description="times that a trial is resumed after it lost its workers or their machine, without having got "
+        "any further in between",
     )
     same_error_stops: Count = Field(
         3, description="trials that fail in a row with the same error before the study stops"
@@ -112,8 +114,35 @@ class WorkerSettings(Strict):
 
     count: Count = Field(1, description="workers of a trial")
     cpus: float = Field(1.0, gt=0, description="CPUs of a worker")
-    gpus: float = Field(0.0, ge=0, description="GPUs of a worker")
-    concurrent_trials: Count | None = Field(None, description="trials at the same time; null = as many as fit")
+    gpus: float = Field(0.0, ge=0, description="GPUs of a worker; a fraction of one only where count is 1")
+    concurrent_trials: Count | None = Field(
+        None,
+        description="the most trials at the same time; null = as many as fit. They follow the cluster: machines that "
+        "join are used, and what others use is left to them",
+    )
+    wait_seconds: float | None = Field(
+        None,
+        gt=0,
+        description="how long a study on a cluster waits for machines while not a single trial has room, from its "
+        "start on; then it stops, and can be continued. null = such a study is refused before its start; later, "
+        "machines that are gone are waited for 600 s, and those that others use without a limit",
+    )
+    start_seconds: float = Field(
+        600.0, gt=0, description="how long the workers of a trial may take to start, once there is room for them"
+    )
+
+    @model_validator(mode="after")
+    def _check_gpus(self) -> WorkerSettings:
+        if self.gpus.is_integer():
+            return self
+        if self.count > 1:
+            raise ValueError(
+                f"gpus is {self.gpus:g} with count {self.count}, but workers that share a GPU cannot form a group "
+                "(NCCL refuses two of a group on one GPU); set gpus to 1, or count to 1"
+            )
+        if self.gpus > 1:
+            raise ValueError(f"gpus is {self.gpus:g}, but must be a fraction below 1 or a whole number, as Ray has it")
+        return self
 
 
 class StudyFile(Strict):

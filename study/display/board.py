@@ -47,6 +47,8 @@ class Board:
         self._started: dict[int, float] = {}  # of each running trial
         self._advised: set[int] = set()  # trials whose CTC does not learn
         self._durations: list[float] = []  # seconds of every trial that ended in this session
+        self._waits_for: str | None = None  # what trials wait for that have no room
+        self._waits_since = 0.0
 
     def update(self, record: TrialRecord) -> None:
         """Take a trial's new record; where there is no terminal, print what changed."""
@@ -69,6 +71,19 @@ class Board:
         elif started is not None and record.state.final:
             self._durations.append(self._clock() - started)
         self._print_end(record)
+
+    def show_capacity(self, concurrency: int, waits_for: str | None) -> None:
+        """Take how many trials run at the same time, and what others wait for; None while none does.
+
+        Where there is no terminal, a wait is printed when it is shown first and when it is over.
+        """
+        self._concurrency = concurrency
+        before, self._waits_for = self._waits_for, waits_for
+        if waits_for is not None and before is None:
+            self._waits_since = self._clock()
+            self._print_line(waits_for)
+        elif waits_for is None and before is not None:
+            self._print_line(f"no longer waiting, after {format_duration(self._clock() - self._waits_since)}")
 
     def estimate_seconds_left(self) -> float | None:
         """Estimated from the trials of this session so far; None before the first epoch."""
@@ -116,6 +131,8 @@ class Board:
         left = self.estimate_seconds_left()
         waiting = max(0, self._trials_to_run - len(self._durations) - len(self._started))
         parts = [f"{len(self._started)} running", f"{waiting} waiting"]
+        if self._waits_for is not None:
+            parts.append(self._waits_for)
         time_left = "time left: known after the first epoch" if left is None else f"about {format_duration(left)} left"
         return Text("  ".join([*parts, time_left, "Ctrl-C stops; the same command continues"]), style="dim")
 
@@ -133,10 +150,11 @@ class Board:
         self._print(record.number, str(record.state), "; ".join(part for part in parts if part))
 
     def _print(self, number: int, event: str, details: str) -> None:
+        self._print_line(f"trial {number:04d} {event}" + (f": {escape(details)}" if details else ""))
+
+    def _print_line(self, line: str) -> None:
         if not self._console.is_terminal:
-            self._console.print(
-                f"trial {number:04d} {event}" + (f": {escape(details)}" if details else ""), soft_wrap=True
-            )
+            self._console.print(line, soft_wrap=True)
 
 
 @contextlib.contextmanager

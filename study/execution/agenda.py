@@ -91,11 +91,16 @@ class Agenda:
         """A trial came to its end, complete or pruned."""
         self._errors = []
 
-    def handle_failure(self, number: int, failure: Failure) -> Decision:
-        """What follows from the failure of a running trial; a retried one is due again later, each time later."""
+    def handle_failure(self, number: int, failure: Failure, elsewhere: bool = False) -> Decision:
+        """What follows from the failure of a running trial; a retried one is due again later, each time later.
+
+        `elsewhere`: it can be tried again on another node.
+        """
         alike = [reason for reason in self._errors if is_same_error(reason, failure.reason)]
-        decision = decide(failure, self._trials[number].retries, len(alike), self._settings)
-        if decision.action is Action.RETRY:
+        decision = decide(failure, self._trials[number].retries_here, len(alike), self._settings, elsewhere)
+        if decision.action is Action.MOVE:
+            self._due[number] = self._clock() + (LONGEST_DELAY if failure.lacks_room else 0.0)
+        elif decision.action is Action.RETRY:
             self._due[number] = self._clock() + min(2.0 ** (decision.count - 1), LONGEST_DELAY)
         elif decision.state.final:
             self._errors = [*alike, failure.reason]

@@ -8,7 +8,13 @@ from pathlib import Path
 
 from cluster.addresses import check_head
 from cluster.errors import ClusterError
-from cluster.resources import Node, TrialResources, count_concurrent_trials, detect_this_machine
+from cluster.resources import (
+    Node,
+    TrialResources,
+    count_concurrent_trials,
+    count_fitting_trials,
+    detect_this_machine,
+)
 from model.corpora.corpus import Corpus, Domain
 from model.errors import UserError
 from model.recipe.files import with_values
@@ -85,13 +91,18 @@ def make_trial_resources(study: StudyFile) -> TrialResources:
 
 
 def max_concurrent_trials(study: StudyFile, nodes: list[Node] | None = None) -> int:
-    """How many trials run at the same time on `nodes`, by default on this machine; a UserError when not one fits."""
+    """How many trials run at the same time on `nodes`, by default on this machine; a UserError when not one fits.
+
+    `nodes` are those of a cluster, where others may be added: 0 when not one fits and the study may wait for them.
+    """
+    workers, trial = study.workers, make_trial_resources(study)
+    if nodes is not None and workers.wait_seconds is not None and not count_fitting_trials(nodes, trial):
+        return 0
     try:
-        return count_concurrent_trials(
-            nodes or [detect_this_machine()], make_trial_resources(study), study.workers.concurrent_trials
-        )
+        return count_concurrent_trials(nodes or [detect_this_machine()], trial, workers.concurrent_trials)
     except ClusterError as error:
-        raise UserError(str(error)) from None
+        remedy = "" if nodes is None else "; or set workers.wait_seconds, to wait for machines that are added"
+        raise UserError(f"{error}{remedy}") from None
 
 
 def _check_folder(folder: Path, study: StudyFile, base: Recipe) -> None:

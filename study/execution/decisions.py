@@ -17,6 +17,7 @@ class Action(StrEnum):
     """What follows from a failure."""
 
     RETRY = "retry"  # the same trial continues from its checkpoint
+    MOVE = "move"  # so it does, on another node
     END = "end"  # the trial ends, the study continues
     STOP = "stop"  # the study stops
 
@@ -32,14 +33,20 @@ class Decision:
     setting: str = ""
 
 
-def decide(failure: Failure, retries: int, same_in_a_row: int, settings: FailureSettings) -> Decision:
-    """What follows from a failure of a trial that was retried `retries` times before, when the `same_in_a_row` trials
-    that ended last failed with the same error.
+def decide(
+    failure: Failure, retries: int, same_in_a_row: int, settings: FailureSettings, elsewhere: bool = False
+) -> Decision:
+    """What follows from a failure of a trial that was retried `retries` times since it last got further, when the
+    `same_in_a_row` trials that ended last failed with the same error.
+
+    `elsewhere`: it may be the fault of the node on which it failed, and another one has room for the trial.
 
     A loss that is not finite and a model that is too large are properties of their recipes, and other recipes may work:
     they never stop a study.
     """
     kind, reason = failure.kind, failure.reason
+    if elsewhere:
+        return Decision(Action.MOVE, TrialState.INTERRUPTED, reason, retries)
     if kind in (FailureKind.LOST, FailureKind.START):
         setting = f"failures.retries {settings.retries}"
         if retries < settings.retries:
@@ -50,7 +57,7 @@ def decide(failure: Failure, retries: int, same_in_a_row: int, settings: Failure
         return Decision(Action.END, TrialState.INFEASIBLE, reason)
     if kind is FailureKind.NON_FINITE:
         return Decision(Action.END, TrialState.FAILED, reason)
-    if kind is FailureKind.DISK_FULL:
+    if kind in (FailureKind.DISK_FULL, FailureKind.STORAGE):
         return Decision(Action.STOP, TrialState.INTERRUPTED, reason)
     state = TrialState.INFEASIBLE if kind is FailureKind.IMPOSSIBLE else TrialState.FAILED
     return _end_or_stop(reason, same_in_a_row, settings, state=state)

@@ -17,6 +17,8 @@ FITTING = {"ray": ">=2.60,<2.61", "mlflow": ">=3.17,<4", "optuna": ">=5.0,<6"}  
 PRIVATE_NAMES = (
     "ray._private.grpc_utils.init_grpc_channel",
     "ray._private.state.state._connect_and_get_accessor",
+    "ray._private.state.state.available_resources_per_node",
+    "ray._private.state.state.get_draining_nodes",
     "ray._private.worker._global_node",
     "ray._raylet.Config.initialize",
     "ray._raylet.PlacementGroupID",

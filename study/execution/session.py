@@ -17,17 +17,15 @@ from study.execution.agenda import Agenda
 from study.execution.decisions import Action, Decision
 from study.execution.decode import search_event
 from study.execution.ended_trials import find_unscored, tidy_folder
+from study.execution.node_watch import NodeWatch, list_worker_nodes, read_excluded_nodes
+from study.execution.session_events import make_epoch, make_infeasible, make_retry, make_tests, without_facts
 from study.execution.shared_training import find_training, must_wait, share_training
 from study.ledger.events import (
     AnyEvent,
     FinalistsChosen,
-    Seconds,
     TrialContinued,
-    TrialDecoded,
     TrialEnded,
-    TrialEpoch,
     TrialPaused,
-    TrialRetried,
     TrialState,
 )
 from study.ledger.ledger import Ledger
@@ -38,8 +36,6 @@ from study.workers.messages import Report, Task, TrialConfig
 
 NEVER_PROMOTED = "others of its rung were better"
 PARTS_FILE = "batch-parts.json"  # in the study's folder
-OF_TEST_SETS = ("test/", "in_domain/", "out_of_domain/")
-NOT_METRICS = ("epoch", "step", "last_epoch", "finished")
 
 
 class Observer(Protocol):
@@ -50,7 +46,7 @@ class Observer(Protocol):
 
 
 class Session:
-    """Source and listener of `study.execution.tune`. `clock` gives seconds."""
+    """Source and listener of `study.execution.tune`. `clock` gives seconds, `announce` gets lines for the user."""
 
     def __init__(
         self,
@@ -59,10 +55,14 @@ class Session:
         rule: Rule,
         observers: Sequence[Observer],
         clock: Callable[[], float] = time.monotonic,
+        watch: NodeWatch | None = None,
+        announce: Callable[[str], object] = print,
     ) -> None:
+        """`watch` knows the cluster's nodes; by default those of the Ray that this process is connected to."""
         self.stopped: str | None = None  # why the study stops before its end
         self._ledger, self._agenda, self._rule, self._observers = ledger, agenda, rule, observers
-        self._clock = clock
+        self._clock, self._announce = clock, announce
+        self._watch = watch or NodeWatch(list_worker_nodes, ledger.study.workers, read_excluded_nodes())
         self._latest: dict[int, float] = {}  # when a running trial started, or reported last
         self._held: Proposal | None = None  # it waits for a running trial with the same training
         self._scoring: int | None = None  # the best trial, while its test sets are scored
@@ -74,6 +74,9 @@ class Session:
         When all have ended, the best one comes again, for its test sets.
         """
         self._ledger.check_ownership()
+        if exhaustion := self._watch.find_exhaustion():
+            self.stopped = exhaustion
+            return None
         proposal = self._next_proposal()
         if proposal is not None:
             return self._start(proposal)
@@ -93,29 +96,22 @@ class Session:
 
     def record_epoch(self, number: int, report: Report) -> None:
         """Record what a trial reported."""
-        metrics, step = report.metrics, report.metrics.get("step")
         self._latest[number] = self._clock()
-        event = TrialEpoch(
-            number=number,
-            epoch=int(metrics["epoch"]),
-            step=None if step is None else int(step),
-            metrics=_without_facts(metrics),
-            seconds=Seconds(
-                training=metrics.get("train/seconds"), validation=metrics.get("dev/seconds"), waiting=report.waited
-            ),
-            node=report.node,
-            device=report.device,
-        )
+        event = make_epoch(number, report)
         self._record(event, number)
+        self._watch.note_progress(number, event.epoch)
+        self._exclude_nodes()
 
     def complete(self, number: int, metrics: dict[str, float]) -> None:
         """A trial came to its end; `metrics` are those of its last report, of the weights that were chosen."""
+        self._watch.note_progress(number)
+        self._exclude_nodes()
         if number == self._scoring:
             self._record_tests(number, metrics)
             return
         self._agenda.note_success()
         self._record_search(number)
-        self._end(number, TrialState.COMPLETE, None, _without_facts(metrics))
+        self._end(number, TrialState.COMPLETE, None, without_facts(metrics))
 
     def prune(self, number: int, reason: str) -> None:
         """The rule stopped a trial."""
@@ -132,14 +128,16 @@ class Session:
 
     def fail(self, number: int, failure: Failure) -> None:
         """A trial failed: retry it, end it, or stop the study. An OSError where the disk is full."""
+        elsewhere = self._watch.tries_elsewhere(number, failure, self._ledger.trials[number].epoch)
         if number == self._scoring:
-            self._fail_scoring(number, failure)
+            self._fail_scoring(number, failure, elsewhere)
             return
-        decision = self._agenda.handle_failure(number, failure)
-        if decision.action is Action.RETRY:
-            self._retry(number, decision)
+        decision = self._agenda.handle_failure(number, failure, elsewhere)
+        if decision.action in (Action.RETRY, Action.MOVE):
+            self._record(make_retry(number, decision, failure, self._lost_seconds(number)), number)
         else:
-            self._end_failed(number, decision)
+            self._end_failed(number, decision, failure)
+        self._exclude_nodes()
         if failure.kind is FailureKind.DISK_FULL:  # reported alike, whichever process met it first
             raise OSError(errno.ENOSPC, failure.reason)
         if decision.action is Action.STOP:
@@ -163,7 +161,7 @@ class Session:
         if proposal is None:
             while isinstance(given := self._agenda.next(), InfeasiblePoint | FinalistsChosen):
                 if isinstance(given, InfeasiblePoint):
-                    self._record_infeasible(given)
+                    self._record(make_infeasible(given), given.number)
                 else:
                     self._ledger.append(given)
             proposal = given
@@ -193,9 +191,19 @@ class Session:
 
     def _make_config(self, number: int, recipe: Recipe, score_tests: bool) -> TrialConfig:
         folder, parts_file = self._ledger.trial_folder(number), self._ledger.folder / PARTS_FILE
-        task = Task(recipe.model_dump_json(), recipe.hash, str(folder), score_tests, str(parts_file))
-        record = self._ledger.trials[number]
-        return TrialConfig(number, task, record.baseline is not None, record.confirms is not None)
+        sessions = self._ledger.log.files()
+        task = Task(
+            recipe.model_dump_json(),
+            recipe.hash,
+            str(folder),
+            score_tests,
+            str(parts_file),
+            study_folder=str(self._ledger.folder),
+            study_id=self._ledger.manifest.get("id"),
+            session=sessions[-1].name if sessions else None,
+        )
+        record, avoided = self._ledger.trials[number], self._watch.find_avoided(number)
+        return TrialConfig(number, task, record.baseline is not None, record.confirms is not None, avoided)
 
     def _record_search(self, number: int) -> None:
         """Record what the search for a decoding tried, where there was one."""
@@ -207,49 +215,30 @@ class Session:
         self._scoring = None
         record = self._ledger.trials[number]
         decoding = record.found_decoding or self._ledger.read_recipe(record).decoding.model_dump(mode="json")
-        event = TrialDecoded(
-            number=number,
-            decoding=decoding,
-            decoding_hash=record.decoding_hash,
-            metrics={name: value for name, value in metrics.items() if name.startswith(OF_TEST_SETS)},
-            seconds=metrics.get("decoding/seconds"),
-        )
-        self._record(event, number)
+        self._record(make_tests(record, decoding, metrics), number)
 
-    def _fail_scoring(self, number: int, failure: Failure) -> None:
-        """Try again where the workers were lost; otherwise the study stops, with all its trials ended."""
+    def _fail_scoring(self, number: int, failure: Failure, elsewhere: bool) -> None:
+        """Try again where the workers were lost, or on another node; otherwise the study stops, with all its trials
+        ended."""
         self._scoring = None
+        if elsewhere:
+            return
         self._scoring_failures += 1
         retries = self._ledger.study.failures.retries
         if failure.kind not in (FailureKind.LOST, FailureKind.START) or self._scoring_failures > retries:
             self.stopped = f"the test sets of the best trial, {number:04d}, could not be scored ({failure.reason})"
 
-    def _record_infeasible(self, point: InfeasiblePoint) -> None:
-        """A point that makes no recipe has an end and no start."""
-        event = TrialEnded(
-            number=point.number,
-            state=TrialState.INFEASIBLE,
-            reason=point.reason,
-            values=point.values,
-            point=point.point,
-            recipe_class=point.recipe_class,
-        )
-        self._record(event, point.number)
+    def _exclude_nodes(self) -> None:
+        """Record the nodes that no more trials are placed on, with one line for each."""
+        for event in self._watch.take_exclusions():
+            self._ledger.append(event)
+            self._announce(f"node {event.node} is excluded: {event.reason}. Correct it; the next session uses it again")
+        self.stopped = self.stopped or self._watch.stopped
 
-    def _retry(self, number: int, decision: Decision) -> None:
-        event = TrialRetried(
-            number=number,
-            reason=f"{decision.reason}; retry {decision.count} ({decision.setting})",
-            count=decision.count,
-            setting=decision.setting,
-            lost_seconds=self._lost_seconds(number),
-        )
-        self._record(event, number)
-
-    def _end_failed(self, number: int, decision: Decision) -> None:
+    def _end_failed(self, number: int, decision: Decision, failure: Failure) -> None:
         if decision.state.final:
             self._rule.remove(number)
-        self._end(number, decision.state, decision.reason, decision=decision)
+        self._end(number, decision.state, decision.reason, decision=decision, failure=failure)
 
     def _end(
         self,
@@ -258,6 +247,7 @@ class Session:
         reason: str | None,
         metrics: dict[str, float] | None = None,
         decision: Decision | None = None,
+        failure: Failure | None = None,
     ) -> None:
         governed = decision is not None and decision.setting != ""
         event = TrialEnded(
@@ -268,9 +258,11 @@ class Session:
             count=decision.count if decision and governed else None,
             setting=decision.setting if decision and governed else None,
             lost_seconds=self._lost_seconds(number) if state is TrialState.INTERRUPTED else None,
+            node=failure.node if failure else None,
+            node_id=failure.node_id if failure else None,
         )
         self._record(event, number)
-        if state.final:
+        if state in (TrialState.COMPLETE, TrialState.PRUNED):  # one that failed may be reopened
             tidy_folder(self._ledger.trial_folder(number))
 
     def _lost_seconds(self, number: int) -> float | None:
@@ -285,7 +277,3 @@ class Session:
     def _update(self, number: int) -> None:
         for observer in self._observers:
             observer.update(self._ledger.trials[number])
-
-
-def _without_facts(metrics: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in metrics.items() if name not in NOT_METRICS}

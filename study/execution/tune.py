@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ray import tune
 
 from study.early_stopping.rule import Rule
 from study.execution.tune_callbacks import (
+    Admission,
     EndCallback,
     Listener,
     RuleScheduler,
@@ -20,11 +22,13 @@ from study.execution.tune_callbacks import (
     number_of,
 )
 from study.execution.tune_guard import FirstError
-from study.workers.driver import CREW, TrialDriver
-from study.workers.messages import CrewConfig
+from study.workers.driver import CREW, TRIAL, TrialDriver
+from study.workers.messages import CrewConfig, TrialConfig
+from study.workers.placement import select_other_nodes
 
 DRIVER_RESOURCES = {"node:__internal_head__": 0.001}  # no CPU: the workers need them all
 UNLIMITED = -1
+MOST_TRIALS = 10_000  # at the same time: the admission decides, and without a number Tune starts one by one
 
 
 def run_trials(
@@ -34,7 +38,7 @@ def run_trials(
     objective: str,
     crew: CrewConfig,
     folder: Path,
-    concurrency: int,
+    admission: Admission,
 ) -> None:
     """Run trials until the source is done, the listener is stopping, or SIGINT comes.
 
@@ -44,13 +48,13 @@ def run_trials(
     errors = FirstError(listener)
     scheduler = RuleScheduler(listener, rule, objective, errors)
     tuner = tune.Tuner(
-        tune.with_resources(TrialDriver, _resources(crew)),
+        tune.with_resources(TrialDriver, make_request),
         param_space={CREW: crew},
         tune_config=tune.TuneConfig(
-            search_alg=TrialSearcher(source, errors),
+            search_alg=TrialSearcher(source, errors, admission),
             scheduler=scheduler,
             num_samples=UNLIMITED,
-            max_concurrent_trials=concurrency,
+            max_concurrent_trials=MOST_TRIALS,
             reuse_actors=True,
             trial_name_creator=lambda trial: f"trial-{number_of(trial):04d}",
             trial_dirname_creator=lambda trial: f"trial-{number_of(trial):04d}",
@@ -73,12 +77,20 @@ def run_trials(
             raise errors.error
 
 
-def _resources(crew: CrewConfig) -> Any:
-    """One worker is the driver itself; several have resources of their own, and the driver is on the head node."""
+def make_request(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:
+    """The resources that Tune requests for a trial.
+
+    One worker is the driver itself, on none of the nodes that the trial avoids; several have resources of their own,
+    and the driver is on the head node.
+    """
+    crew: CrewConfig = config[CREW]
     if crew.count > 1:
         return tune.PlacementGroupFactory([DRIVER_RESOURCES])
+    trial: TrialConfig = config[TRIAL]
     gpus = {"GPU": crew.gpus} if crew.gpus else {}
-    return tune.PlacementGroupFactory([{"CPU": crew.cpus} | gpus])
+    selector = select_other_nodes(trial.avoided)
+    placement = {"bundle_label_selector": [selector]} if selector else {}
+    return tune.PlacementGroupFactory([{"CPU": crew.cpus} | gpus], **placement)
 
 
 def _silence_ray() -> None:

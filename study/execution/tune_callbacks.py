@@ -52,21 +52,33 @@ class Listener(Protocol):
         """Whether the study is to stop."""
 
 
-class TrialSearcher(NotPickled, Searcher):
-    """Returns one trial after the other."""
+class Admission(Protocol):
+    """Decides whether one more trial may start."""
 
-    def __init__(self, source: Source, errors: FirstError) -> None:
+    def admits(self, running: int) -> bool:
+        """Whether one more may start beside `running` ones."""
+
+
+class TrialSearcher(NotPickled, Searcher):
+    """Returns one trial after the other, each when it is admitted."""
+
+    def __init__(self, source: Source, errors: FirstError, admission: Admission) -> None:
         super().__init__()
-        self._source, self._errors = source, errors
+        self._source, self._errors, self._admission = source, errors, admission
+        self._running: set[str] = set()  # Tune's ids of the trials that it has, whether they run or wait
 
     def suggest(self, trial_id: str) -> Any:
-        trial = None if self._errors.is_stopping() else self._errors.call(self._source.next)
+        trial = None
+        if not self._errors.is_stopping() and self._errors.call(self._admission.admits, len(self._running)):
+            trial = self._errors.call(self._source.next)
         if trial is not None:
+            self._running.add(trial_id)
             return {TRIAL: trial}
         return Searcher.FINISHED if self._errors.is_stopping() or self._source.is_done() else None
 
     def on_trial_complete(self, trial_id: str, result: dict | None = None, error: bool = False) -> None:
         """The callback reports how a trial ended; Tune does not report here whether it was stopped."""
+        self._running.discard(trial_id)
 
     def save(self, checkpoint_path: str) -> None:
         """Nothing: a study continues from its ledger."""

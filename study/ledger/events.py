@@ -5,38 +5,12 @@ A value that is not finite is written as null and read as NaN. A field that a ne
 
 from __future__ import annotations
 
-import math
 import time
-from enum import StrEnum
-from typing import Annotated, Any, Literal
+from typing import Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
-
-class TrialState(StrEnum):
-    """Where a trial stands. Only complete and pruned trials carry usable values."""
-
-    WAITING = "waiting"  # paused at a rung; continues if it is promoted
-    RUNNING = "running"
-    COMPLETE = "complete"
-    PRUNED = "pruned"
-    FAILED = "failed"
-    INFEASIBLE = "infeasible"
-    INTERRUPTED = "interrupted"
-
-    @property
-    def final(self) -> bool:
-        """Nothing more will happen to the trial."""
-        return self in (TrialState.COMPLETE, TrialState.PRUNED, TrialState.FAILED, TrialState.INFEASIBLE)
-
-
-def _nan_for_null(value: Any) -> Any:
-    return math.nan if value is None else value
-
-
-Number = Annotated[float, BeforeValidator(_nan_for_null)]
-Metrics = dict[str, Number]
-Values = dict[str, bool | int | float | str]
+from study.ledger.event_parts import Metrics, TrialState, Values
 
 
 class Part(BaseModel):
@@ -134,14 +108,19 @@ class TrialContinued(Event):
 
 
 class TrialRetried(Event):
-    """A trial lost its workers for the `count`-th time and continues from its checkpoint, as `setting` allows."""
+    """A trial lost its workers for the `count`-th time since it last got further, and continues from its checkpoint, as
+    `setting` allows; or, `elsewhere`, it failed on one node and is tried again on another one, which is not counted.
+    """
 
     kind: Literal["trial_retried"] = "trial_retried"
     number: int
     reason: str | None = None
-    count: int
+    count: int  # in earlier versions since the trial began
     setting: str = ""
     lost_seconds: float | None = None  # of training since the last report
+    elsewhere: bool = False
+    node: str | None = None  # the host on which it failed, where that is known
+    node_id: str | None = None  # of Ray
 
 
 class TrialEnded(Event):
@@ -162,6 +141,8 @@ class TrialEnded(Event):
     count: int | None = None
     setting: str | None = None
     lost_seconds: float | None = None  # of training since the last report, where it was interrupted
+    node: str | None = None  # the host on which it failed, where that is known
+    node_id: str | None = None  # of Ray
 
 
 class TrialImported(Event):
@@ -268,8 +249,20 @@ class StudyInterrupted(Event):
     best_recipe_hash: str | None = None
 
 
+class NodeExcluded(Event):
+    """Trials are not placed on a node any more in this session: they failed there, and got further on another one."""
+
+    kind: Literal["node_excluded"] = "node_excluded"
+    node: str  # its host
+    node_id: str  # of Ray
+    reason: str
+
+
 class ControlGiven(Event):
-    """A person steered the study: who, what (`command`), of which trial, with which value."""
+    """A person steered the study: who, what (`command`), of which trial, with which value.
+
+    `retry` reopens a trial that failed or is infeasible: it continues from its last checkpoint.
+    """
 
     kind: Literal["control_given"] = "control_given"
     who: str
@@ -293,5 +286,6 @@ AnyEvent = (
     | PriorRead
     | StudyEnded
     | StudyInterrupted
+    | NodeExcluded
     | ControlGiven
 )

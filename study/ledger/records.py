@@ -29,7 +29,9 @@ class TrialRecord:
     planned_epochs: int | None = None  # that the recipe asks for; None where it is not known
     started: float | None = None  # Unix seconds
     ended: float | None = None  # Unix seconds
-    retries: int = 0  # times that it continued after losing its workers
+    retries: int = 0  # times that it continued after losing its workers, in all
+    retries_here: int = 0  # since it last reported an epoch that it had not reached before
+    furthest_epoch: int = 0  # that it has ever reported
     lost_seconds: float = 0.0  # of training that had to be repeated
     source: str | None = None  # "study/number" of a trial that came by `fork`
     decoding_hash: str = ""  # of its final decoding

@@ -13,7 +13,9 @@ from typing import Any
 
 from study.ledger.events import (
     AnyEvent,
+    ControlGiven,
     FinalistsChosen,
+    NodeExcluded,
     PriorRead,
     SessionStarted,
     StudyEnded,
@@ -30,6 +32,8 @@ from study.ledger.events import (
 )
 from study.ledger.records import TrialRecord
 
+RETRY = "retry"  # the command of a `ControlGiven` that reopens a trial
+
 
 class Trials(Mapping[int, TrialRecord]):
     """The trials of a study after all events so far, by number in ascending order. Not for several threads."""
@@ -43,6 +47,7 @@ class Trials(Mapping[int, TrialRecord]):
         self.has_ended = False  # whether the study came to its end and nothing has happened since
         self.selection: FinalistsChosen | None = None  # the last one
         self.prior: PriorRead | None = None
+        self.excluded: tuple[NodeExcluded, ...] = ()  # nodes that the last session placed no more trials on
         self.best: tuple[int, str] | None = None  # number and recipe hash, as noted when a session ended
         for event in events:
             self.apply(event)
@@ -56,6 +61,7 @@ class Trials(Mapping[int, TrialRecord]):
             case SessionStarted():
                 self._interrupt_running(event.time)
                 self.study_state = TrialState.RUNNING
+                self.excluded = ()
             case StudyInterrupted():
                 self._interrupt_running(event.time)
                 self._end_study(event, TrialState.INTERRUPTED)
@@ -65,6 +71,10 @@ class Trials(Mapping[int, TrialRecord]):
                 self.selection = event
             case PriorRead():
                 self.prior = event
+            case NodeExcluded():
+                self.excluded = (*self.excluded, event)
+            case ControlGiven(number=int(number)) if event.command == RETRY and number in self._records:
+                self._put(reopen(self._records[number], event))
             case (
                 TrialStarted()
                 | TrialEpoch()
@@ -144,7 +154,14 @@ def _add_epoch(trial: TrialRecord, event: TrialEpoch) -> TrialRecord:
     before = trial.epochs
     if trial.epoch >= event.epoch:
         before = tuple(report for report in before if report.epoch < event.epoch)
-    return replace(trial, epochs=(*before, event), metrics=dict(event.metrics))
+    got_further = event.epoch > trial.furthest_epoch
+    return replace(
+        trial,
+        epochs=(*before, event),
+        metrics=dict(event.metrics),
+        retries_here=0 if got_further else trial.retries_here,
+        furthest_epoch=max(event.epoch, trial.furthest_epoch),
+    )
 
 
 def _pause(trial: TrialRecord, event: TrialPaused) -> TrialRecord:
@@ -152,8 +169,36 @@ def _pause(trial: TrialRecord, event: TrialPaused) -> TrialRecord:
 
 
 def _retry(trial: TrialRecord, event: TrialRetried) -> TrialRecord:
-    lost = trial.lost_seconds + (event.lost_seconds or 0.0)
-    return replace(trial, state=TrialState.INTERRUPTED, reason=event.reason, retries=event.count, lost_seconds=lost)
+    trial = replace(
+        trial,
+        state=TrialState.INTERRUPTED,
+        reason=event.reason,
+        lost_seconds=trial.lost_seconds + (event.lost_seconds or 0.0),
+    )
+    if event.elsewhere:
+        return trial
+    # An event file that was put together by hand may lack some.
+    return replace(trial, retries=max(trial.retries + 1, event.count), retries_here=trial.retries_here + 1)
+
+
+def can_reopen(trial: TrialRecord) -> bool:
+    """Whether a trial has failed, or is infeasible, and has a recipe: points that make none are never tried."""
+    return trial.state in (TrialState.FAILED, TrialState.INFEASIBLE) and trial.started is not None
+
+
+def reopen(trial: TrialRecord, event: ControlGiven) -> TrialRecord:
+    """The trial as one that was interrupted after its last epoch; as it is where it cannot be reopened."""
+    if not can_reopen(trial):
+        return trial
+    return replace(
+        trial,
+        state=TrialState.INTERRUPTED,
+        reason=f"reopened by {event.who}",
+        metrics=dict(trial.epochs[-1].metrics) if trial.epochs else {},
+        final_metrics={},
+        retries_here=0,
+        ended=event.time,
+    )
 
 
 def _end(trial: TrialRecord, event: TrialEnded | TrialImported) -> TrialRecord:

@@ -29,6 +29,12 @@ class Crew(ABC):
         self._hash = ""
         self._latest: dict[int, ToDriver] = {}  # rank -> its last message, once it waits for an answer or has ended
         self._busy = False
+        self._ranks: dict[int, Running] = {}  # where each of them runs
+
+    @property
+    def node_ids(self) -> set[str]:
+        """Ray's ids of the nodes on which workers have run so far."""
+        return {running.node_id for running in self._ranks.values() if running.node_id}
 
     @abstractmethod
     def _send(self, rank: int, message: ToWorker) -> None:
@@ -58,8 +64,9 @@ class Crew(ABC):
                 return None
             rank, message = received
             if isinstance(message, Running):
+                self._ranks[rank] = message
                 if message.recipe_hash != self._hash:
-                    return self._find_cause(_other_recipe(rank, message.recipe_hash, self._hash))
+                    return self._find_cause(_other_recipe(rank, message, self._hash))
                 continue
             self._latest[rank] = message
             if isinstance(message, Failed):
@@ -110,7 +117,7 @@ class Crew(ABC):
         self.usable = failure is None and len(failed) == self.count and all(message.reusable for message in failed)
         self._busy = False
         if own := self._list_own_errors():
-            return Failure(own[0].failure, own[0].reason)
+            return Failure(own[0].failure, own[0].reason, own[0].node, own[0].node_id)
         return failure or Failure(FailureKind.LOST, failed[0].reason)
 
     def _list_failed(self) -> list[Failed]:
@@ -126,8 +133,11 @@ class Crew(ABC):
             self._send(rank, message)
 
 
-def _other_recipe(rank: int, runs: str, proposed: str) -> Failure:
+def _other_recipe(rank: int, running: Running, proposed: str) -> Failure:
     return Failure(
         FailureKind.ERROR,
-        f"worker {rank} has recipe {runs}, but {proposed} was proposed: its machine has another version of the code",
+        f"worker {rank} has recipe {running.recipe_hash}, but {proposed} was proposed: its machine has another version "
+        "of the code",
+        running.node,
+        running.node_id,
     )

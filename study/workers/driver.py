@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import Any
 
 from ray import tune
@@ -20,7 +21,7 @@ class TrialDriver(tune.Trainable):
     """Tune's side of a trial: a step is a report, or a heartbeat. One driver and its workers run trial after trial."""
 
     def setup(self, config: dict) -> None:
-        self._crew = open_crew(config[CREW])
+        self._crew = open_crew(config[CREW], config[TRIAL].avoided)
         self._begun = self._unanswered = False
 
     def step(self) -> dict[str, Any]:
@@ -40,9 +41,10 @@ class TrialDriver(tune.Trainable):
 
     def reset_config(self, new_config: dict) -> bool:
         self._crew.stop()
-        if not self._crew.usable:
+        avoided: tuple[str, ...] = new_config[TRIAL].avoided
+        if not self._crew.usable or self._crew.node_ids & set(avoided):
             self._crew.close()
-            self._crew = open_crew(new_config[CREW])
+            self._crew = open_crew(new_config[CREW], avoided)
         self._begun = self._unanswered = False
         return True
 
@@ -50,10 +52,13 @@ class TrialDriver(tune.Trainable):
         self._crew.close()
 
 
-def open_crew(config: CrewConfig) -> Crew:
-    """The crew that a study's `workers` ask for."""
+def open_crew(config: CrewConfig, avoided: Collection[str] = ()) -> Crew:
+    """The crew that a study's `workers` ask for, on none of the `avoided` nodes.
+
+    A single worker is where Tune has placed this process: `study.execution.tune` avoids the nodes for it.
+    """
     if config.count == 1:
         return InProcess(config.train, config.cpus)
     from study.workers.group import Group  # Ray Train takes a second to import
 
-    return Group(config)
+    return Group(config, avoided)

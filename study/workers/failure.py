@@ -20,14 +20,22 @@ class FailureKind(StrEnum):
     NON_FINITE = "non-finite"  # the loss or the objective is not finite
     ERROR = "error"  # any other exception in training
     DISK_FULL = "disk full"
+    STORAGE = "storage"  # a worker's node does not see the study's folder as the driver does
 
 
 @dataclass(frozen=True)
 class Failure:
-    """The failure of a trial: its kind, and the reason in one line."""
+    """The failure of a trial: its kind, and the reason in one line.
+
+    `node` is the host of the worker that failed and `node_id` Ray's id of it, where these are known. `lacks_room`: the
+    workers never started, since what they need was not free.
+    """
 
     kind: FailureKind
     reason: str
+    node: str | None = None
+    node_id: str | None = None
+    lacks_room: bool = False
 
 
 def is_disk_full(error: BaseException) -> bool:

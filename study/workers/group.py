@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import queue
 import threading
+from collections.abc import Collection
 from multiprocessing.connection import Connection
 
 import ray
@@ -24,13 +25,15 @@ from study.workers.trainer import find_root_cause, make_trainer
 from study.workers.worker import one_line
 
 END_SECONDS = 15.0  # for Ray to end a run
+ELSEWHERE_SECONDS = 60.0  # for room, where some nodes are avoided
 CAUSE_SECONDS = 2.0  # for Ray to report how a worker ended whose connection was closed
 
 
 class Group(Crew):
     """Workers of a Ray Train run that lasts until `close`, on any machines of the cluster."""
 
-    def __init__(self, config: CrewConfig) -> None:
+    def __init__(self, config: CrewConfig, avoided: Collection[str] = ()) -> None:
+        """No worker is placed on the nodes with the `avoided` ids of Ray."""
         super().__init__(config.count)
         self._config = config
         self._arrivals: queue.Queue[tuple[int, ToDriver] | Failure] = queue.Queue()
@@ -45,23 +48,29 @@ class Group(Crew):
         self._error: BaseException | None = None
         self._deadline = threading.Timer(config.start_seconds, self._give_up)
         self._deadline.daemon = True
+        # Of the nodes that are left, others may have all; then another driver's workers have a place there.
+        self._patience = threading.Timer(ELSEWHERE_SECONDS, self._give_up_elsewhere)
+        self._patience.daemon = True
         self._listener: WorkerListener | None = None
         try:
             self._listener = WorkerListener(ray.util.get_node_ip_address(), config.count, self._serve)
         except ClusterError as error:
             self._arrivals.put(Failure(FailureKind.START, str(error)))
             return
-        self._trainer = make_trainer(config, self._listener.address)
+        self._trainer = make_trainer(config, self._listener.address, avoided)
         self._deadline.start()
+        if avoided:
+            self._patience.start()
         threading.Thread(target=self._fit, daemon=True).start()
 
     def close(self) -> None:
         """End the workers and release their resources, whatever they are doing."""
+        self.usable = False
         with self._lock:
             if self._closed or self._listener is None:
                 return
             self._closed = True
-        self._deadline.cancel()
+        self._stop_timers()
         self._listener.close()
         for rank in range(self.count):
             self._send(rank, Close())
@@ -94,7 +103,7 @@ class Group(Crew):
         except Exception as error:  # Ray raises its own kinds, and those of the workers
             self._error = error.with_traceback(None)  # whose frames would keep the controller
         self._ended.set()
-        self._deadline.cancel()
+        self._stop_timers()
         with self._lock:
             if self._closed:
                 return
@@ -105,16 +114,37 @@ class Group(Crew):
         elif not self._loss.wait(CAUSE_SECONDS):  # their machine is gone, and nothing closed the connections
             self._arrivals.put(Failure(FailureKind.LOST, f"all {self.count} workers were lost{self._describe_error()}"))
 
-    def _give_up(self) -> None:
-        """End a group whose workers have not come in time."""
+    def _stop_timers(self) -> None:
+        self._deadline.cancel()
+        self._patience.cancel()
+
+    def _give_up_elsewhere(self) -> None:
+        """End a group that has no room on the nodes that are left, so that its trial can go to one that has."""
+        if self._lacks_room():
+            self._give_up(ELSEWHERE_SECONDS)
+
+    def _lacks_room(self) -> bool:
+        """Whether Ray has not found a place for the workers yet."""
+        try:
+            return self._controller is not None and not self._is_placed()
+        except ray.exceptions.RayError:
+            return False
+
+    def _is_placed(self) -> bool:
+        groups = [group for group in list_placement_groups() if group.creator == self._controller]
+        return any(group.is_placed for group in groups)
+
+    def _give_up(self, seconds: float | None = None) -> None:
+        """End a group whose workers have not come in `seconds`, by default those that a start may take."""
         with self._lock:
             if self._closed or self._is_complete() or self._ended.is_set():
                 return
             came = len([rank for rank in self._connections if rank != CONTROLLER])
-        self.usable = False
-        reason = f"{came} of {self.count} workers came within {self._config.start_seconds:g} s: {self._explain_wait()}"
+        self.usable, lacks_room = False, self._lacks_room()
+        seconds = self._config.start_seconds if seconds is None else seconds
+        reason = f"{came} of {self.count} workers came within {seconds:g} s: {self._explain_wait()}"
         self.close()
-        self._arrivals.put(Failure(FailureKind.START, reason))
+        self._arrivals.put(Failure(FailureKind.START, reason, lacks_room=lacks_room))
 
     def _explain_wait(self) -> str:
         """What a start waits for, as far as Ray can say, and what to do about it."""
@@ -122,11 +152,11 @@ class Group(Crew):
         if self._controller is None:
             return "Ray Train did not start beside the trial's driver; see Ray's logs on that machine"
         try:
-            groups = [group for group in list_placement_groups() if group.creator == self._controller]
+            is_placed = self._is_placed()
             total, free = ray.cluster_resources(), ray.available_resources()
         except ray.exceptions.RayError as error:
             return f"Ray's head does not answer ({one_line(error)})"
-        if any(group.is_placed for group in groups):
+        if is_placed:
             return (
                 f"they have their resources, but did not connect to the driver at {self._listener.address}; see the "
                 "workers' logs of Ray, and whether that port is open between the machines"
@@ -156,7 +186,7 @@ class Group(Crew):
                 with contextlib.suppress(OSError):
                     connection.send_bytes(encode(message))
             if self._is_complete():
-                self._deadline.cancel()
+                self._stop_timers()
         self._read(rank, connection)
 
     def _read(self, rank: int, connection: Connection) -> None:
@@ -169,7 +199,9 @@ class Group(Crew):
             self._loss.set()
             self._ended.wait(CAUSE_SECONDS)
             reason = f"worker {self._lost} of {self.count} was lost{self._describe_error()}"
-            self._arrivals.put(Failure(FailureKind.LOST, reason))
+            place = self._ranks.get(self._lost)
+            node, node_id = (place.node, place.node_id) if place else (None, None)
+            self._arrivals.put(Failure(FailureKind.LOST, reason, node, node_id))
 
     def _describe_error(self) -> str:
         return f" ({one_line(find_root_cause(self._error))})" if self._error else ""

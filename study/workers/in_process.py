@@ -47,6 +47,7 @@ class InProcess(Crew):
 
     def close(self) -> None:
         """The thread ends when it receives next; a training that is under way ends with the process."""
+        self.usable = False
         self._channel.to_worker.put(Close())
 
 

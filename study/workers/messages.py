@@ -23,6 +23,9 @@ class Task:
     folder: str
     score_tests: bool = True  # whether its test sets are scored in the end
     parts_file: str | None = None  # where a study keeps how batches are split to fit in memory
+    study_folder: str | None = None  # a worker has to see it as the driver does: `study.workers.storage`
+    study_id: str | None = None  # of the study in that folder
+    session: str | None = None  # the name of the event file there that the driver has made
 
 
 @dataclass(frozen=True)
@@ -44,6 +47,7 @@ class Running:
     recipe_hash: str
     node: str
     device: str
+    node_id: str | None = None  # of Ray
 
 
 @dataclass(frozen=True)
@@ -68,6 +72,8 @@ class Failed:
     failure: FailureKind
     reason: str
     reusable: bool
+    node: str | None = None
+    node_id: str | None = None  # of Ray
 
 
 ToWorker = Task | Answer | Close
@@ -110,3 +116,4 @@ class TrialConfig:
     task: Task
     is_baseline: bool
     confirms: bool = False  # whether it trains a finalist again; nothing is compared with it at a rung
+    avoided: tuple[str, ...] = ()  # Ray's ids of the nodes that it is not placed on

@@ -15,7 +15,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -27,6 +27,7 @@ from ray.train.v2._internal.execution.callback import ControllerCallback
 from cluster.process_group import ProcessGroup
 from study.workers.connections import CONTROLLER, DriverAddress, SocketChannel, connect_to_driver
 from study.workers.messages import CrewConfig
+from study.workers.placement import select_other_nodes
 from study.workers.worker import serve
 
 NOT_NEEDED = ("DatasetsCallback", "PlacementGroupCleanerCallback")
@@ -36,8 +37,11 @@ _ATTEMPT_SECONDS = 60.0
 _SPARE_ATTEMPTS = 3  # where a worker dies while it starts
 
 
-def make_trainer(config: CrewConfig, address: DriverAddress) -> TorchTrainer:
-    """A trainer whose workers connect to the driver at `address`, and serve it until it closes their connections."""
+def make_trainer(config: CrewConfig, address: DriverAddress, avoided: Collection[str] = ()) -> TorchTrainer:
+    """A trainer whose workers connect to the driver at `address`, and serve it until it closes their connections.
+
+    They are placed on none of the nodes with the `avoided` ids of Ray.
+    """
     resources = {"CPU": config.cpus} | ({"GPU": config.gpus} if config.gpus else {})
     attempts = int(config.start_seconds / _ATTEMPT_SECONDS) + _SPARE_ATTEMPTS
     return _Trainer(
@@ -45,7 +49,10 @@ def make_trainer(config: CrewConfig, address: DriverAddress) -> TorchTrainer:
         train_loop_config={"address": address, "train": config.train, "threads": max(1, int(config.cpus))},
         torch_config=ProcessGroup("nccl" if config.gpus else "gloo"),
         scaling_config=ScalingConfig(
-            num_workers=config.count, use_gpu=bool(config.gpus), resources_per_worker=resources
+            num_workers=config.count,
+            use_gpu=bool(config.gpus),
+            resources_per_worker=resources,
+            label_selector=select_other_nodes(avoided) or None,
         ),
         # A name of its own each time: the trials' checkpoints are the recipe's business, and a run is never restored.
         run_config=RunConfig(

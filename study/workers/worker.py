@@ -8,10 +8,10 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
-import socket
 import time
 import traceback
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -19,6 +19,8 @@ from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from model.recipe.recipe import Recipe
 from study.workers.failure import FailureKind, is_disk_full
 from study.workers.messages import Answer, Done, Failed, Report, Running, Task, ToDriver, ToWorker
+from study.workers.placement import find_own_node
+from study.workers.storage import StorageError, check_storage
 
 ERROR_FILE = "error-{rank}.txt"
 
@@ -51,6 +53,7 @@ def serve(channel: Channel, rank: int, train: str) -> None:
 
 def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed:
     folder, waited = Path(task.folder), None
+    node, node_id = find_own_node()
 
     def report(metrics: Mapping[str, float]) -> bool:
         nonlocal waited
@@ -64,14 +67,14 @@ def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed:
         return answer.proceed
 
     try:
-        recipe = Recipe.model_validate_json(task.recipe)
-        node, device = socket.gethostname(), _device()
-        channel.send(Running(recipe.hash, node, device))
+        check_storage(task)
+        recipe, device = Recipe.model_validate_json(task.recipe), _device()
+        channel.send(Running(recipe.hash, node, device, node_id))
         load_function(train)(recipe, folder, report, task.score_tests, task.parts_file and Path(task.parts_file))
     except DriverGoneError:
         raise
     except Exception as error:
-        return _make_failed(error, folder, rank)
+        return replace(_make_failed(error, folder, rank), node=node, node_id=node_id)
     return Done()
 
 
@@ -86,14 +89,17 @@ def _make_failed(error: Exception, folder: Path, rank: int) -> Failed:
     with contextlib.suppress(OSError):  # on a full disk the reason is sent without the file
         (folder / ERROR_FILE.format(rank=rank)).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     kind = classify_error(error)
+    reason = str(error) if kind is FailureKind.STORAGE else one_line(error)
     # Only the worker that writes gets the error of a full disk.
-    return Failed(kind, one_line(error), isinstance(error, _REUSABLE_AFTER) and kind is not FailureKind.DISK_FULL)
+    return Failed(kind, reason, isinstance(error, _REUSABLE_AFTER) and kind is not FailureKind.DISK_FULL)
 
 
 def classify_error(error: BaseException) -> FailureKind:
     """The kind of failure of an error in training; a full disk comes first, whatever the type of the error."""
     if is_disk_full(error):
         return FailureKind.DISK_FULL
+    if isinstance(error, StorageError):
+        return FailureKind.STORAGE
     if isinstance(error, NonFiniteLossError):
         return FailureKind.NON_FINITE
     if isinstance(error, OutOfMemoryError):

@@ -121,6 +121,7 @@ def test_a_start_that_finds_no_room_fails_with_one_line_and_releases_its_request
         FailureKind.START,
         "0 of 2 workers came within 600 s: Ray has no room for 2 workers with CPU 2 each, free in the whole cluster: "
         "CPU 2 of 2; add machines, wait until others release theirs, or lower workers.count or what each worker gets",
+        lacks_room=True,
     )
     assert not ray.get(driver.is_usable.remote())
     assert list_placement_groups() == []

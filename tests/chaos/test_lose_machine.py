@@ -27,8 +27,11 @@ TRAINS_AGAIN_WITHIN = 180.0  # seconds; see the figures in the test's output
 
 
 @pytest.fixture
-def cluster(stub: Work) -> Iterator[Cluster]:
+def cluster(stub: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
     """A head without CPUs and two machines with two each, so that all workers are on these."""
+    # A token in the real home folder would be asked for, also by what an earlier Ray of this process has set.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
     cluster = Cluster(True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES})
     try:
         for _ in range(2):

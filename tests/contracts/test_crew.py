@@ -18,6 +18,7 @@ from study.workers.driver import open_crew
 from study.workers.failure import Failure, FailureKind
 from study.workers.in_process import InProcess
 from study.workers.messages import CrewConfig, Done, Report, Task, ToWorker
+from study.workers.placement import find_own_node
 
 START_SECONDS = 90.0  # of a group, on a busy machine
 CREWS = {"in process": 1, "group of two": 2}
@@ -55,7 +56,7 @@ class _Driver:
         ray.get(actor.open.remote(config))
 
     def __getattr__(self, name: str) -> Any:
-        if name in ("usable", "count"):
+        if name in ("usable", "count", "node_ids"):
             return ray.get(self._actor.read.remote(name))
         if name == "send_other":
             return lambda *given: ray.get(self._actor.send_other.remote(*given))
@@ -155,7 +156,10 @@ def test_a_loss_that_is_no_number_fails_the_trial_and_keeps_the_workers(
 ) -> None:
     crew = crews()
     begin(crew, tmp_path, recipe(stub_training.NON_FINITE))
-    assert rest(crew)[-1] == Failure(FailureKind.NON_FINITE, "NonFiniteLossError: loss is nan at step 7")
+    assert rest(crew)[-1] == Failure(
+        FailureKind.NON_FINITE, "NonFiniteLossError: loss is nan at step 7", *find_own_node()
+    )
+    assert crew.node_ids == {find_own_node()[1]}
     assert crew.usable
     assert "loss is nan at step 7" in (tmp_path / "error-0.txt").read_text()
 
@@ -171,6 +175,7 @@ def test_a_worker_that_is_killed_is_lost_and_its_trial_goes_on_with_others(
     failure = rest(crew)[-1]
     assert failure.kind is FailureKind.LOST
     assert "worker 0 of 2 was lost" in failure.reason
+    assert (failure.node, failure.node_id) == find_own_node()
     crew = crews()
     begin(crew, tmp_path, recipe(stub_training.DIES_ONCE))
     assert epochs(rest(crew)) == [2, 3]
@@ -192,7 +197,7 @@ def test_an_error_in_training_is_reported_in_one_line(
 ) -> None:
     crew = crews()
     begin(crew, tmp_path, recipe(seed))
-    assert rest(crew)[-1] == failure
+    assert rest(crew)[-1] == replace(failure, node=find_own_node()[0], node_id=find_own_node()[1])
     assert not crew.usable
 
 
@@ -210,4 +215,23 @@ def test_a_worker_of_any_rank_that_has_another_recipe_than_was_proposed_is_found
     failure = rest(crew)[-1]
     assert failure.kind is FailureKind.ERROR
     assert f"worker {rank} has recipe {other.hash}, but {recipe().hash} was proposed" in failure.reason
+    assert (failure.node, failure.node_id) == find_own_node()
+    assert not crew.usable
+
+
+@pytest.mark.slow
+def test_workers_that_do_not_see_the_studys_folder_fail_before_they_train(
+    crews: Callable[[], Crew], tmp_path: Path
+) -> None:
+    crew, of, missing = crews(), recipe(), tmp_path / "not-mounted"
+    task = Task(
+        of.model_dump_json(), of.hash, str(missing / "trials" / "0000"), study_folder=str(missing), study_id="a"
+    )
+    crew.begin(task)
+    failure = rest(crew)[-1]
+    assert failure.kind is FailureKind.STORAGE
+    assert failure.reason == (
+        f"node {failure.node} does not see the study's folder {missing} (No such file or directory): mount it there"
+    )
+    assert not missing.exists()
     assert not crew.usable

@@ -72,6 +72,20 @@ def test_concurrency_is_of_the_given_cluster_and_not_of_this_machine(tmp_path: P
     assert max_concurrent_trials(study, [Node(8), Node(16)]) == 3
 
 
+def test_a_study_that_fits_on_no_machine_is_refused_unless_it_may_wait_for_one(tmp_path: Path) -> None:
+    workers = {"count": 2, "cpus": 4000}
+    refused = read_study(study_file(tmp_path, workers=workers))
+    words = (
+        r"workers.count 2 x workers.cpus 4000 needs 8000 CPUs, the cluster of 2 nodes has 24 CPUs; lower .*; or set "
+    )
+    with pytest.raises(UserError, match=words + r"workers.wait_seconds, to wait for machines that are added$"):
+        max_concurrent_trials(refused, [Node(8), Node(16)])
+    waiting = read_study(study_file(tmp_path, workers=workers | {"wait_seconds": 1800}))
+    assert max_concurrent_trials(waiting, [Node(8), Node(16)]) == 0
+    with pytest.raises(UserError, match=r"needs 8000 CPUs, this machine has \d+ CPUs?; lower workers.count or w\S+$"):
+        max_concurrent_trials(waiting)
+
+
 REFUSED_SPACES = {
     "a layer that the decoder does not have": ({"auxiliary": {"layers": [9]}}, "layer 9"),
     "an unknown recipe key": ({"recipe": {"optimiser.learnrate": {"uniform": [0.1, 0.2]}}}, "optimiser.learnrate"),

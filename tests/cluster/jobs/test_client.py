@@ -37,7 +37,7 @@ def test_an_address_that_does_not_answer_is_reported_in_one_line(closed_port: st
         (JOBS | {"/api/jobs/": (403, "Forbidden")}, "requires a token, but there is none here"),
         (
             JOBS | {"/api/jobs/": (500, "No available agent to submit job, please try again later.")},
-            r"the cluster at 'http://127.0.0.1:\d+' answers, but no job agent is up on its head: submit again half a minute",
+            r"the cluster at 'http://127.0.0.1:\d+' answers, but no job agent is up on its head: submit again",
         ),
         (
             JOBS | {"/api/jobs/": (500, "Traceback (most recent call last):\n  File x\nKeyError: 'head'\n")},

@@ -71,7 +71,7 @@ profiles = st.fixed_dictionaries(
         "service_account": names,
         "user": st.none() | st.integers(1, 2**31),
         "head": st.fixed_dictionaries({"cpus": st.integers(1, 64), "memory": gibibytes, "trials": st.booleans()}),
-        "shared_memory": st.integers(1, 16).map("{}Gi".format),
+        "shared_memory": st.integers(1, 15).map("{}Gi".format),
         "worker_ports": st.integers(11000, 40000).map(lambda port: [port, port + 999]),
         "token_secret": names,
         "env_secrets": st.lists(names, max_size=2),

@@ -103,6 +103,12 @@ def test_the_json_schema_names_every_key_with_its_description() -> None:
             "unknown key 'search.recipe.decoder.dropout.unifrom'; did you mean 'uniform'?",
         ),
         ({"workers": {"count": 0}}, "'workers.count' is 0; input should be greater than or equal to 1"),
+        (
+            {"workers": {"count": 2, "gpus": 0.5}},
+            "workers: gpus is 0.5 with count 2, but workers that share a GPU cannot form a group (NCCL refuses two",
+        ),
+        ({"workers": {"gpus": 1.5}}, "gpus is 1.5, but must be a fraction below 1 or a whole number, as Ray has it"),
+        ({"workers": {"wait_seconds": 0}}, "'workers.wait_seconds' is 0; input should be greater than 0"),
         ({"objective": {"metric": "test/test-in/wer"}}, "'objective.metric' is 'test/test-in/wer'"),
         ({"baselines": ["edd"]}, "'baselines.0' is 'edd'; input should be 'ed', 'decred-paper', 'decred-published',"),
         ({"baselines": ["ed", "ed"]}, "must name each one once"),

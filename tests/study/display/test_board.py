@@ -73,6 +73,40 @@ def test_the_time_left_is_estimated_from_the_trials_so_far() -> None:
     assert board.estimate_seconds_left() == 3 * 40.0
 
 
+def test_a_wait_is_printed_when_it_begins_and_once_more_when_it_is_over() -> None:
+    board, console, clock = make_board()
+    board.show_capacity(1, None)
+    board.show_capacity(1, "waiting for 1 CPU on one node; 2 of 3 nodes are used by others")
+    clock.now = 42.0
+    board.show_capacity(1, "waiting for 1 CPU on one node; 1 of 3 nodes is used by others")
+    board.show_capacity(2, None)
+    board.show_capacity(2, None)
+    assert printed_lines(console) == [
+        "waiting for 1 CPU on one node; 2 of 3 nodes are used by others",
+        "no longer waiting, after 42 s",
+    ]
+
+
+def test_on_a_terminal_the_footer_has_what_is_waited_for_while_it_lasts() -> None:
+    board, console, _ = make_board(terminal=True)
+    board.show_capacity(1, "waiting for 2 CPUs on one node; the cluster has no node")
+    console.print(board.render())
+    board.show_capacity(1, None)
+    console.print(board.render())
+    before, after = "\n".join(printed_lines(console)).split("trial", 2)[1:]
+    assert "the cluster has no node" in " ".join(before.split())
+    assert "the cluster has no node" not in " ".join(after.split())
+
+
+def test_the_time_left_is_of_as_many_trials_at_the_same_time_as_have_room() -> None:
+    board, _, clock = make_board(trials=4)
+    board.update(running_record(0))
+    clock.now = 10.0
+    board.update(running_record(0, {}))
+    board.show_capacity(2, None)
+    assert board.estimate_seconds_left() == (4 * 40.0 - 10.0) / 2
+
+
 def test_the_table_has_a_line_a_trial_with_its_metrics_and_values() -> None:
     board, console, _ = make_board(terminal=True)
     board.update(running_record(7, {}, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0}))

@@ -13,6 +13,7 @@ from study.config.study_file import FailureSettings
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action, Decision
 from study.ledger.events import (
+    ControlGiven,
     SessionStarted,
     TrialEnded,
     TrialEpoch,
@@ -97,10 +98,12 @@ class Simulation:
         self.agenda.note_success()
         self.trials.apply(TrialEnded(number=number, state=state))
 
-    def fail(self, number: int, failure: Failure) -> Decision:
-        decision = self.agenda.handle_failure(number, failure)
+    def fail(self, number: int, failure: Failure, elsewhere: bool = False) -> Decision:
+        decision = self.agenda.handle_failure(number, failure, elsewhere)
         if decision.action is Action.RETRY:
             self.trials.apply(TrialRetried(number=number, count=decision.count))
+        elif decision.action is Action.MOVE:
+            self.trials.apply(TrialRetried(number=number, count=decision.count, elsewhere=True))
         else:
             self.trials.apply(TrialEnded(number=number, state=decision.state))
         return decision
@@ -150,6 +153,50 @@ def test_retries_of_an_earlier_session_count() -> None:
     simulation.start_session()
     assert simulation.start() == 0
     assert simulation.fail(0, LOST).state is TrialState.FAILED
+
+
+def test_a_trial_that_gets_further_between_its_losses_is_retried_for_ever() -> None:
+    """On machines that are taken away again and again, a training of weeks loses its workers more often than that."""
+    simulation = Simulation(1, FailureSettings(retries=1))
+    for epoch in range(1, 50):
+        assert simulation.start() == 0
+        simulation.trials.apply(TrialEpoch(number=0, epoch=epoch))
+        assert simulation.fail(0, LOST).count == 1
+        simulation.now += 1.0
+    assert simulation.trials[0].retries == 49
+    assert simulation.start() == 0
+    assert simulation.fail(0, LOST).state is TrialState.FAILED, "it got no further since the last one"
+
+
+def test_a_trial_that_is_tried_elsewhere_starts_at_once_and_no_retry_is_counted() -> None:
+    simulation = Simulation(1, FailureSettings(retries=1, same_error_stops=1))
+    assert simulation.start() == 0
+    decision = simulation.fail(0, Failure(FailureKind.ERROR, "KeyError: 3"), elsewhere=True)
+    assert (decision.action, decision.count) == (Action.MOVE, 0)
+    assert simulation.start() == 0
+    assert simulation.fail(0, LOST).action is Action.RETRY
+    simulation.now = 1.0
+    assert simulation.start() == 0
+    assert simulation.fail(0, Failure(FailureKind.ERROR, "KeyError: 3")).action is Action.STOP
+
+
+def test_a_trial_without_room_elsewhere_lets_others_go_first() -> None:
+    simulation = Simulation(2)
+    assert simulation.start() == 0
+    simulation.fail(0, Failure(FailureKind.START, "no room", lacks_room=True), elsewhere=True)
+    assert simulation.start() == 1
+    simulation.now = 30.0
+    assert simulation.start() == 0
+
+
+def test_a_reopened_trial_continues_before_new_ones_and_has_all_its_retries() -> None:
+    simulation = Simulation(2, FailureSettings(retries=0))
+    assert simulation.start() == 0
+    assert simulation.fail(0, LOST).state is TrialState.FAILED
+    simulation.trials.apply(ControlGiven(who="ada@laptop", command="retry", number=0))
+    assert not simulation.agenda.is_done()
+    simulation.start_session()
+    assert [simulation.start(), simulation.start(), simulation.start()] == [0, 1, None]
 
 
 def test_the_same_error_in_a_row_stops_the_study_and_a_successful_trial_between_resets_the_count() -> None:
@@ -233,4 +280,4 @@ def test_under_any_interleaving_every_trial_ends_once_and_none_runs_twice(
     assert simulation.agenda.never_promoted() == [], "a paused trial was not promoted at the close"
     assert sorted(simulation.trials) == list(range(12))
     assert all(record.state.final for record in simulation.trials.values())
-    assert all(record.retries <= 2 for record in simulation.trials.values())
+    assert all(record.retries_here <= 2 for record in simulation.trials.values())

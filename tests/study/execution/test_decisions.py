@@ -13,6 +13,7 @@ from study.config.study_file import FailureSettings
 from study.execution.decisions import Action, Decision, decide, is_same_error
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind, is_disk_full
+from study.workers.storage import StorageError
 from study.workers.worker import classify_error
 
 SETTINGS = FailureSettings(retries=2, same_error_stops=3)
@@ -34,6 +35,7 @@ TABLE = [
     (FailureKind.ERROR, 0, 1, Action.END, TrialState.FAILED, 1, ""),
     (FailureKind.ERROR, 0, 2, Action.STOP, TrialState.FAILED, 3, SAME),
     (FailureKind.DISK_FULL, 0, 0, Action.STOP, TrialState.INTERRUPTED, 1, ""),
+    (FailureKind.STORAGE, 0, 0, Action.STOP, TrialState.INTERRUPTED, 1, ""),
 ]
 
 
@@ -48,6 +50,15 @@ def test_what_follows_from_a_failure_is_as_in_the_table(
 
 def test_the_table_has_every_kind() -> None:
     assert {row[0] for row in TABLE} == set(FailureKind)
+
+
+@pytest.mark.parametrize("kind", FailureKind)
+@pytest.mark.parametrize(("retries", "same"), [(0, 0), (2, 9)])
+def test_what_may_be_a_nodes_fault_is_tried_elsewhere_and_counts_for_nothing(
+    kind: FailureKind, retries: int, same: int
+) -> None:
+    decision = decide(Failure(kind, "why"), retries, same, SETTINGS, elsewhere=True)
+    assert decision == Decision(Action.MOVE, TrialState.INTERRUPTED, "why", retries)
 
 
 def test_without_retries_a_lost_trial_fails_with_the_setting_as_its_reason() -> None:
@@ -78,3 +89,4 @@ def test_a_user_error_of_a_full_disk_does_not_make_the_recipe_infeasible(small_d
     assert is_disk_full(caught.value)
     assert classify_error(caught.value) is FailureKind.DISK_FULL
     assert classify_error(UserError("no training utterance is left")) is FailureKind.IMPOSSIBLE
+    assert classify_error(StorageError("node one does not see it")) is FailureKind.STORAGE

@@ -191,15 +191,48 @@ class FixedSource:
         return self._done
 
 
+class FixedRoom:
+    """Room for so many trials."""
+
+    def __init__(self, trials: int = 9) -> None:
+        self.trials = trials
+
+    def admits(self, running: int) -> bool:
+        return running < self.trials
+
+
 @pytest.mark.parametrize(("done", "after"), [(True, Searcher.FINISHED), (False, None)])
 def test_the_searcher_waits_until_the_source_is_done(done: bool, after: Any) -> None:
-    searcher = TrialSearcher(FixedSource(config(0), done=done), FirstError(RecordingListener()))
+    searcher = TrialSearcher(FixedSource(config(0), done=done), FirstError(RecordingListener()), FixedRoom())
     assert searcher.suggest("a") == {TRIAL: config(0)}
     assert searcher.suggest("b") == after
 
 
+def test_a_trial_is_taken_from_the_source_only_when_there_is_room_beside_those_that_have_not_ended() -> None:
+    source, room = FixedSource(config(0), config(1), config(2)), FixedRoom(trials=1)
+    searcher = TrialSearcher(source, FirstError(RecordingListener()), room)
+    assert searcher.suggest("a") == {TRIAL: config(0)}
+    assert searcher.suggest("b") is None
+    room.trials = 2
+    assert searcher.suggest("c") == {TRIAL: config(1)}
+    searcher.on_trial_complete("a", error=True)
+    searcher.on_trial_complete("a")
+    assert searcher.suggest("d") == {TRIAL: config(2)}
+    assert searcher.suggest("e") is None
+
+
+def test_an_error_while_room_is_looked_for_stops_the_study_and_is_kept() -> None:
+    class Broken:
+        def admits(self, running: int) -> bool:
+            raise OSError("the head is gone")
+
+    errors = FirstError(RecordingListener())
+    assert TrialSearcher(FixedSource(config(0)), errors, Broken()).suggest("a") == Searcher.FINISHED
+    assert isinstance(errors.error, OSError)
+
+
 def test_a_study_that_is_stopping_starts_no_trial() -> None:
-    searcher = TrialSearcher(FixedSource(config(0)), FirstError(RecordingListener(stopping=True)))
+    searcher = TrialSearcher(FixedSource(config(0)), FirstError(RecordingListener(stopping=True)), FixedRoom())
     assert searcher.suggest("a") == Searcher.FINISHED
 
 
@@ -209,7 +242,7 @@ def test_everything_that_tune_gets_can_be_pickled() -> None:
     for part in (
         scheduler,
         EndCallback(RecordingListener(), scheduler, errors),
-        TrialSearcher(FixedSource(), errors),
+        TrialSearcher(FixedSource(), errors, FixedRoom()),
         StopAll(errors),
     ):
         assert type(pickle.loads(pickle.dumps(part))) is type(part)
@@ -220,7 +253,7 @@ def test_sigint_reaches_tune_and_a_searcher_that_waits_for_a_retry() -> None:
     before = signal.signal(signal.SIGINT, lambda kind, frame: reached_tune.append(kind))
     try:
         errors = FirstError(RecordingListener())
-        searcher = TrialSearcher(FixedSource(done=False), errors)
+        searcher = TrialSearcher(FixedSource(done=False), errors, FixedRoom())
         EndCallback(RecordingListener(), RuleScheduler(RecordingListener(), Never(), "m", errors), errors).setup()
         assert searcher.suggest("a") is None, "no trial is due yet, and the source is not done"
         signal.raise_signal(signal.SIGINT)

@@ -17,6 +17,7 @@ from study.ledger.events import (
     Finalist,
     FinalistsChosen,
     Found,
+    NodeExcluded,
     PriorRead,
     Seconds,
     SessionStarted,
@@ -46,7 +47,9 @@ EXAMPLES = [
     ),
     TrialPaused(number=3, epoch=2, reason="waits"),
     TrialContinued(number=3, epoch=2, reason="0 of 9 trials have a lower dev/wer, at most 3 may"),
-    TrialRetried(number=3, reason="lost", count=2, setting="failures.retries 5", lost_seconds=12.5),
+    TrialRetried(
+        number=3, reason="lost", count=2, setting="failures.retries 5", elsewhere=True, node="one", node_id="aa"
+    ),
     TrialEnded(number=3, state=TrialState.INFEASIBLE, reason="no", values=VALUES, point=VALUES, count=1, setting="s"),
     TrialImported(number=3, source="old/7", epochs=(REPORT,), state=TrialState.PRUNED, started=1.0, ended=2.0),
     TrialDecoded(number=3, decoding={"beam": 4}, decoding_hash="abc", metrics={"dev/wer_final": 9.0}, seconds=3.0),
@@ -62,6 +65,7 @@ EXAMPLES = [
     PriorRead(study="studies/small", found=(Found(recipe_class="ed", trial=5, point=VALUES),)),
     StudyEnded(state=TrialState.COMPLETE, best=3, best_recipe_hash="abc"),
     StudyInterrupted(reason="the disk is full"),
+    NodeExcluded(node="one", node_id="aa", reason="it does not see the study's folder"),
     ControlGiven(who="ada@laptop", command="stop", number=3),
 ]
 
@@ -124,6 +128,13 @@ def test_a_field_of_a_newer_version_is_ignored() -> None:
 def test_a_damaged_line_is_a_value_error(line: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
         from_line(line)
+
+
+def test_a_retry_of_a_version_that_knew_no_nodes_is_read_as_one_that_counts() -> None:
+    read = from_line(
+        '{"time": 1.0, "kind": "trial_retried", "number": 3, "reason": "lost", "count": 1, "setting": "s"}'
+    )
+    assert read == TrialRetried(time=1.0, number=3, reason="lost", count=1, setting="s", elsewhere=False)
 
 
 def test_a_line_of_format_1_is_read() -> None:

@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from study.ledger.events import (
     AnyEvent,
+    ControlGiven,
     EpochReport,
+    NodeExcluded,
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
@@ -42,7 +44,17 @@ EVENTS = st.one_of(
         metrics=st.fixed_dictionaries({"dev/wer": st.integers(0, 100).map(float)}),
     ),
     st.builds(TrialPaused, number=NUMBERS, epoch=EPOCHS),
-    st.builds(TrialRetried, number=NUMBERS, count=st.integers(1, 3), lost_seconds=st.none() | st.just(2.0)),
+    st.builds(
+        TrialRetried,
+        number=NUMBERS,
+        count=st.integers(1, 3),
+        lost_seconds=st.none() | st.just(2.0),
+        elsewhere=st.booleans(),
+    ),
+    st.builds(NodeExcluded, node=st.just("one"), node_id=st.just("aa"), reason=st.just("it is sick")),
+    st.builds(
+        ControlGiven, who=st.just("ada@laptop"), command=st.sampled_from(["retry", "note"]), number=st.none() | NUMBERS
+    ),
     st.builds(TrialEnded, number=NUMBERS, state=STATES, metrics=st.just({"in_domain/wer": 3.0})),
     st.builds(
         TrialImported,
@@ -56,7 +68,8 @@ EVENTS = st.one_of(
 
 
 def snapshot(trials: Trials) -> tuple[Any, ...]:
-    return dict(trials), trials.running, trials.study_state, trials.best, trials.began, trials.has_ended
+    study = trials.study_state, trials.best, trials.began, trials.has_ended, trials.excluded
+    return dict(trials), trials.running, study
 
 
 @given(st.lists(EVENTS, max_size=30), st.lists(EVENTS, max_size=30))
@@ -110,6 +123,72 @@ def test_a_retried_trial_sums_its_retries_and_lost_seconds() -> None:
     record = Trials([TrialStarted(number=0, time=3.0), lost[0], TrialStarted(number=0, time=8.0), lost[1]])[0]
     assert (record.state, record.retries, record.lost_seconds) == (TrialState.INTERRUPTED, 2, 3.0)
     assert record.started == 3.0, "when it ran first"
+
+
+@given(st.lists(EVENTS, max_size=60))
+def test_retries_are_counted_in_all_and_since_the_furthest_epoch(events: list[AnyEvent]) -> None:
+    for number, record in Trials(events).items():
+        own = [event for event in events if getattr(event, "number", None) == number]
+        epochs = [event.epoch for event in own if isinstance(event, TrialEpoch)]
+        counted = [event for event in own if isinstance(event, TrialRetried) and not event.elsewhere]
+        assert record.furthest_epoch == max(epochs, default=0)
+        assert max([len(counted), *(event.count for event in counted)]) <= record.retries <= len(counted) + 3
+        first = next((i for i, e in enumerate(own) if isinstance(e, TrialEpoch) and e.epoch == max(epochs)), 0)
+        since = [event for event in own[first:] if event in counted]
+        reopened = any(isinstance(event, ControlGiven) for event in own)
+        assert record.retries_here == len(since) or (reopened and record.retries_here < len(since))
+
+
+def test_an_epoch_that_is_reported_again_is_no_progress_and_a_new_one_is() -> None:
+    """A trial whose newest checkpoint is torn goes back an epoch each time, and must not be retried for ever."""
+    trials = Trials([TrialStarted(number=0), *(TrialEpoch(number=0, epoch=epoch) for epoch in (1, 2, 3))])
+    for count in (1, 2):
+        trials.apply(TrialRetried(number=0, count=count))
+        trials.apply(TrialStarted(number=0))
+        trials.apply(TrialEpoch(number=0, epoch=2))
+        trials.apply(TrialEpoch(number=0, epoch=3))
+    assert (trials[0].retries, trials[0].retries_here) == (2, 2)
+    trials.apply(TrialEpoch(number=0, epoch=4))
+    assert (trials[0].retries, trials[0].retries_here) == (2, 0)
+
+
+def test_a_retry_on_another_node_is_not_counted() -> None:
+    moved = TrialRetried(number=0, count=0, elsewhere=True, reason="KeyError", lost_seconds=2.0)
+    record = Trials([TrialStarted(number=0), moved])[0]
+    assert (record.state, record.retries, record.retries_here) == (TrialState.INTERRUPTED, 0, 0)
+    assert record.lost_seconds == 2.0
+
+
+@pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.INFEASIBLE])
+def test_a_trial_that_failed_is_reopened_as_one_that_was_interrupted(state: TrialState) -> None:
+    retry = ControlGiven(time=9.0, who="ada@laptop", command="retry", number=0)
+    end = TrialEnded(number=0, state=state, reason="KeyError", metrics={"dev/wer": 4.0})
+    epoch = TrialEpoch(number=0, epoch=1, metrics={"dev/wer": 40.0})
+    trials = Trials([TrialStarted(number=0), epoch, TrialRetried(number=0, count=1), TrialStarted(number=0), end])
+    trials.apply(retry)
+    record = trials[0]
+    assert (record.state, record.reason) == (TrialState.INTERRUPTED, "reopened by ada@laptop")
+    assert (record.metrics, record.final_metrics, record.epoch) == ({"dev/wer": 40.0}, {}, 1)
+    assert (record.retries, record.retries_here, record.ended) == (1, 0, 9.0)
+
+
+def test_a_trial_that_did_not_fail_or_never_had_a_recipe_is_not_reopened() -> None:
+    before = [
+        TrialStarted(number=0),
+        TrialEnded(number=0, state=TrialState.COMPLETE),
+        TrialStarted(number=1),
+        TrialEnded(number=2, state=TrialState.INFEASIBLE, reason="it makes no recipe"),
+    ]
+    orders = [ControlGiven(who="ada@laptop", command="retry", number=number) for number in range(4)]
+    assert dict(Trials([*before, *orders])) == dict(Trials(before))
+
+
+def test_nodes_are_excluded_until_the_next_session() -> None:
+    excluded = NodeExcluded(node="one", node_id="aa", reason="it is sick")
+    trials = Trials([SessionStarted(), excluded])
+    assert trials.excluded == (excluded,)
+    trials.apply(SessionStarted())
+    assert trials.excluded == ()
 
 
 def test_an_infeasible_point_has_the_values_of_its_end_event() -> None:

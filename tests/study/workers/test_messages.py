@@ -22,14 +22,14 @@ from study.workers.messages import (
 )
 
 EXAMPLES = [
-    Task('{"name": "é"}', "abc", "/folder"),
+    Task('{"name": "é"}', "abc", "/folder", study_folder="/study", study_id="0", session="000001.jsonl"),
     Answer(proceed=False),
     Close(),
-    Running("abc", "node-1", "cpu"),
+    Running("abc", "node-1", "cpu", "0123"),
     Report({"epoch": 3, "dev/wer": 12.5}, waited=0.25, node="node-1", device="cpu"),
     Report(),
     Done(),
-    Failed(FailureKind.OUT_OF_MEMORY, "one utterance does not fit", reusable=True),
+    Failed(FailureKind.OUT_OF_MEMORY, "one utterance does not fit", reusable=True, node="node-1", node_id="0123"),
 ]
 
 

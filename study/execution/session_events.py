@@ -1,0 +1,80 @@
+"""The events that a session writes of its trials, made from what these report."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from study.execution.decisions import Action, Decision
+from study.ledger.events import Seconds, TrialDecoded, TrialEnded, TrialEpoch, TrialRetried, TrialState
+from study.ledger.records import TrialRecord
+from study.search.proposal import InfeasiblePoint
+from study.workers.failure import Failure
+from study.workers.messages import Report
+
+OF_TEST_SETS = ("test/", "in_domain/", "out_of_domain/")
+NOT_METRICS = ("epoch", "step", "last_epoch", "finished")
+
+
+def make_epoch(number: int, report: Report) -> TrialEpoch:
+    """The event of a reported epoch."""
+    metrics, step = report.metrics, report.metrics.get("step")
+    return TrialEpoch(
+        number=number,
+        epoch=int(metrics["epoch"]),
+        step=None if step is None else int(step),
+        metrics=without_facts(metrics),
+        seconds=Seconds(
+            training=metrics.get("train/seconds"), validation=metrics.get("dev/seconds"), waiting=report.waited
+        ),
+        node=report.node,
+        device=report.device,
+    )
+
+
+def make_retry(number: int, decision: Decision, failure: Failure, lost_seconds: float | None) -> TrialRetried:
+    """The event of a trial that continues, on the same nodes or elsewhere."""
+    elsewhere = decision.action is Action.MOVE
+    if not elsewhere:
+        reason = f"{decision.reason}; retry {decision.count} ({decision.setting})"
+    elif failure.lacks_room:
+        reason = f"{decision.reason}; tried again later"
+    else:
+        reason = f"{decision.reason} (node {failure.node}); tried again on another node"
+    return TrialRetried(
+        number=number,
+        reason=reason,
+        count=decision.count,
+        setting=decision.setting,
+        lost_seconds=lost_seconds,
+        elsewhere=elsewhere,
+        node=failure.node,
+        node_id=failure.node_id,
+    )
+
+
+def make_infeasible(point: InfeasiblePoint) -> TrialEnded:
+    """The event of a point that makes no recipe: an end without a start."""
+    return TrialEnded(
+        number=point.number,
+        state=TrialState.INFEASIBLE,
+        reason=point.reason,
+        values=point.values,
+        point=point.point,
+        recipe_class=point.recipe_class,
+    )
+
+
+def make_tests(record: TrialRecord, decoding: dict[str, object], metrics: Mapping[str, float]) -> TrialDecoded:
+    """The event of test sets that were scored after a trial's end."""
+    return TrialDecoded(
+        number=record.number,
+        decoding=decoding,
+        decoding_hash=record.decoding_hash,
+        metrics={name: value for name, value in metrics.items() if name.startswith(OF_TEST_SETS)},
+        seconds=metrics.get("decoding/seconds"),
+    )
+
+
+def without_facts(metrics: Mapping[str, float]) -> dict[str, float]:
+    """Metrics without what a report says beside them."""
+    return {name: value for name, value in metrics.items() if name not in NOT_METRICS}
