@@ -21,6 +21,7 @@ GROUPS = {  # the start of a path -> its group; the first one that fits counts
     "contracts/test_crew.py": RAY,
     "contracts/": SERVERS,
     "chaos/": RAY,
+    "cluster/images/": SERVERS,
     "cluster/preflight/": RAY,
     "cluster/test_placement_groups.py": RAY,
     "cluster/test_usage.py": RAY,

@@ -9,7 +9,7 @@ from model.errors import UserError
 from study.config.study_file import StudyFile
 
 PLACE_VARIABLE = "DECRED_STUDY_PLACE"  # of a study that was submitted: the option that names its cluster
-EXCLUDED_VARIABLE = "DECRED_EXCLUDED_NODES"  # addresses or host names of machines that no trial is placed on
+EXCLUDED_VARIABLE = "DECRED_EXCLUDED_NODES"  # addresses or host names, separated by commas, that trials avoid
 _LOCAL_HOSTS = ("", "localhost")
 
 

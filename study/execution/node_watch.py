@@ -12,11 +12,11 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from study.config.places import EXCLUDED_VARIABLE
 from study.config.study_file import WorkerSettings
 from study.ledger.events import NodeExcluded
 from study.workers.failure import Failure, FailureKind
 
-EXCLUDED_NODES = "DECRED_EXCLUDED_NODES"  # environment variable: addresses or host names, separated by commas
 SUSPICIONS = 2  # of different trials exclude a node
 # A loss that is not finite comes from the recipe, a lost worker is retried anywhere, a full disk stops the study.
 WEIGHED = (FailureKind.ERROR, FailureKind.IMPOSSIBLE, FailureKind.OUT_OF_MEMORY, FailureKind.STORAGE)
@@ -172,7 +172,7 @@ def list_worker_nodes() -> list[WorkerNode]:
 
 def read_excluded_nodes() -> frozenset[str]:
     """The addresses and host names that the user excludes."""
-    return frozenset(name.strip() for name in os.environ.get(EXCLUDED_NODES, "").split(",") if name.strip())
+    return frozenset(name.strip() for name in os.environ.get(EXCLUDED_VARIABLE, "").split(",") if name.strip())
 
 
 def _name(node: WorkerNode) -> str:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from study.config.places import EXCLUDED_VARIABLE
 from study.config.study_file import WorkerSettings
-from study.execution.node_watch import EXCLUDED_NODES, WEIGHED, NodeWatch, WorkerNode, read_excluded_nodes
+from study.execution.node_watch import WEIGHED, NodeWatch, WorkerNode, read_excluded_nodes
 from study.workers.failure import Failure, FailureKind
 
 REASON = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
@@ -183,9 +184,9 @@ def test_nodes_that_the_user_excludes_are_avoided_by_all_trials(name: str) -> No
 
 
 def test_the_users_list_is_separated_by_commas(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(EXCLUDED_NODES, raising=False)
+    monkeypatch.delenv(EXCLUDED_VARIABLE, raising=False)
     assert read_excluded_nodes() == frozenset()
-    monkeypatch.setenv(EXCLUDED_NODES, " 10.0.0.1,two ,")
+    monkeypatch.setenv(EXCLUDED_VARIABLE, " 10.0.0.1,two ,")
     assert read_excluded_nodes() == {"10.0.0.1", "two"}
 
 
