@@ -22,6 +22,7 @@ GROUPS = {  # the start of a path -> its group; the first one that fits counts
     "contracts/": SERVERS,
     "chaos/": RAY,
     "cluster/images/": SERVERS,
+    "study/tracking/test_passwords.py": SERVERS,
     "cluster/preflight/": RAY,
     "cluster/test_placement_groups.py": RAY,
     "cluster/test_usage.py": RAY,

@@ -16,7 +16,7 @@ from chaos.records import assert_records_agree
 from conftest import MINIATURE
 from stub_training import DISK_FULL
 
-from study.execution.session import OF_TEST_SETS
+from study.execution.session_events import OF_TEST_SETS
 from study.ledger.events import SessionStarted
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
