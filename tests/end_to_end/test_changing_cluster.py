@@ -17,7 +17,7 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.runner import Work
 
-pytestmark = pytest.mark.slow
+pytestmark = pytest.mark.cluster
 STUDY = Path("studies/probe")
 LONG = {
     "base": "tiny",

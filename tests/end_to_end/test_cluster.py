@@ -23,6 +23,7 @@ README = Path(__file__).parents[2] / "README.md"
 pytestmark = pytest.mark.cluster
 PORT = 5000  # of the laptop, which has all its ports for itself
 EPOCHS = 40  # of every trial: half a minute on two free cores
+RAYLET = "/raylet/raylet "  # of a command line: others name it in an option
 COMPLETE = [TrialState.COMPLETE] * 2
 
 
@@ -53,10 +54,10 @@ def assert_same_trials(lab: Lab, name: str, whole: Ledger) -> None:
 
 
 def test_a_cluster_that_is_up_stays_as_it_is_when_it_is_brought_up_again(lab: Lab) -> None:
-    before = [lab.find_processes(host, "raylet") for host in ("head", "one", "two")]
+    before = [lab.find_processes(host, RAYLET) for host in ("head", "one", "two")]
     printed = lab.command("cluster", "up", "lab")
     assert printed.splitlines()[:3] == [f"10.77.0.{number}: runs already" for number in (1, 2, 3)]
-    assert [lab.find_processes(host, "raylet") for host in ("head", "one", "two")] == before
+    assert [lab.find_processes(host, RAYLET) for host in ("head", "one", "two")] == before
     assert "10.77.0.3: running" in lab.command("cluster", "status", "lab")
 
 
@@ -120,7 +121,7 @@ def test_a_driver_that_is_killed_is_continued_by_hand(lab: Lab, whole: Ledger) -
 def test_a_host_whose_raylet_is_killed_is_replaced_and_the_trial_continues(lab: Lab, whole: Ledger) -> None:
     lab.command("submit", str(lab.write_study("killed-raylet", epochs=EPOCHS)), "--on", "lab")
     lab.wait_for_epoch("killed-raylet", 2)
-    lab.kill("one", "raylet/raylet")
+    lab.kill("one", RAYLET)
     began = time.monotonic()
     lab.wait_until(lambda: any(trial.retries for trial in lab.read_trials("killed-raylet")), "a retry")
     detected = time.monotonic() - began
