@@ -1,6 +1,6 @@
 """The ports of this project's own servers: within those that a cluster's firewall opens between its machines.
 
-A driver listens for its workers, and the first worker of a process group for the others. Ray tells no process which
+A driver listens for its workers, and the first worker of a process group for the others. No process can ask Ray which
 ports it was started with (`ray start --min-worker-port LOW --max-worker-port HIGH`), so whoever starts a cluster names
 the same range in the environment of `ray start`, on every machine: DECRED_WORKER_PORTS=LOW-HIGH. Without it any free
 port is taken.

@@ -17,7 +17,7 @@ HEAD_PORTS = {"gcs-server": 6379, "dashboard": 8265, "client": 10001}
 SHARED_VOLUME, MEMORY_VOLUME = "shared", "memory"
 # The end of a study writes its checkpoints and its ledger; Ray would kill it after 3 s.
 STOP_SECONDS = 60
-# `ray start` takes up to 30 s to end a node after SIGTERM, and Kubernetes kills after 30 s unless it is told otherwise.
+# `ray start` takes up to 30 s to end a node after SIGTERM; Kubernetes kills after 30 s if no other time is set.
 GRACE_SECONDS = STOP_SECONDS + 30
 
 

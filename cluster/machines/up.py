@@ -111,7 +111,7 @@ def _describe(machine: Machine, answer: dict[str, Any]) -> str:
 
 
 def _config(profile: MachinesProfile, name: str, machine: Machine) -> dict[str, Any]:
-    """What the agent is told of a machine; without a token."""
+    """What is sent to a machine's agent, without a token."""
     first, is_head = profile.first_port(name), machine is profile.head
     ports = f"{first + WORKER_PORTS}-{first + PORTS - 1}"
     return {

@@ -97,7 +97,7 @@ def find_cluster(profile: SlurmProfile, name: str) -> RunningCluster | None:
     """Where the cluster of the running job with this name is reached; None while there is none."""
     file = shlex.quote(address_file(profile, name))
     answer = _call(profile, "cat", f"[ -e {file} ] || exit 0\nexec cat {file}\n")
-    # Written anew, in one step, by each job; a login shell may have written lines of its own before.
+    # Each job replaces it in one step; a login shell may have written lines of its own before.
     for line in reversed(answer.splitlines()):
         with contextlib.suppress(ValueError, TypeError, KeyError):
             known = json.loads(line)

@@ -49,7 +49,7 @@ def read_kept(file: Path, key: str, context: DistributedContext) -> Parts | None
 
 
 def keep(file: Path, key: str, parts: Parts) -> None:
-    """Add to the file; a run that is without it measures anew, so that one which cannot be written is no error."""
+    """Add to the file; a run without it measures again, so that one which cannot be written is no error."""
     kept: dict[str, list[int]] = {}
     with contextlib.suppress(OSError, ValueError, TypeError):
         kept = dict(json.loads(file.read_text()))

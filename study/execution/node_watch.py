@@ -12,6 +12,7 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
+from cluster.resources import TOLERANCE
 from study.config.places import EXCLUDED_VARIABLE
 from study.config.study_file import WorkerSettings
 from study.ledger.events import NodeExcluded
@@ -20,7 +21,6 @@ from study.workers.failure import Failure, FailureKind
 SUSPICIONS = 2  # of different trials exclude a node
 # A loss that is not finite comes from the recipe, a lost worker is retried anywhere, a full disk stops the study.
 WEIGHED = (FailureKind.ERROR, FailureKind.IMPOSSIBLE, FailureKind.OUT_OF_MEMORY, FailureKind.STORAGE)
-_TOLERANCE = 1e-6  # in floating point, 3 x 0.1 CPUs are more than 0.3
 
 
 @dataclass(frozen=True)
@@ -148,7 +148,7 @@ class NodeWatch:
 
     def _count_workers(self, node: WorkerNode) -> int:
         pairs = ((node.cpus, self._workers.cpus), (node.gpus, self._workers.gpus))
-        return int(min(available / each for available, each in pairs if each > 0) + _TOLERANCE)
+        return int(min(available / each for available, each in pairs if each > 0) + TOLERANCE)
 
 
 def list_worker_nodes() -> list[WorkerNode]:

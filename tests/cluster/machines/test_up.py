@@ -74,13 +74,12 @@ def test_the_token_reaches_a_machine_on_no_command_line_and_only_its_owner_may_r
     assert ensure_token(tmp_path / "token") == token, "it is made once"
 
 
-def test_only_processes_with_the_name_of_the_cluster_are_ended(tmp_path: Path) -> None:
-    def start(mark: str) -> subprocess.Popen[bytes]:
-        return subprocess.Popen(["sleep", "600"], env=os.environ | {agent.MARK: mark})
-
-    mine, other = start("mine"), start("mine-too")
+def assert_first_alone_is_ended(
+    name: str, tmp_path: Path, mine: subprocess.Popen[bytes], other: subprocess.Popen[bytes]
+) -> None:
+    """Taking the cluster down ends the first process and leaves the second; then both are gone."""
     try:
-        lines = list(take_down(make_profile(tmp_path), "mine"))
+        lines = list(take_down(make_profile(tmp_path), name))
         assert lines == ["127.0.0.1: 1 processes ended"]
         assert mine.wait(10) == -15
         assert other.poll() is None
@@ -90,20 +89,20 @@ def test_only_processes_with_the_name_of_the_cluster_are_ended(tmp_path: Path) -
             process.wait()
 
 
+def test_only_processes_with_the_name_of_the_cluster_are_ended(tmp_path: Path) -> None:
+    def start(mark: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen(["sleep", "600"], env=os.environ | {agent.MARK: mark})
+
+    assert_first_alone_is_ended("mine", tmp_path, start("mine"), start("mine-too"))
+
+
 def test_a_process_of_ray_that_has_written_its_title_over_its_environment_is_found(tmp_path: Path) -> None:
     def start(folder: Path) -> subprocess.Popen[bytes]:
         folder.mkdir(exist_ok=True)
         return subprocess.Popen(["ray::IDLE", "-c", "sleep 600; :"], executable="/bin/sh", cwd=folder, env={})
 
     mine, other = start(tmp_path / "decred-titled"), start(tmp_path / "decred-titled-too")
-    try:
-        assert list(take_down(make_profile(tmp_path), "titled")) == ["127.0.0.1: 1 processes ended"]
-        assert mine.wait(10) == -15
-        assert other.poll() is None
-    finally:
-        for process in (mine, other):
-            process.kill()
-            process.wait()
+    assert_first_alone_is_ended("titled", tmp_path, mine, other)
 
 
 def test_a_process_that_ignores_sigterm_is_killed(tmp_path: Path) -> None:
