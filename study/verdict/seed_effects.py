@@ -12,7 +12,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-INTERVAL = 0.95
+INTERVAL = 0.95  # of single figures
 FEWEST_SEEDS = 3  # with fewer nothing is said of configurations
 POWER = 0.8  # with which `count_seeds_needed` finds an effect
 MOST_SEEDS = 1000  # that it counts up to
@@ -22,8 +22,8 @@ MOST_SEEDS = 1000  # that it counts up to
 class Effect:
     """A figure of the first system less that of the second, over common seeds; `p` is that of Student's paired t.
 
-    `first` and `second` are means over the seeds. `interval` is of this effect alone; `corrected` is p after the
-    correction for all that is claimed together.
+    `first` and `second` are means over the seeds. `interval` is of this effect alone and covers it with probability
+    `coverage`; `corrected` is p after the correction for all that is claimed together.
     """
 
     name: str
@@ -34,13 +34,14 @@ class Effect:
     interval: tuple[float, float]
     p: float
     corrected: float = 1.0
+    coverage: float = INTERVAL
 
     @property
     def difference(self) -> float:
         return self.first - self.second
 
 
-def measure_effect(name: str, first: Sequence[float], second: Sequence[float]) -> Effect:
+def measure_effect(name: str, first: Sequence[float], second: Sequence[float], coverage: float = INTERVAL) -> Effect:
     """The effect of two systems' figures, seed by seed. With one seed, or no variance, nothing is known of chance."""
     from scipy.special import stdtr, stdtrit  # Student's distribution and its inverse; takes a while to import
 
@@ -51,15 +52,19 @@ def measure_effect(name: str, first: Sequence[float], second: Sequence[float]) -
     interval, p = (-math.inf, math.inf), 1.0
     if deviation > 0:
         error = deviation / math.sqrt(count)
-        margin = float(stdtrit(count - 1, (1 + INTERVAL) / 2)) * error
+        margin = float(stdtrit(count - 1, (1 + coverage) / 2)) * error
         interval = mean - margin, mean + margin
         p = float(2 * stdtr(count - 1, -abs(mean) / error))
-    return Effect(name, count, math.fsum(first) / count, math.fsum(second) / count, deviation, interval, p)
+    means = math.fsum(first) / count, math.fsum(second) / count
+    return Effect(name, count, *means, deviation, interval, p, coverage=coverage)
 
 
 @dataclass(frozen=True)
 class Judged:
-    """Effects on a family of figures, corrected together; `overall` is that on their mean, which decides first."""
+    """Effects on a family of figures, corrected together; `overall` is that on their mean, which decides first.
+
+    The interval of `overall` excludes 0 exactly where it is shown.
+    """
 
     overall: Effect
     effects: tuple[Effect, ...]
@@ -84,7 +89,7 @@ def judge(
     A single figure is its own overall effect. With fewer than three seeds nothing is shown.
     """
     effects = [measure_effect(name, [one[name] for one in first], [one[name] for one in second]) for name in first[0]]
-    overall = measure_effect("all", _average(first, averaged), _average(second, averaged))
+    overall = measure_effect("all", _average(first, averaged), _average(second, averaged), coverage=1 - level)
     overall = replace(overall, corrected=overall.p if overall.seeds >= FEWEST_SEEDS else 1.0)
     corrected = correct_by_holm([effect.p for effect in effects])
     guarded = [

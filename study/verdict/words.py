@@ -29,7 +29,7 @@ def describe_verdict(verdict: Verdict) -> list[str]:
 
 
 def _describe_judged(verdict: Verdict, figure: str) -> str:
-    """One figure's effect: "decred has a lower WER than ed, by 1.3 points [0.4, 2.2] on the mean of 3 test sets"."""
+    """One figure's effect: "decred has a lower WER than ed, by 1.3 points [0.4, 2.2] (96 %) on ..."."""
     first, second = verdict.classes
     judged, (label, unit) = verdict.judged[figure], FIGURES[figure]
     overall, sets = judged.overall, _list_sets(judged)
@@ -75,12 +75,13 @@ def _describe_luck(verdict: Verdict) -> str:
 
 
 def _format(effect: Effect, unit: str, magnitude: bool = False) -> str:
-    """The difference with its interval; its magnitude where the words say the direction."""
+    """The difference with its interval and what that covers; its magnitude where the words say the direction."""
     low, high = effect.interval
     difference = effect.difference
     if magnitude and difference < 0:
         difference, low, high = -difference, -high, -low
-    interval = f"[{low:.2f}, {high:.2f}]" if math.isfinite(low) else "[unknown]"
+    covered = f"({100 * effect.coverage:.0f} %)"
+    interval = f"[{low:.2f}, {high:.2f}] {covered}" if math.isfinite(low) else "[unknown]"
     return f"{difference:.2f}{unit} {interval}" if magnitude else f"{difference:+.2f}{unit} {interval}"
 
 

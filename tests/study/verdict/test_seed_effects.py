@@ -6,7 +6,7 @@ import math
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 from scipy import stats
 
@@ -52,6 +52,20 @@ def test_nothing_is_shown_of_a_set_where_the_mean_of_all_sets_does_not_differ() 
     assert judged.effects[0].p < 0.05 < judged.overall.p
     assert not judged.is_shown
     assert judged.shown == []
+
+
+@given(
+    st.lists(st.tuples(st.floats(1, 90), st.floats(1, 90)), min_size=3, max_size=9), st.sampled_from([0.01, 0.04, 0.1])
+)
+def test_the_overall_interval_excludes_0_exactly_where_a_difference_is_shown(
+    pairs: list[tuple[float, float]], level: float
+) -> None:
+    first, second = map(list, zip(*pairs, strict=True))
+    judged = judge(seeds(a=first), seeds(a=second), ["a"], level)
+    assume(judged.overall.deviation > 1e-6 and abs(judged.overall.p - level) > 1e-9)
+    low, high = judged.overall.interval
+    assert (low > 0 or high < 0) == judged.is_shown
+    assert judged.overall.coverage == 1 - level
 
 
 def test_a_set_is_shown_by_its_own_corrected_p_once_the_mean_differs() -> None:

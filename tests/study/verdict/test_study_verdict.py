@@ -62,7 +62,9 @@ def describe(trials: Trials) -> list[str]:
 
 def test_a_shown_difference_is_said_with_its_direction_and_interval() -> None:
     answer, luck = describe(study([10.0, 10.2, 9.8, 10.1], [12.0, 12.1, 11.7, 12.3]))
-    assert answer == "verdict: decred has a lower WER than ed, by 2.00 points [1.77, 2.23] on test-in, 4 seeds each"
+    assert (
+        answer == "verdict: decred has a lower WER than ed, by 2.00 points [1.75, 2.25] (96 %) on test-in, 4 seeds each"
+    )
     assert luck == (
         "dev/wer_final when chosen and with new seeds: decred (trial 0001, best of 4) 20.00 -> 23.00, "
         "ed (trial 0000, best of 5) 21.00 -> 22.00; 9 looks at the dev sets, one of each new training at the test sets"
@@ -72,7 +74,7 @@ def test_a_shown_difference_is_said_with_its_direction_and_interval() -> None:
 def test_no_shown_difference_is_said_with_what_it_would_take() -> None:
     answer = describe(study([10.0, 12.0, 11.0], [11.0, 10.0, 11.5]))[0]
     assert answer == (
-        "verdict: no difference in WER shown between decred and ed: +0.17 points [-3.83, 4.16] on test-in, "
+        "verdict: no difference in WER shown between decred and ed: +0.17 points [-4.33, 4.67] (96 %) on test-in, "
         "3 seeds each; to show 0.5 points would take about 86 more seeds"
     )
 
