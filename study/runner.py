@@ -35,6 +35,7 @@ from study.execution.ended_trials import find_unscored
 from study.execution.export import write_recipe
 from study.execution.node_watch import NodeWatch, list_worker_nodes, read_excluded_nodes
 from study.execution.private_names import check_private_names
+from study.execution.registering import register_best
 from study.execution.session import Session
 from study.execution.shared_data import prepare_all
 from study.execution.signals import forward_sigterm, handle_stop_signals
@@ -44,6 +45,7 @@ from study.ledger.lease import hold_lease
 from study.ledger.ledger import STUDY, Ledger, read_any_study
 from study.ledger.manifest import Changes, describe_changes, find_changes, make_manifest
 from study.ledger.records import TrialRecord, TrialState
+from study.report.writing import write_folder_files
 from study.search.prior import read_prior
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
@@ -217,6 +219,7 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     _record_end(run, best)
     if run.is_unfinished and run.stopped is None:
         return _report_interruption(ledger.folder, command, console)
+    write_folder_files(ledger, functools.partial(_print, console))
     console.print(make_table(records, run.study))
     for line in (*describe_rungs(records, run.study), *describe_stuck(records)):
         _print(console, line)
@@ -264,6 +267,7 @@ def _close_tracker(run: _Run, path: Path, console: Console) -> None:
     outdated = tracker.close()
     if line := describe_outdated(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
         _print(console, line)
+    register_best(run.ledger, functools.partial(_print, console))
 
 
 def make_continue_command(name: str, path: Path, trials: int | None) -> str:

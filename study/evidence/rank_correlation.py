@@ -65,13 +65,22 @@ def _describe_best(records: Sequence[TrialRecord], study: StudyFile) -> list[str
     return [f"no metric at any epoch is shown to rank better than chance{stops}; the best: {best}"]
 
 
-def _format_interval(rho: float, trials: int) -> str:
-    """The interval of 95 % of one correlation, by Fisher's z; nothing for trials that have none."""
+def estimate_interval(rho: float, trials: int) -> tuple[float, float] | tuple[None, None]:
+    """The interval of 95 % of one correlation, by Fisher's z; None for fewer than four trials.
+
+    A correlation of 1 has no place in Fisher's z; of n trials it is not known better than to 1 / n^2.
+    """
     if trials < MIN_TRIALS + 1:
-        return ""
+        return None, None
     half = _NORMAL_95 * math.sqrt(_OF_RANKS / (trials - 3))
-    place = math.atanh(min(max(rho, -1 + 1e-6), 1 - 1e-6))
-    return f" [{math.tanh(place - half):.2f}, {math.tanh(place + half):.2f}]"
+    most = 1 - 1 / trials**2
+    place = math.atanh(min(max(rho, -most), most))
+    return math.tanh(place - half), math.tanh(place + half)
+
+
+def _format_interval(rho: float, trials: int) -> str:
+    low, high = estimate_interval(rho, trials)
+    return "" if low is None else f" [{low:.2f}, {high:.2f}]"
 
 
 def _read_curve(record: TrialRecord, metric: str) -> dict[int, float]:

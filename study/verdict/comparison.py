@@ -57,7 +57,7 @@ def pair_sets(
 
     `references` are those of utterances by id; without them the systems' own files have to have them.
     """
-    ours, theirs = (_normalise_set(one, normaliser) for one in (first, second))
+    ours, theirs = (normalise_hypotheses(one, normaliser) for one in (first, second))
     missing = sorted(ours.keys() ^ theirs.keys())
     if missing:
         raise UserError(
@@ -69,7 +69,7 @@ def pair_sets(
     return [_pair(key, ours[key], theirs[key], given.get(key), paths) for key in sorted(ours)]
 
 
-def _normalise_set(found: HypothesisSet, normaliser: str) -> dict[str, Hypothesis]:
+def normalise_hypotheses(found: HypothesisSet, normaliser: str) -> dict[str, Hypothesis]:
     """The hypotheses and references under a normaliser. Those that were scored under it are so already.
 
     They stay as they are, because Whisper's normaliser can change its own text again.

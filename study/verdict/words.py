@@ -17,7 +17,7 @@ def describe_verdict(verdict: Verdict) -> list[str]:
     if len(verdict.seeds) < FEWEST_SEEDS:
         lines = [
             f"verdict: {first} against {second}: nothing can be said of the configurations, "
-            f"{_count(len(verdict.seeds), 'common seed')} of {FEWEST_SEEDS} at least; raise confirmation.seeds"
+            f"{_count(len(verdict.seeds), 'common seed')} of {FEWEST_SEEDS} at least (confirmation.seeds)"
         ]
     elif "wer" not in verdict.judged:
         lines = [f"verdict: {first} against {second}: no test sets were scored, so nothing is said"]

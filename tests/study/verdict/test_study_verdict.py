@@ -96,7 +96,7 @@ def test_fewer_than_three_seeds_say_nothing_of_configurations(seeds: int) -> Non
     assert answer.startswith(
         f"verdict: decred against ed: nothing can be said of the configurations, {seeds} common seed"
     )
-    assert answer.endswith("of 3 at least; raise confirmation.seeds")
+    assert answer.endswith("of 3 at least (confirmation.seeds)")
 
 
 def test_only_seeds_that_both_were_trained_with_count() -> None:
