@@ -3,6 +3,8 @@
     import model
     run = model.load_run("runs/best")
     texts = model.decode(run, ["a.wav", "b.flac"])
+    for word in model.transcribe(run, "an_hour.mp3")[0].words:
+        print(word.start, word.end, word.text)
     perplexities = model.perplexities(run, texts)
 
 These names are loaded on first use: `import model` alone takes milliseconds.
@@ -13,9 +15,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from model.api import decode, load_pretrained, load_run, perplexities
+    from model.api import decode, load_pretrained, load_run, load_transcriber, perplexities, transcribe
 
-__all__ = ["decode", "load_pretrained", "load_run", "perplexities"]
+__all__ = ["decode", "load_pretrained", "load_run", "load_transcriber", "perplexities", "transcribe"]
 
 
 def __getattr__(name: str) -> Any:

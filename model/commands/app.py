@@ -11,6 +11,7 @@ from model.commands.evaluate import evaluate
 from model.commands.import_checkpoint import import_checkpoint
 from model.commands.mix import mix
 from model.commands.train import train
+from model.commands.transcribe import SETTINGS, transcribe
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 
 PANEL = "Single recipes"
@@ -19,13 +20,15 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example for 
     "train": (train, "train best-recipe.yaml --out runs/best"),
     "mix": (mix, "mix runs/best --per-token"),
     "evaluate": (evaluate, "evaluate runs/best --beam 4 --ctc-weight 0.3"),
+    "transcribe": (transcribe, "transcribe runs/best talk.mp3 --output-format srt --max-line-width 42"),
 }
+CONTEXT_SETTINGS = {"transcribe": SETTINGS}
 
 
 def make_app(program: str) -> typer.Typer:
     """The commands of single recipes; each help ends with an example that begins with `program`."""
     app = typer.Typer(
-        help="Train, score and mix single recipes, and import published checkpoints; without Ray.",
+        help="Train, score and mix single recipes, transcribe recordings, import published checkpoints; without Ray.",
         no_args_is_help=True,
         add_completion=False,
         pretty_exceptions_enable=False,
@@ -33,7 +36,8 @@ def make_app(program: str) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     for name, (command, example) in COMMANDS.items():
-        app.command(name, rich_help_panel=PANEL, epilog=f"[bold]Example[/bold]\n\n$ {program} {example}")(command)
+        epilog = f"[bold]Example[/bold]\n\n$ {program} {example}"
+        app.command(name, rich_help_panel=PANEL, epilog=epilog, context_settings=CONTEXT_SETTINGS.get(name))(command)
     return app
 
 

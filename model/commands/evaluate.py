@@ -11,7 +11,9 @@ from model.commands.formatting import format_references, format_sets
 
 
 def evaluate(
-    folder: Annotated[Path, typer.Argument(help="folder of a run, or of a trial", show_default=False)],
+    folder: Annotated[
+        Path, typer.Argument(help="folder of a run, of a trial, or of an exported model", show_default=False)
+    ],
     beam: Annotated[
         int | None, typer.Option(min=1, help="hypotheses kept for an utterance, instead of the recipe's")
     ] = None,
@@ -50,10 +52,11 @@ def score_run(
     from model.runtime.distributed import current_context
     from model.runtime.memory import keep_freed_memory
     from model.training.prepare import load_corpus
+    from model.weights.chosen import place_beside
 
     run = load_run(folder)
     if mixed:
-        load_mixing(run.model, run.checkpoint)
+        load_mixing(run.model, place_beside(folder, run.checkpoint))
     changes: dict[str, Any] = {"decoding.beam": beam, "decoding.ctc_weight": ctc_weight}
     changes = {key: value for key, value in changes.items() if value is not None}
     if corpus:

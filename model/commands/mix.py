@@ -29,11 +29,12 @@ def mix(
     from model.api import load_run
     from model.decoding.mixing import save_mixing
     from model.runtime.memory import keep_freed_memory
+    from model.weights.chosen import place_beside
 
     keep_freed_memory()
     run = load_run(folder)
     weights = learn_weights(run, per_token, epochs)
-    path = save_mixing(weights, run.checkpoint)
+    path = save_mixing(weights, place_beside(folder, run.checkpoint))
     names = [*(f"layer {layer}" for layer in run.recipe.loss.auxiliary.placement), "final"]
     means = weights if weights.dim() == 1 else weights.mean(dim=1)
     values = ", ".join(f"{name} {weight:.3f}" for name, weight in zip(names, means.tolist(), strict=True))

@@ -19,7 +19,7 @@ from model.errors import UserError
 from model.training.loop import train
 from model.weights.import_export import export_published
 
-PUBLIC = ["decode", "load_pretrained", "load_run", "perplexities"]
+PUBLIC = ["decode", "load_pretrained", "load_run", "load_transcriber", "perplexities", "transcribe"]
 TRAINED = {"training.epochs": 2, "optimiser.learning_rate": 1e-2, "encoder.cgmlp": 16, "encoder.feed_forward": 16}
 # After two epochs the best hypothesis is empty; one for which length counts depends on the audio.
 TRAINED |= {"decoding.beam": 4, "decoding.ctc_weight": 0.2, "decoding.length_penalty": 3.0}
