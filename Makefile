@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help study test slow cluster-test image-test chaos benchmark check wheel-check clean
+.PHONY: help study test slow cluster-test image-test chaos benchmark docs check wheel-check clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -32,6 +32,9 @@ chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survi
 benchmark: $(INSTALLED)  ## the tables of RESULTS.md: speed beside the machine's matmul rate, learning curves, studies of 2,000 trials
 	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds -o faulthandler_timeout=3600
 
+docs: $(INSTALLED)  ## write the generated pages of the documentation anew
+	$(BIN)/python tests/reference_pages.py
+
 check: $(INSTALLED)  ## format, lint and types alone
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
@@ -44,7 +47,7 @@ $(INSTALLED): pyproject.toml constraints.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "error: $(PYTHON) is $$($(PYTHON) --version 2>&1), but must be Python 3.11 or newer; use make PYTHON=..."; exit 2; }
 	$(PYTHON) -m venv $(VENV)
-	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[demo,test]'
+	PIP_CONSTRAINT=constraints.txt $(BIN)/pip install --quiet --editable '.[demo,s3,onnx,test]'
 	touch $(INSTALLED)
 
 clean:  ## remove what the targets made: environment, demo corpus and study

@@ -26,9 +26,9 @@ class SpecialTokens(Strict):
     """Ids of the tokens that are not text; published checkpoints have other ids than a new tokenizer."""
 
     bos: TokenId = Field(0, description="the decoder's first input")
-    eos: TokenId = 1
-    unk: TokenId = 2
-    pad: TokenId = 3
+    eos: TokenId = Field(1, description="ends a hypothesis")
+    unk: TokenId = Field(2, description="a piece that the vocabulary lacks")
+    pad: TokenId = Field(3, description="fills shorter sequences of a batch")
     blank: TokenId | None = Field(
         None, description="the CTC blank: a token of the vocabulary; null adds a class for it, the last"
     )
@@ -77,15 +77,17 @@ class TokenizerConfig(Strict):
 class EncoderConfig(Strict):
     """E-Branchformer (arXiv 2210.00077) behind two stride-2 convolutions."""
 
-    layers: Count = 12
-    width: Count = 256
-    heads: Count = 4
-    feed_forward: Count = 1024
+    layers: Count = Field(12, description="E-Branchformer layers")
+    width: Count = Field(256, description="of the states")
+    heads: Count = Field(4, description="of self-attention")
+    feed_forward: Count = Field(1024, description="inner width of the two feed-forward parts of a layer")
     cgmlp: Annotated[int, Field(ge=2, multiple_of=2)] = Field(
         1024, description="inner width of the convolutional gating MLP"
     )
-    cgmlp_kernel: Annotated[int, Field(ge=1)] = 31
-    merge_kernel: Annotated[int, Field(ge=1)] = 31
+    cgmlp_kernel: Annotated[int, Field(ge=1)] = Field(31, description="frames that its convolution sees; odd")
+    merge_kernel: Annotated[int, Field(ge=1)] = Field(
+        31, description="frames that the convolution sees which merges the two branches; odd"
+    )
     channels: Count = Field(256, description="channels of the two subsampling convolutions")
     convolution_padding: Literal[0, 1] = Field(
         0, description="zeros around the input of the subsampling convolutions; 1 for some published checkpoints"
@@ -95,7 +97,7 @@ class EncoderConfig(Strict):
         description="whether an utterance's states depend on how much padding its batch has: invariant, they never do; "
         "published, they do as in published checkpoints, whose convolutions also read padded frames",
     )
-    dropout: Share = 0.1
+    dropout: Share = Field(0.1, description="probability of dropout, everywhere in the encoder")
 
     @model_validator(mode="after")
     def _check_consistency(self) -> EncoderConfig:
@@ -114,14 +116,14 @@ class EncoderConfig(Strict):
 class DecoderConfig(Strict):
     """Pre-norm Transformer decoder with cross-attention."""
 
-    layers: Count = 6
-    width: Count = 256
-    heads: Count = 4
-    feed_forward: Count = 1024
+    layers: Count = Field(6, description="Transformer layers; the last one carries the final classifier")
+    width: Count = Field(256, description="of the states")
+    heads: Count = Field(4, description="of self-attention and of cross-attention")
+    feed_forward: Count = Field(1024, description="inner width of the feed-forward part of a layer")
     project_encoder: bool = Field(
         False, description="a linear layer from encoder states to the decoder's width, as in published checkpoints"
     )
-    dropout: Share = 0.1
+    dropout: Share = Field(0.1, description="probability of dropout, everywhere in the decoder")
 
     @model_validator(mode="after")
     def _check_consistency(self) -> DecoderConfig:
@@ -135,8 +137,10 @@ class AuxiliaryConfig(Strict):
     Layer 1 is the first. The last layer has the final classifier, which gets the rest of the weight.
     """
 
-    placement: tuple[Count, ...] = ()
-    weights: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = ()
+    placement: tuple[Count, ...] = Field((), description="decoder layers with an auxiliary classifier (1 = first)")
+    weights: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
+        (), description="w_i of each of them; the final classifier has the rest of 1"
+    )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> AuxiliaryConfig:
@@ -177,10 +181,10 @@ class InterCtcConfig(Strict):
 class LossConfig(Strict):
     """L = a L_CTC + (1 - a) sum_i w_i L_i (arXiv 2508.08938); a is `ctc_weight`."""
 
-    ctc_weight: Annotated[float, Field(ge=0.0, le=1.0)] = 0.3
+    ctc_weight: Annotated[float, Field(ge=0.0, le=1.0)] = Field(0.3, description="a, of the CTC loss")
     ctc_reduction: Literal["mean", "sum"] = Field(
         "mean", description="mean over utterances of NLL / target length, or the plain sum of NLL"
     )
     inter_ctc: InterCtcConfig = InterCtcConfig()
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
-    label_smoothing: Share = 0.1
+    label_smoothing: Share = Field(0.1, description="of every classifier's cross-entropy, not of CTC")

@@ -57,11 +57,11 @@ class AugmentationConfig(Strict):
     With one of the latter, the features of training utterances are computed again in each pass, in other processes.
     """
 
-    time_masks: Annotated[int, Field(ge=0)] = 2
-    time_mask_frames: Annotated[int, Field(ge=0)] = 40
+    time_masks: Annotated[int, Field(ge=0)] = Field(2, description="of an utterance")
+    time_mask_frames: Annotated[int, Field(ge=0)] = Field(40, description="widest time mask, in frames of 10 ms")
     time_mask_share: Share = Field(0.2, description="one time mask covers at most this share of the utterance")
-    frequency_masks: Annotated[int, Field(ge=0)] = 2
-    frequency_mask_bins: Annotated[int, Field(ge=0, le=MEL_BINS)] = 27
+    frequency_masks: Annotated[int, Field(ge=0)] = Field(2, description="of an utterance")
+    frequency_mask_bins: Annotated[int, Field(ge=0, le=MEL_BINS)] = Field(27, description="widest one, in mel bins")
     noise_share: Chance = Field(0.0, description="of utterances that get noise, from white to brown")
     noise_snr: tuple[float, float] = Field((10.0, 40.0), description="[lowest, highest] dB of speech over noise")
     reverberation_share: Chance = Field(0.0, description="of utterances that are put into a room")
@@ -90,24 +90,24 @@ class OptimiserConfig(Strict):
     Matrices alone are decayed by `weight_decay`: no biases, no norms, no position biases of the attention.
     """
 
-    learning_rate: float = Field(1e-3, gt=0)
-    betas: tuple[Share, Share] = (0.9, 0.98)
-    weight_decay: float = Field(1e-6, ge=0)
+    learning_rate: float = Field(1e-3, gt=0, description="after the warm-up, the highest")
+    betas: tuple[Share, Share] = Field((0.9, 0.98), description="of AdamW's moving averages")
+    weight_decay: float = Field(1e-6, ge=0, description="of matrices")
     warmup: Share = Field(0.1, description="share of the training in which the rate rises; decay fills the rest")
     warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
         None,
         description="optimiser steps in which the rate rises, instead of a share; decay goes on beside it, so the peak "
         "is lower the longer that takes (train/peak_learning_rate)",
     )
-    decay: Literal["linear", "cosine", "none"] = "linear"
-    clip_norm: float = Field(1.0, gt=0)
+    decay: Literal["linear", "cosine", "none"] = Field("linear", description="of the rate, to zero at the last step")
+    clip_norm: float = Field(1.0, gt=0, description="longest gradient; longer ones are scaled down to it")
     accumulate: Count = Field(1, description="gradient accumulation: parts that each worker's batch is split into")
 
 
 class TrainingConfig(Strict):
     """How long, on how much of the data, in what precision, from which seed, and which weights are kept in the end."""
 
-    epochs: Count = 50
+    epochs: Count = Field(50, description="length of the training")
     epoch_steps: Count | None = Field(
         None,
         description="optimiser steps in an epoch, which goes on in the data where the last one ended; null = one pass "
@@ -162,7 +162,7 @@ class TrainingConfig(Strict):
 class SearchConfig(Strict):
     """How hypotheses are searched; model/decoding/beam_search.py defines the score."""
 
-    beam: Count = 1
+    beam: Count = Field(1, description="hypotheses that are kept for an utterance; 1 is greedy")
     ctc_weight: Share = Field(0.3, description="0 decodes with attention alone")
     length_penalty: float = Field(
         1.0, description="a hypothesis' score is divided by its length to this power; a higher one favours longer ones"
@@ -223,7 +223,7 @@ class Recipe(Strict):
     part of it.
     """
 
-    name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]+$")
+    name: str = Field("recipe", pattern=r"^[A-Za-z0-9._-]+$", description="what it is called in messages")
     data: DataConfig
     tokenizer: TokenizerConfig = TokenizerConfig()
     augmentation: AugmentationConfig = AugmentationConfig()

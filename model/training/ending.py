@@ -26,6 +26,7 @@ from model.weights.chosen import (
     Chosen,
     average_candidates,
     choose_candidates,
+    fetch_chosen,
     read_chosen,
     save_chosen,
 )
@@ -89,7 +90,7 @@ def score_chosen(run: ScoredRun, chosen: Chosen, score_tests: bool) -> dict[str,
     """The last report of a training: the metrics of the chosen weights."""
     began = time.monotonic()
     recipe, decoding = run.recipe, run.recipe.decoding
-    load_weights(run.folder / CHOSEN, run.model)
+    load_weights(fetch_chosen(run.folder), run.model)
     run.model.tokens_per_second = chosen.tokens_per_second
     found = find_decoding(run, chosen.seconds) if recipe.decoding_search.share else None
     if found is not None:

@@ -31,6 +31,8 @@ from model.training.run import ScoredRun, TrainingRun, find_resumption, load_sco
 from model.training.skipped_steps import SkippedSteps
 from model.weights import checkpoint
 from model.weights.chosen import Candidate, Chosen, keep_candidate
+from model.weights.run_checkpoints import mark_run_reported, save_run_checkpoint
+from model.weights.run_store import begin_training, end_training
 
 Report = Callable[[dict[str, float]], bool | None]  # False: stop training
 
@@ -55,11 +57,13 @@ def train(
     """
     outer = sys.exception()
     try:
+        begin_training(folder)
         _train(recipe, folder, report, score_tests, parts_file)
     except BaseException as error:
         clear_tracebacks(error, outer)
         raise
     finally:
+        end_training(folder)
         if recipe.training.compile:
             torch.compiler.reset()  # else the next recipe's layers are variants of these, of which torch allows few
         release_memory()
@@ -187,7 +191,7 @@ def dropout_seed(seed: int, step: int, rank: int) -> int:
 def save(run: TrainingRun) -> None:
     """Rank 0 writes the checkpoint; all ranks wait until it is there."""
     if run.context.rank == 0:
-        checkpoint.save_checkpoint(run.checkpoints, run.model, run.optimiser, run.state)
+        save_run_checkpoint(run.folder, run.model, run.optimiser, run.state)
     run.context.barrier()
 
 
@@ -202,7 +206,7 @@ def evaluate_and_report(run: TrainingRun, report: Report) -> bool:
         metrics["last_epoch"] = 1.0
     go_on = report(metrics) is not False
     if run.context.rank == 0:
-        checkpoint.mark_reported(run.checkpoints, run.state.epoch)
+        mark_run_reported(run.folder, run.state.epoch)
     return go_on
 
 

@@ -28,6 +28,8 @@ from model.training.optimiser import freeze, make_optimiser
 from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer, refuse_summed_ctc
 from model.weights import checkpoint
 from model.weights.initial import load_initial_weights
+from model.weights.run_checkpoints import fetch_run_checkpoint, find_run_checkpoint
+from model.weights.run_store import local_folder
 
 
 @dataclass
@@ -64,7 +66,8 @@ class TrainingRun(ScoredRun):
 
     @property
     def checkpoints(self) -> Path:
-        return self.folder / checkpoint.CHECKPOINTS
+        """Where this machine has them."""
+        return local_folder(self.folder) / checkpoint.CHECKPOINTS
 
     @property
     def is_finished(self) -> bool:
@@ -85,7 +88,7 @@ def find_resumption(recipe: Recipe, folder: Path, context: DistributedContext) -
     found: Resumption | UserError | None = None
     if context.rank == 0:
         try:
-            found = _find(recipe, folder / checkpoint.CHECKPOINTS)
+            found = _find(recipe, folder)
         except UserError as error:
             found = error
     found = context.from_rank_0(found)
@@ -95,12 +98,12 @@ def find_resumption(recipe: Recipe, folder: Path, context: DistributedContext) -
     return found
 
 
-def _find(recipe: Recipe, checkpoints: Path) -> Resumption:
-    latest = checkpoint.latest_checkpoint(checkpoints)
+def _find(recipe: Recipe, folder: Path) -> Resumption:
+    latest, is_reported = find_run_checkpoint(folder)
     if latest is None:
         return Resumption(None, checkpoint.initial_position(recipe), False)
     position = checkpoint.load_position(latest, recipe)
-    return Resumption(latest, position, checkpoint.is_reported(checkpoints))
+    return Resumption(latest, position, is_reported)
 
 
 def start_or_resume(
@@ -111,7 +114,7 @@ def start_or_resume(
     A new run's recipe and tokenizer are written into the folder, which from then on can be used without the corpus.
     """
     resumption = resumption or find_resumption(recipe, folder, context)
-    latest = resumption.path
+    latest = resumption.path and fetch_run_checkpoint(folder, resumption.path)
     keep_freed_memory()
     refuse_summed_ctc(recipe)
     corpus = load_corpus(recipe)

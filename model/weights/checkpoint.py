@@ -72,7 +72,8 @@ def save_checkpoint(
     """
     make_folders(folder)
     path, draft = checkpoint_path(folder, position.epoch), folder / f".draft-{os.getpid()}"
-    _refuse_later(folder, path)
+    if (latest := _latest_whole(folder)) is not None:
+        refuse_later_epoch(folder, latest, path)
     _remove_outdated(folder, path)
     try:
         draft.mkdir()
@@ -96,12 +97,14 @@ def checkpoint_path(folder: Path, epoch: int) -> Path:
     return folder / f"epoch-{epoch:04d}"
 
 
-def _refuse_later(folder: Path, path: Path) -> None:
-    """A process that was frozen and replaced must not remove what its successor has trained."""
-    latest = _latest_whole(folder)
-    if latest is not None and _epoch(latest) > _epoch(path):
+def refuse_later_epoch(place: Path | str, latest: Path, path: Path) -> None:
+    """A UserError where the newest checkpoint in `place` is of a later epoch than the one to be written.
+
+    A process that was frozen and replaced must not remove what its successor has trained.
+    """
+    if _epoch(latest) > _epoch(path):
         raise UserError(
-            f"{folder}: has epoch {_epoch(latest)}, but this process has trained epoch {_epoch(path)}: another process "
+            f"{place}: has epoch {_epoch(latest)}, but this process has trained epoch {_epoch(path)}: another process "
             "has continued this run; let that one train, or give another folder"
         )
 

@@ -4,7 +4,9 @@ candidates/epoch-0003/   model.safetensors (a link to that checkpoint's) and can
 chosen/                  model.safetensors and chosen.json: what a run is decoded, exported and continued from. It is
                          there once training has come to its end, or was stopped for good
 
-A folder is written beside its place and then moved there, so a crash leaves it whole or not at all.
+A folder is written beside its place and then moved there, so a crash leaves it whole or not at all. Where an object
+store keeps the run's weights (model/weights/run_store.py), candidates and chosen are there, and the run's own folder
+has chosen.json alone.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ import os
 import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -25,6 +27,7 @@ from model.errors import UserError
 from model.recipe.recipe import TrainingConfig
 from model.strict import sync_file, sync_folder
 from model.weights.checkpoint import CHECKPOINTS, POSITION, WEIGHTS, latest_checkpoint
+from model.weights.run_store import find_store, local_folder, read_weights_at, write_weights_at
 
 CANDIDATES, CHOSEN = "candidates", "chosen"
 CANDIDATE_FILE, CHOSEN_FILE = "candidate.json", "chosen.json"
@@ -67,21 +70,23 @@ def keep_candidate(folder: Path, weights: Path, candidate: Candidate, settings: 
     Candidates of later epochs are dropped as well: they come from a training that was taken back to an earlier epoch.
     """
     known = {other.epoch: other for other in list_candidates(folder) if other.epoch < candidate.epoch}
-    needed = _rank([*known.values(), candidate], settings)
+    needed, store, place = _rank([*known.values(), candidate], settings), find_store(folder), local_folder(folder)
     if candidate in needed:
-        with _replaced_folder(_candidate_folder(folder, candidate.epoch)) as draft:
-            _link(weights, draft / WEIGHTS)
+        with replaced_folder(_candidate_folder(place, candidate.epoch)) as draft:
+            link_file(weights, draft / WEIGHTS)
             (draft / CANDIDATE_FILE).write_text(json.dumps(asdict(candidate)))
             sync_file(draft / CANDIDATE_FILE)
     epochs = {other.epoch for other in needed}
-    for path in (folder / CANDIDATES).glob("epoch-*"):
+    for path in (place / CANDIDATES).glob("epoch-*"):
         if _epoch(path) not in epochs:
             shutil.rmtree(path, ignore_errors=True)
+    if store is not None:
+        store.publish(CANDIDATES)
 
 
 def list_candidates(folder: Path) -> list[Candidate]:
-    """The candidates of a run's folder, by epoch."""
-    paths = sorted((folder / CANDIDATES).glob("epoch-*"), key=_epoch)
+    """The candidates of a run's folder, by epoch, as this machine has them."""
+    paths = sorted((local_folder(folder) / CANDIDATES).glob("epoch-*"), key=_epoch)
     return [Candidate(**json.loads((path / CANDIDATE_FILE).read_text(encoding="utf-8"))) for path in paths]
 
 
@@ -102,7 +107,10 @@ def choose_candidates(folder: Path, settings: TrainingConfig) -> list[Candidate]
 
 def average_candidates(folder: Path, candidates: Sequence[Candidate]) -> dict[str, Tensor]:
     """The mean of the candidates' weights."""
-    return average([load_file(_candidate_folder(folder, candidate.epoch) / WEIGHTS) for candidate in candidates])
+    store, paths = find_store(folder), [_candidate_folder(folder, candidate.epoch) for candidate in candidates]
+    if store is not None:  # rank 0 has published them, and others may be on another machine
+        paths = [store.fetch(f"{CANDIDATES}/{path.name}") for path in paths]
+    return average([load_file(path / WEIGHTS) for path in paths])
 
 
 def average(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
@@ -114,19 +122,32 @@ def average(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
 
 
 def save_chosen(folder: Path, state: dict[str, Tensor], chosen: Chosen) -> None:
-    """Write the chosen weights into a run's folder; they then survive a power cut."""
-    with _replaced_folder(folder / CHOSEN) as draft:
+    """Write the chosen weights of the run in a folder; they then survive a power cut."""
+    store = find_store(folder)
+    with replaced_folder(local_folder(folder) / CHOSEN) as draft:
         save_file({name: value.contiguous() for name, value in state.items()}, draft / WEIGHTS)
-        (draft / CHOSEN_FILE).write_text(json.dumps(asdict(chosen)))
-        for name in (WEIGHTS, CHOSEN_FILE):
-            sync_file(draft / name)
+        sync_file(draft / WEIGHTS)
+        write_chosen(draft, chosen)
+    if store is not None:
+        store.publish_folder(CHOSEN)
+        with replaced_folder(folder / CHOSEN) as draft:
+            write_chosen(draft, chosen)
+
+
+def write_chosen(draft: Path, chosen: Chosen) -> None:
+    """Write what was chosen into a folder that takes its place afterwards."""
+    (draft / CHOSEN_FILE).write_text(json.dumps(asdict(chosen)))
+    sync_file(draft / CHOSEN_FILE)
 
 
 def read_chosen(folder: Path) -> Chosen | None:
     """What was chosen in a run's folder, or None; a damaged file is a UserError."""
     path = folder / CHOSEN / CHOSEN_FILE
-    if not path.is_file():
-        return None
+    return read_chosen_file(path) if path.is_file() else None
+
+
+def read_chosen_file(path: Path) -> Chosen:
+    """What a chosen.json says; a damaged one is a UserError."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         return Chosen(**(content | {"epochs": tuple(content["epochs"])}))
@@ -135,14 +156,26 @@ def read_chosen(folder: Path) -> Chosen | None:
 
 
 def link_chosen(source: Path, target: Path) -> None:
-    """Give another run's folder the chosen weights of a run; the files are shared where the file system allows it."""
-    with _replaced_folder(target / CHOSEN) as draft:
-        for name in (WEIGHTS, CHOSEN_FILE):
-            _link(source / CHOSEN / name, draft / name)
+    """Give another run's folder the chosen weights of a run; the files are shared where the file system allows it.
+
+    Weights in an object store are not copied: both runs then have the same place there.
+    """
+    stored = read_weights_at(source)
+    with replaced_folder(target / CHOSEN) as draft:
+        for name in (WEIGHTS, CHOSEN_FILE) if stored is None else (CHOSEN_FILE,):
+            link_file(source / CHOSEN / name, draft / name)
+    if stored is not None:
+        write_weights_at(target, replace(stored, shared=True))
+
+
+def fetch_chosen(folder: Path) -> Path:
+    """The folder on this machine that holds the chosen weights of a run, which has some."""
+    store = find_store(folder)
+    return folder / CHOSEN if store is None else store.fetch(CHOSEN)
 
 
 @contextmanager
-def _replaced_folder(path: Path) -> Iterator[Path]:
+def replaced_folder(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` at the end of the block."""
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".draft-{path.name}-{os.getpid()}")
@@ -160,7 +193,8 @@ def _replaced_folder(path: Path) -> Iterator[Path]:
         raise
 
 
-def _link(source: Path, target: Path) -> None:
+def link_file(source: Path, target: Path) -> None:
+    """Give a file a second name, or where that is not possible its content."""
     try:
         os.link(source, target)
     except OSError:  # another file system, or one without links
@@ -176,16 +210,27 @@ def _epoch(path: Path) -> int:
     return int(path.name.removeprefix("epoch-"))
 
 
+def place_beside(folder: Path, place: Path) -> Path:
+    """Where small files belong that are kept beside the weights in `place`, which `find_run_weights` gave.
+
+    Beside weights from an object store they would be lost with the copy of this machine.
+    """
+    return place if find_store(folder) is None else folder / place.name
+
+
 def find_run_weights(folder: Path) -> Path | None:
     """The folder of a run's weights: the chosen ones, or while it trains its last checkpoint."""
-    training = _find_unchosen_checkpoint(folder)
+    training = find_unchosen_checkpoint(folder)
     if training is None and (folder / CHOSEN / CHOSEN_FILE).is_file():
-        return folder / CHOSEN
+        return fetch_chosen(folder)
     return training
 
 
-def _find_unchosen_checkpoint(folder: Path) -> Path | None:
+def find_unchosen_checkpoint(folder: Path) -> Path | None:
     """The last checkpoint of a run that has not come to its end: it may train again after it was stopped."""
+    if (store := find_store(folder)) is not None:
+        chosen = read_chosen(folder)
+        return store.fetch_latest(CHECKPOINTS) if chosen is None or chosen.rule == STOPPED else None
     latest = latest_checkpoint(folder / CHECKPOINTS)
     chosen = read_chosen(folder) if latest is not None else None
     return latest if chosen is None or chosen.rule == STOPPED else None
@@ -193,32 +238,8 @@ def _find_unchosen_checkpoint(folder: Path) -> Path | None:
 
 def read_tokens_per_second(folder: Path, place: Path) -> float | None:
     """The bound on hypotheses that was learnt with the weights in `place`, which `find_run_weights` gave."""
-    if place == folder / CHOSEN:
+    if place.name == CHOSEN:
         chosen = read_chosen(folder)
         return chosen.tokens_per_second if chosen else None
     value = json.loads((place / POSITION).read_text(encoding="utf-8")).get("tokens_per_second")
     return None if value is None else float(value)
-
-
-def keep_last_weights(folder: Path) -> None:
-    """Reduce the folder of a training that has ended to what may still be asked of it: no moments, no candidates.
-
-    A training that was stopped has chosen no weights; the last checkpoint's are kept then.
-    """
-    latest = _find_unchosen_checkpoint(folder)
-    if latest is not None:
-        position = json.loads((latest / POSITION).read_text(encoding="utf-8"))
-        chosen = Chosen(
-            rule=STOPPED,
-            epochs=(position["epoch"],),
-            epoch=position["epoch"],
-            step=position["step"],
-            recipe_hash=position["recipe_hash"],
-            tokens_per_second=position.get("tokens_per_second"),
-        )
-        with _replaced_folder(folder / CHOSEN) as draft:
-            _link(latest / WEIGHTS, draft / WEIGHTS)
-            (draft / CHOSEN_FILE).write_text(json.dumps(asdict(chosen)))
-            sync_file(draft / CHOSEN_FILE)
-    for name in (CHECKPOINTS, CANDIDATES):
-        shutil.rmtree(folder / name, ignore_errors=True)

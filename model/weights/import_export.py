@@ -12,6 +12,7 @@ from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, to_yaml, write_atomically
 from model.weights.initial import find_weights_file, fingerprint_weights, read_weights
+from model.weights.model_folder import is_model_folder
 from model.weights.published.checkpoint import CONFIG, load_pretrained, save_pretrained
 
 
@@ -57,7 +58,7 @@ def export_published(run: Path, out: Path) -> Recipe:
 
     The run's tokenizer goes with it, as tokenizer.model; runs of older versions have none in their folder.
     """
-    if find_weights_file(run).parent == run:
+    if find_weights_file(run).parent == run and not is_model_folder(run):
         raise UserError(f"{run}: is in the published layout already; give the folder of a run or of a trial")
     source = read_weights(run)
     model = Recogniser(source.recipe)

@@ -1,4 +1,4 @@
-"""Weights to start from: a published checkpoint, or those of a run or a trial.
+"""Weights to start from: a published checkpoint, or those of a run, of a trial or of a model folder.
 
 Tensors are matched by name; auxiliary classifiers are matched by the layer they are on, and a classifier that the
 source lacks starts fresh. Anything else that does not fit is refused by name.
@@ -20,6 +20,7 @@ from model.strict import file_fingerprint
 from model.weights import checkpoint
 from model.weights.chosen import find_run_weights
 from model.weights.found_decoding import with_found_decoding
+from model.weights.model_folder import is_model_folder, load_model_folder
 from model.weights.published.checkpoint import CONFIG, WEIGHTS, load_pretrained
 
 # Recipe keys that change what the weights mean without changing a shape.
@@ -36,8 +37,8 @@ class WeightSource:
 
 
 def find_weights_file(folder: Path) -> Path:
-    """The weights file of a published checkpoint or of a run; a UserError where there is neither."""
-    if (folder / CONFIG).is_file():
+    """The weights file of a published checkpoint, of a model folder or of a run; a UserError where there is none."""
+    if (folder / CONFIG).is_file() or is_model_folder(folder):
         return folder / WEIGHTS
     place = find_run_weights(folder)
     if place is None:
@@ -55,6 +56,9 @@ def fingerprint_weights(folder: Path) -> str:
 
 def read_weights(folder: Path) -> WeightSource:
     """The weights in a folder and the recipe that they were trained with."""
+    if is_model_folder(folder):
+        found = load_model_folder(folder)
+        return WeightSource(found.recipe, found.model.state_dict())
     path = find_weights_file(folder)
     if path.parent == folder:
         model = load_pretrained(folder)

@@ -27,5 +27,6 @@ def storage_folder(storage: str) -> Path:
         return Path(unquote(parts.path)).resolve()
     raise UserError(
         f"storage is '{storage}', but must be a local or mounted path, such as /mnt/shared/studies or "
-        "file:///mnt/shared/studies: the append-only files of a study need a file system; mount it"
+        "file:///mnt/shared/studies: the append-only files of a study need a file system; mount it "
+        "(weights may go to an object store: object_store.checkpoints)"
     )

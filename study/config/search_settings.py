@@ -80,8 +80,8 @@ class AuxiliarySettings(Strict):
 class SearchSettings(Strict):
     """Which quantities are searched, and by which sampler."""
 
-    sampler: Literal["tpe", "random", "grid"] = "tpe"
-    seed: Annotated[int, Field(ge=0)] = 0
+    sampler: Literal["tpe", "random", "grid"] = Field("tpe", description="tpe is multivariate and grouped")
+    seed: Annotated[int, Field(ge=0)] = Field(0, description="of all proposals")
     startup_trials: Annotated[int, Field(ge=0)] = Field(
         5,
         description="finished trials, baselines included, before TPE stops sampling at random; of each class that the "

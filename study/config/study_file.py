@@ -13,6 +13,7 @@ from model.errors import UserError
 from model.recipe.files import PATH_KEYS, named_recipe, read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import Strict, read_yaml, validate
+from study.config.object_store import ObjectStoreSettings
 from study.config.question import DECRED, ConfirmationSettings, Question, list_classes
 from study.config.search_settings import SearchSettings
 
@@ -53,8 +54,8 @@ class Objective(Strict):
     domain. Test sets are scored after training, so no trial can be chosen by them.
     """
 
-    metric: EpochMetric = "dev/wer"
-    mode: Literal["min"] = "min"
+    metric: EpochMetric = Field("dev/wer", description="of the dev sets, or of training")
+    mode: Literal["min"] = Field("min", description="the lowest is best")
     ranking: Literal["final", "validation"] = Field(
         "final",
         description="what the best trial is chosen by: the metric with the decoding that was found for each trial, or "
@@ -148,7 +149,7 @@ class WorkerSettings(Strict):
 class StudyFile(Strict):
     """A study: base recipe, search space, objective, budget, where it runs, tracking."""
 
-    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$", description="its folder is storage/NAME")
     corpus: str = Field(description="folder of the corpus, relative to the study file")
     recipe: BaseRecipe = BaseRecipe()
     search: SearchSettings = SearchSettings()
@@ -178,9 +179,16 @@ class StudyFile(Strict):
         description="MLflow tracking URI, in which ${NAME} stands for an environment variable, as passwords have to; "
         "null = SQLite in the study folder",
     )
+    register_as: str | None = Field(
+        None,
+        min_length=1,
+        description="registered model of MLflow's that gets the best model as its version `best` when the study has "
+        "ended; null = none",
+    )
     storage: str = Field(
         "studies", description="folder that holds study folders, relative to the current one, or a file:// URI"
     )
+    object_store: ObjectStoreSettings = ObjectStoreSettings()
 
     @model_validator(mode="before")
     @classmethod

@@ -28,7 +28,7 @@ from study.ledger.ledger import STUDY, Ledger
 from study.ledger.trials import Trials
 from study.search.prior import read_prior
 from study.search.proposer import Proposer
-from study.tracking.mlflow_store import check_form, check_uri
+from study.tracking.mlflow_store import check_artifacts, check_form, check_uri
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
     check_objective(study.objective.metric, corpus)
     base = with_values(checked.base, {"data.fingerprint": corpus.fingerprint})
     _check_folder(study_folder(study), study, base)
+    check_object_store(study)
     if study.search.prior is not None and not (study_folder(study) / STUDY).exists():  # else it may be recorded there
         read_prior(study.search.prior, Proposer(study, base).class_spaces)
     if study.tracking is not None:
@@ -63,6 +64,17 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
         except ClusterError as error:
             raise UserError(str(error)) from None
     return CheckResult(base, checked.proposals, checked.confirmations, concurrency)
+
+
+def check_object_store(study: StudyFile) -> None:
+    """A UserError of one line where what a study keeps in an object store could not be written there."""
+    settings = study.object_store
+    check_artifacts(settings.artifacts, study.tracking)
+    # The weights' store last: whoever corrects one fault after the other has the longest waits at the end.
+    for url in dict.fromkeys(filter(None, (settings.artifacts, settings.checkpoints))):
+        from model.weights.object_store import check_store
+
+        check_store(url)
 
 
 def check_objective(metric: str, corpus: Corpus) -> None:

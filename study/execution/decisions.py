@@ -57,7 +57,7 @@ def decide(
         return Decision(Action.END, TrialState.INFEASIBLE, reason)
     if kind is FailureKind.NON_FINITE:
         return Decision(Action.END, TrialState.FAILED, reason)
-    if kind in (FailureKind.DISK_FULL, FailureKind.STORAGE):
+    if kind in (FailureKind.DISK_FULL, FailureKind.STORAGE, FailureKind.OBJECT_STORE):
         return Decision(Action.STOP, TrialState.INTERRUPTED, reason)
     state = TrialState.INFEASIBLE if kind is FailureKind.IMPOSSIBLE else TrialState.FAILED
     return _end_or_stop(reason, same_in_a_row, settings, state=state)

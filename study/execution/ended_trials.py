@@ -19,7 +19,8 @@ def find_unscored(ledger: Ledger) -> int | None:
 
 def tidy_folder(folder: Path) -> None:
     """Keep the weights of a trial that has ended, without what only training needs."""
-    from model.weights.chosen import keep_last_weights  # torch takes seconds to import
+    from model.weights.ended_run import keep_last_weights  # torch takes seconds to import
+    from model.weights.object_store import StoreError
 
-    with contextlib.suppress(OSError):  # it takes more room then, and nothing is lost
+    with contextlib.suppress(OSError, StoreError):  # it takes more room then, and nothing is lost
         keep_last_weights(folder)

@@ -7,7 +7,12 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_FULL_MESSAGES = ("No space left on device", "Disk quota exceeded", "database or disk is full")  # safetensors, SQLite
+_FULL_MESSAGES = (
+    "No space left on device",  # safetensors, and other errors that have no number
+    "Disk quota exceeded",
+    "database or disk is full",  # SQLite
+    "local disk's utilization is over capacity",  # Ray's object store
+)
 
 
 class FailureKind(StrEnum):
@@ -19,8 +24,9 @@ class FailureKind(StrEnum):
     IMPOSSIBLE = "impossible"  # the recipe makes no model, or fits no data
     NON_FINITE = "non-finite"  # the loss or the objective is not finite
     ERROR = "error"  # any other exception in training
-    DISK_FULL = "disk full"
+    DISK_FULL = "disk full"  # the storage, or one of the node's own
     STORAGE = "storage"  # a worker's node does not see the study's folder as the driver does
+    OBJECT_STORE = "object store"  # it has not answered for too long, or refuses what it took before
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,7 @@ from typing import Any, Protocol
 
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
 from model.recipe.recipe import Recipe
+from model.weights.object_store import StoreError
 from study.workers.failure import FailureKind, is_disk_full
 from study.workers.messages import Answer, Done, Failed, Report, Running, Task, ToDriver, ToWorker
 from study.workers.placement import find_own_node
@@ -89,13 +90,19 @@ def _make_failed(error: Exception, folder: Path, rank: int) -> Failed:
     with contextlib.suppress(OSError):  # on a full disk the reason is sent without the file
         (folder / ERROR_FILE.format(rank=rank)).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     kind = classify_error(error)
-    reason = str(error) if kind is FailureKind.STORAGE else one_line(error)
-    # Only the worker that writes gets the error of a full disk.
-    return Failed(kind, reason, isinstance(error, _REUSABLE_AFTER) and kind is not FailureKind.DISK_FULL)
+    reason = str(error) if kind in (FailureKind.STORAGE, FailureKind.OBJECT_STORE) else one_line(error)
+    # Only the worker that writes gets the error of a full disk, or of a store.
+    is_common = kind not in (FailureKind.DISK_FULL, FailureKind.OBJECT_STORE)
+    return Failed(kind, reason, isinstance(error, _REUSABLE_AFTER) and is_common)
 
 
 def classify_error(error: BaseException) -> FailureKind:
-    """The kind of failure of an error in training; a full disk comes first, whatever the type of the error."""
+    """The kind of failure of an error in training; a full disk comes first, whatever the type of the error.
+
+    That of a store, or of a machine's copies of what is there, is not the one that holds the study.
+    """
+    if isinstance(error, StoreError):
+        return FailureKind.OBJECT_STORE
     if is_disk_full(error):
         return FailureKind.DISK_FULL
     if isinstance(error, StorageError):

@@ -23,7 +23,8 @@ from model.runtime.distributed import current_context
 from model.training import loop
 from model.training.loop import train
 from model.training.prepare import load_corpus
-from model.weights.chosen import keep_last_weights, list_candidates, read_chosen
+from model.weights.chosen import list_candidates, read_chosen
+from model.weights.ended_run import keep_last_weights
 
 Reports = list[dict[str, float]]
 

@@ -24,13 +24,13 @@ from model.weights.chosen import (
     choose_candidates,
     find_run_weights,
     keep_candidate,
-    keep_last_weights,
     link_chosen,
     list_candidates,
     read_chosen,
     read_tokens_per_second,
     save_chosen,
 )
+from model.weights.ended_run import keep_last_weights
 
 RULES = st.sampled_from(["best", "last", "average_best", "average_last", "ema"])
 WERS = st.lists(st.sampled_from([10.0, 20.0, 30.0, 40.0]), min_size=1, max_size=6)
