@@ -1,10 +1,11 @@
-"""The interface for Python: load a trained model, decode recordings, measure perplexities of its internal LM."""
+"""The interface for Python: load a trained model, transcribe recordings, measure perplexities of its internal LM."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -24,10 +25,14 @@ from model.recipe.files import read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training.prepare import load_run_tokenizer
+from model.transcription.cutting import SHORTEST_SECONDS, Cutting
+from model.transcription.transcriber import Transcriber
+from model.transcription.transcript import Transcript
 from model.weights import checkpoint
 from model.weights.chosen import find_run_weights, read_tokens_per_second
 from model.weights.found_decoding import with_found_decoding
 from model.weights.import_export import generation_values
+from model.weights.model_folder import is_model_folder, load_model_folder
 from model.weights.published import checkpoint as published
 
 TEXTS_IN_A_BATCH = 64
@@ -60,10 +65,14 @@ class Run:
 def load_run(folder: str | Path) -> Run:
     """The weights that a run or a trial chose, or while it trains its last checkpoint's, on the GPU if there is one.
 
-    Its recipe has the decoding that was found for them. The corpus is not needed. Raises a UserError where the folder
-    holds no weights, or some that do not fit its recipe.
+    The folder may also be a model folder, as `export --best` writes it. The recipe has the decoding that was found for
+    the weights. The corpus is not needed. Raises a UserError where the folder holds no weights, or some that do not fit
+    its recipe.
     """
     folder = Path(folder)
+    if is_model_folder(folder):
+        found = load_model_folder(folder)
+        return Run(found.recipe, found.model.to(current_context().device), found.tokenizer, folder)
     place = find_run_weights(folder)
     if place is None:
         raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
@@ -87,6 +96,59 @@ def load_pretrained(folder: str | Path, tokenizer: str | Path | None = None) -> 
     if pieces is not None:
         pieces.check(model.recipe.tokenizer)
     return Run(with_values(model.recipe, generation_values(model), str(folder)), model, pieces, folder)
+
+
+def load_transcriber(
+    folder: str | Path,
+    tokenizer: str | Path | None = None,
+    decoding: Mapping[str, Any] | None = None,
+    cutting: Cutting | None = None,
+) -> Transcriber:
+    """What transcribes with the model in the folder of a run, of a trial, of an exported model or in the published
+    layout.
+
+    It decodes as was found for the model, with the keys of `decoding` replaced, and cuts as `make_transcriber` has it.
+    `tokenizer` is for a published checkpoint without one.
+    """
+    folder = Path(folder)
+    is_published = (folder / published.CONFIG).is_file() and not (folder / "recipe.yaml").is_file()
+    run = load_pretrained(folder, tokenizer) if is_published else load_run(folder)
+    return make_transcriber(run, decoding, cutting)
+
+
+def make_transcriber(
+    run: Run, decoding: Mapping[str, Any] | None = None, cutting: Cutting | None = None
+) -> Transcriber:
+    """What transcribes with a loaded model, decoded as its recipe has it but for the keys of `decoding`.
+
+    By default recordings are cut into pieces that are no longer than the recipe's longest training utterance.
+    """
+    recipe = with_values(run.recipe, {f"decoding.{key}": value for key, value in (decoding or {}).items()})
+    cutting = cutting or Cutting(longest=max(recipe.data.longest_seconds, 2 * SHORTEST_SECONDS))
+    return Transcriber(run.model, run.require_tokenizer(), recipe.decoding, cutting)
+
+
+def transcribe(
+    run: Run,
+    recordings: Recording | bytes | Sequence[Recording | bytes],
+    sample_rate: int | None = None,
+    beam: int | None = None,
+    ctc_weight: float | None = None,
+) -> list[Transcript]:
+    """The transcript of each recording, of any length: text, and segments and words with their times.
+
+    A recording is one of `decode`, or the bytes of an audio file. Long ones are cut at silences. `beam` and
+    `ctc_weight` are by default the recipe's. Raises a UserError where a recording cannot be used.
+    """
+    given = [recordings] if isinstance(recordings, str | Path | bytes | np.ndarray) else recordings
+    changes = {"beam": beam, "ctc_weight": ctc_weight}
+    transcriber = make_transcriber(run, {key: value for key, value in changes.items() if value is not None})
+    transcripts = []
+    for transcript in transcriber.transcribe_all(given, sample_rate):
+        if isinstance(transcript, UserError):
+            raise transcript
+        transcripts.append(transcript)
+    return transcripts
 
 
 def decode(

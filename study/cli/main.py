@@ -13,7 +13,7 @@ import typer
 
 from model.commands.app import make_app
 from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
-from study.cli import cluster, compare, data, prepare, replay, studies, trial
+from study.cli import cluster, compare, data, errors, export, prepare, replay, report, studies, trial
 from study.cli.arguments import example
 
 DISTRIBUTION = "decred-study"
@@ -50,7 +50,18 @@ def _options(
 
 
 # Without a name they are commands of this app; the help lists them in this order.
-for commands in (studies.app, trial.app, compare.app, replay.app, cluster.app, make_app(DISTRIBUTION), data.app):
+for commands in (
+    studies.app,
+    report.app,
+    errors.app,
+    export.app,
+    trial.app,
+    compare.app,
+    replay.app,
+    cluster.app,
+    make_app(DISTRIBUTION),
+    data.app,
+):
     app.add_typer(commands)
 app.add_typer(cluster.machines, name="cluster", rich_help_panel=cluster.CLUSTER)
 app.add_typer(prepare.app, name="prepare", rich_help_panel=data.DATA)

@@ -1,11 +1,9 @@
-"""The commands on studies: run, status, dashboard, track, export, decode, fork, validate."""
+"""The commands on studies: run, status, dashboard, track, decode, fork, validate."""
 
 from __future__ import annotations
 
-import os
-import sys
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
@@ -17,12 +15,11 @@ from study.cli.arguments import (
     StudyPath,
     Trials,
     example,
-    find_mounted,
     open_ledger,
     print_answer,
-    read_name,
     run_where_it_is,
 )
+from study.cli.dashboard import dashboard
 
 app = typer.Typer()
 STUDIES = "Studies"
@@ -55,35 +52,9 @@ def status(study: AnyStudy, on: On = None) -> None:
         print_status(open_ledger(found), found)
 
 
-@app.command(rich_help_panel=STUDIES, epilog=example("decred-study dashboard search_spaces/demo.yaml --port 5001"))
-def dashboard(
-    study: AnyStudy,
-    on: On = None,
-    port: Annotated[int, typer.Option(help="port of MLflow's page")] = 5000,
-    host: Annotated[str, typer.Option(help="interface it listens on; 0.0.0.0 opens it to the network")] = "127.0.0.1",
-) -> None:
-    """Open MLflow's page on the study's runs; Ctrl-C ends it. Of an MLflow server, print its own page.
-
-    Of a study on a cluster whose storage is not mounted here it is the page of a copy of its database as it is now.
-    """
-    from study.tracking.mlflow_store import is_server, page_url, store_uri, ui_command, ui_environment
-
-    found = find_mounted(on, study)
-    if found is None:
-        from study.remote.pages import fetch_store
-
-        assert on is not None
-        uri = fetch_store(on, read_name(study))
-    else:
-        ledger = open_ledger(found)
-        uri = store_uri(ledger.study.tracking, ledger.folder)
-    if is_server(uri):
-        typer.echo(f"tracking is an MLflow server with a page of its own; open {page_url(uri)} in a browser")
-        return
-    command, environment = ui_command(host, port), ui_environment(uri)
-    typer.echo(f"MLflow on http://{host}:{port}; Ctrl-C ends it")
-    sys.stdout.flush()
-    os.execve(command[0], command, environment)  # this process becomes the server, so that ending it ends the page
+app.command(rich_help_panel=STUDIES, epilog=example("decred-study dashboard search_spaces/demo.yaml --port 5001"))(
+    dashboard
+)
 
 
 @app.command(
@@ -125,67 +96,6 @@ def track(
     else:
         line = tracking.describe_outdated(tracking.count_outdated(ledger), uri, study)
         typer.echo(line or f"all runs are up to date in MLflow at {mask_uri(uri)}")
-
-
-@app.command(
-    rich_help_panel=STUDIES,
-    epilog=example(
-        "decred-study export search_spaces/demo.yaml -o best-recipe.yaml",
-        "decred-study export studies/demo --trial 4 --format published -o best-model",
-        "decred-study export studies/demo --format optuna -o demo.db",
-    ),
-)
-def export(
-    study: AnyStudy,
-    out: Annotated[
-        Path | None,
-        typer.Option("-o", "--out", help="what to write; by default best-recipe.yaml, best-model or STUDY.db"),
-    ] = None,
-    trial: Annotated[int | None, typer.Option(help="this trial instead of the best one")] = None,
-    form: Annotated[
-        Literal["recipe", "published", "optuna"],
-        typer.Option(
-            "--format", help="the recipe alone, the trained model in the published layout, or all trials for Optuna"
-        ),
-    ] = "recipe",
-    on: On = None,
-) -> None:
-    """Write the best recipe of a study, ready for `decred-study train`, the best model, or all trials for Optuna.
-
-    With --format published, STUDY may also be the folder of a single run. With --format optuna it becomes an ordinary
-    study in an SQLite file, for optuna-dashboard and `optuna.load_study`.
-    """
-    from study.execution import export
-
-    usual = {"recipe": "best-recipe.yaml", "published": "best-model", "optuna": f"{study.stem}.db"}
-    if on is not None:
-        out = out or Path(usual[form])
-        words = [
-            "export",
-            "STUDY",
-            "--format",
-            form,
-            "-o",
-            "OUT",
-            *(["--trial", str(trial)] if trial is not None else []),
-        ]
-        found = run_where_it_is(on, study, words, out)
-        if found is None:
-            typer.echo(f"{out} written")
-            return
-        study = found
-    if form == "published" and export.is_run(study):
-        typer.echo(export.write_run_model(study, out or Path("best-model")))
-        return
-    ledger = open_ledger(study)
-    if form == "recipe":
-        typer.echo(export.write_recipe(ledger, trial, out or Path("best-recipe.yaml")))
-    elif form == "published":
-        typer.echo(export.write_model(ledger, trial, out or Path("best-model")))
-    elif trial is not None:
-        raise UserError(f"export was given --trial {trial} with --format optuna, which takes all trials; leave it out")
-    else:
-        typer.echo(export.write_optuna_study(ledger, out or Path(f"{ledger.study.name}.db")))
 
 
 @app.command(

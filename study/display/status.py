@@ -1,7 +1,12 @@
-"""What `status` prints: the table of trials, how well each rung ranks them, and whether the study runs now."""
+"""What `status` prints: the table of trials, how well each rung ranks them, nodes that are excluded, and whether the
+study runs now.
+"""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 from rich.console import Console
@@ -15,6 +20,7 @@ from study.evidence.stuck import describe_stuck
 from study.ledger.lease import find_living_holder
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
+from study.ledger.trials import Trials
 
 
 def print_status(ledger: Ledger, study: Path, console: Console | None = None) -> None:
@@ -25,6 +31,19 @@ def print_status(ledger: Ledger, study: Path, console: Console | None = None) ->
         console.print(line, soft_wrap=True, highlight=False)
     print_references(ledger, console)
     print_verdict(ledger, console)
+    for line in describe_excluded(ledger.trials):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     if any(record.state is TrialState.RUNNING for record in records) and find_living_holder(ledger.folder) is None:
         line = f"no process runs this study now, the last one died; continue it with: decred-study run {study}"
         console.print(line, soft_wrap=True, highlight=False)
+
+
+def describe_excluded(trials: Trials, now: float | None = None) -> Iterator[str]:
+    """A line for each node that no trials are placed on; those of a study that has ended are of no interest."""
+    now = time.time() if now is None else now
+    for event in () if trials.has_ended else trials.excluded:
+        if event.until is None:
+            yield f"node {event.node} is excluded until the next session: {event.reason}"
+        elif event.until > now or trials.study_state is TrialState.RUNNING:
+            until = datetime.fromtimestamp(event.until, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
+            yield f"node {event.node} is excluded, for sessions until {until}: {event.reason}"

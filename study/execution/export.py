@@ -1,6 +1,7 @@
 """What `export` writes: the recipe of a trial, its trained model in the published layout, or all trials for Optuna.
 
-Torch and Optuna take seconds to import, and a recipe needs neither.
+Its model with all that belongs to it is written by model_export.py, a whole study by bundle.py. Torch and Optuna take
+seconds to import, and a recipe needs neither.
 """
 
 from __future__ import annotations
@@ -37,6 +38,21 @@ def write_run_model(run: Path, out: Path) -> str:
     return f"{run}, recipe {export_published(run, out).hash}, written to {out} in the published layout"
 
 
+def write_onnx(ledger: Ledger, trial: int | None, out: Path) -> str:
+    """Write the trained model of a trial, of the best one by default, as ONNX graphs; the lines that report it."""
+    return write_run_onnx(ledger.trial_folder(choose_trial(ledger, trial).number), out)
+
+
+def write_run_onnx(run: Path, out: Path) -> str:
+    """The same of the model in a run's folder or in a model folder."""
+    from model.api import load_run
+    from model.onnx.export import export_onnx
+
+    loaded = load_run(run)
+    check = export_onnx(loaded.model.cpu(), loaded.require_tokenizer().content, run.resolve().name, out)
+    return f"{run}, recipe {loaded.recipe.hash}, written to {out} as ONNX\n{check}"
+
+
 def write_optuna_study(ledger: Ledger, out: Path) -> str:
     """Write the trials as an Optuna study into an SQLite file; the line that reports it."""
     from study.search.optuna_trials import export_database
@@ -46,5 +62,5 @@ def write_optuna_study(ledger: Ledger, out: Path) -> str:
 
 
 def is_run(folder: Path) -> bool:
-    """Whether a folder is that of a single run, and not of a study."""
-    return (folder / "checkpoints").is_dir()
+    """Whether a folder is that of a single run, or a model folder, and not of a study."""
+    return any((folder / name).exists() for name in ("checkpoints", "chosen", "chosen.json"))

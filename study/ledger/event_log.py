@@ -70,6 +70,12 @@ class EventLog:
         files = [path for path in (self.folder / EVENTS).glob("*.jsonl") if path.stem.isdigit()]
         return [old] * old.is_file() + sorted(files, key=_number)
 
+    def read_lines(self) -> dict[Path, list[bytes]]:
+        """The lines of each event file that count, with their line ends."""
+        files = self.files()
+        ends = _ends(files)
+        return {path: event_file.read_lines(path, 0, ends.get(path.name)) for path in files}
+
     def read(self) -> list[AnyEvent]:
         """Every event; a last line that a crash tore is left out, a damaged one is a UserError with its number."""
         return self.read_since(Position())[0]

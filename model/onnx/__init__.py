@@ -1,0 +1,1 @@
+"""A recogniser as ONNX graphs, for programs without torch: the encoder with its CTC head, and a step of the decoder."""
