@@ -20,6 +20,7 @@ from cluster.machines.profile import MachinesProfile
 from cluster.machines.up import write_token
 from cluster.profiles.profile import Profile, RayProfile
 from cluster.slurm.commands import find_cluster, read_token
+from cluster.slurm.excluded import name_excluded
 from cluster.slurm.profile import SlurmProfile
 from cluster.slurm.script import make_script
 from cluster.vms.profile import SkyPilotProvider, VmsProfile
@@ -82,7 +83,7 @@ def render(profile: Profile, name: str, command: Sequence[str] | None) -> tuple[
     """
     if isinstance(profile, SlurmProfile):
         words = [profile.python, *command[1:]] if command else None
-        return make_script(profile, name, words), f"sbatch {name}.sh"
+        return make_script(name_excluded(profile), name, words), f"sbatch {name}.sh"
     if isinstance(profile, KubeRayProfile):
         entrypoint = None if command is None else _join(command, "auto")
         manifest = make_ray_cluster(profile, name) if entrypoint is None else make_ray_job(profile, name, entrypoint)

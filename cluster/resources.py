@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 from cluster.errors import ClusterError
 
-TOLERANCE = 1e-6  # in floating point, 3 x 0.1 CPUs are more than 0.3
+_TOLERANCE = 1e-6  # in floating point, 3 x 0.1 CPUs are more than 0.3
 _RAYS_PRECISION = 1e-3  # Ray counts in steps of 0.0001
 
 
@@ -121,7 +121,7 @@ def _check_totals(nodes: Sequence[Node], trial: TrialResources) -> None:
         ("cpus", trial.cpus, sum(node.cpus for node in nodes)),
         ("gpus", trial.gpus, sum(node.gpus for node in nodes)),
     ):
-        if trial.count * per_worker > available + TOLERANCE:
+        if trial.count * per_worker > available + _TOLERANCE:
             unit = name.upper().rstrip("S")
             raise ClusterError(
                 f"workers.count {trial.count} x workers.{name} {per_worker:g} needs "
@@ -134,7 +134,7 @@ def _check_totals(nodes: Sequence[Node], trial: TrialResources) -> None:
 def _count_fitting_workers(node: Node, trial: TrialResources) -> int:
     pairs = ((node.cpus, trial.cpus), (node.gpus, trial.gpus))
     fitting = [available / per_worker for available, per_worker in pairs if per_worker > 0]
-    return max(0, int(min(fitting) + TOLERANCE)) if fitting else trial.count
+    return max(0, int(min(fitting) + _TOLERANCE)) if fitting else trial.count
 
 
 def _count_visible_gpus() -> int:

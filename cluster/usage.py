@@ -7,7 +7,8 @@ single worker in the study's own process, Ray Train that of several in an actor.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Collection, Iterable, Mapping
+import time
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,8 @@ from cluster.placement_groups import remove_orphaned_placement_groups
 from cluster.resources import ClusterUse, Node, NodeUse, TrialResources
 
 _PRECISION = 1e-3  # Ray counts in steps of 0.0001
+DOUBT_SECONDS = 5.0  # for which a node that came back is used by others
+LONGEST_DOUBT_SECONDS = 300.0  # between two requests to a node that really is used by others
 
 
 class ClusterWatch:
@@ -35,6 +38,7 @@ class ClusterWatch:
         for all others."""
         self._trial, self._find_excluded, self._select_others = trial, find_excluded, select_others
         self._requests: dict[str, Any] = {}  # id -> placement group
+        self._returned = ReturnWatch()
         self._latest = ClusterUse(())
 
     def look(self) -> ClusterUse:
@@ -68,15 +72,17 @@ class ClusterWatch:
                 placed += 1
         if any(group.creator_is_dead for group in groups):
             remove_orphaned_placement_groups()
+        all_nodes = ray.nodes()
         nodes = {
             node["NodeID"]: NodeUse(
                 _to_node(node["Resources"]),
                 free.get(node["NodeID"], Node(0.0)) if node["NodeID"] not in draining else Node(0.0),
                 own.get(node["NodeID"], Node(0.0)),
             )
-            for node in ray.nodes()
+            for node in all_nodes
             if node["Alive"]
         }
+        self._returned.step(all_nodes, {node for node, use in nodes.items() if use.is_used_by_others})
         usable = ClusterUse(tuple(use for node, use in nodes.items() if node not in excluded), placed)
         # Where the excluded nodes are the only ones that could hold a trial, waiting helps nobody: the study decides.
         return usable if usable.count_trials_alone(self._trial) else ClusterUse(tuple(nodes.values()), placed)
@@ -118,6 +124,52 @@ class ClusterWatch:
                 for _, amounts in group.bundles
             )
         )
+
+
+class ReturnWatch:
+    """Has nodes that came back report what is free on them, where Ray's head may count it wrongly.
+
+    A node whose link was cut comes back at the address of the dead one, and the head may ask it for a trial's resources
+    over a connection of the dead one. The request fails when that is given up, but the head goes on counting the
+    resources as taken until something changes on the node, and no trial would ever start there. A task that takes a
+    share of the node's own resource is such a change.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._due: dict[str, tuple[float, float]] = {}  # node's id -> when it is to report, and the pause after that
+
+    def step(self, nodes: Sequence[Mapping[str, Any]], used: Collection[str]) -> list[str]:
+        """The ids of the nodes that are asked now. `nodes` as Ray lists them; others seem to use those in `used`."""
+        dead = {node["NodeManagerAddress"] for node in nodes if not node["Alive"]}
+        doubtful = {
+            node["NodeID"]: node["NodeManagerAddress"]
+            for node in nodes
+            if node["Alive"] and node["NodeID"] in used and node["NodeManagerAddress"] in dead
+        }
+        now, asked = self._clock(), []
+        self._due = {node: self._due.get(node, (now + DOUBT_SECONDS, 2 * DOUBT_SECONDS)) for node in sorted(doubtful)}
+        for node, (due, pause) in self._due.items():
+            if now >= due:
+                self._due[node] = (now + pause, min(2 * pause, LONGEST_DOUBT_SECONDS))
+                ask_for_report(node, doubtful[node])
+                asked.append(node)
+        return asked
+
+
+def ask_for_report(node: str, address: str) -> Any:
+    """Have the node with this id and address report what is free on it; Ray's reference of the task that does so."""
+    import ray
+    from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
+
+    place = NodeAffinitySchedulingStrategy(node, soft=False)
+    amounts = {f"node:{address}": 0.001}  # each node has 1 of it
+    task = ray.remote(_do_nothing).options(num_cpus=0, resources=amounts, scheduling_strategy=place, max_retries=0)
+    return task.remote()
+
+
+def _do_nothing() -> None:
+    """What changes on the node is that it runs."""
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ GROUPS = {  # the start of a path -> its group; the first one that fits counts
     "cluster/preflight/": RAY,
     "cluster/test_placement_groups.py": RAY,
     "cluster/test_usage.py": RAY,
+    "cluster/test_tasks.py": RAY,
     "model/training/": FORKED,
+    "model/weights/": FORKED,
     "model/corpora/test_demo.py": FORKED,
 }
 FIXTURES = {"ray_here": RAY, "new_database": SERVERS}  # the group of every test that uses one

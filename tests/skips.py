@@ -28,6 +28,8 @@ ALLOWED_WITHOUT_PACKAGES = (
     "NOT TESTED: the images, because Debian's packages cannot be installed here",
     "NOT TESTED: Slurm is not installed",
     "NOT TESTED: shellcheck is not installed",
+    "NOT TESTED: Chromium is not installed",
+    "NOT TESTED: sshd is not installed",
 )
 WITHOUT_PACKAGES = "CI_WITHOUT_PACKAGES"
 

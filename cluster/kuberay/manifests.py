@@ -8,6 +8,7 @@ from typing import Any
 import yaml
 
 from cluster.connect import SETTINGS
+from cluster.errors import ClusterError
 from cluster.kuberay.profile import DeletionRule, Head, KubeRayProfile, Pod, WorkerGroup
 from cluster.kuberay.rules import QUEUE_LABEL, check_manifest
 
@@ -43,9 +44,14 @@ def make_ray_job(
 
     Where the command or the cluster fails, the operator runs the same command on a new cluster, `backoff_limit` times;
     a study continues there from its ledger on the shared volume. `env` is for the study and is readable in the
-    manifest: credentials belong into a Secret of `env_secrets`. Raises ClusterError where the operator or Kueue would
-    refuse it.
+    manifest: credentials belong into the Secrets of `env_secrets` and `pass_env_secret`. Raises ClusterError where the
+    operator or Kueue would refuse it, and where `pass_env` has variables that no Secret gives.
     """
+    if profile.passed:
+        raise ClusterError(
+            f"RayJob '{name}': it cannot take {', '.join(profile.passed)} of pass_env along, since everybody may read "
+            "its manifest; make a Secret of them, and name it in pass_env_secret"
+        )
     spec: dict[str, Any] = {
         "entrypoint": entrypoint,
         "submissionMode": profile.submission_mode,
@@ -146,7 +152,7 @@ def _make_template(profile: KubeRayProfile, name: str, pod: Pod, env: Mapping[st
     variables = {"DECRED_WORKER_PORTS": f"{low}-{high}", "RAY_USAGE_STATS_ENABLED": "0", **env}
     container: dict[str, Any] = {
         "image": profile.image,
-        "env": [{"name": key, "value": value} for key, value in variables.items()],
+        "env": [{"name": key, "value": value} for key, value in variables.items()] + _make_passed(profile),
         "resources": {"requests": amounts, "limits": dict(amounts)},
         "volumeMounts": [
             {"name": SHARED_VOLUME, "mountPath": profile.volume.mount},
@@ -164,6 +170,15 @@ def _make_template(profile: KubeRayProfile, name: str, pod: Pod, env: Mapping[st
         ],
     }
     return {"metadata": {"labels": _make_labels(name)}, "spec": spec | _make_placement(profile, pod)}
+
+
+def _make_passed(profile: KubeRayProfile) -> list[dict[str, Any]]:
+    """The variables of `pass_env`, of which the Secret has the values."""
+    secret = profile.pass_env_secret
+    if secret is None:
+        return []
+    sources = {name: {"secretKeyRef": {"name": secret, "key": name}} for name in profile.pass_env}
+    return [{"name": name, "valueFrom": source} for name, source in sources.items()]
 
 
 def _make_placement(profile: KubeRayProfile, pod: Pod) -> dict[str, Any]:

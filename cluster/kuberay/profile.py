@@ -11,6 +11,7 @@ from cluster.kuberay.rules import (
     check_replicas,
     check_shared_memory,
     check_storage,
+    check_variables,
     check_worker_ports,
 )
 from cluster.profiles.profile import AbsolutePath, Profile, Settings
@@ -137,6 +138,12 @@ class KubeRayProfile(Profile):
     env_secrets: tuple[ObjectName, ...] = Field(
         (), description="Secrets whose keys become environment variables of all pods, such as MLFLOW_TRACKING_PASSWORD"
     )
+    pass_env_secret: ObjectName | None = Field(
+        None,
+        description="Secret that has the variables of `pass_env` as its keys: all pods get them from it, and no value "
+        "is in a manifest or in Ray's table of jobs; null = a study that is submitted takes their values along, which "
+        "all who reach the dashboard may read",
+    )
     queue: str | None = Field(None, description="Kueue's LocalQueue that admits the cluster; null = without Kueue")
     priority_class: ObjectName | None = Field(None, description="PriorityClass of the pods; null = the default")
     idle_seconds: int = Field(300, ge=1, description="seconds without work after which the autoscaler ends a pod")
@@ -162,12 +169,18 @@ class KubeRayProfile(Profile):
         check_worker_ports(*self.worker_ports)
         for pod in (self.head, *self.workers):
             check_shared_memory(self.shared_memory, pod.memory)
+        check_variables(self.pass_env, self.env)
         names = [group.name for group in self.workers]
         if len(set(names)) < len(names):
             raise ValueError(f"the groups of workers are named {', '.join(names)}; give each a name of its own")
         if self.deletion and self.ttl_seconds is not None:
             raise ValueError("both deletion and ttl_seconds are set; KubeRay takes one of them")
         return self
+
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """The variables that go with a study: none where the pods have them from a Secret."""
+        return self.pass_env if self.pass_env_secret is None else ()
 
     @property
     def autoscales(self) -> bool:

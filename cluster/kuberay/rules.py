@@ -8,7 +8,7 @@ of a profile's single values are here too: they raise ValueError, which pydantic
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePosixPath
 from typing import Any
 
@@ -21,6 +21,7 @@ MOST_GROUPS_WITH_KUEUE = 7  # a workload has at most eight sets of pods, and the
 # Ports that processes of a Ray pod listen on: control service, Serve, metrics, dashboard, client, dashboard agent.
 FIXED_PORTS = (6379, 8000, 8080, 8265, 10001, 52365)
 PORTS_NEEDED = 100
+_VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _DNS_LABEL = re.compile(r"[a-z]([a-z0-9-]*[a-z0-9])?")
 _UNITS = {
     unit + binary: (1024 if binary else 1000) ** power for power, unit in enumerate("kMGTP", 1) for binary in ("", "i")
@@ -88,6 +89,15 @@ def check_shared_memory(shared: str, memory: str) -> None:
         raise ValueError(
             f"shared_memory is {shared}, but must be less than the memory of each pod, of which one has {memory}"
         )
+
+
+def check_variables(passed: Sequence[str], env: Mapping[str, str]) -> None:
+    """Raise ValueError unless the variables that are passed can be keys of a Secret, and no other value is set too."""
+    for name in passed:
+        if not _VARIABLE.fullmatch(name):
+            raise ValueError(f"pass_env has '{name}', but a variable's name has letters, digits and _")
+        if name in env:
+            raise ValueError(f"both pass_env and env have {name}; leave it out of one of them")
 
 
 def count_bytes(quantity: str) -> float:

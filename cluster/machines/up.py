@@ -25,6 +25,8 @@ from cluster.machines.profile import (
 )
 
 PORTS_VARIABLE = "DECRED_WORKER_PORTS"  # LOW-HIGH: where workers may listen
+# With `minor` here, Ray takes machines whose Python differs in the patch; then it is left to decide.
+PYTHON_MATCH = "RAY_DEFAULT_PYTHON_VERSION_MATCH_LEVEL"
 STOP_WAIT = "RAY_JOB_STOP_WAIT_TIME_S"
 RAYS_STOP_SECONDS = 2.0  # for Ray's own processes, which otherwise drain for half a minute
 ANSWER_SECONDS = 60.0  # for a machine to answer beyond the time that its part of the work may take
@@ -42,9 +44,11 @@ def bring_up(profile: MachinesProfile, name: str, token_file: Path) -> Iterator[
     """
     token = ensure_token(token_file)
     head, *workers = profile.machines
-    yield _describe(head, _start(profile, name, head, token))
+    answer = _start(profile, name, head, token)
+    yield _describe(head, answer)
+    versions = None if PYTHON_MATCH in profile.env else answer["versions"]
     with ThreadPoolExecutor(max(1, len(workers))) as pool:
-        started = [pool.submit(_start, profile, name, worker, token) for worker in workers]
+        started = [pool.submit(_start, profile, name, worker, token, versions) for worker in workers]
         for worker, future in zip(workers, started, strict=True):
             yield _describe(worker, future.result())
 
@@ -96,14 +100,33 @@ def write_token(file: Path, token: str) -> Path:
     return file
 
 
-def _start(profile: MachinesProfile, name: str, machine: Machine, token: str) -> dict[str, Any]:
-    config = _config(profile, name, machine) | {"token": token, "seconds": profile.start_seconds}
+def _start(
+    profile: MachinesProfile, name: str, machine: Machine, token: str, versions: dict[str, str | None] | None = None
+) -> dict[str, Any]:
+    """Start a machine; `versions` are those of the head, which have to be its own."""
+    config = _config(profile, name, machine) | {
+        "token": token,
+        "seconds": profile.start_seconds,
+        "versions": versions,
+        "keeps": machine is not profile.head,  # a head that is started again would know no studies
+    }
     answer = _ask(machine, profile, "start", config, profile.start_seconds + profile.stop_seconds)
+    if answer["state"] == "other":
+        assert versions is not None
+        raise MachineError(f"machine {machine.address}: {profile.python} {_compare(answer['versions'], versions)}")
     if answer["state"] == "failed":
         why = "Ray ended" if answer["ended"] else f"Ray was not up after {profile.start_seconds:g} s"
         last = answer["log"][-1].strip() if answer["log"] else "nothing was logged"
         raise MachineError(f"machine {machine.address}: {why} ({last}); its log is there in {answer['path']}")
     return answer
+
+
+def _compare(there: dict[str, str | None], head: dict[str, str | None]) -> str:
+    """Which versions differ from the head's, and what to do."""
+    others = [name for name in head if there[name] != head[name]]
+    differing = " and ".join(f"{name} {there[name] or 'none'}, but {head[name]} on the head" for name in others)
+    wanted = " and ".join(f"{name} {head[name]}" for name in others)
+    return f"has {differing}; install {wanted} there, since all of a Ray cluster need the same to the patch"
 
 
 def _describe(machine: Machine, answer: dict[str, Any]) -> str:

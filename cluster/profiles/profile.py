@@ -61,6 +61,11 @@ class Profile(Settings):
         (), description="addresses of machines that trials are not placed on; `preflight` prints those with faults"
     )
 
+    @property
+    def passed(self) -> tuple[str, ...]:
+        """The variables of `pass_env` that go with a study; a kind may have another way for them."""
+        return self.pass_env
+
     def path_there(self, path: str) -> str:
         """A path of this machine as the cluster has it: below the longest of `paths` that holds it, or the same."""
         here = PurePosixPath(path)

@@ -52,7 +52,7 @@ def submit(profile: SlurmProfile, script: str, env: Mapping[str, str] | None = N
         end,
         "",
     ]
-    answer = _call(profile, "sbatch", "\n".join(lines))
+    answer = call_slurm(profile, "sbatch", "\n".join(lines))
     # JOB or JOB;CLUSTER; a login shell may have written lines of its own before.
     for line in reversed(answer.splitlines()):
         if found := re.fullmatch(r"([0-9]+)(;\S+)?", line.strip()):
@@ -71,7 +71,7 @@ def find_state(profile: SlurmProfile, job: str) -> str:
         f"sacct --noheader --allocations --parsable2 --format=State --jobs={job} </dev/null 2>/dev/null\n"
         "true\n"
     )
-    for line in _call(profile, "squeue", program).splitlines():
+    for line in call_slurm(profile, "squeue", program).splitlines():
         if found := re.match(r"[A-Z_]+", line.strip()):  # sacct's `CANCELLED by 1000`
             return found[0]
     return UNKNOWN
@@ -80,23 +80,23 @@ def find_state(profile: SlurmProfile, job: str) -> str:
 def find_jobs(profile: SlurmProfile, name: str) -> list[str]:
     """The ids of our jobs with this name that wait or run, the oldest first."""
     program = f'exec squeue --noheader --format=%A --sort=i --user="$(id -un)" --name={shlex.quote(name)}\n'
-    return [line.strip() for line in _call(profile, "squeue", program).splitlines() if JOB.fullmatch(line.strip())]
+    return [line.strip() for line in call_slurm(profile, "squeue", program).splitlines() if JOB.fullmatch(line.strip())]
 
 
 def cancel(profile: SlurmProfile, job: str) -> None:
     """End a job for good: its study gets SIGTERM, and SIGKILL half a minute later. One that has ended is left alone."""
-    _call(profile, "scancel", f"exec scancel {_check_job(job)}\n")
+    call_slurm(profile, "scancel", f"exec scancel {_check_job(job)}\n")
 
 
 def requeue(profile: SlurmProfile, job: str) -> None:
     """Have a running job stop its study and join the queue again, as before its time limit."""
-    _call(profile, "scancel", f"exec scancel --batch --signal=TERM {_check_job(job)}\n")
+    call_slurm(profile, "scancel", f"exec scancel --batch --signal=TERM {_check_job(job)}\n")
 
 
 def find_cluster(profile: SlurmProfile, name: str) -> RunningCluster | None:
     """Where the cluster of the running job with this name is reached; None while there is none."""
     file = shlex.quote(address_file(profile, name))
-    answer = _call(profile, "cat", f"[ -e {file} ] || exit 0\nexec cat {file}\n")
+    answer = call_slurm(profile, "cat", f"[ -e {file} ] || exit 0\nexec cat {file}\n")
     # Each job replaces it in one step; a login shell may have written lines of its own before.
     for line in reversed(answer.splitlines()):
         with contextlib.suppress(ValueError, TypeError, KeyError):
@@ -107,10 +107,10 @@ def find_cluster(profile: SlurmProfile, name: str) -> RunningCluster | None:
 
 def read_token(profile: SlurmProfile, running: RunningCluster) -> str:
     """The token of a running cluster, which only its user may read there."""
-    return _call(profile, "cat", f"exec cat {shlex.quote(running.token_file)}\n").strip().splitlines()[-1].strip()
+    return call_slurm(profile, "cat", f"exec cat {shlex.quote(running.token_file)}\n").strip().splitlines()[-1].strip()
 
 
-def _call(profile: SlurmProfile, command: str, program: str) -> str:
+def call_slurm(profile: SlurmProfile, command: str, program: str) -> str:
     """What a shell program writes there; a ClusterError with its message where it fails."""
     # A login shell there has the PATH that a user has; here it is that of whoever calls.
     prefix = [*shlex.split(profile.login), "bash", "-l", "-s"] if profile.login else ["bash", "-s"]

@@ -69,6 +69,12 @@ def _check_temp(path: str) -> str:
     return path
 
 
+def _check_node(entry: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._:-]*", entry):
+        raise ValueError(f"'{entry}' must be the name of one node, or its IP address")
+    return entry
+
+
 Word = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.,@:+/-]+$")]
 Line = Annotated[str, StringConstraints(pattern=r"^[^\x00\r]*$")]
 
@@ -77,6 +83,12 @@ class SlurmProfile(Profile):
     """A Slurm cluster; a job brings up Ray on nodes of its own."""
 
     kind: Literal["slurm"]
+    exclude: tuple[Annotated[str, AfterValidator(_check_node)], ...] = Field(
+        (),
+        description="nodes that jobs are not given, --exclude, and trials are not placed on: names as Slurm has them, "
+        "or the addresses that `preflight` prints, whose names Slurm is asked for when the job is queued or its file "
+        "is rendered",
+    )
     nodes: int = Field(1, ge=1, description="nodes of the job; Ray's head is on the first one, which trains too")
     cpus_per_node: int = Field(ge=1, description="CPUs on each node, --cpus-per-task")
     gpus_per_node: int = Field(0, ge=0, description="GPUs on each node, --gpus-per-node")
@@ -94,7 +106,7 @@ class SlurmProfile(Profile):
         None, description="features that the nodes must have, such as a100|h100"
     )
     options: tuple[Annotated[str, AfterValidator(_check_option)], ...] = Field(
-        (), description="further options of sbatch, such as --exclude=node7 or --mail-type=END"
+        (), description="further options of sbatch, such as --mail-type=END"
     )
     setup: tuple[Line, ...] = Field(
         (), description="shell lines that run on the first node before Ray starts: module load, conda activate"

@@ -14,6 +14,7 @@ from importlib import resources
 from cluster.errors import ClusterError
 from cluster.slurm.profile import SlurmProfile
 
+EXCLUDE = "--exclude="
 FOLDER = ".clusters"  # in the storage: logs, tokens and addresses of clusters
 WARNING_SECONDS = 120  # before the time limit; a study stops within seconds, and then Ray has to end on all nodes
 # Ports of one node: 16 fixed ones, those of Ray's workers, and the last quarter for process groups.
@@ -26,7 +27,8 @@ def make_script(profile: SlurmProfile, name: str, command: Sequence[str] | None)
     """The script that brings up Ray on the job's nodes and runs `command` on the first one; its exit code is the job's.
 
     `{head}` in an argument of the command becomes the head's HOST:PORT. Without a command, the cluster is held until
-    the job is cancelled. Raises ClusterError where `name` cannot be the name of a job.
+    the job is cancelled. Slurm takes only names in `exclude`: `cluster.slurm.excluded` finds those of addresses. Raises
+    ClusterError where `name` cannot be the name of a job.
     """
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
         raise ClusterError(
@@ -69,8 +71,17 @@ def _options(profile: SlurmProfile, name: str) -> list[str]:
         "signal": f"B:TERM@{WARNING_SECONDS}",
     }
     listed = [f"--{option}={value}" for option, value in given.items() if value is not None]
-    listed += ["--requeue" if profile.requeue else "--no-requeue", *profile.options]
+    # Of several --exclude Slurm takes the last one alone.
+    listed += ["--requeue" if profile.requeue else "--no-requeue", *_merge_excluded(profile)]
     return [f"#SBATCH {option}" for option in listed]
+
+
+def _merge_excluded(profile: SlurmProfile) -> list[str]:
+    """The profile's own options, the nodes that it excludes among them."""
+    own = [option for option in profile.options if not option.startswith(EXCLUDE)]
+    given = [option.removeprefix(EXCLUDE) for option in profile.options if option.startswith(EXCLUDE)]
+    excluded = [*given, *profile.exclude]
+    return [*([EXCLUDE + ",".join(excluded)] if excluded else []), *own]
 
 
 def _variables(profile: SlurmProfile, name: str, command: Sequence[str] | None) -> list[str]:

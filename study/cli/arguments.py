@@ -10,7 +10,7 @@ import typer
 
 if TYPE_CHECKING:
     from study.ledger.ledger import Ledger
-    from study.remote.requests import Answer
+    from study.remote.requests import RequestResult
 
 StudyPath = Annotated[Path, typer.Argument(metavar="STUDY.yaml", help="the study file", show_default=False)]
 AnyStudy = Annotated[
@@ -71,7 +71,7 @@ def read_name(study: Path) -> str:
     return read_study(study).name if study.suffix in (".yaml", ".yml") else str(study)
 
 
-def print_answer(answer: Answer) -> None:
+def print_answer(answer: RequestResult) -> None:
     """Print what a command printed on the cluster, and end with its exit code where that is not 0."""
     typer.echo(answer.out, nl=False)
     typer.echo(answer.errors, nl=False, err=True)

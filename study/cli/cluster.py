@@ -163,13 +163,16 @@ def stop(study: StudyName, on: On = None, address: DashboardAddress = None) -> N
 def resume(
     study: StudyName, on: On = None, address: DashboardAddress = None, env: Variables = None, wait: Wait = False
 ) -> None:
-    """Continue a study on a cluster from its folder there, with the code of this machine."""
+    """Continue a study on a cluster from its folder there, with the code of this machine.
+
+    One that was stopped before it had a folder is submitted again.
+    """
     from study.remote.place import open_place, read_place
-    from study.remote.studies import resume_study
+    from study.remote.resuming import resume_study
 
     place = read_place(on, address)
     with open_place(place) as jobs:
-        submitted = resume_study(jobs, place, study, place.environment(tuple(env or ())))
+        submitted = resume_study(jobs, place, study, place.environment(tuple(env or ())), typer.echo)
         _report(submitted.job, submitted.is_new, study, place.option)
         if wait:
             _wait(jobs, submitted.job)

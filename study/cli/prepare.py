@@ -47,6 +47,8 @@ Address = Annotated[
     typer.Option(help="the head of a running Ray cluster, HOST:PORT, whose machines share the work and the paths"),
 ]
 
+WaitSeconds = Annotated[float, typer.Option(min=1.0, help="seconds for a CPU of that cluster to be free")]
+
 
 @app.command("demo", epilog=example("decred-study prepare demo --out corpora/demo --train-utterances 200"))
 def prepare_demo(
@@ -79,6 +81,7 @@ def _prepare(
     rules: RuleOptions = None,
     jobs: Jobs = 0,
     address: Address = None,
+    wait_seconds: WaitSeconds = 600.0,
 ) -> None:
     from cluster.errors import ClusterError
     from cluster.tasks import run_on_cluster
@@ -93,7 +96,7 @@ def _prepare(
     run_parts: RunParts = (
         partial(run_in_processes, jobs=jobs or os.cpu_count() or 1)
         if address is None
-        else partial(run_on_cluster, address=address)
+        else partial(run_on_cluster, address=address, wait_seconds=wait_seconds)
     )
     try:
         with handle_stop_signals(), show_progress("utterances checked") as progress:

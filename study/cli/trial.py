@@ -1,4 +1,4 @@
-"""The command on single trials of a study."""
+"""The commands on single trials of a study, and on nodes that it excludes."""
 
 from __future__ import annotations
 
@@ -35,3 +35,25 @@ def trial(
         epoch = f"after epoch {record.epoch}" if record.epoch else "from its start"
         command = f"resume {study} --on {on}" if on is not None else f"run {study}"
         typer.echo(f"trial {number:04d} continues {epoch} with: decred-study {command}")
+
+
+@app.command(rich_help_panel=STUDIES, epilog=example("decred-study node demo node3 use --on lab"))
+def node(
+    study: AnyStudy,
+    name: Annotated[str, typer.Argument(metavar="NODE", help="its host name or address", show_default=False)],
+    action: Annotated[
+        Literal["use"], typer.Argument(metavar="ACTION", help="use: place trials on it again", show_default=False)
+    ],
+    on: On = None,
+) -> None:
+    """Have a node that was excluded, and that has been corrected, used again when the study is continued.
+
+    `status` shows the nodes that are excluded; without this command they are for a day. The study must not run
+    meanwhile.
+    """
+    from study.execution.reopen import use_node
+
+    if found := run_where_it_is(on, study, ["node", "STUDY", name, action]):
+        used = use_node(open_ledger(found), name, typer.echo)
+        command = f"resume {study} --on {on}" if on is not None else f"run {study}"
+        typer.echo(f"node {used} is used again with: decred-study {command}")

@@ -3,24 +3,36 @@
 A trial that failed is tried once more on another node. Where it gets further there, the first node is suspected, and
 excluded for the rest of the session once two trials suspect it, or at once where it does not see the study's folder.
 On a single node nothing is tried again.
+
+Sessions that start within a day keep away from it, as long as other nodes have room: many start without anybody having
+looked at the node, and each would lose time on it again. Suspicions end with their session.
 """
 
 from __future__ import annotations
 
 import os
+import time
 from collections import defaultdict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from cluster.resources import TOLERANCE
+from cluster.resources import Node, TrialResources, count_fitting_trials
 from study.config.places import EXCLUDED_VARIABLE
 from study.config.study_file import WorkerSettings
 from study.ledger.events import NodeExcluded
 from study.workers.failure import Failure, FailureKind
 
 SUSPICIONS = 2  # of different trials exclude a node
-# A loss that is not finite comes from the recipe, a lost worker is retried anywhere, a full disk stops the study.
-WEIGHED = (FailureKind.ERROR, FailureKind.IMPOSSIBLE, FailureKind.OUT_OF_MEMORY, FailureKind.STORAGE)
+EXCLUDED_SECONDS = 24 * 3600.0
+# A loss that is not finite comes from the recipe, a lost worker is retried anywhere. A full disk may be the node's own;
+# where it is the shared one, nothing can be recorded or written elsewhere either, and the study stops.
+WEIGHED = (
+    FailureKind.ERROR,
+    FailureKind.IMPOSSIBLE,
+    FailureKind.OUT_OF_MEMORY,
+    FailureKind.STORAGE,
+    FailureKind.DISK_FULL,
+)
 
 
 @dataclass(frozen=True)
@@ -30,8 +42,7 @@ class WorkerNode:
     id: str
     host: str
     address: str
-    cpus: float
-    gpus: float = 0.0
+    total: Node
 
 
 @dataclass(frozen=True)
@@ -53,12 +64,18 @@ class NodeWatch:
     ) -> None:
         """`excluded` are addresses or host names that are avoided from the start."""
         self.stopped: str | None = None  # why no node is left
-        self._list_nodes, self._workers, self._names = list_nodes, workers, frozenset(excluded)
+        self._list_nodes, self._names = list_nodes, frozenset(excluded)
+        self._trial = TrialResources(workers.count, workers.cpus, workers.gpus)
         self._excluded: set[str] = set()
+        self._kept: frozenset[str] = frozenset()  # names of nodes that earlier sessions excluded
         self._avoided: dict[int, set[str]] = defaultdict(set)  # nodes on which a trial has failed
         self._weighed: dict[int, list[_Weighed]] = defaultdict(list)
         self._suspicions: dict[str, dict[int, _Weighed]] = defaultdict(dict)  # by node and trial
         self._exclusions: list[NodeExcluded] = []
+
+    def keep_excluded(self, excluded: Iterable[NodeExcluded]) -> None:
+        """Keep away from nodes that earlier sessions excluded, while others have room for a trial."""
+        self._kept = frozenset(event.node for event in excluded)
 
     def find_avoided(self, number: int) -> tuple[str, ...]:
         """The ids of the living nodes that a trial is not placed on.
@@ -66,7 +83,7 @@ class NodeWatch:
         Those on which it failed are among them as long as there is room for it on others.
         """
         own = self._avoided.get(number, set())
-        if not (own or self._excluded or self._names):
+        if not (own or self._excluded or self._names or self._kept):
             return ()
         nodes = self._list_nodes()
         excluded = self._find_excluded(nodes)
@@ -134,21 +151,21 @@ class NodeWatch:
         host = next((_name(node) for node in nodes if node.id == failure.node_id), failure.host)
         if self._fits(nodes, self._find_excluded(nodes) | {failure.node_id}):
             self._excluded.add(failure.node_id)
-            self._exclusions.append(NodeExcluded(node=host, node_id=failure.node_id, reason=reason))
+            until = time.time() + EXCLUDED_SECONDS
+            self._exclusions.append(NodeExcluded(node=host, node_id=failure.node_id, reason=reason, until=until))
         else:
             self.stopped = f"node {host} is not usable, and no other node has room for a trial: {reason}"
 
     def _find_excluded(self, nodes: Sequence[WorkerNode]) -> set[str]:
         named = {node.id for node in nodes if self._names & {node.address, node.host}}
-        return self._excluded | named
+        certain = self._excluded | named
+        kept = {node.id for node in nodes if _name(node) in self._kept}
+        return certain | kept if self._fits(nodes, certain | kept) else certain
 
     def _fits(self, nodes: Sequence[WorkerNode], avoided: Collection[str]) -> bool:
         """Whether the nodes would have room for a trial without the avoided ones, were nothing else there."""
-        return sum(self._count_workers(node) for node in nodes if node.id not in avoided) >= self._workers.count
-
-    def _count_workers(self, node: WorkerNode) -> int:
-        pairs = ((node.cpus, self._workers.cpus), (node.gpus, self._workers.gpus))
-        return int(min(available / each for available, each in pairs if each > 0) + TOLERANCE)
+        left = [node.total for node in nodes if node.id not in avoided]
+        return count_fitting_trials(left, self._trial) > 0
 
 
 def list_worker_nodes() -> list[WorkerNode]:
@@ -162,8 +179,7 @@ def list_worker_nodes() -> list[WorkerNode]:
             node["NodeID"],
             node["NodeManagerHostname"],
             node["NodeManagerAddress"],
-            node["Resources"].get("CPU", 0.0),
-            node["Resources"].get("GPU", 0.0),
+            Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)),
         )
         for node in ray.nodes()
         if node["Alive"]

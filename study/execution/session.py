@@ -18,7 +18,14 @@ from study.execution.decisions import Action, Decision
 from study.execution.decode import search_event
 from study.execution.ended_trials import find_unscored, tidy_folder
 from study.execution.node_watch import NodeWatch, list_worker_nodes, read_excluded_nodes
-from study.execution.session_events import make_epoch, make_infeasible, make_retry, make_tests, without_facts
+from study.execution.session_events import (
+    describe_exclusion,
+    make_epoch,
+    make_infeasible,
+    make_retry,
+    make_tests,
+    without_facts,
+)
 from study.execution.shared_training import find_training, must_wait, share_training
 from study.ledger.events import (
     AnyEvent,
@@ -33,6 +40,7 @@ from study.ledger.records import TrialRecord
 from study.search.proposal import InfeasiblePoint, Proposal
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Report, Task, TrialConfig
+from study.workers.storage import place_weights
 
 NEVER_PROMOTED = "others of its rung were better"
 PARTS_FILE = "batch-parts.json"  # in the study's folder
@@ -63,6 +71,7 @@ class Session:
         self._ledger, self._agenda, self._rule, self._observers = ledger, agenda, rule, observers
         self._clock, self._announce = clock, announce
         self._watch = watch or NodeWatch(list_worker_nodes, ledger.study.workers, read_excluded_nodes())
+        self._watch.keep_excluded(ledger.trials.excluded)
         self._latest: dict[int, float] = {}  # when a running trial started, or reported last
         self._held: Proposal | None = None  # it waits for a running trial with the same training
         self._scoring: int | None = None  # the best trial, while its test sets are scored
@@ -138,7 +147,8 @@ class Session:
         else:
             self._end_failed(number, decision, failure)
         self._exclude_nodes()
-        if failure.kind is FailureKind.DISK_FULL:  # reported alike, whichever process met it first
+        if decision.action is Action.STOP and failure.kind is FailureKind.DISK_FULL:
+            # Reported alike, whichever process met it first.
             raise OSError(errno.ENOSPC, failure.reason)
         if decision.action is Action.STOP:
             self.stopped = decision.reason
@@ -177,6 +187,8 @@ class Session:
         self._ledger.start_trial(number, recipe, proposal.values, baseline, proposal.point, source, proposal.confirms)
         if source is not None:
             share_training(self._ledger, source, number)
+        else:
+            place_weights(self._ledger, number)
         self._latest[number] = self._clock()
         self._update(number)
         which = self._ledger.study.score_tests
@@ -232,7 +244,7 @@ class Session:
         """Record the nodes that no more trials are placed on, with one line for each."""
         for event in self._watch.take_exclusions():
             self._ledger.append(event)
-            self._announce(f"node {event.node} is excluded: {event.reason}. Correct it; the next session uses it again")
+            self._announce(describe_exclusion(event))
         self.stopped = self.stopped or self._watch.stopped
 
     def _end_failed(self, number: int, decision: Decision, failure: Failure) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from study.execution.decisions import Action, Decision
-from study.ledger.events import Seconds, TrialDecoded, TrialEnded, TrialEpoch, TrialRetried, TrialState
+from study.ledger.events import NodeExcluded, Seconds, TrialDecoded, TrialEnded, TrialEpoch, TrialRetried, TrialState
 from study.ledger.records import TrialRecord
 from study.search.proposal import InfeasiblePoint
 from study.workers.failure import Failure
@@ -49,6 +49,15 @@ def make_retry(number: int, decision: Decision, failure: Failure, lost_seconds: 
         elsewhere=elsewhere,
         node=failure.node,
         node_id=failure.node_id,
+    )
+
+
+def describe_exclusion(event: NodeExcluded) -> str:
+    """The line that announces that a node is excluded."""
+    host = event.node.split()[0]
+    return (
+        f"node {event.node} is excluded: {event.reason}. Sessions keep away from it for a day, while others have room; "
+        f"once it is corrected: decred-study node STUDY {host} use"
     )
 
 

@@ -250,18 +250,24 @@ class StudyInterrupted(Event):
 
 
 class NodeExcluded(Event):
-    """Trials are not placed on a node any more in this session: they failed there, and got further on another one."""
+    """Trials are not placed on a node any more in this session: they failed there, and got further on another one.
+
+    Later sessions, which Slurm or Kubernetes may start while nobody looks, keep away from it until `until`, or until a
+    person has it used again.
+    """
 
     kind: Literal["node_excluded"] = "node_excluded"
     node: str  # its host
     node_id: str  # of Ray
     reason: str
+    until: float | None = None  # Unix seconds; null in earlier versions, whose next session used it again
 
 
 class ControlGiven(Event):
     """A person steered the study: who, what (`command`), of which trial, with which value.
 
-    `retry` reopens a trial that failed or is infeasible: it continues from its last checkpoint.
+    `retry` reopens a trial that failed or is infeasible: it continues from its last checkpoint. `use` has the node
+    `value`, which was excluded, used again.
     """
 
     kind: Literal["control_given"] = "control_given"

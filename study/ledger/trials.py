@@ -32,7 +32,7 @@ from study.ledger.events import (
 )
 from study.ledger.records import TrialRecord
 
-RETRY = "retry"  # the command of a `ControlGiven` that reopens a trial
+RETRY, USE = "retry", "use"  # commands of a `ControlGiven`: reopen a trial, use a node that was excluded
 
 
 class Trials(Mapping[int, TrialRecord]):
@@ -47,7 +47,7 @@ class Trials(Mapping[int, TrialRecord]):
         self.has_ended = False  # whether the study came to its end and nothing has happened since
         self.selection: FinalistsChosen | None = None  # the last one
         self.prior: PriorRead | None = None
-        self.excluded: tuple[NodeExcluded, ...] = ()  # nodes that the last session placed no more trials on
+        self.excluded: tuple[NodeExcluded, ...] = ()  # nodes that no trials are placed on
         self.best: tuple[int, str] | None = None  # number and recipe hash, as noted when a session ended
         for event in events:
             self.apply(event)
@@ -61,7 +61,7 @@ class Trials(Mapping[int, TrialRecord]):
             case SessionStarted():
                 self._interrupt_running(event.time)
                 self.study_state = TrialState.RUNNING
-                self.excluded = ()
+                self.excluded = tuple(one for one in self.excluded if (one.until or 0.0) > event.time)
             case StudyInterrupted():
                 self._interrupt_running(event.time)
                 self._end_study(event, TrialState.INTERRUPTED)
@@ -72,7 +72,9 @@ class Trials(Mapping[int, TrialRecord]):
             case PriorRead():
                 self.prior = event
             case NodeExcluded():
-                self.excluded = (*self.excluded, event)
+                self.excluded = (*(one for one in self.excluded if one.node != event.node), event)
+            case ControlGiven(value=str(node)) if event.command == USE:
+                self.excluded = tuple(one for one in self.excluded if one.node != node)
             case ControlGiven(number=int(number)) if event.command == RETRY and number in self._records:
                 self._put(reopen(self._records[number], event))
             case (

@@ -10,6 +10,7 @@ from cluster.kinds import find_endpoint, render
 from cluster.machines import up
 from cluster.machines.profile import MachinesProfile
 from cluster.slurm import commands as slurm
+from cluster.slurm.excluded import name_excluded
 from cluster.slurm.profile import SlurmProfile
 from cluster.slurm.script import make_script
 from model.errors import UserError
@@ -29,7 +30,7 @@ def bring_up(name: str) -> Iterator[str]:
             yield f"dashboard: {endpoint.dashboard}, token in {endpoint.token_file}"
         elif isinstance(profile, SlurmProfile):
             jobs = slurm.find_jobs(profile, place.name)
-            job = jobs[-1] if jobs else slurm.submit(profile, make_script(profile, place.name, None))
+            job = jobs[-1] if jobs else slurm.submit(profile, make_script(name_excluded(profile), place.name, None))
             yield f"Slurm job {job}: {slurm.find_state(profile, job)}; it is up when `cluster status` has its dashboard"
         else:
             raise _started_elsewhere(place)
@@ -77,12 +78,13 @@ def render_cluster(name: str, study: Path | None) -> tuple[str, str]:
     The study file has to lie where the cluster's machines find it.
     """
     place = read_place(name, None)
-    command = None
+    profile, command = place.profile, None
     if study is not None:
-        there = place.profile.path_there(str(study.resolve()))
+        there = profile.path_there(str(study.resolve()))
         command = ["python", "-m", "study", "run", there, "--address", "{head}"]
+        profile = profile.model_copy(update={"env": profile.env | place.excluded_nodes})
     with explain():
-        return render(place.profile, place.name, command)
+        return render(profile, place.name, command)
 
 
 def _stop_studies(place: Place) -> Iterator[str]:

@@ -39,12 +39,16 @@ class Place:
 
     def environment(self, names: tuple[str, ...] = ()) -> dict[str, str]:
         """The variables that a study gets there: the profile's, and those of this process that are named."""
-        wanted = (*self.profile.pass_env, *names)
+        wanted = (*self.profile.passed, *names)
         if missing := [name for name in wanted if name not in os.environ]:
             raise UserError(f"variable {missing[0]} is to be passed to the study, but is not set here; set it")
-        excluded = {EXCLUDED_VARIABLE: ",".join(self.profile.exclude)} if self.profile.exclude else {}
         passed = {name: os.environ[name] for name in wanted}
-        return dict(self.profile.env) | excluded | passed | {PLACE_VARIABLE: self.option}
+        return dict(self.profile.env) | self.excluded_nodes | passed | {PLACE_VARIABLE: self.option}
+
+    @property
+    def excluded_nodes(self) -> dict[str, str]:
+        """The variable that names the excluded machines to a study; empty where there are none."""
+        return {EXCLUDED_VARIABLE: ",".join(self.profile.exclude)} if self.profile.exclude else {}
 
     @property
     def option(self) -> str:

@@ -26,7 +26,7 @@ REQUEST = "decred-study-request"  # in the metadata of such jobs, which are no s
 
 
 @dataclass(frozen=True)
-class Answer:
+class RequestResult:
     """What a command printed, and what it wrote: a tar archive of one file or folder, if that was asked for."""
 
     code: int
@@ -42,7 +42,7 @@ def pack_project(folder: Path) -> None:
 
 def ask(
     jobs: Jobs, command: Sequence[str], env: dict[str, str], file: str | None = None, folder: Path | None = None
-) -> Answer:
+) -> RequestResult:
     """Run a command on the cluster and wait for it; `file` is what it writes and is sent back.
 
     `folder` is the upload that it runs in, by default one of this project alone. A UserError where nothing comes back.
@@ -60,7 +60,7 @@ def ask(
     return _read_answer(log, command, jobs, job_id)
 
 
-def _read_answer(log: str, command: Sequence[str], jobs: Jobs, job_id: str) -> Answer:
+def _read_answer(log: str, command: Sequence[str], jobs: Jobs, job_id: str) -> RequestResult:
     lines = [line for line in log.splitlines() if line.startswith(ANSWER)]
     if not lines:
         said = [line for line in (log + "\n" + jobs.find(job_id).message).splitlines() if line.strip()]
@@ -73,7 +73,7 @@ def _read_answer(log: str, command: Sequence[str], jobs: Jobs, job_id: str) -> A
     if "too_large" in content:
         raise UserError(f"what was written there has {content['too_large']}, too much to be sent; copy it by hand")
     archive = base64.b64decode(content["file"]) if "file" in content else None
-    return Answer(content["code"], content["out"], content["errors"], archive)
+    return RequestResult(content["code"], content["out"], content["errors"], archive)
 
 
 def unpack(archive: bytes, out: Path) -> None:

@@ -1,4 +1,4 @@
-"""The studies of a cluster by their names: which there are, their logs and tables, stopping and continuing them."""
+"""The studies of a cluster by their names: which there are, their logs and tables, and stopping them."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from model.strict import unknown_name
 from study.config.study_file import read_study
 from study.display.board import make_console
 from study.remote.place import Place, open_place, read_place
-from study.remote.requests import REQUEST, Answer, ask, pack_project, unpack
-from study.remote.submission import FOLDER, NAME, STUDY, Submitted, find_jobs, start_session, write_study
+from study.remote.requests import REQUEST, RequestResult, ask, pack_project, unpack
+from study.remote.submission import FOLDER, NAME, STUDY, find_jobs, write_study
 from study.remote.watching import FRAME
 
 RAYS_OWN = ("Running entrypoint for job ", "Runtime env is setting up.")  # lines in every job's log
@@ -83,7 +83,7 @@ def find_folder(jobs: Jobs, place: Place, name: str) -> str:
     return place.study_folder(name)
 
 
-def run_there(jobs: Jobs, place: Place, name: str, command: Sequence[str], out: Path | None = None) -> Answer:
+def run_there(jobs: Jobs, place: Place, name: str, command: Sequence[str], out: Path | None = None) -> RequestResult:
     """Run `decred-study COMMAND` on a study where it is; STUDY in it is the study's folder there, OUT what it writes.
 
     What it writes is put to `out` here.
@@ -98,7 +98,7 @@ def run_there(jobs: Jobs, place: Place, name: str, command: Sequence[str], out: 
     return answer
 
 
-def plan_there(on: str, path: Path) -> Answer:
+def plan_there(on: str, path: Path) -> RequestResult:
     """Run `decred-study plan` on a cluster, for a study file of this machine."""
     study, place = read_study(path), read_place(on, None)
     with tempfile.TemporaryDirectory(prefix="decred-plan-") as temporary, open_place(place) as jobs:
@@ -117,19 +117,6 @@ def stop_study(jobs: Jobs, name: str) -> Job:
     if not stopped.has_ended:
         raise UserError(f"job {job.id} does not end; see its log with `decred-study logs {name}`")
     return stopped
-
-
-def resume_study(jobs: Jobs, place: Place, name: str, env: dict[str, str]) -> Submitted:
-    """Continue a study from its folder, with the code of this machine."""
-    earlier = find_jobs(jobs.list(), name)
-    if earlier and not earlier[0].has_ended:
-        return Submitted(earlier[0].id, is_new=False)
-    folder = find_folder(jobs, place, name)
-    about = dict(earlier[0].metadata) if earlier else {NAME: name, FOLDER: folder, "study_hash": "again"}
-    with tempfile.TemporaryDirectory(prefix="decred-submit-") as upload:
-        pack_project(Path(upload))
-        command = ["python", "-m", "study", "run", shlex.quote(folder), "--address", "auto"]
-        return start_session(jobs, Path(upload), command, about, earlier, env)
 
 
 def follow_log(jobs: Jobs, job: str) -> Iterator[str]:

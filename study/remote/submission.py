@@ -35,7 +35,9 @@ from study.remote.requests import PACKAGES_FOLDER, ask, pack_project
 STUDY, RECIPE = "study.yaml", "base_recipe.yaml"
 # Packages whose versions decide what comes of a training; others may differ.
 COMPARED = ("python", "ray", "torch", "torchaudio", "optuna", "mlflow", "lhotse", "numpy", "sentencepiece")
-NAME, FOLDER, HASH, COMMIT, FROM = "study", "folder", "study_hash", "commit", "submitted_by"  # in a job's metadata
+# What a job's metadata has of its study; file and trials are what it was submitted with.
+NAME, FOLDER, HASH, COMMIT, FROM = "study", "folder", "study_hash", "commit", "submitted_by"
+FILE, TRIALS = "file", "trials"
 Print = Callable[[str], object]
 
 
@@ -71,6 +73,7 @@ def submit_study(
             storage = MAY_BE_MADE if place.is_address else MUST_EXIST
             _check_cluster(jobs, folder, env, storage, print_line)
         metadata = _describe(study.name, place.study_folder(study.name), digest, commit)
+        metadata |= {FILE: str(path.absolute())} | ({} if trials is None else {TRIALS: str(trials)})
         budget = [] if trials is None else ["--trials", str(trials)]
         command = ["python", "-m", "study", "run", STUDY, "--address", "auto", *budget]
         return start_session(jobs, folder, command, metadata, earlier, env)
@@ -129,6 +132,11 @@ def find_jobs(jobs: Sequence[Job], study: str, folder: str | None = None) -> lis
     return [job for job in mine if folder in (None, job.metadata.get(FOLDER))]
 
 
+def describe_user() -> str:
+    """Who submits, and from which machine."""
+    return f"{getpass.getuser()}@{socket.gethostname()}"
+
+
 def storage_here(study: StudyFile) -> str:
     """The absolute path of the study file's `storage` on this machine."""
     return str(storage_folder(study.storage))
@@ -160,8 +168,8 @@ def _check_cluster(jobs: Jobs, folder: Path, env: dict[str, str], storage: str, 
 
 
 def _describe(name: str, folder: str, digest: str, commit: str | None) -> dict[str, str]:
-    user = f"{getpass.getuser()}@{socket.gethostname()}"
-    return {NAME: name, FOLDER: folder, HASH: digest, FROM: user} | ({COMMIT: commit} if commit else {})
+    about = {NAME: name, FOLDER: folder, HASH: digest, FROM: describe_user()}
+    return about | ({COMMIT: commit} if commit else {})
 
 
 def _read_number(job_id: str) -> int:

@@ -10,10 +10,14 @@ from typing import Any
 
 import pytest
 from chaos.faults import Disk, small_disk
+from chaos.sick_training import PLANTED
+from ray.cluster_utils import Cluster
 
 from study import runner
 from study.cli import main as cli
 from study.runner import Work
+
+STORE_BYTES = 80 * 1024**2  # of each node's objects, the least that Ray takes
 
 
 @dataclass(frozen=True)
@@ -66,3 +70,22 @@ def disk(tmp_path: Path) -> Iterator[Disk]:
     """A tmpfs of 4 MB, beside the study."""
     with small_disk(tmp_path / "disk", "4m") as disk:
         yield disk
+
+
+@pytest.fixture
+def cluster(stub: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
+    """A head without CPUs and two nodes with two each, so that all workers are on these; both are healthy."""
+    # A token in the real home folder would be asked for, also by what an earlier Ray of this process has set.
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
+    # The nodes have the environment of now: a test can only write into the file what it makes of them.
+    monkeypatch.setenv(PLANTED, str(tmp_path / "sick.json"))
+    (tmp_path / "sick.json").write_text("{}")
+    cluster = Cluster(True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES})
+    try:
+        for _ in range(2):
+            cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
+        cluster.wait_for_nodes()
+        yield cluster
+    finally:
+        cluster.shutdown()

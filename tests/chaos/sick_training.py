@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 from pathlib import Path
@@ -16,6 +17,7 @@ PLANTED = "SICK_NODES"  # environment variable: a JSON file, Ray's id of a node 
 STARTS = "starts.txt"
 ERRORS = {
     "raises": RuntimeError("CUDA error: uncorrectable ECC error encountered"),
+    "has a full disk": OSError(errno.ENOSPC, "No space left on device", "/tmp/scratch"),
     "lacks the corpus": UserError("corpus /corpora/demo does not exist; mount it"),
 }
 

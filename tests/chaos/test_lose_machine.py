@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,27 +19,9 @@ from study.ledger.event_log import EventLog
 from study.ledger.events import TrialEpoch, TrialRetried
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
-from study.runner import Work
 
 STUDY = Path("studies/probe")
-STORE_BYTES = 80 * 1024**2
 TRAINS_AGAIN_WITHIN = 180.0  # seconds; see the figures in the test's output
-
-
-@pytest.fixture
-def cluster(stub: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Cluster]:
-    """A head without CPUs and two machines with two each, so that all workers are on these."""
-    # A token in the real home folder would be asked for, also by what an earlier Ray of this process has set.
-    monkeypatch.setenv("HOME", str(tmp_path))
-    monkeypatch.setenv("RAY_AUTH_MODE", "disabled")
-    cluster = Cluster(True, head_node_args={"num_cpus": 0, "object_store_memory": STORE_BYTES})
-    try:
-        for _ in range(2):
-            cluster.add_node(num_cpus=2, object_store_memory=STORE_BYTES)
-        cluster.wait_for_nodes()
-        yield cluster
-    finally:
-        cluster.shutdown()
 
 
 @pytest.mark.chaos

@@ -11,7 +11,7 @@ import ray
 
 from cluster.placement_groups import list_placement_groups, remove_placement_groups_of
 from cluster.resources import ClusterUse, TrialResources
-from cluster.usage import ClusterWatch
+from cluster.usage import ClusterWatch, ask_for_report
 from study.workers.placement import select_other_nodes
 
 CPUS = 2  # of the tests' Ray
@@ -154,3 +154,9 @@ def list_requests() -> list[str]:
     return [
         group["state"] for group in groups if {"CPU": 1.0} in group["bundles"].values() if group["state"] != "REMOVED"
     ]
+
+
+def test_a_node_that_is_asked_for_a_report_runs_a_task_beside_all_that_holds_its_cpus(hold: Hold) -> None:
+    hold(CPUS)
+    (node,) = [node for node in ray.nodes() if node["Alive"]]
+    assert ray.get(ask_for_report(node["NodeID"], node["NodeManagerAddress"]), timeout=SECONDS) is None

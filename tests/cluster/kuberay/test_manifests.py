@@ -38,6 +38,8 @@ PROFILES: dict[str, dict[str, Any]] = {
     "secrets": {
         "token_secret": "ray-token",
         "env_secrets": ["mlflow"],
+        "pass_env": ["MLFLOW_TRACKING_PASSWORD"],
+        "pass_env_secret": "passwords",
         "image_pull_secrets": ["registry"],
         "service_account": "studies",
         "user": None,
@@ -57,7 +59,7 @@ def containers(spec: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def variables(container: dict[str, Any]) -> dict[str, str]:
-    return {variable["name"]: variable["value"] for variable in container["env"]}
+    return {variable["name"]: variable["value"] for variable in container["env"] if "value" in variable}
 
 
 @pytest.mark.parametrize("name", PROFILES)
@@ -179,6 +181,33 @@ def test_secrets_are_named_and_not_written(make_profile: Make) -> None:
     spec = make_ray_cluster(make_profile(env_secrets=["mlflow"]), "tedlium")["spec"]
     for container in containers(spec):
         assert container["envFrom"] == [{"secretRef": {"name": "mlflow"}}]
+
+
+def test_variables_that_are_passed_come_from_their_secret_and_their_values_are_nowhere(
+    make_profile: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("MLFLOW_TRACKING_PASSWORD", "hidden")
+    profile = make_profile(pass_env=["MLFLOW_TRACKING_PASSWORD"], pass_env_secret="passwords")
+    manifest = job(profile)
+    for container in containers(manifest["spec"]["rayClusterSpec"]):
+        (passed,) = [variable for variable in container["env"] if "valueFrom" in variable]
+        reference = {"name": "passwords", "key": "MLFLOW_TRACKING_PASSWORD"}
+        assert passed == {"name": "MLFLOW_TRACKING_PASSWORD", "valueFrom": {"secretKeyRef": reference}}
+    assert "MLFLOW" not in manifest["spec"]["runtimeEnvYAML"]
+    assert "hidden" not in to_yaml(manifest)
+    assert profile.passed == (), "a study that is submitted takes them along"
+
+
+def test_a_job_takes_no_variable_along_that_no_secret_gives(make_profile: Make) -> None:
+    profile = make_profile(pass_env=["MLFLOW_TRACKING_PASSWORD"])
+    message = (
+        r"^RayJob 'tedlium': it cannot take MLFLOW_TRACKING_PASSWORD of pass_env along, since everybody may read its "
+        "manifest; make a Secret of them, and name it in pass_env_secret$"
+    )
+    with pytest.raises(ClusterError, match=message):
+        job(profile)
+    assert containers(make_ray_cluster(profile, "tedlium")["spec"]), "studies that are submitted bring their own"
+    assert profile.passed == ("MLFLOW_TRACKING_PASSWORD",)
 
 
 def test_kueue_finds_its_queue_on_clusters_and_jobs(make_profile: Make) -> None:

@@ -32,6 +32,8 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"worker_ports": [20999, 20000]}, "worker_ports are 20999 to 20000, but must be at least 100 ports"),
     ({"worker_ports": [8000, 9000]}, "but other processes of Ray have 8000, 8080, 8265"),
     ({"deletion": [{"status": "FAILED", "policy": "DeleteSelf"}], "ttl_seconds": 5}, "both deletion and ttl_seconds"),
+    ({"pass_env": ["A B"]}, "pass_env has 'A B', but a variable's name has letters"),
+    ({"pass_env": ["A"], "env": {"A": "1"}}, "both pass_env and env have A; leave it out of one"),
     ({"imagee": "x"}, "Extra inputs are not permitted"),
 ]
 

@@ -14,6 +14,7 @@ from ray_head import wait_until
 
 from cluster.errors import ClusterError
 from cluster.slurm.commands import cancel, find_cluster, find_jobs, find_state, requeue, submit
+from cluster.slurm.excluded import name_excluded
 from cluster.slurm.profile import SlurmProfile
 from cluster.slurm.script import address_file, log_file, make_script
 
@@ -236,6 +237,15 @@ def test_waiting_for_nodes_ends_after_the_profiles_seconds(
 def test_sbatch_refuses_in_its_own_words(commands_find: Any, profile: SlurmProfile) -> None:
     with pytest.raises(ClusterError, match=r"sbatch on this machine refuses \(.*invalid partition specified: nowhere"):
         Job(profile.model_copy(update={"partition": "nowhere"}), ["true"])
+
+
+def test_slurm_places_no_job_on_a_node_that_is_excluded_by_its_address(
+    commands_find: Any, profile: SlurmProfile
+) -> None:
+    named = name_excluded(profile.model_copy(update={"exclude": ("127.0.0.11",)}))
+    assert named.exclude == ("node1",)
+    with pytest.raises(ClusterError, match=r"sbatch on this machine refuses \(.*[Nn]ode"):
+        Job(named, ["true"])  # it asks for both
 
 
 def test_a_job_that_slurm_does_not_know_is_unknown(commands_find: Any, profile: SlurmProfile) -> None:

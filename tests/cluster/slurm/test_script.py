@@ -26,6 +26,7 @@ FULL = LEAST | {
     "time": "2-12:00:00",
     "constraint": "[a100|h100]&ib",
     "options": ["--exclude=node[7-9]", "--mail-type=END,FAIL", "--exclusive"],
+    "exclude": ["node3", "gpu-12.cluster"],
     "setup": ["module load cuda/12.4", 'eval "$(conda shell.bash hook)"', "conda activate decred"],
     "temp": "/local/scratch",
     "interface": "ib0",
@@ -43,7 +44,6 @@ NOT_IN_SCRIPT = {
     "token_file",
     "tracking",
     "pass_env",
-    "exclude",
     "login",
 }
 BODY = "# From here on the script is the same for all profiles."
@@ -88,7 +88,8 @@ def test_every_field_of_the_profile_is_in_the_script() -> None:
         "qos": ["#SBATCH --qos=high"],
         "time": ["#SBATCH --time=2-12:00:00"],
         "constraint": ["#SBATCH --constraint=[a100|h100]&ib"],
-        "options": ["#SBATCH --exclude=node[7-9]", "#SBATCH --mail-type=END,FAIL", "#SBATCH --exclusive"],
+        "options": ["#SBATCH --mail-type=END,FAIL", "#SBATCH --exclusive"],
+        "exclude": ["#SBATCH --exclude=node[7-9],node3,gpu-12.cluster"],  # with those of `options`
         "setup": list(FULL["setup"]),  # type: ignore[call-overload]
         "python": ["python=/home/me/venv/bin/python"],
         "temp": ["temp=/local/scratch"],
@@ -114,7 +115,7 @@ def test_a_requeued_job_appends_to_its_log_and_is_warned_before_its_time_is_up()
 
 def test_what_is_not_given_is_left_to_slurm() -> None:
     options = make(LEAST).partition(BODY)[0]
-    for name in ("mem", "gpus-per-node", "partition", "account", "qos", "constraint"):
+    for name in ("mem", "gpus-per-node", "partition", "account", "qos", "constraint", "exclude"):
         assert f"--{name}=" not in options
 
 
@@ -157,6 +158,9 @@ def test_bash_reads_every_value_as_it_was_given(args: list[str], value: str, fol
         ("options", ["--x=a\n#SBATCH --y"], "must be one option of sbatch"),
         ("options", ["-N4"], "must be one option of sbatch"),
         ("options", ["--nodes=4"], "'--nodes=4' cannot be given here: set `nodes`"),
+        ("exclude", ["node[1-3]"], "must be the name of one node, or its IP address"),
+        ("exclude", ["node1\n"], "must be the name of one node"),
+        ("exclude", ["a,b"], "must be the name of one node"),
         ("options", ["--array=1-3"], "cannot be given here: a study is one job"),
         ("storage", "/a b", "letters, digits and"),
         ("storage", "/a\n", "letters, digits and"),

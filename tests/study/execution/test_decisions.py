@@ -6,6 +6,7 @@ import errno
 from pathlib import Path
 
 import pytest
+from ray.exceptions import OutOfDiskError
 
 from model.errors import UserError
 from model.strict import write_atomically
@@ -36,6 +37,7 @@ TABLE = [
     (FailureKind.ERROR, 0, 2, Action.STOP, TrialState.FAILED, 3, SAME),
     (FailureKind.DISK_FULL, 0, 0, Action.STOP, TrialState.INTERRUPTED, 1, ""),
     (FailureKind.STORAGE, 0, 0, Action.STOP, TrialState.INTERRUPTED, 1, ""),
+    (FailureKind.OBJECT_STORE, 0, 0, Action.STOP, TrialState.INTERRUPTED, 1, ""),
 ]
 
 
@@ -80,6 +82,7 @@ def test_a_full_disk_is_recognised_as_the_cause_of_another_error() -> None:
     error.__cause__ = OSError(errno.ENOSPC, "whatever the language")
     assert is_disk_full(error)
     assert is_disk_full(RuntimeError("I/O error: No space left on device (os error 28)"))
+    assert is_disk_full(OutOfDiskError("the object cannot be spilled"))
     assert not is_disk_full(OSError(errno.EACCES, "no"))
 
 

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cluster.resources import Node
 from study.config.places import EXCLUDED_VARIABLE
 from study.config.study_file import WorkerSettings
 from study.execution.node_watch import WEIGHED, NodeWatch, WorkerNode, read_excluded_nodes
@@ -17,7 +18,7 @@ REASON = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
 
 
 def node(name: str, cpus: float = 2.0, gpus: float = 0.0) -> WorkerNode:
-    return WorkerNode(name, f"host-{name}", f"10.0.0.{ord(name)}", cpus, gpus)
+    return WorkerNode(name, f"host-{name}", f"10.0.0.{ord(name)}", Node(cpus, gpus))
 
 
 def failed_on(name: str, kind: FailureKind = FailureKind.ERROR, reason: str = REASON) -> Failure:

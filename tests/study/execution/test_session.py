@@ -3,100 +3,18 @@
 from __future__ import annotations
 
 import errno
-from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 from ledger_events import list_kinds
+from open_session import OpenSession, report
 
 from model.errors import UserError
-from model.recipe.files import named_recipe
-from study.config.study_file import StudyFile
-from study.execution.agenda import Agenda
-from study.execution.node_watch import NodeWatch, WorkerNode
-from study.execution.session import NEVER_PROMOTED, Session
+from study.execution.session import NEVER_PROMOTED
 from study.ledger.ledger import Ledger
-from study.ledger.records import TrialRecord, TrialState
-from study.search.proposal import InfeasiblePoint, Proposal
-from study.search.proposer import Proposer
+from study.ledger.records import TrialState
+from study.search.proposal import InfeasiblePoint
 from study.workers.failure import Failure, FailureKind
-from study.workers.messages import Report
-
-TINY = named_recipe("tiny", "/speech")
-STUDY = StudyFile.model_validate(
-    {
-        "name": "s",
-        "corpus": "/speech",
-        "trials": 3,
-        "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "sampler": "random"},
-        "failures": {"retries": 1, "same_error_stops": 2},
-    }
-)
-
-
-class RecordingObserver:
-    """Keeps every record that it is updated with."""
-
-    def __init__(self) -> None:
-        self.records: list[TrialRecord] = []
-
-    def update(self, record: TrialRecord) -> None:
-        self.records.append(record)
-
-
-class RecordingRule:
-    """Keeps the numbers of the trials that are removed from it."""
-
-    def __init__(self) -> None:
-        self.removed: list[int] = []
-
-    def remove(self, number: int) -> None:
-        self.removed.append(number)
-
-    def promote_next(self, closed: bool = False) -> int | None:
-        return None
-
-    def explain(self, number: int) -> str | None:
-        return None
-
-    def decide(self, *_: Any, **__: Any) -> Any:
-        raise AssertionError("the session does not ask the rule")
-
-
-class OpenSession:
-    """A session on a ledger in a folder, with a clock that the test sets."""
-
-    def __init__(self, folder: Path, nodes: Sequence[WorkerNode] = ()) -> None:
-        self.ledger = Ledger.create_or_open(folder, STUDY, TINY, {"id": "abc"})
-        self.ledger.start_session()
-        self.observer, self.rule, self.now = RecordingObserver(), RecordingRule(), 100.0
-        proposer = Proposer(STUDY, TINY)
-
-        def restore(record: TrialRecord) -> Proposal:
-            return proposer.restore(record, self.ledger.read_recipe(record))
-
-        self.agenda = Agenda(self.ledger.trials, proposer, restore, self.rule, STUDY.failures, clock=lambda: self.now)
-        self.nodes, self.lines = list(nodes), list[str]()
-        watch = NodeWatch(lambda: self.nodes, STUDY.workers)
-        self.session = Session(
-            self.ledger, self.agenda, self.rule, [self.observer], lambda: self.now, watch, self.lines.append
-        )
-
-
-@pytest.fixture
-def running(tmp_path: Path) -> OpenSession:
-    return OpenSession(tmp_path / "s")
-
-
-@pytest.fixture
-def on_cluster(tmp_path: Path) -> OpenSession:
-    """A session on a cluster of two nodes."""
-    return OpenSession(tmp_path / "s", [WorkerNode(name, f"host-{name}", name, cpus=1.0) for name in "ab"])
-
-
-def report(epoch: int, **more: float) -> Report:
-    return Report({"epoch": epoch, "dev/wer": 50.0 - epoch, **more}, waited=0.5, node="a", device="cpu")
 
 
 def test_a_trial_is_on_the_disk_before_it_is_returned(running: OpenSession) -> None:
@@ -184,54 +102,6 @@ def test_a_task_says_which_folder_of_which_study_and_session_the_workers_have_to
     trial = running.session.next()
     assert trial is not None
     assert trial.task.session == "000002.jsonl"
-
-
-def test_a_trial_that_failed_on_one_node_is_tried_on_another_and_its_failure_is_recorded_with_the_node(
-    on_cluster: OpenSession,
-) -> None:
-    on_cluster.session.next()
-    on_cluster.session.fail(0, Failure(FailureKind.ERROR, "KeyError: 3", "host-a", "a"))
-    record = on_cluster.ledger.trials[0]
-    assert (record.state, record.retries) == (TrialState.INTERRUPTED, 0)
-    assert record.reason == "KeyError: 3 (node host-a); tried again on another node"
-    again = on_cluster.session.next()
-    assert again is not None
-    assert (again.number, again.avoided) == (0, ("a",))
-    on_cluster.session.fail(0, Failure(FailureKind.ERROR, "KeyError: 3", "host-b", "b"))
-    assert on_cluster.ledger.trials[0].state is TrialState.FAILED
-    places = [(event.node, event.node_id) for event in on_cluster.ledger.log.read() if hasattr(event, "node_id")]
-    assert places == [("host-a", "a"), ("host-b", "b")]
-    assert on_cluster.lines == []
-    assert not on_cluster.session.is_stopping()
-
-
-def test_an_excluded_node_is_recorded_announced_in_one_line_and_avoided(on_cluster: OpenSession) -> None:
-    for number in range(2):
-        on_cluster.session.next()
-        on_cluster.session.fail(number, Failure(FailureKind.ERROR, "KeyError: 3", "host-a", "a"))
-        on_cluster.session.next()
-        on_cluster.session.record_epoch(number, report(1))
-    assert on_cluster.lines == [
-        "node host-a (a) is excluded: trials 0000 and 0001 failed there and got further on other nodes, the last one "
-        "with KeyError: 3. Correct it; the next session uses it again"
-    ]
-    assert [event.node_id for event in Ledger.open(on_cluster.ledger.folder).trials.excluded] == ["a"]
-    third = on_cluster.session.next()
-    assert third is not None
-    assert third.avoided == ("a",)
-    on_cluster.nodes = on_cluster.nodes[:1]
-    assert on_cluster.session.next() is None
-    assert on_cluster.session.stopped == "only excluded nodes have room for a trial: host-a (a)"
-
-
-def test_a_folder_that_no_node_sees_stops_the_study_and_no_trial_fails_for_it(on_cluster: OpenSession) -> None:
-    for name in "ab":
-        on_cluster.session.next()
-        on_cluster.session.fail(
-            0, Failure(FailureKind.STORAGE, f"node host-{name} does not see it", f"host-{name}", name)
-        )
-    assert on_cluster.ledger.trials[0].state is TrialState.INTERRUPTED
-    assert on_cluster.session.stopped == "node host-b does not see it"
 
 
 def test_a_trial_that_failed_keeps_its_checkpoints_since_it_may_be_reopened(running: OpenSession) -> None:

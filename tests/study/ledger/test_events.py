@@ -65,7 +65,7 @@ EXAMPLES = [
     PriorRead(study="studies/small", found=(Found(recipe_class="ed", trial=5, point=VALUES),)),
     StudyEnded(state=TrialState.COMPLETE, best=3, best_recipe_hash="abc"),
     StudyInterrupted(reason="the disk is full"),
-    NodeExcluded(node="one", node_id="aa", reason="it does not see the study's folder"),
+    NodeExcluded(node="one", node_id="aa", reason="it does not see the study's folder", until=9.5),
     ControlGiven(who="ada@laptop", command="stop", number=3),
 ]
 
@@ -135,6 +135,11 @@ def test_a_retry_of_a_version_that_knew_no_nodes_is_read_as_one_that_counts() ->
         '{"time": 1.0, "kind": "trial_retried", "number": 3, "reason": "lost", "count": 1, "setting": "s"}'
     )
     assert read == TrialRetried(time=1.0, number=3, reason="lost", count=1, setting="s", elsewhere=False)
+
+
+def test_an_exclusion_of_a_version_that_kept_it_for_its_session_alone_is_read_as_one() -> None:
+    read = from_line('{"time": 1.0, "kind": "node_excluded", "node": "one", "node_id": "aa", "reason": "it is sick"}')
+    assert read == NodeExcluded(time=1.0, node="one", node_id="aa", reason="it is sick", until=None)
 
 
 def test_a_line_of_format_1_is_read() -> None:

@@ -183,12 +183,28 @@ def test_a_trial_that_did_not_fail_or_never_had_a_recipe_is_not_reopened() -> No
     assert dict(Trials([*before, *orders])) == dict(Trials(before))
 
 
-def test_nodes_are_excluded_until_the_next_session() -> None:
-    excluded = NodeExcluded(node="one", node_id="aa", reason="it is sick")
-    trials = Trials([SessionStarted(), excluded])
-    assert trials.excluded == (excluded,)
-    trials.apply(SessionStarted())
-    assert trials.excluded == ()
+def excluded(node: str, until: float | None = None) -> NodeExcluded:
+    return NodeExcluded(time=1.0, node=node, node_id="aa", reason="it is sick", until=until)
+
+
+def test_sessions_keep_away_from_an_excluded_node_until_its_time_is_over() -> None:
+    events = [SessionStarted(time=0.0), excluded("one", 100.0), excluded("two", 200.0), excluded("of an old version")]
+    trials = Trials(events)
+    assert [event.node for event in trials.excluded] == ["one", "two", "of an old version"]
+    trials.apply(SessionStarted(time=99.0))
+    assert [event.node for event in trials.excluded] == ["one", "two"]
+    trials.apply(SessionStarted(time=100.0))
+    assert [event.node for event in trials.excluded] == ["two"]
+
+
+def test_a_node_that_is_excluded_again_is_excluded_once() -> None:
+    trials = Trials([excluded("one", 100.0), excluded("two", 100.0), excluded("one", 200.0)])
+    assert trials.excluded == (excluded("two", 100.0), excluded("one", 200.0))
+
+
+def test_a_person_has_a_node_used_again() -> None:
+    events = [excluded("one", 100.0), excluded("two", 100.0), ControlGiven(who="ada", command="use", value="one")]
+    assert Trials(events).excluded == (excluded("two", 100.0),)
 
 
 def test_an_infeasible_point_has_the_values_of_its_end_event() -> None:

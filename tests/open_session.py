@@ -1,0 +1,82 @@
+"""A session on a ledger in a folder, for tests of what it records and decides."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from model.recipe.files import named_recipe
+from study.config.study_file import StudyFile
+from study.execution.agenda import Agenda
+from study.execution.node_watch import NodeWatch, WorkerNode
+from study.execution.session import Session
+from study.ledger.ledger import Ledger
+from study.ledger.records import TrialRecord
+from study.search.proposal import Proposal
+from study.search.proposer import Proposer
+from study.workers.messages import Report
+
+TINY = named_recipe("tiny", "/speech")
+STUDY = StudyFile.model_validate(
+    {
+        "name": "s",
+        "corpus": "/speech",
+        "trials": 3,
+        "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "sampler": "random"},
+        "failures": {"retries": 1, "same_error_stops": 2},
+    }
+)
+
+
+class RecordingObserver:
+    """Keeps every record that it is updated with."""
+
+    def __init__(self) -> None:
+        self.records: list[TrialRecord] = []
+
+    def update(self, record: TrialRecord) -> None:
+        self.records.append(record)
+
+
+class RecordingRule:
+    """Keeps the numbers of the trials that are removed from it."""
+
+    def __init__(self) -> None:
+        self.removed: list[int] = []
+
+    def remove(self, number: int) -> None:
+        self.removed.append(number)
+
+    def promote_next(self, closed: bool = False) -> int | None:
+        return None
+
+    def explain(self, number: int) -> str | None:
+        return None
+
+    def decide(self, *_: Any, **__: Any) -> Any:
+        raise AssertionError("the session does not ask the rule")
+
+
+class OpenSession:
+    """A session on a ledger in a folder, with a clock that the test sets."""
+
+    def __init__(self, folder: Path, nodes: Sequence[WorkerNode] = ()) -> None:
+        self.ledger = Ledger.create_or_open(folder, STUDY, TINY, {"id": "abc"})
+        self.ledger.start_session()
+        self.observer, self.rule, self.now = RecordingObserver(), RecordingRule(), 100.0
+        proposer = Proposer(STUDY, TINY)
+
+        def restore(record: TrialRecord) -> Proposal:
+            return proposer.restore(record, self.ledger.read_recipe(record))
+
+        self.agenda = Agenda(self.ledger.trials, proposer, restore, self.rule, STUDY.failures, clock=lambda: self.now)
+        self.nodes, self.lines = list(nodes), list[str]()
+        watch = NodeWatch(lambda: self.nodes, STUDY.workers)
+        self.session = Session(
+            self.ledger, self.agenda, self.rule, [self.observer], lambda: self.now, watch, self.lines.append
+        )
+
+
+def report(epoch: int, **more: float) -> Report:
+    return Report({"epoch": epoch, "dev/wer": 50.0 - epoch, **more}, waited=0.5, node="a", device="cpu")
