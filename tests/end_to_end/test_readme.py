@@ -26,7 +26,11 @@ COMMANDS = [
     for line in block.splitlines()
     if line.startswith("$ ")
 ]
-PROGRAMS = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(), re.DOTALL)
+PROGRAMS = [
+    program
+    for page in ("README.md", "study/docs/python.md")
+    for program in re.findall(r"```python\n(.*?)```", (ROOT / page).read_text(), re.DOTALL)
+]
 MINIATURE = {
     "tokenizer.vocabulary": 40,
     "data.speeds": [1.0],
