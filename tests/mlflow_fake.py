@@ -27,14 +27,14 @@ class FakeRun:
     params: dict[str, str] = field(default_factory=dict)
     rows: set[tuple[str, int, str, int]] = field(default_factory=set)
     files: set[str] = field(default_factory=set)
+    inputs: dict[tuple[str, str], Any] = field(default_factory=dict)  # datasets by name and digest
 
     def entity(self) -> Any:
         """As the client returns it."""
         info = SimpleNamespace(run_id=self.id, run_name=self.name, status=self.status, end_time=self.end_time)
         metrics = {name: 0.0 for name, *_ in self.rows}
-        return SimpleNamespace(
-            info=info, data=SimpleNamespace(tags=dict(self.tags), params=self.params, metrics=metrics)
-        )
+        data = SimpleNamespace(tags=dict(self.tags), params=self.params, metrics=metrics)
+        return SimpleNamespace(info=info, data=data, inputs=SimpleNamespace(dataset_inputs=list(self.inputs.values())))
 
 
 def _request(method: Callable[..., Any]) -> Callable[..., Any]:
@@ -69,17 +69,31 @@ class FakeClient:
         self.runs: dict[str, FakeRun] = {}
         self.deleted: dict[str, FakeRun] = {}
         self.experiment: str | None = None
+        self.experiment_tags: dict[str, str] = {}
         self._late: list[Callable[[], Any]] = []
         self._ids = (f"run-{number}" for number in itertools.count())
 
     @_request
     def get_experiment_by_name(self, name: str) -> Any:
-        return self.experiment and SimpleNamespace(experiment_id="1", lifecycle_stage="active")
+        return self.experiment and SimpleNamespace(
+            experiment_id="1", lifecycle_stage="active", tags=dict(self.experiment_tags)
+        )
 
     @_request
     def create_experiment(self, name: str, artifact_location: str | None = None) -> str:
         self.experiment = name
         return "1"
+
+    @_request
+    def set_experiment_tag(self, experiment: str, key: str, value: str) -> None:
+        if len(value) > 20_000:
+            raise MlflowException("too long", INVALID_PARAMETER_VALUE)
+        self.experiment_tags[key] = value
+
+    @_request
+    def log_inputs(self, run_id: str, datasets: list[Any]) -> None:
+        for given in datasets:
+            self._active(run_id).inputs.setdefault((given.dataset.name, given.dataset.digest), given)
 
     @_request
     def search_runs(self, experiments: list[str], query: str, max_results: int, page_token: str | None) -> Any:

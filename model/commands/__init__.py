@@ -1,1 +1,1 @@
-"""The commands on single recipes: train, mix, evaluate, transcribe, import; run by `python -m model` and by decred-study."""
+"""The commands on single recipes: train, mix, evaluate, transcribe, import; of `python -m model` and decred-study."""

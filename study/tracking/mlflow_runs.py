@@ -14,9 +14,10 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.tracking.mlflow_store import connect, is_server
+from study.tracking.mlflow_store import artifact_location, connect
 from study.tracking.refusals import Refusals
-from study.tracking.run_content import Point, RunContent, list_files
+from study.tracking.run_content import NOTE, Point, RunContent, list_files
+from study.tracking.run_extras import make_dataset_input, make_trial_note
 
 if TYPE_CHECKING:
     from mlflow import MlflowClient
@@ -36,16 +37,25 @@ class _Held:
     params: Mapping[str, str] = field(default_factory=dict)
     points: Set[Point] = frozenset()  # of every metric, those too that are not in its content, or not yet
     status: str = "RUNNING"
+    has_note: bool = False  # it is the people's own, and never changed where there is one
+    digests: Set[str] = frozenset()  # of the corpora among its inputs
 
     def can_become(self, content: RunContent) -> bool:
-        """Whether nothing has to be changed or deleted; metrics and params that others logged are left alone."""
+        """Whether nothing has to be changed or deleted; metrics and params that others logged are left alone.
+
+        The study's own run is never replaced, because it is the parent of all others.
+        """
+        if content.number is None:
+            return True
         differs = any(self.params.get(name, value) != value for name, value in content.params.items())
         names = {name for name, _, _ in content.points}
         return not differs and {point for point in self.points if point[0] in names} <= content.points.keys()
 
     def after(self, content: RunContent) -> _Held:
         """What the run holds once it was brought to its content."""
-        return _Held({**self.params, **content.params}, self.points | content.points.keys(), content.status)
+        digests = self.digests if content.corpus is None else self.digests | {content.corpus.digest}
+        points = self.points | content.points.keys()
+        return _Held({**self.params, **content.params}, points, content.status, True, digests)
 
 
 @dataclass
@@ -61,12 +71,16 @@ class _Run:
 class MlflowRuns:
     """One experiment a study, one parent run, one nested run a trial; each known by its trial's number, or None."""
 
-    def __init__(self, uri: str, study: str, study_id: str, folder: Path) -> None:
-        """`study_id` distinguishes this study from others of its name on a shared server; nothing is opened yet."""
+    def __init__(self, uri: str, study: str, study_id: str, folder: Path, artifacts: str | None = None) -> None:
+        """`study_id` distinguishes this study from others of its name on a shared server; nothing is opened yet.
+
+        `artifacts` is a URL for the files of a new experiment; by default they are in `folder`.
+        """
         self.uri = uri
         self.may_have_duplicates = False  # a run was asked for and no answer came, so it may still be made
-        self._study, self._study_id, self._folder = study, study_id, folder
+        self._study, self._study_id, self._folder, self._artifacts = study, study_id, folder, artifacts
         self._experiment: str | None = None
+        self._views: dict[str, str] = {}  # tags of the experiment, as far as they are known
         self._runs: dict[int | None, _Run] = {}
         self._duplicates: list[str] = []  # empty runs beside another one of the same trial
         self._refusals = Refusals(uri)
@@ -89,6 +103,7 @@ class MlflowRuns:
         if experiment is not None and experiment.lifecycle_stage != "active":
             raise ValueError(f"its experiment '{self._study}' was deleted; restore it or rename the study")
         self._experiment = experiment.experiment_id if experiment else None
+        self._views = dict(experiment.tags) if experiment else {}
         found: dict[int | None, list[_Run]] = defaultdict(list)
         for run in self._search(f"tags.`{STUDY}` = '{self._study_id}'"):
             found[None].append(_make_entry(run, trust))
@@ -107,8 +122,7 @@ class MlflowRuns:
             self._client.delete_run(duplicate)
         self._duplicates = []
         if self._experiment is None:
-            # A server knows where its artifacts go; a bare database would put them into the current folder.
-            artifacts = None if is_server(self.uri) else (self._folder.resolve() / "artifacts").as_uri()
+            artifacts = artifact_location(self.uri, self._folder, self._artifacts)
             self._experiment = self._client.create_experiment(self._study, artifact_location=artifacts)
         if None not in self._runs:
             self._create(study)
@@ -122,6 +136,7 @@ class MlflowRuns:
         with self._refusals.collect():
             run, held = self._open(content)
             self._write(run.id, content, held)
+            self._save_views(content.views)
             run.fingerprint = content.fingerprint
             # What a run holds that has ended is not kept in memory; it hardly ever changes.
             run.held = None if content.ended else held.after(content)
@@ -139,7 +154,8 @@ class MlflowRuns:
         tags = self._client.get_run(run.id).data.tags
         ours = {PARENT, STUDY, NUMBER, FINGERPRINT, "mlflow.runName", *content.tags}
         self._client.delete_run(run.id)
-        return self._create(content, {name: tags[name] for name in tags.keys() - ours}), _Held()
+        theirs = {name: tags[name] for name in tags.keys() - ours}
+        return self._create(content, theirs), _Held(has_note=NOTE in theirs)
 
     def _create(self, content: RunContent, tags: Mapping[str, str] | None = None) -> _Run:
         own = {STUDY: self._study_id}
@@ -155,17 +171,24 @@ class MlflowRuns:
     def _read(self, run_id: str) -> _Held:
         run = self._client.get_run(run_id)
         rows = [row for name in run.data.metrics for row in self._client.get_metric_history(run_id, name)]
-        return _Held(run.data.params, {(row.key, row.step, row.timestamp) for row in rows}, run.info.status)
+        points = {(row.key, row.step, row.timestamp) for row in rows}
+        digests = {given.dataset.digest for given in run.inputs.dataset_inputs}
+        return _Held(run.data.params, points, run.info.status, NOTE in run.data.tags, digests)
 
     def _write(self, run_id: str, content: RunContent, held: _Held) -> None:
         """Send what the run lacks. A run has a fingerprint while it is whole, and none while more requests follow."""
         params = {name: value for name, value in content.params.items() if name not in held.params}
         points = {point: value for point, value in content.points.items() if point not in held.points}
-        fingerprint = {FINGERPRINT: content.fingerprint}
+        fingerprint, tags = {FINGERPRINT: content.fingerprint}, dict(content.tags)
+        if content.number is not None and not held.has_note:
+            tags[NOTE] = make_trial_note(content.tried, self._study, str(self._experiment), self._runs[None].id)
+        if content.corpus is not None and content.corpus.digest not in held.digests:
+            with self._refusals.collect():
+                self._client.log_inputs(run_id, [make_dataset_input(content.corpus)])
         if content.ended is None and content.status == held.status:
-            self._log(run_id, params, points, content.tags | fingerprint)
+            self._log(run_id, params, points, tags | fingerprint)
             return
-        self._log(run_id, params, points, {FINGERPRINT: ""} | content.tags)
+        self._log(run_id, params, points, {FINGERPRINT: ""} | tags)
         with self._refusals.collect():  # before the files: a full disk must not leave a run that looks alive
             if content.ended is not None:
                 self._client.set_terminated(run_id, content.status, content.ended)
@@ -175,6 +198,14 @@ class MlflowRuns:
             with self._refusals.collect(of_file=True):
                 self._client.log_artifact(run_id, str(path))
         self._log(run_id, {}, {}, fingerprint)
+
+    def _save_views(self, views: Mapping[str, str]) -> None:
+        """Bring the experiment's views to these; a refusal costs them alone, and the page is a plain one."""
+        for name, value in views.items():
+            if self._views.get(name) != value:
+                with self._refusals.collect():
+                    self._client.set_experiment_tag(str(self._experiment), name, value)
+                    self._views[name] = value
 
     def _log(
         self, run_id: str, params: Mapping[str, str], points: Mapping[Point, float], tags: Mapping[str, str]

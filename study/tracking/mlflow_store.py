@@ -49,6 +49,28 @@ def check_form(uri: str) -> None:
         )
 
 
+def check_artifacts(url: str | None, uri: str | None) -> None:
+    """Refuse a place for artifacts that the store at `uri` would not use, or for which a package is missing."""
+    if url is None:
+        return
+    if uri is not None and is_server(uri):
+        raise UserError(
+            f"object_store.artifacts is '{url}', but tracking is an MLflow server, which has its own place for "
+            "artifacts; leave it out, and start the server with --artifacts-destination"
+        )
+    if url.startswith("s3://") and importlib.util.find_spec("boto3") is None:
+        raise UserError(
+            f"object_store.artifacts is '{url}', but the package boto3 is not installed; pip install 'decred-study[s3]'"
+        )
+
+
+def artifact_location(uri: str, folder: Path, url: str | None) -> str | None:
+    """Where a new experiment's artifacts go: under `url`, or in the study's folder; None where a server decides."""
+    if is_server(uri):  # a bare database would put them into the current folder
+        return None
+    return url or (folder.resolve() / "artifacts").as_uri()
+
+
 def check_uri(uri: str) -> None:
     """Refuse, within seconds, a URI that nothing answers at. Not while a tracker runs: see `limit_requests`."""
     check_form(uri)
@@ -130,7 +152,7 @@ def page_url(uri: str) -> str:
 
 def ui_command(host: str, port: int) -> list[str]:
     """The command that opens MLflow's page, on the store of `ui_environment`: everybody can read a command line."""
-    return [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port)]
+    return [sys.executable, "-m", "mlflow", "ui", "--host", host, "--port", str(port), "--workers", "1"]
 
 
 def ui_environment(uri: str | None = None) -> dict[str, str]:

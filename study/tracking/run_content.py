@@ -1,4 +1,4 @@
-"""What an MLflow run must hold: a function of a trial's record, or of all trials for the study's own run.
+"""What an MLflow run must hold: of a trial a function of its record; the study's own run is in `study_content`.
 
 Here an epoch's metrics, WER among them, become points of MLflow's curves. Nothing here imports MLflow.
 """
@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -14,14 +15,13 @@ from typing import Any
 
 from study.ledger.events import EpochReport, TrialState
 from study.ledger.records import TrialRecord
-from study.ledger.trials import Trials
-from study.verdict.study_verdict import make_verdict
-from study.verdict.words import describe_verdict
 
 STATE, REASON, EPOCH = "trial.state", "trial.reason", "trial.epoch"
-RETRIES, SOURCE = "trial.retries", "trial.source"
+RETRIES, SOURCE, ROLE, DECODING = "trial.retries", "trial.source", "trial.role", "trial.decoding"
+NOTE = "mlflow.note.content"  # of which lists of runs show the first line
+TRIAL, PLACEMENT = "trial", "placement"  # params for charts: the number, and the placement as a word
 CHOSEN = "chosen/"  # before a metric of the chosen weights whose curve over epochs has the plain name
-_STATUS = {
+STATUS = {
     TrialState.WAITING: "SCHEDULED",
     TrialState.RUNNING: "RUNNING",
     TrialState.COMPLETE: "FINISHED",
@@ -30,10 +30,20 @@ _STATUS = {
     TrialState.FAILED: "FAILED",
     TrialState.INFEASIBLE: "FAILED",
 }
-_MAX_TAG, _MAX_PARAM = 5000, 6000  # characters that MLflow takes; it cuts off the rest of a longer param
+MAX_TAG, _MAX_PARAM = 5000, 6000  # characters that MLflow takes; it cuts off the rest of a longer param
+_MAX_TRIED = 100  # characters of one value in a note
 _FILES = ("recipe.yaml", "hypotheses/*.jsonl", "hypotheses/*.json", "error-*.txt", "broken-batch-*.json")
 
 Point = tuple[str, int, int]  # of a curve: its name, the epoch, and when it was reported, in Unix milliseconds
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """What a run was trained on, as MLflow lists its datasets; `digest` is the corpus's fingerprint."""
+
+    name: str
+    digest: str
+    folder: str
 
 
 @dataclass(frozen=True)
@@ -49,15 +59,20 @@ class RunContent:
     tags: dict[str, str] = field(default_factory=dict)
     epochs: tuple[EpochReport, ...] = ()
     final_metrics: dict[str, float] = field(default_factory=dict)  # shown beside the last epoch, once it has ended
+    curve: dict[Point, float] = field(default_factory=dict)  # of the study itself
+    corpus: Corpus | None = None
+    tried: dict[str, str] = field(default_factory=dict)  # what its note begins with, as long as nobody wrote another
+    views: dict[str, str] = field(default_factory=dict)  # tags of the experiment
+    files: tuple[tuple[str, int], ...] = ()  # of the study's folder: name and checksum
 
     @cached_property
     def points(self) -> dict[Point, float]:
         """The value of each point, in the order of the epochs."""
         points = {
-            (name, report.epoch, _to_milliseconds(report.time)): value
+            (name, report.epoch, to_milliseconds(report.time)): value
             for report in self.epochs
             for name, value in report.metrics.items()
-        }
+        } | self.curve
         if self.ended is None:
             return points
         last = self.epochs[-1].epoch if self.epochs else 0
@@ -70,67 +85,74 @@ class RunContent:
     @property
     def fingerprint(self) -> str:
         """Equal where the contents are equal: the number and time of a report identify its metrics."""
-        epochs = [(report.epoch, _to_milliseconds(report.time)) for report in self.epochs]
-        content = [self.status, self.ended, self.params, self.tags, epochs, list(self.final_metrics)]
+        epochs = [(report.epoch, to_milliseconds(report.time)) for report in self.epochs]
+        content: list[Any] = [self.status, self.ended, self.params, self.tags, epochs, list(self.final_metrics)]
+        content += [list(self.curve), self.views, self.files, [] if self.corpus is None else self.corpus.digest]
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
-def build_trial_run(record: TrialRecord) -> RunContent:
-    """The run of a trial."""
-    tags = {STATE: record.state.value, REASON: _clean_text(record.reason or "", _MAX_TAG)}
+def build_trial_run(record: TrialRecord, role: str | None = None, corpus: Corpus | None = None) -> RunContent:
+    """The run of a trial; `role` as `list_roles` has it, by default what the trial alone tells of it."""
+    tags = {
+        STATE: record.state.value,
+        REASON: clean_text(record.reason or "", MAX_TAG),
+        ROLE: role or name_role(record),
+    }
     tags |= {EPOCH: str(record.epoch)} if record.epochs else {}
     tags |= {RETRIES: str(record.retries)} if record.retries else {}
     tags |= {SOURCE: record.source} if record.source else {}
+    if record.found_decoding is not None:  # a later search may find another one, and a param cannot be changed
+        tags[DECODING] = ", ".join(f"{name} {value}" for name, value in record.found_decoding.items())
     named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline, "class": record.recipe_class}
-    params = record.values | {name: value for name, value in named.items() if value}
+    named |= {PLACEMENT: _describe_placement(record.values)}
+    params = record.values | {TRIAL: record.number} | {name: value for name, value in named.items() if value}
     label = record.baseline or ("" if record.confirms is None else f"confirms {record.confirms:04d}")
     first = record.started or record.ended or (record.epochs[0].time if record.epochs else 0.0)
     return RunContent(
         number=record.number,
         name=f"{record.number:04d} {label}".rstrip(),
-        status=_STATUS[record.state],
-        started=_to_milliseconds(first),
-        ended=None if record.ended is None else _to_milliseconds(record.ended),
-        params={name: _clean_text(value, _MAX_PARAM) for name, value in params.items()},
+        status=STATUS[record.state],
+        started=to_milliseconds(first),
+        ended=None if record.ended is None else to_milliseconds(record.ended),
+        params={name: clean_text(value, _MAX_PARAM) for name, value in params.items()},
         tags=tags,
         epochs=record.epochs,
         final_metrics=record.final_metrics,
+        corpus=corpus,
+        tried={name: clean_text(value, _MAX_TRIED) for name, value in record.values.items()},
     )
 
 
-def build_study_run(trials: Trials, name: str) -> RunContent:
-    """The study's own run, the parent of all others."""
-    state = trials.study_state
-    tags = {"study.status": state.value}
-    if trials.best is not None:
-        number, recipe_hash = trials.best
-        tags |= {"study.best_trial": str(number), "study.best_recipe_hash": recipe_hash}
-    verdict = make_verdict(trials)
-    if verdict is not None:
-        tags["mlflow.note.content"] = _clean_text("\n\n".join(describe_verdict(verdict)), _MAX_TAG)
-    ended = trials.changed if state not in (TrialState.WAITING, TrialState.RUNNING) else None
-    return RunContent(
-        number=None,
-        name=name,
-        status=_STATUS[state],
-        started=_to_milliseconds(trials.began or 0.0),
-        ended=None if ended is None else _to_milliseconds(ended),
-        tags=tags,
-    )
+def name_role(record: TrialRecord) -> str:
+    """What a trial is for, as far as its own record tells: baseline, confirmation of another one, or proposal."""
+    if record.confirms is not None:
+        return f"confirmation of {record.confirms:04d}"
+    return "proposal" if record.baseline is None else "baseline"
+
+
+def _describe_placement(values: Mapping[str, Any]) -> str:
+    """The placement of the classifiers as a word, which charts do not take for a number; empty where none is named."""
+    placement = values.get("auxiliary.placement")
+    if placement is None or placement == "none":
+        return placement or ""
+    layers = str(placement).split(",")
+    return f"layer{'s' if len(layers) > 1 else ''} {' and '.join(layer.strip() for layer in layers)}"
 
 
 def list_files(study_folder: Path, content: RunContent) -> list[Path]:
-    """The files of a trial that has ended, as far as MLflow shows them."""
-    if content.number is None or content.ended is None:
+    """The files of a trial that has ended, or of a study, as far as MLflow shows them."""
+    if content.ended is None:
         return []
+    if content.number is None:
+        return [study_folder / name for name, _ in content.files]
     folder = study_folder / "trials" / f"{content.number:04d}"
     return [path for pattern in _FILES for path in sorted(folder.glob(pattern)) if path.is_file()]
 
 
-def _clean_text(value: Any, most: int) -> str:
+def clean_text(value: Any, most: int) -> str:
     """PostgreSQL takes no NUL, and MLflow would report that as a database that does not answer."""
     return str(value).replace("\0", "")[:most]
 
 
-def _to_milliseconds(seconds: float) -> int:
+def to_milliseconds(seconds: float) -> int:
     return round(1000 * seconds)

@@ -16,7 +16,8 @@ from study.ledger.ledger import Ledger
 from study.ledger.trials import Trials
 from study.tracking.mlflow_runs import MlflowRuns
 from study.tracking.mlflow_store import is_sqlite, sqlite_file, store_uri
-from study.tracking.run_content import RunContent, build_study_run, build_trial_run
+from study.tracking.run_content import RunContent, build_trial_run
+from study.tracking.study_content import build_study_run, describe_corpus, find_files, list_roles
 
 WRITER = "tracked.writer"
 Number = int | None  # of a trial and its run; None is the study's own run
@@ -33,8 +34,11 @@ class Sync:
         self.uri = store_uri(ledger.study.tracking, ledger.folder)
         self.has_compared = False  # MLflow's runs were read at least once
         self._folder, self._name, self._on_progress = ledger.folder, ledger.study.name, on_progress
+        self._objective, self._corpus = ledger.study.objective, describe_corpus(ledger.study.corpus, ledger.manifest)
         self._log, self._position, self._trials = EventLog(ledger.folder), Position(), Trials()
-        self._runs = MlflowRuns(self.uri, self._name, ledger.manifest.get("id") or self._name, ledger.folder)
+        study_id, artifacts = ledger.manifest.get("id") or self._name, ledger.study.object_store.artifacts
+        self._runs = MlflowRuns(self.uri, self._name, study_id, ledger.folder, artifacts)
+        self._files: tuple[tuple[str, int], ...] = ()  # of the study, which are written after its last event
         self._changed: set[Number] = set()  # runs that events since their last update may have changed
         self._must_load = True  # MLflow's runs are not known: after an error, or when another process wrote them
         self._id = uuid.uuid4().hex
@@ -45,6 +49,7 @@ class Sync:
         `verify`: compare all runs with their records point by point, those too whose fingerprints are right.
         """
         self._read_events()
+        self._look_at_files()
         if not self._changed:
             return 0  # without a turn
         with self._take_turn() as was_ours:
@@ -76,11 +81,23 @@ class Sync:
 
     def _find_outdated(self, trials: Trials, numbers: set[Number]) -> Iterator[RunContent]:
         """What runs must hold and do not; the study's own run comes first."""
-        fingerprints = self._runs.fingerprints
+        fingerprints, roles = self._runs.fingerprints, list_roles(trials)
         for number in sorted(numbers, key=lambda number: -1 if number is None else number):
-            content = build_study_run(trials, self._name) if number is None else build_trial_run(trials[number])
+            if number is None:
+                content = self._build_study_run(trials)
+            else:
+                content = build_trial_run(trials[number], roles[number], self._corpus)
             if trials.began is not None and content.fingerprint != fingerprints.get(number):
                 yield content
+
+    def _build_study_run(self, trials: Trials) -> RunContent:
+        return build_study_run(trials, self._name, self._objective, find_files(self._folder))
+
+    def _look_at_files(self) -> None:
+        """The study's own run may have to be sent again where its report was written after its last event."""
+        if self._trials.has_ended and (files := find_files(self._folder)) != self._files:
+            self._files = files
+            self._changed.add(None)
 
     def _read_events(self) -> None:
         while True:
@@ -95,7 +112,7 @@ class Sync:
 
     def _load_runs(self, verify: bool = False) -> None:
         self._runs.load(trust=not verify)
-        self._runs.prepare(build_study_run(self._trials, self._name))
+        self._runs.prepare(self._build_study_run(self._trials))
         self._changed = {content.number for content in self._find_outdated(self._trials, {None, *self._trials})}
         self.has_compared, self._must_load = True, False
 

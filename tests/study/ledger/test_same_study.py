@@ -32,6 +32,8 @@ MAY_CHANGE: dict[str, Any] = {
     "confirmation": {"finalists": 2, "seeds": 4},
     "workers": {"count": 4, "cpus": 2, "gpus": 1, "concurrent_trials": 2},
     "tracking": "http://elsewhere",
+    "register_as": "probe-asr",
+    "object_store": {"checkpoints": "s3://elsewhere/studies"},
     "storage": "elsewhere",
     "corpus": "/moved",
     "recipe": {"base": "small"},  # only the resulting recipe is compared, not its name

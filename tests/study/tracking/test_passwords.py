@@ -220,9 +220,10 @@ def test_a_new_study_with_a_password_is_refused_before_anything_starts(study_in:
 def test_of_an_mlflow_server_the_dashboard_is_its_own_page(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(VARIABLE, PASSWORD)
     ledger = open_ledger(tmp_path / "s", f"https://me:${{{VARIABLE}}}@mlflow.example/team")
-    result = CliRunner().invoke(app, ["dashboard", str(ledger.folder)], catch_exceptions=False)
-    line = "tracking is an MLflow server with a page of its own; open https://mlflow.example/team in a browser\n"
-    assert (result.exit_code, result.output) == (0, line)
+    result = CliRunner().invoke(app, ["dashboard", str(ledger.folder), "--no-browser"], catch_exceptions=False)
+    lines = "tracking is an MLflow server with a page of its own; open in a browser:\n"
+    lines += "  MLflow  https://mlflow.example/team/\n"
+    assert (result.exit_code, result.output) == (0, lines)
 
 
 @pytest.mark.slow

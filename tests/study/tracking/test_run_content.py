@@ -20,7 +20,8 @@ from study.ledger.events import (
 )
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
-from study.tracking.run_content import build_study_run, build_trial_run, list_files
+from study.tracking.run_content import build_trial_run, list_files
+from study.tracking.study_content import build_study_run
 from study.verdict.study_verdict import make_verdict
 from study.verdict.words import describe_verdict
 
@@ -74,8 +75,8 @@ def test_an_epoch_that_is_reported_again_is_one_point_and_what_followed_it_is_no
 def test_a_run_is_named_after_its_trial_and_baseline_and_has_what_was_tried() -> None:
     content = build_trial_run(fold(STARTED))
     assert content.name == "0000 ed"
-    assert content.params == {"ctc_weight": "0.3", "recipe_hash": "abc", "baseline": "ed"}
-    assert content.tags == {"trial.state": "running", "trial.reason": ""}
+    assert content.params == {"ctc_weight": "0.3", "recipe_hash": "abc", "baseline": "ed", "trial": "0"}
+    assert content.tags == {"trial.state": "running", "trial.reason": "", "trial.role": "baseline"}
     assert build_trial_run(fold(STARTED.model_copy(update={"baseline": None}))).name == "0000"
     confirming = STARTED.model_copy(update={"baseline": None, "confirms": 7, "recipe_class": "ed"})
     assert build_trial_run(fold(confirming)).name == "0000 confirms 0007"
@@ -88,6 +89,7 @@ def test_retries_epoch_and_source_are_tags_where_there_are_any() -> None:
     assert tags == {
         "trial.state": "interrupted",
         "trial.reason": "a worker was lost",
+        "trial.role": "baseline",
         "trial.epoch": "3",
         "trial.retries": "2",
         "trial.source": "other/4",
@@ -108,11 +110,12 @@ def test_a_study_that_stops_before_its_end_names_the_best_trial_so_far() -> None
     assert (content.started, content.ended) == (500, 7000)
     assert content.tags == {
         "study.status": "interrupted",
+        "trial.role": "study",
         "study.best_trial": "3",
         "study.best_recipe_hash": "abc",
     }
     failed = build_study_run(Trials([SessionStarted(time=0.5), StudyEnded(time=7.0, state=TrialState.FAILED)]), "probe")
-    assert (failed.status, failed.tags) == ("FAILED", {"study.status": "failed"})
+    assert (failed.status, failed.tags) == ("FAILED", {"study.status": "failed", "trial.role": "study"})
 
 
 def test_the_studys_own_run_has_the_verdict_as_its_note() -> None:
@@ -120,8 +123,9 @@ def test_the_studys_own_run_has_the_verdict_as_its_note() -> None:
     verdict = make_verdict(trials)
     assert verdict is not None
     note = build_study_run(trials, "s").tags["mlflow.note.content"]
-    assert note.split("\n\n") == describe_verdict(verdict)
-    assert note.startswith("verdict: "), "MLflow shows the first line"
+    lines = describe_verdict(verdict)
+    assert lines[0].startswith("verdict: ")
+    assert note.split("\n\n")[:-1] == [lines[0].removeprefix("verdict: "), *lines[1:]]
     assert "mlflow.note.content" not in build_study_run(Trials(), "s").tags
 
 

@@ -18,7 +18,7 @@ from random_events import Driver
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
 from study.ledger.event_lines import to_line
-from study.ledger.events import AnyEvent, SessionStarted, TrialEnded, TrialEpoch, TrialStarted
+from study.ledger.events import AnyEvent, SessionStarted, StudyEnded, TrialEnded, TrialEpoch, TrialStarted
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.ledger.trials import Trials
@@ -164,7 +164,8 @@ def test_a_backlog_is_few_requests_of_bounded_size(ledger: Ledger) -> None:
     requests = count_requests(client, Sync(ledger))
     # Two trials of 2,000 points in batches of 800; each end and the study's own run are two more.
     assert requests["log_batch"] <= 2 * 3 + 4
-    assert sum(requests.values()) < 20
+    assert requests["set_experiment_tag"] == 3, "one for each view"
+    assert sum(requests.values()) < 24
     assert {len(run.rows) for run in client.runs.values()} == {0, 2000, 2001}
 
 
@@ -240,7 +241,7 @@ def test_to_compare_changes_nothing(ledger: Ledger) -> None:
 def test_a_run_that_a_late_request_made_twice_is_deleted_by_the_process_that_asked_twice(ledger: Ledger) -> None:
     a_study(ledger)
     client, running = FakeClient(), Sync(ledger)
-    client.faults = iter(["", "", "", "", "", "", "late"])
+    client.faults = iter([*[""] * 9, "late"])
     with connected(client):
         with pytest.raises(ConnectionError, match="late"):
             sync_all(running)
@@ -262,3 +263,34 @@ def test_processes_write_one_after_the_other(ledger: Ledger) -> None:
     with connected(client):
         other.join(30)
     assert len(client.runs) == 3
+
+
+def test_a_report_that_is_written_after_the_end_is_sent_and_views_that_are_gone_are_made_again(ledger: Ledger) -> None:
+    a_study(ledger)
+    write(ledger, [StudyEnded(time=9001.0, state=TrialState.COMPLETE)])
+    client, running = FakeClient(), Sync(ledger)
+    count_requests(client, running)
+    report = ledger.folder / "report.html"
+    report.write_text("x")
+    try:
+        requests = count_requests(client, running)
+        assert requests.pop("log_artifact") == 3, "with the study file and the manifest"
+        assert count_requests(client, running) == {}
+        (parent,) = (run for run in client.runs.values() if run.name == "probe")
+        assert str(report) in parent.files
+    finally:
+        report.unlink()
+    client.experiment_tags.clear()
+    with connected(client):
+        Sync(ledger).sync_batch(verify=True)
+    assert len(client.experiment_tags) == 3
+
+
+def test_a_view_that_mlflow_refuses_costs_nothing_but_itself(ledger: Ledger) -> None:
+    a_study(ledger)
+    client = FakeClient()
+    with connected(client), patch.object(FakeClient, "set_experiment_tag", side_effect=ValueError("no tags here")):
+        sync_all(Sync(ledger))
+        assert Sync(ledger).compare() == 0
+    assert sorted(run.name for run in client.runs.values()) == ["0000", "0001", "probe"]
+    assert not client.experiment_tags
