@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import contextlib
 import functools
-import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,20 +18,15 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from cluster.tasks import run_on_cluster
 from model.errors import UserError
-from study.config.places import PLACE_VARIABLE, study_folder
+from study.closing import make_continue_command, print_line, print_results, shorten
+from study.config.places import study_folder
 from study.config.study_file import StudyFile, with_trials
 from study.display.board import Board, make_console, show_live
-from study.display.references import print_references
-from study.display.table import make_table
-from study.display.verdict import print_verdict
 from study.early_stopping.rules import build_rule
-from study.evidence.rank_correlation import describe_rungs
-from study.evidence.stuck import describe_stuck
 from study.execution.agenda import Agenda
 from study.execution.capacity import count_trials_at_start, make_capacity
 from study.execution.checks import CheckResult, check, max_concurrent_trials
 from study.execution.ended_trials import find_unscored
-from study.execution.export import write_recipe
 from study.execution.node_watch import NodeWatch, list_worker_nodes, read_excluded_nodes
 from study.execution.private_names import check_private_names
 from study.execution.registering import register_best
@@ -45,7 +39,6 @@ from study.ledger.lease import hold_lease
 from study.ledger.ledger import STUDY, Ledger, read_any_study
 from study.ledger.manifest import Changes, describe_changes, find_changes, make_manifest
 from study.ledger.records import TrialRecord, TrialState
-from study.report.writing import write_folder_files
 from study.search.prior import read_prior
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
@@ -55,7 +48,6 @@ from study.workers.failure import is_disk_full
 from study.workers.messages import CrewConfig
 from study.workers.worker import load_function
 
-BEST_RECIPE = "best-recipe.yaml"
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended
 
 
@@ -101,7 +93,7 @@ def run_study(
             if not is_disk_full(error):
                 raise
             raise UserError(
-                f"the disk that holds {_shorten(folder)} is full; nothing that ended is lost. "
+                f"the disk that holds {shorten(folder)} is full; nothing that ended is lost. "
                 f"Free space, then continue with: {command}"
             ) from None
 
@@ -151,12 +143,12 @@ def _open_run(
         if address is not None:
             prepare = functools.partial(prepare, run_parts=functools.partial(run_on_cluster, address=address))
         prepared = prepare_all(checked.base, study.search, prepare)
-    lease = stack.enter_context(hold_lease(folder, lambda line: _print(console, line)))
+    lease = stack.enter_context(hold_lease(folder, lambda line: print_line(console, line)))
     manifest = make_manifest(study, prepared)
     ledger = Ledger.create_or_open(folder, study, prepared, manifest, lease.check)
     changes = find_changes(ledger.manifest, manifest)
     if line := describe_changes(changes):
-        _print(console, line)
+        print_line(console, line)
     tracker = Tracker(ledger)
     tracker.start()
     return _Run(study, ledger, Proposer(study, prepared, ledger.read_recipe), tracker, changes)
@@ -181,7 +173,7 @@ def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str 
 
     agenda = Agenda(trials, run.proposer, restore, rule, study.failures)
     nodes = NodeWatch(list_worker_nodes, study.workers, read_excluded_nodes())
-    announce = functools.partial(_print, console)
+    announce = functools.partial(print_line, console)
     session = Session(ledger, agenda, rule, [board, run.tracker], watch=nodes, announce=announce)
     workers = study.workers
     crew = CrewConfig(
@@ -207,40 +199,18 @@ def _interrupt_running_trials(session: Session) -> Iterator[None]:
 
 
 def _report_interruption(folder: Path, command: str, console: Console) -> int:
-    done = f"what was done is in {_shorten(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
+    done = f"what was done is in {shorten(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
     console.print(f"stopped; {done}. Continue with: {command}", soft_wrap=True)
     return INTERRUPTED
 
 
 def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
-    """Print the table of all trials, the best recipe's file and what to do next; or how to continue."""
-    ledger, records = run.ledger, run.ledger.trials.values()
-    best = find_best(records, run.study.objective)
+    """Record how the session ended and print what came of the study; or how to continue."""
+    best = find_best(run.ledger.trials.values(), run.study.objective)
     _record_end(run, best)
     if run.is_unfinished and run.stopped is None:
-        return _report_interruption(ledger.folder, command, console)
-    write_folder_files(ledger, functools.partial(_print, console))
-    console.print(make_table(records, run.study))
-    for line in (*describe_rungs(records, run.study), *describe_stuck(records)):
-        _print(console, line)
-    for record in records:
-        if record.state in (TrialState.FAILED, TrialState.INFEASIBLE):
-            _print(console, f"trial {record.number:04d} {record.state}: {record.reason}")
-    if run.stopped is not None:
-        _print(console, f"stopped: {run.stopped}. Correct it, then continue with: {command}")
-        return 1
-    if best is None:
-        _print(console, f"no trial completed; the error of each one is in {_shorten(ledger.folder)}/trials")
-        return 1
-    exported = ledger.folder / BEST_RECIPE
-    write_recipe(ledger, best.number, exported)
-    _print(console, f"best: trial {best.number:04d}, its recipe is in {_shorten(exported)}")
-    _print(console, "next:")
-    for line in list_next_commands(run.study.name, path, exported):
-        _print(console, f"  {line}")
-    print_references(ledger, console)
-    print_verdict(ledger, console)
-    return 0
+        return _report_interruption(run.ledger.folder, command, console)
+    return print_results(run.ledger, run.study, best, run.stopped, path, command, console)
 
 
 def _record_end(run: _Run, best: TrialRecord | None) -> None:
@@ -266,34 +236,5 @@ def _close_tracker(run: _Run, path: Path, console: Console) -> None:
         return
     outdated = tracker.close()
     if line := describe_outdated(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
-        _print(console, line)
-    register_best(run.ledger, functools.partial(_print, console))
-
-
-def make_continue_command(name: str, path: Path, trials: int | None) -> str:
-    """The command that continues the study, where the user is."""
-    if place := os.environ.get(PLACE_VARIABLE):
-        return f"decred-study resume {name} {place}"
-    return f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
-
-
-def list_next_commands(name: str, path: Path, exported: Path) -> list[str]:
-    """The commands that browse, export and train."""
-    if place := os.environ.get(PLACE_VARIABLE):
-        return [f"decred-study status {name} {place}", f"decred-study export {name} {place} -o {BEST_RECIPE}"]
-    return [
-        f"decred-study dashboard {path}",
-        f"decred-study export {path} -o {BEST_RECIPE}",
-        f"decred-study train {_shorten(exported)}",
-    ]
-
-
-def _print(console: Console, line: str) -> None:
-    console.print(line, markup=False, highlight=False, soft_wrap=True)
-
-
-def _shorten(path: Path) -> str:
-    """The path relative to the current folder, where it is below that."""
-    with contextlib.suppress(ValueError):
-        return str(path.relative_to(Path.cwd()))
-    return str(path)
+        print_line(console, line)
+    register_best(run.ledger, functools.partial(print_line, console))

@@ -34,6 +34,17 @@ class S3Server:
         self._ports = {name: choose_port() for part in _PARTS for name in (f"{part}.port", f"{part}.port.grpc")}
         self._process: subprocess.Popen[bytes] | None = None
 
+    def __enter__(self) -> S3Server:
+        try:
+            self.start()
+        except BaseException:
+            self.stop()
+            raise
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.stop()
+
     @property
     def port(self) -> int:
         return self._ports["s3.port"]

@@ -94,6 +94,7 @@ ROOMS = {
         "workers",
         "execution",
         "remote",
+        "closing",
         "runner",
         "api",
         "cli",

@@ -16,12 +16,8 @@ from model.weights.run_store import WeightsAt, begin_training, end_training, wri
 @pytest.fixture(scope="session")
 def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
     """A running server."""
-    server = S3Server(tmp_path_factory.mktemp("s3"))
-    try:
-        server.start()
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
         yield server
-    finally:
-        server.stop()
 
 
 @pytest.fixture

@@ -1,0 +1,97 @@
+"""What `decred-study run` prints when a study ends, and how to continue one that was stopped."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import os
+from pathlib import Path
+
+from rich.console import Console
+
+from study.config.places import PLACE_VARIABLE
+from study.config.study_file import StudyFile
+from study.display.references import print_references
+from study.display.table import make_table
+from study.display.verdict import print_verdict
+from study.evidence.rank_correlation import describe_rungs
+from study.evidence.stuck import describe_stuck
+from study.execution.export import write_recipe
+from study.ledger.ledger import Ledger
+from study.ledger.records import TrialRecord, TrialState
+from study.report.writing import write_folder_files
+
+BEST_RECIPE = "best-recipe.yaml"
+
+
+def print_results(
+    ledger: Ledger,
+    study: StudyFile,
+    best: TrialRecord | None,
+    stopped: str | None,
+    path: Path,
+    command: str,
+    console: Console,
+) -> int:
+    """Print the table of all trials and what the study shows, and write the best recipe and the report into its folder.
+
+    `stopped` is why the study had to stop, and `command` continues it. The exit code: 0, or 1 where it had to stop or
+    no trial is complete.
+    """
+    records = ledger.trials.values()
+    write_folder_files(ledger, functools.partial(print_line, console))
+    console.print(make_table(records, study))
+    for line in (*describe_rungs(records, study), *describe_stuck(records)):
+        print_line(console, line)
+    for record in records:
+        if record.state in (TrialState.FAILED, TrialState.INFEASIBLE):
+            print_line(console, f"trial {record.number:04d} {record.state}: {record.reason}")
+    if stopped is not None:
+        print_line(console, f"stopped: {stopped}. Correct it, then continue with: {command}")
+        return 1
+    if best is None:
+        print_line(console, f"no trial completed; the error of each one is in {shorten(ledger.folder)}/trials")
+        return 1
+    exported = ledger.folder / BEST_RECIPE
+    write_recipe(ledger, best.number, exported)
+    print_line(console, f"best: trial {best.number:04d}, its recipe is in {shorten(exported)}")
+    print_line(console, "next:")
+    for line in list_next_commands(study.name, path, exported):
+        print_line(console, f"  {line}")
+    print_references(ledger, console)
+    print_verdict(ledger, console)
+    return 0
+
+
+def make_continue_command(name: str, path: Path, trials: int | None) -> str:
+    """The command that continues the study, where the user is."""
+    if place := os.environ.get(PLACE_VARIABLE):
+        return f"decred-study resume {name} {place}"
+    return f"decred-study run {path}" + (f" --trials {trials}" if trials is not None else "")
+
+
+def list_next_commands(name: str, path: Path, exported: Path) -> list[str]:
+    """The commands that browse, export and train."""
+    if place := os.environ.get(PLACE_VARIABLE):
+        return [
+            f"decred-study report {name} {place} -o report.html",
+            f"decred-study export {name} {place} -o {BEST_RECIPE}",
+        ]
+    return [
+        f"decred-study report {path} -o report.html",
+        f"decred-study dashboard {path}",
+        f"decred-study export {path} --best best-asr",
+        f"decred-study train {shorten(exported)}",
+    ]
+
+
+def print_line(console: Console, line: str) -> None:
+    """A line as it is, however long."""
+    console.print(line, markup=False, highlight=False, soft_wrap=True)
+
+
+def shorten(path: Path) -> str:
+    """The path relative to the current folder, where it is below that."""
+    with contextlib.suppress(ValueError):
+        return str(path.relative_to(Path.cwd()))
+    return str(path)
