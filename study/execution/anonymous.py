@@ -36,13 +36,9 @@ class Anonymiser:
     def clean(self, text: str) -> str:
         """A text without paths and passwords."""
         text = _FILE_URI.sub(lambda match: f"{match[1]}:///{_shorten(match[0])}", mask_text(text, self._tracking))
-        return _PATH.sub(lambda match: _shorten(match[0]), self.clean_known(text))
-
-    def clean_known(self, text: str) -> str:
-        """A text without the paths that the study names, and nothing else changed: of pages with code in them."""
         for folder in self._folders:
             text = re.sub(rf"(?<![\w.~-]){re.escape(folder)}(?![\w.-])", _shorten(folder), text)
-        return text
+        return _PATH.sub(lambda match: _shorten(match[0]), text)
 
     def clean_uri(self, uri: str | None) -> str | None:
         """A tracking URI without password and path."""

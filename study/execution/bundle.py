@@ -9,9 +9,11 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import re
 import tarfile
+import tempfile
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from model.errors import UserError
@@ -19,11 +21,13 @@ from model.strict import to_yaml, write_atomically
 from study.execution.anonymous import Anonymiser
 from study.ledger.ledger import BASE_RECIPE, MANIFEST, RECIPE, STUDY, Ledger
 from study.ledger.manifest import find_version
+from study.report.content import make_report
+from study.report.writing import REPORT, render
 from study.verdict.study_verdict import make_verdict
 from study.verdict.words import describe_verdict
 
 ENDINGS = (".zip", ".tar.gz", ".tgz")
-REPORT, BEST = "report.html", "best-recipe.yaml"
+BEST = "best-recipe.yaml"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first time that a ZIP file can state
 _README = """# The record of the study {name}
 
@@ -38,7 +42,7 @@ _README = """# The record of the study {name}
 | `trials/NNNN/decoding.json` | the decodings that were tried, with their edits |
 | `trials/NNNN/chosen/chosen.json` | which epochs' weights were chosen |
 | `trials/NNNN/hypotheses/` | of each scored utterance the edits [S, D, I, N] in words and characters, and likelihoods |
-| `best-recipe.yaml`, `report.html` | where the study had them: the best recipe, the report |
+| `report.html`, `best-recipe.yaml` | the report of these files; the best recipe, where the study had one |
 
 Left out: weights, audio, and the texts of references and hypotheses, which may not be free. Paths are shortened to
 their last part, `.../demo`; machines and speakers have numbers. Identifiers of utterances are those of the corpus.
@@ -60,10 +64,9 @@ def write_bundle(ledger: Ledger, out: Path) -> str:
 
 def _list_files(ledger: Ledger) -> Iterator[tuple[str, bytes]]:
     """Names in the archive, and contents."""
-    anonymiser, top = Anonymiser(ledger), ledger.study.name
-    for name, content in _list_records(ledger, anonymiser):
-        yield f"{top}/{name}", content.encode()
-    yield f"{top}/README.md", _describe(ledger).encode()
+    records = dict(_list_records(ledger, Anonymiser(ledger)))
+    for name, content in (*records.items(), (REPORT, _make_report(records)), ("README.md", _describe(ledger))):
+        yield f"{ledger.study.name}/{name}", content.encode()
 
 
 def _list_records(ledger: Ledger, anonymiser: Anonymiser) -> Iterator[tuple[str, str]]:
@@ -78,11 +81,21 @@ def _list_records(ledger: Ledger, anonymiser: Anonymiser) -> Iterator[tuple[str,
     yield "versions.txt", "".join(f"{name}=={version}\n" for name, version in packages.items())
     if (folder / BEST).is_file():
         yield BEST, anonymiser.clean((folder / BEST).read_text(encoding="utf-8"))
-    if (folder / REPORT).is_file():
-        yield REPORT, anonymiser.clean_known((folder / REPORT).read_text(encoding="utf-8"))
     for number in ledger.trials:
         for path, content in _list_trial(ledger.trial_folder(number), anonymiser):
             yield f"trials/{number:04d}/{path}", content
+
+
+def _make_report(records: Mapping[str, str]) -> str:
+    """The report of what the bundle has, so that it names nothing else."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name, content in records.items():
+            path = Path(folder) / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(content, encoding="utf-8")
+        page = render([make_report(Ledger.open(Path(folder).resolve()))], "html")
+        # Recipes are read with their paths relative to where they lie.
+        return re.sub(rf"{re.escape(str(Path(folder).resolve()))}/(trials/\d+/)?", "", page)
 
 
 def _list_events(ledger: Ledger, anonymiser: Anonymiser) -> Iterator[tuple[str, str]]:
