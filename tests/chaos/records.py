@@ -14,7 +14,7 @@ from study.ledger.records import TrialRecord, TrialState
 from study.tracking.flush import count_outdated
 from study.tracking.mlflow_runs import NUMBER, PARENT, STUDY
 from study.tracking.mlflow_store import client_of, store_uri
-from study.tracking.run_content import EPOCH, REASON, RETRIES, STATE
+from study.tracking.run_content import EPOCH, PLACEMENT, REASON, RETRIES, STATE, TRIAL
 
 STATUS = {
     TrialState.WAITING: "SCHEDULED",
@@ -68,6 +68,9 @@ def _assert_run_holds(client: MlflowClient, run: Run, record: TrialRecord) -> No
 
 def _list_params(record: TrialRecord) -> dict[str, str]:
     named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline, "class": record.recipe_class}
+    layers = str(record.values.get("auxiliary.placement", "")).split(", ")
+    words = layers[0] if layers[0] in ("", "none") else f"layer{'s' * (len(layers) > 1)} {' and '.join(layers)}"
+    named |= {PLACEMENT: words, TRIAL: str(record.number)}
     return {name: str(value) for name, value in record.values.items()} | {k: v for k, v in named.items() if v}
 
 

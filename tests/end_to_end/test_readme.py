@@ -158,7 +158,7 @@ def test_every_command_of_the_readme_succeeds(command: str, checkout: Path) -> N
 @pytest.mark.parametrize("number", range(len(PROGRAMS)))
 def test_every_program_of_the_readme_runs_after_its_commands(number: int, checkout: Path) -> None:
     output = _run(f"python - <<'END'\n{PROGRAMS[number]}\nEND", checkout)
-    assert len(output.splitlines()) > 1
+    assert output.strip()
 
 
 def test_the_commands_that_are_not_run_here_are_in_the_readme_and_run_elsewhere() -> None:

@@ -31,7 +31,8 @@ from study.ledger.records import TrialState
 README = (Path(__file__).parents[2] / "README.md").read_text()
 CHAPTER = README.split("\n## Corpora that you have\n")[1].split("\n## ")[0]
 LINES, (MIX_LINE,) = [block.splitlines() for block in re.findall(r"```text\n(.*?)```", CHAPTER, re.DOTALL)]
-(MIX,) = re.findall(r"```yaml\n(# mix\.yaml\n.*?)```", CHAPTER, re.DOTALL)
+PAGE = (Path(__file__).parents[2] / "model/docs/corpora.md").read_text()
+(MIX,) = re.findall(r"```yaml\n(# mix\.yaml\n.*?)```", PAGE, re.DOTALL)
 HOUR = 1e-4  # hours of a stand-in for each hour of a corpus
 
 STAND_INS: dict[str, tuple[str, Callable[[Path], Sets]]] = {  # folder and content, by what a line reads
