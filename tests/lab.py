@@ -26,7 +26,7 @@ from hosts import PRIVATE, Host, make_hosts, user_environment
 
 from model.corpora.corpus import Corpus
 from study.ledger.ledger import Ledger
-from study.ledger.records import TrialRecord
+from study.ledger.records import TrialRecord, TrialState
 
 SMALL = {
     "name": "small",
@@ -39,6 +39,7 @@ SMALL = {
 }
 CORPORA_HERE = "/home/me/corpora"  # where the laptop would have corpora; the profile says where the cluster has them
 WAIT_SECONDS = 240.0
+RAYLET = "/raylet/raylet "  # of a command line: others name it in an option
 
 
 @dataclass
@@ -88,11 +89,21 @@ class Lab:
             return []
         return list(Ledger.open(self.storage / name).trials.values())
 
-    def wait_until(self, done: Callable[[], object], what: str) -> float:
+    def assert_same_trials(self, name: str, whole: Ledger) -> None:
+        """The study has the states and figures of the one that nothing disturbed."""
+        trials = self.read_trials(name)
+        assert [trial.state for trial in trials] == [TrialState.COMPLETE] * len(whole.trials)
+        for trial, other in zip(trials, whole.trials.values(), strict=True):
+            assert [epoch.epoch for epoch in trial.epochs] == [epoch.epoch for epoch in other.epochs]
+            for epoch, its in zip(trial.epochs, other.epochs, strict=True):
+                assert drop_clock(epoch.metrics) == drop_clock(its.metrics), f"epoch {epoch.epoch}"
+            assert drop_clock(trial.final_metrics) == drop_clock(other.final_metrics)
+
+    def wait_until(self, done: Callable[[], object], what: str, seconds: float = WAIT_SECONDS) -> float:
         """Wait until something is so; the seconds that it took."""
         began = time.monotonic()
         while not done():
-            assert time.monotonic() - began < WAIT_SECONDS, f"{what} did not come within {WAIT_SECONDS:g} s"
+            assert time.monotonic() - began < seconds, f"{what} did not come within {seconds:g} s"
             time.sleep(0.2)
         return time.monotonic() - began
 

@@ -24,20 +24,21 @@ from typing import Any
 MARK = "DECRED_CLUSTER"  # in the environment of every process of a cluster
 LOG_LINES = 5  # that are sent back where a start failed
 # Of a worker whose Ray has ended: its raylet was killed, or its link was cut for so long that the head gave it up. It
-# is started again, after one second, then two, up to the longest pause, as long as the file `keep` is there.
+# is started again, after half a second, then one, up to the longest pause, as long as the file `keep` is there.
 KEEPER = """
 import subprocess, sys, time
 from pathlib import Path
 keep, longest, command = Path(sys.argv[1]), float(sys.argv[2]), sys.argv[3:]
-pause = 1.0
+first = pause = 0.5
 while True:
     began = time.monotonic()
     code = subprocess.call(command)
-    pause = 1.0 if time.monotonic() - began > longest else min(2 * pause, longest)
+    pause = first if time.monotonic() - began > longest else pause
     if not keep.exists():
         sys.exit(code)
     print(f"Ray ended with code {code}; it is started again in {pause:g} s", flush=True)
     time.sleep(pause)
+    pause = min(2 * pause, longest)
     if not keep.exists():
         sys.exit(code)
 """

@@ -8,12 +8,11 @@ import shlex
 import signal
 import sqlite3
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from lab import Lab, drop_clock, find_job, make_lab
+from lab import RAYLET, Lab, find_job, make_lab
 
 from model.corpora.corpus import Corpus
 from study.ledger.ledger import Ledger
@@ -23,7 +22,6 @@ README = Path(__file__).parents[2] / "README.md"
 pytestmark = pytest.mark.cluster
 PORT = 5000  # of the laptop, which has all its ports for itself
 EPOCHS = 40  # of every trial: half a minute on two free cores
-RAYLET = "/raylet/raylet "  # of a command line: others name it in an option
 COMPLETE = [TrialState.COMPLETE] * 2
 
 
@@ -40,17 +38,6 @@ def whole(lab: Lab) -> Ledger:
     """A study that nothing disturbed."""
     lab.command("submit", str(lab.write_study("whole", epochs=EPOCHS)), "--on", "lab", "--wait")
     return Ledger.open(lab.storage / "whole")
-
-
-def assert_same_trials(lab: Lab, name: str, whole: Ledger) -> None:
-    """The study has the states and figures of the one that nothing disturbed."""
-    trials = lab.read_trials(name)
-    assert [trial.state for trial in trials] == COMPLETE
-    for trial, other in zip(trials, whole.trials.values(), strict=True):
-        assert [epoch.epoch for epoch in trial.epochs] == [epoch.epoch for epoch in other.epochs]
-        for epoch, its in zip(trial.epochs, other.epochs, strict=True):
-            assert drop_clock(epoch.metrics) == drop_clock(its.metrics), f"epoch {epoch.epoch}"
-        assert drop_clock(trial.final_metrics) == drop_clock(other.final_metrics)
 
 
 def test_a_cluster_that_is_up_stays_as_it_is_when_it_is_brought_up_again(lab: Lab) -> None:
@@ -106,7 +93,7 @@ def test_a_study_goes_on_without_the_laptop_and_is_stopped_and_continued_from_it
     assert TrialState.INTERRUPTED in [trial.state for trial in lab.read_trials("walked-away")]
     resumed = lab.command("resume", "walked-away", "--on", "lab", "--wait")
     assert find_job(resumed).endswith("-2")
-    assert_same_trials(lab, "walked-away", whole)
+    lab.assert_same_trials("walked-away", whole)
 
 
 def test_a_driver_that_is_killed_is_continued_by_hand(lab: Lab, whole: Ledger) -> None:
@@ -115,20 +102,7 @@ def test_a_driver_that_is_killed_is_continued_by_hand(lab: Lab, whole: Ledger) -
     lab.kill("head", r"python -m study run ")
     lab.wait_until(lambda: "failed" in lab.command("studies", "--on", "lab"), "the job's end")
     lab.command("resume", "killed-driver", "--on", "lab", "--wait")
-    assert_same_trials(lab, "killed-driver", whole)
-
-
-def test_a_host_whose_raylet_is_killed_is_replaced_and_the_trial_continues(lab: Lab, whole: Ledger) -> None:
-    lab.command("submit", str(lab.write_study("killed-raylet", epochs=EPOCHS)), "--on", "lab")
-    lab.wait_for_epoch("killed-raylet", 2)
-    lab.kill("one", RAYLET)
-    began = time.monotonic()
-    lab.wait_until(lambda: any(trial.retries for trial in lab.read_trials("killed-raylet")), "a retry")
-    detected = time.monotonic() - began
-    assert "started" in lab.command("cluster", "up", "lab")
-    lab.command("attach", "killed-raylet", "--on", "lab")
-    assert_same_trials(lab, "killed-raylet", whole)
-    print(f"detected after {detected:.1f} s")
+    lab.assert_same_trials("killed-driver", whole)
 
 
 def test_a_head_that_is_killed_is_brought_up_again_and_finds_its_study(lab: Lab, whole: Ledger) -> None:
@@ -139,7 +113,7 @@ def test_a_head_that_is_killed_is_brought_up_again_and_finds_its_study(lab: Lab,
     lab.command("cluster", "up", "lab")
     assert "killed-head" not in lab.command("studies", "--on", "lab"), "a new head knows no jobs"
     lab.command("resume", "killed-head", "--on", "lab", "--wait")
-    assert_same_trials(lab, "killed-head", whole)
+    lab.assert_same_trials("killed-head", whole)
 
 
 def test_the_chapter_of_the_readme_is_true_word_for_word(lab: Lab, whole: Ledger) -> None:
@@ -157,7 +131,7 @@ def test_the_chapter_of_the_readme_is_true_word_for_word(lab: Lab, whole: Ledger
             lab.wait_for_epoch("demo", 1)
     assert re.search(r"^demo +running", printed["studies"], re.MULTILINE)
     assert "stopped job demo-" in printed["stop"]
-    assert_same_trials(lab, "demo", whole)
+    lab.assert_same_trials("demo", whole)
     assert (folder / "best-recipe.yaml").read_text() == (lab.storage / "demo" / "best-recipe.yaml").read_text()
 
 

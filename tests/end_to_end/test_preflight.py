@@ -78,8 +78,8 @@ def send_signal(lab: Lab, number: signal.Signals, name: str, pattern: str) -> li
 
 
 def stop_ray(lab: Lab, name: str) -> None:
-    """kill -9 of a host's raylet; the rest of its Ray ends by itself."""
-    send_signal(lab, signal.SIGKILL, name, "raylet/raylet")
+    """kill -9 of a host's raylet and of what would start it again; the rest of its Ray ends by itself."""
+    send_signal(lab, signal.SIGKILL, name, "raylet/raylet|ray start")
     lab.wait_until(lambda: not find_processes(lab, name, "/ray|ray::"), f"the end of Ray on {name}")
 
 
