@@ -18,7 +18,7 @@ test: check  ## format, lint, types and the test suite
 	$(BIN)/pytest -n 2
 
 slow: $(INSTALLED)  ## the tests that take most of a minute each
-	$(BIN)/pytest -m slow
+	$(BIN)/pytest -n 2 -m slow
 
 cluster-test: $(INSTALLED)  ## clusters of three hosts in network namespaces, as root, and clusters that change; half an hour
 	$(BIN)/pytest -m cluster tests/end_to_end

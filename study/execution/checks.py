@@ -28,7 +28,7 @@ from study.ledger.ledger import STUDY, Ledger
 from study.ledger.trials import Trials
 from study.search.prior import read_prior
 from study.search.proposer import Proposer
-from study.tracking.mlflow_store import check_artifacts, check_form, check_uri
+from study.tracking.mlflow_store import check_artifact_path, check_artifacts, check_form, check_uri
 
 
 @dataclass(frozen=True)
@@ -58,6 +58,7 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
     if study.tracking is not None:
         # A new study's server has to answer, because its address may be mistyped; a resumed study continues without it.
         (check_form if (study_folder(study) / STUDY).exists() else check_uri)(study.tracking)
+        check_artifact_path(study.tracking, study_folder(study), study.object_store.artifacts)
     if address is not None:
         try:
             check_head(address)

@@ -21,6 +21,7 @@ from study.config.tracking_uri import mask_text, mask_uri, remove_user, resolve_
 if TYPE_CHECKING:
     from mlflow import MlflowClient
 
+_MAX_LOCATION = 200 - len("/" + 32 * "0" + "/artifacts")  # of an experiment: MLflow keeps 200 characters of a run's URI
 _CHECK_PATIENCE = 3  # seconds for a server to answer before a study starts
 _REQUEST_PATIENCE = 10  # seconds for every other request
 CREDENTIALS = "set MLFLOW_TRACKING_USERNAME and MLFLOW_TRACKING_PASSWORD, or MLFLOW_TRACKING_TOKEN"
@@ -61,6 +62,16 @@ def check_artifacts(url: str | None, uri: str | None) -> None:
     if url.startswith("s3://") and importlib.util.find_spec("boto3") is None:
         raise UserError(
             f"object_store.artifacts is '{url}', but the package boto3 is not installed; pip install 'decred-study[s3]'"
+        )
+
+
+def check_artifact_path(uri: str, folder: Path, url: str | None) -> None:
+    """Refuse a place for artifacts whose URI a database other than SQLite would not take."""
+    location = artifact_location(uri, folder, url)
+    if location is not None and not is_sqlite(uri) and len(location) > _MAX_LOCATION:
+        raise UserError(
+            f"artifacts would go to {location}, but with this tracking MLflow takes {_MAX_LOCATION} characters, and "
+            f"these are {len(location)}; choose a shorter storage, or set object_store.artifacts"
         )
 
 

@@ -14,6 +14,7 @@ from typing import Any
 
 from study.config.search_settings import SEED
 from study.config.study_file import Objective
+from study.config.tracking_uri import mask_text
 from study.ledger.best import find_best, rank_trials
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
@@ -35,7 +36,8 @@ from study.verdict.words import describe_verdict
 
 _MAX_DIGEST = 36  # characters of a dataset's digest that MLflow takes
 STUDY_ROLE = "study"
-FILES = ("study.yaml", "manifest.json", "trials.csv", "report.html")  # in a study's folder, as far as they exist
+STUDY_FILE = "study.yaml"
+FILES = (STUDY_FILE, "manifest.json", "trials.csv", "report.html")  # in a study's folder, as far as they exist
 
 
 def build_study_run(
@@ -71,11 +73,16 @@ def describe_corpus(folder: str, manifest: Mapping[str, Any]) -> Corpus | None:
 
 
 def find_files(study_folder: Path) -> tuple[tuple[str, int], ...]:
-    """The study's files that its run shows, each with a checksum, because a session writes them again as they were."""
+    """The study's files that its run shows, each with a checksum, because a session writes them again as they were.
+
+    A study file of an earlier version that holds a password is left out.
+    """
     found = []
     for name in FILES:
         with contextlib.suppress(OSError):
-            found.append((name, zlib.crc32((study_folder / name).read_bytes())))
+            content = (study_folder / name).read_bytes()
+            if name != STUDY_FILE or mask_text(text := content.decode(errors="replace")) == text:
+                found.append((name, zlib.crc32(content)))
     return tuple(found)
 
 

@@ -138,7 +138,7 @@ def open_study(tmp_path: Path, request: pytest.FixtureRequest) -> Callable[[str]
 
     def open_at(uri: str) -> Ledger:
         study = {"name": name, "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}}
-        folder = tmp_path / name
+        folder = tmp_path / "study"  # a database other than SQLite takes no long URI of artifacts
         return Ledger.create_or_open(
             folder, StudyFile.model_validate(study | {"tracking": uri}), RECIPE, {"id": f"id-{name}"}
         )

@@ -22,6 +22,7 @@ from model.errors import UserError
 from study.tracking import mlflow_store
 from study.tracking.mlflow_store import (
     brief,
+    check_artifact_path,
     check_form,
     check_uri,
     connect,
@@ -189,3 +190,14 @@ def test_a_database_that_is_away_is_given_up_at_once() -> None:
     with pytest.raises(Exception, match="refused"):
         utils.create_sqlalchemy_engine_with_retry("postgresql://127.0.0.1:9/none")
     assert time.monotonic() - before < 5
+
+
+def test_artifacts_whose_uri_a_database_would_not_take_are_refused_before_anything_starts(tmp_path: Path) -> None:
+    folder = tmp_path / ("a" * 150) / "s"
+    check_artifact_path("sqlite:///runs.db", folder, None)
+    check_artifact_path("http://host:5000", folder, None)
+    check_artifact_path("postgresql://host/runs", folder, "s3://bucket/mlflow")
+    with pytest.raises(
+        UserError, match=r"MLflow takes 157 characters, and these are \d+; choose a shorter storage, or"
+    ):
+        check_artifact_path("postgresql://host/runs", folder, None)

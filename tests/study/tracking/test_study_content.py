@@ -79,7 +79,9 @@ def test_a_trials_run_has_its_corpus_role_and_placement(tmp_path: Path) -> None:
     assert len(fingerprints) == 3
 
 
-def test_a_studys_files_are_those_that_it_has_and_a_report_that_is_written_again_counts(tmp_path: Path) -> None:
+def test_a_studys_files_are_those_that_hold_no_password_and_a_report_that_is_written_again_counts(
+    tmp_path: Path,
+) -> None:
     (tmp_path / "study.yaml").write_text("name: s")
     (tmp_path / "report.html").write_text("one")
     trials = Trials([SessionStarted(time=1.0), StudyEnded(time=2.0, state=TrialState.COMPLETE)])
@@ -87,5 +89,9 @@ def test_a_studys_files_are_those_that_it_has_and_a_report_that_is_written_again
     assert list_files(tmp_path, before) == [tmp_path / "study.yaml", tmp_path / "report.html"]
     (tmp_path / "study.yaml").write_text("name: s")  # as each session does
     assert find_files(tmp_path) == before.files
+    (tmp_path / "study.yaml").write_text("tracking: postgresql://me:${PGPASSWORD}@host/runs")
+    assert "study.yaml" in dict(find_files(tmp_path))
+    (tmp_path / "study.yaml").write_text("tracking: postgresql://me:hunter22@host/runs")  # of an earlier version
+    assert "study.yaml" not in dict(find_files(tmp_path))
     (tmp_path / "report.html").write_text("two")
     assert build_study_run(trials, "s", files=find_files(tmp_path)).fingerprint != before.fingerprint
