@@ -13,6 +13,7 @@ from itertools import islice
 
 from study.ledger.event_log import EventLog, Position
 from study.ledger.ledger import Ledger
+from study.ledger.records import TrialState
 from study.ledger.trials import Trials
 from study.tracking.mlflow_runs import MlflowRuns
 from study.tracking.mlflow_store import is_sqlite, sqlite_file, store_uri
@@ -95,7 +96,7 @@ class Sync:
 
     def _look_at_files(self) -> None:
         """The study's own run may have to be sent again where its report was written after its last event."""
-        if self._trials.has_ended and (files := find_files(self._folder)) != self._files:
+        if self._trials.study_state is not TrialState.RUNNING and (files := find_files(self._folder)) != self._files:
             self._files = files
             self._changed.add(None)
 

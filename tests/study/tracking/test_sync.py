@@ -17,6 +17,7 @@ from random_events import Driver
 
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
+from study.ledger import events as kinds
 from study.ledger.event_lines import to_line
 from study.ledger.events import AnyEvent, SessionStarted, StudyEnded, TrialEnded, TrialEpoch, TrialStarted
 from study.ledger.ledger import Ledger
@@ -265,9 +266,12 @@ def test_processes_write_one_after_the_other(ledger: Ledger) -> None:
     assert len(client.runs) == 3
 
 
-def test_a_report_that_is_written_after_the_end_is_sent_and_views_that_are_gone_are_made_again(ledger: Ledger) -> None:
+@pytest.mark.parametrize("end", [StudyEnded(time=9e3, state=TrialState.COMPLETE), kinds.StudyInterrupted(time=9e3)])
+def test_a_report_that_is_written_after_the_end_is_sent_and_views_that_are_gone_are_made_again(
+    ledger: Ledger, end: AnyEvent
+) -> None:
     a_study(ledger)
-    write(ledger, [StudyEnded(time=9001.0, state=TrialState.COMPLETE)])
+    write(ledger, [end])
     client, running = FakeClient(), Sync(ledger)
     count_requests(client, running)
     report = ledger.folder / "report.html"
