@@ -20,7 +20,7 @@ test: check  ## format, lint, types and the test suite
 slow: $(INSTALLED)  ## the tests that take most of a minute each
 	$(BIN)/pytest -n 2 -m slow
 
-cluster-test: $(INSTALLED)  ## clusters of three hosts in network namespaces, as root, and clusters that change; half an hour
+cluster-test: $(INSTALLED)  ## clusters of three hosts in network namespaces, as root, and clusters that change; most of an hour
 	$(BIN)/pytest -m cluster tests/end_to_end
 
 image-test: $(INSTALLED)  ## run the instructions of the Dockerfiles in an overlay of this system, as root

@@ -8,7 +8,7 @@ from lab import make_lab
 from model.corpora.corpus import Corpus
 from study.ledger.records import TrialState
 
-pytestmark = pytest.mark.cluster
+pytestmark = pytest.mark.slow  # and not `cluster`: the one test of whole hosts that continuous integration runs
 
 
 def test_a_study_is_submitted_left_alone_looked_at_and_stopped_and_nothing_is_left(corpus: Corpus) -> None:
