@@ -105,8 +105,7 @@ def save_model(folder: Path, out: Path) -> None:
     # A number type would refuse a column in which some rows have no rate.
     inputs = [ColSpec(AnyType(), "audio"), ColSpec(AnyType(), "sample_rate", required=False)]
     outputs = [ColSpec(DataType.string, "text"), ColSpec(DataType.string, "error")]
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", UserWarning)  # it recommends type hints, which would replace the signature
+    with warnings.catch_warnings(record=True):  # it recommends type hints, which would replace the signature
         mlflow.pyfunc.save_model(
             path=str(out),
             python_model=str(CODE),
