@@ -96,7 +96,9 @@ class Sync:
 
     def _look_at_files(self) -> None:
         """The study's own run may have to be sent again where its report was written after its last event."""
-        if self._trials.study_state is not TrialState.RUNNING and (files := find_files(self._folder)) != self._files:
+        if self._trials.study_state in (TrialState.WAITING, TrialState.RUNNING):  # not begun, or not ended
+            return
+        if (files := find_files(self._folder)) != self._files:
             self._files = files
             self._changed.add(None)
 
