@@ -69,6 +69,14 @@ def test_the_end_of_a_study_names_its_best_trial(open_study: Callable[[str], Led
     assert study["status"] == "FINISHED"
 
 
+def test_before_its_first_event_a_study_has_no_run(ledger: Ledger, start_tracker: Callable[[Ledger], Tracker]) -> None:
+    tracker = start_tracker(ledger)
+    tracker.wake()
+    assert tracker.close(60) == 0
+    client = MlflowClient(tracking_uri=ledger.study.tracking)
+    assert client.get_experiment_by_name(ledger.study.name) is None
+
+
 def test_what_is_sent_twice_is_kept_once(ledger: Ledger) -> None:
     write_whole_study(ledger)
     flush(ledger)
