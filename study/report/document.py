@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 from study.report.beside import list_common
-from study.report.blocks import Block, Section
+from study.report.blocks import Block, Grid, Section
 from study.report.course import list_curves, list_decodings, list_hours, list_negative, list_origin, list_trials
-from study.report.results import list_importance, list_parallel, list_planes, list_search, list_verdict
+from study.report.results import (
+    list_importance,
+    list_parallel,
+    list_planes,
+    list_search,
+    list_verdict,
+    make_standings_grid,
+)
 from study.report.value import Report
 
 SECTIONS: tuple[tuple[str, str, Callable[[Report], list[Block]]], ...] = (
@@ -37,3 +45,30 @@ def make_title(reports: Sequence[Report]) -> str:
     """Of a page, or a document."""
     names = " beside ".join(report.name for report in reports)
     return f"Study {names}" if len(reports) == 1 else f"Studies {names}"
+
+
+@dataclass(frozen=True)
+class TextForm:
+    """How a form of text is written: headings of the levels 1 to 3, a line, a table, and blocks."""
+
+    heading: Callable[[int, str], str]
+    line: Callable[[str], str]
+    grid: Callable[[Grid], str]
+    blocks: Callable[[Sequence[Block]], list[str]]
+
+
+def list_parts(reports: Sequence[Report], form: TextForm) -> list[str]:
+    """The parts of a document in their order, each as text of the form."""
+    parts = [form.heading(1, make_title(reports))]
+    for report in reports:
+        if len(reports) > 1:
+            parts.append(form.heading(2, report.name))
+        parts += [form.line(line) for line in report.headline]
+        if report.standings:
+            parts.append(form.grid(make_standings_grid(report)))
+    for section in make_sections(reports):
+        parts += [form.heading(2, section.title), *form.blocks(section.shared)]
+        for report, blocks in zip(reports, section.columns, strict=False):
+            parts += [form.heading(3, report.name)] if len(reports) > 1 else []
+            parts += form.blocks(blocks)
+    return parts

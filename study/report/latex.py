@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from study.report.blocks import Block, Bullets, Chart, Code, Grid, Text, shorten_rows
-from study.report.document import make_sections, make_title
-from study.report.results import make_standings_grid
+from study.report.document import TextForm, list_parts
 from study.report.value import Report
 
 HEAD = r"""\documentclass{article}
@@ -36,20 +35,12 @@ _SPECIAL = {
 
 def render_latex(reports: Sequence[Report]) -> str:
     """One study, or two, as a LaTeX document that needs no file but itself."""
-    parts = [f"\\section*{{{escape(make_title(reports))}}}"]
-    for report in reports:
-        if len(reports) > 1:
-            parts.append(f"\\subsection*{{{escape(report.name)}}}")
-        parts += [escape(line) for line in report.headline]
-        if report.standings:
-            parts.append(_render_grid(make_standings_grid(report)))
-    for section in make_sections(reports):
-        parts.append(f"\\subsection*{{{escape(section.title)}}}")
-        parts += _render_blocks(section.shared)
-        for report, blocks in zip(reports, section.columns, strict=False):
-            parts += [f"\\subsubsection*{{{escape(report.name)}}}"] if len(reports) > 1 else []
-            parts += _render_blocks(blocks)
-    return HEAD + "\n\n".join(parts) + "\n\\end{document}\n"
+    form = TextForm(_make_heading, escape, _render_grid, _render_blocks)
+    return HEAD + "\n\n".join(list_parts(reports, form)) + "\n\\end{document}\n"
+
+
+def _make_heading(level: int, text: str) -> str:
+    return f"\\{'sub' * (level - 1)}section*{{{escape(text)}}}"
 
 
 def _render_blocks(blocks: Sequence[Block]) -> list[str]:

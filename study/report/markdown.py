@@ -5,27 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from study.report.blocks import Block, Bullets, Chart, Code, Grid, Text, shorten_rows
-from study.report.document import make_sections, make_title
-from study.report.results import make_standings_grid
+from study.report.document import TextForm, list_parts
 from study.report.value import Report
 
 
 def render_markdown(reports: Sequence[Report]) -> str:
     """One study, or two, as a Markdown document."""
-    parts = [f"# {make_title(reports)}"]
-    for report in reports:
-        if len(reports) > 1:
-            parts.append(f"## {report.name}")
-        parts += [_escape(line) for line in report.headline]
-        if report.standings:
-            parts.append(_render_grid(make_standings_grid(report)))
-    for section in make_sections(reports):
-        parts.append(f"## {section.title}")
-        parts += _render_blocks(section.shared)
-        for report, blocks in zip(reports, section.columns, strict=False):
-            parts += [f"### {report.name}"] if len(reports) > 1 else []
-            parts += _render_blocks(blocks)
-    return "\n\n".join(parts) + "\n"
+    form = TextForm(lambda level, text: f"{'#' * level} {text}", _escape, _render_grid, _render_blocks)
+    return "\n\n".join(list_parts(reports, form)) + "\n"
 
 
 def _render_blocks(blocks: Sequence[Block]) -> list[str]:
