@@ -115,7 +115,7 @@ def decode(
 ) -> None:
     """Search how each trained model is decoded best, on the dev sets, in a study that has ended; nothing is trained.
 
-    Trials are ranked anew with what is found, and test sets that were scored are scored again with it. Decoding
+    Trials are ranked again with what is found, and test sets that were scored are scored again with it. Decoding
     settings that were changed in the study file apply.
     """
     from study.config.study_file import make_base_recipe, read_study

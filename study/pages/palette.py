@@ -1,8 +1,8 @@
 """Colours and marks of what pages show, one for each thing on every page.
 
-The colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any colour vision tell apart,
+The colours are those of Okabe and Ito (Color Universal Design, 2008), which people with any colour vision distinguish,
 darker where they are text on white (a contrast of 4.5 at least). Each comes with a mark of its own, so that nothing is
-told by colour alone.
+shown by colour alone.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 "use strict";
 // The charts of what was searched: placements, single quantities, pairs, importance, all quantities together.
 
-// From good to bad; told apart with any colour vision (Cividis), and on dark pages nothing as dark as the page.
+// From good to bad; distinguished with any colour vision (Cividis), and on dark pages nothing as dark as the page.
 charts.scale = () => (page.isDark()
   ? [[0, "#6aa0f0"], [0.3, "#7f8fb0"], [0.5, "#8d8c88"], [0.75, "#bcad6b"], [1, "#ffea46"]]
   : [[0, "#00204d"], [0.25, "#31446b"], [0.5, "#7c7b78"], [0.75, "#bcad6b"], [1, "#ffea46"]]);

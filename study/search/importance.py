@@ -87,7 +87,7 @@ def _summarise(
 
 
 def _make_trial(number: int, point: Point, distributions: dict[str, BaseDistribution], value: float) -> FrozenTrial:
-    """A trial with a number of its own: Optuna tells trials apart by it, and a resample has some twice."""
+    """A trial with a number of its own: Optuna distinguishes trials by it, and a resample has some twice."""
     return FrozenTrial(
         number=number,
         trial_id=number,

@@ -83,7 +83,7 @@ def _scatter(x: Mapping[str, str], y: Mapping[str, str]) -> dict[str, Any]:
 
 
 def _line(metric: str) -> dict[str, Any]:
-    """A curve as it was measured: MLflow's page smooths curves unless it is told not to."""
+    """A curve as it was measured: MLflow's page smooths curves by default."""
     measured = {"lineSmoothness": 0, "useGlobalLineSmoothing": False, "useGlobalXaxisKey": False}
     return {"type": "LINE", "metricKey": metric, "selectedMetricKeys": [metric], "xAxisKey": "step", **measured}
 

@@ -60,7 +60,7 @@ def register_model(
     """Make a model folder the version `best` of the registered model `name`, in the store at `uri`.
 
     It is one of the models of the experiment `study`, and of the run of its `trial` where MLflow has that run;
-    `study_id` tells studies of one name apart. A model that is registered already becomes no second version.
+    `study_id` distinguishes studies of one name. A model that is registered already becomes no second version.
     `artifacts` is the study's folder, for an experiment that has to be made. A UserError where the store does not
     take it.
     """

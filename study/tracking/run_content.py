@@ -92,7 +92,7 @@ class RunContent:
 
 
 def build_trial_run(record: TrialRecord, role: str | None = None, corpus: Corpus | None = None) -> RunContent:
-    """The run of a trial; `role` as `list_roles` has it, by default what the trial alone tells of it."""
+    """The run of a trial; `role` as `list_roles` has it, by default what its own record shows."""
     tags = {
         STATE: record.state.value,
         REASON: clean_text(record.reason or "", MAX_TAG),
@@ -124,7 +124,7 @@ def build_trial_run(record: TrialRecord, role: str | None = None, corpus: Corpus
 
 
 def name_role(record: TrialRecord) -> str:
-    """What a trial is for, as far as its own record tells: baseline, confirmation of another one, or proposal."""
+    """What a trial is for, as far as its own record shows: baseline, confirmation of another one, or proposal."""
     if record.confirms is not None:
         return f"confirmation of {record.confirms:04d}"
     return "proposal" if record.baseline is None else "baseline"

@@ -59,7 +59,7 @@ class Overlay:
             return subprocess.Popen(self._enter(command), stdout=output, stderr=output, start_new_session=True)
 
     def _enter(self, command: str) -> list[str]:
-        # What is changed stays in `upper`, so that each command may mount the copy anew.
+        # What is changed stays in `upper`, so that each command may mount a fresh copy.
         folder = shlex.quote(str(self.folder))
         variables = " ".join(f"{key}={shlex.quote(value)}" for key, value in self.variables.items())
         inner = f"mkdir -p {self.directory} && cd {self.directory} && {command}"

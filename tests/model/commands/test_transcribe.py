@@ -33,7 +33,7 @@ def folder(make_recipe, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def spoken(corpus: Corpus, folder: Path) -> dict[str, str]:
-    """Two recordings, and what the model hears in them."""
+    """Two recordings, and what the model recognises in them."""
     paths = [Path(cut.recording.sources[0].source) for cut in corpus.cuts("dev")]
     texts = dict(zip(map(str, paths), model.decode(model.load_run(folder), paths), strict=True))
     chosen = {path: text for path, text in texts.items() if text}
