@@ -60,6 +60,8 @@ def read_sets(path: Path) -> dict[str, HypothesisSet]:
 def read_hypotheses(path: Path) -> HypothesisSet:
     """The hypotheses in a JSON lines, trn or ctm file; a UserError that names the line where one is malformed."""
     readers = {".jsonl": _read_json_lines, ".trn": _read_trn, ".ctm": _read_ctm}
+    if path.suffix not in readers and not path.exists():
+        raise UserError(f"{path}: does not exist; give the folder of a study, a trial or a run, or hypotheses")
     if path.suffix not in readers:
         raise UserError(f"{path}: hypotheses are read from .jsonl, .trn and .ctm files; give one, or a run's folder")
     try:

@@ -147,7 +147,12 @@ def name_no_file(folder: Path) -> tuple[Path, Path]:
     return folder / "absent.jsonl", folder / "absent.jsonl"
 
 
+def name_no_folder(folder: Path) -> tuple[Path, Path]:
+    return folder / "absent", folder / "absent"
+
+
 def name_other_format(folder: Path) -> tuple[Path, Path]:
+    (folder / "a.stm").touch()
     return folder / "a.stm", folder / "a.stm"
 
 
@@ -176,6 +181,7 @@ def empty_folder(folder: Path) -> tuple[Path, Path]:
             "have different references of u1, 'other' and 'turn the light on'; compare hypotheses of the",
         ),
         (name_no_file, r"absent.jsonl: cannot be read \(No such file or directory\); give a file with hypotheses"),
+        (name_no_folder, "absent: does not exist; give the folder of a study, a trial or a run, or hypotheses"),
         (name_other_format, "a.stm: hypotheses are read from .jsonl, .trn and .ctm files; give one, or a run's folder"),
         (share_no_set, "has the sets x, y, .* has z; give two with a set in common"),
         (empty_folder, r"holds no hypotheses \(\*.jsonl\); give the folder of a trial or a run, or a file"),
