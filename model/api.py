@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -17,9 +17,12 @@ from model.data.batches import group_by_length
 from model.data.frontend import extract_features
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.decoding import beam_search
+from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import UserError
 from model.evaluation.internal_lm import sequence_perplexities
+from model.lm.internal import make_zero_memory
+from model.network.making import make_model
 from model.network.recogniser import Recogniser
 from model.recipe.files import read_recipe, with_values
 from model.recipe.recipe import Recipe
@@ -77,7 +80,7 @@ def load_run(folder: str | Path) -> Run:
     if place is None:
         raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
     recipe = with_found_decoding(read_recipe(folder / "recipe.yaml"), folder)
-    model = Recogniser(recipe)
+    model = make_model(recipe)
     checkpoint.load_weights(place, model)
     model.tokens_per_second = read_tokens_per_second(folder, place)
     return Run(recipe, model.to(current_context().device).eval(), load_run_tokenizer(recipe, folder), place)
@@ -176,7 +179,8 @@ def decode(
         device = next(run.model.parameters()).device
         bound = resolve_tokens_per_second(decoding.tokens_per_second, run.model.tokens_per_second)
         settings = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
-        nbest = beam_search.decode(run.model, padded.to(device), lengths, *settings)
+        fusion = make_fusion(run.model, decoding, tokenizer)
+        nbest = beam_search.decode(run.model, padded.to(device), lengths, *settings, fusion=fusion)
         for row, hypotheses in zip(rows, nbest, strict=True):
             texts[row] = tokenizer.decode(hypotheses[0].tokens)
     return texts
@@ -197,18 +201,20 @@ def _extract(recording: Recording, sample_rate: int | None, index: int) -> Tenso
     return extract_features(torch.from_numpy(samples).float())
 
 
-def perplexities(run: Run, texts: Sequence[str]) -> list[float]:
+def perplexities(run: Run, texts: Sequence[str], estimator: Literal["skipped", "zeroed"] = "skipped") -> list[float]:
     """The internal language model's perplexity of each text: exp(mean NLL) of its tokens, eos counted, without audio.
 
-    Texts have to be normalised as those of the run's corpus are.
+    `estimator` is what takes the audio away (model/lm/internal.py): published figures are of `skipped`. Texts
+    have to be normalised as those of the run's corpus are.
     """
     tokenizer, special = run.require_tokenizer(), run.recipe.tokenizer.special
     device = next(run.model.parameters()).device
     values: list[float] = []
+    memory = make_zero_memory(run.model.decoder) if estimator == "zeroed" else None
     for first in range(0, len(texts), TEXTS_IN_A_BATCH):
         batch = texts[first : first + TEXTS_IN_A_BATCH]
         rows = [torch.tensor([special.bos, *tokenizer.encode(text)]) for text in batch]
         ids = pad_sequence(rows, batch_first=True, padding_value=special.pad)
         mask = torch.arange(ids.shape[1]) < torch.tensor([[len(row)] for row in rows])
-        values += sequence_perplexities(run.model, ids.to(device), mask.to(device)).tolist()
+        values += sequence_perplexities(run.model, ids.to(device), mask.to(device), memory).tolist()
     return values

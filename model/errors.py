@@ -11,3 +11,10 @@ class NonFiniteLossError(Exception):
 
 class OutOfMemoryError(Exception):
     """The model does not fit this machine's memory, however its batches are split; smaller sizes may fit."""
+
+
+class TrainingInterruptedError(Exception):
+    """Training stopped because it was asked to; its checkpoint is written, and another call continues from there.
+
+    The message says where: "after step 4 of epoch 1".
+    """

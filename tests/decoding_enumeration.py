@@ -60,7 +60,7 @@ class RandomModel:
     def __init__(self, seed: int, frames: int, extra_blank: bool) -> None:
         generator = torch.Generator().manual_seed(seed)
         self.special = SPECIAL if extra_blank else SPECIAL.model_copy(update={"blank": PAD})
-        self.blank = VOCABULARY if extra_blank else PAD
+        self.blank, self.vocabulary = VOCABULARY if extra_blank else PAD, VOCABULARY
         ctc_logits = 2 * torch.randn(1, frames, VOCABULARY + extra_blank, generator=generator)
         self.encoded = EncoderOutput(torch.zeros(1, frames, 1), torch.tensor([frames]), ctc_logits)
         self.logits: dict[Tokens, Tensor] = defaultdict(lambda: 2 * torch.randn(VOCABULARY, generator=generator))
@@ -86,11 +86,46 @@ class RandomModel:
         return prefix_probabilities(self.encoded.ctc_logits[0].double().softmax(dim=-1).tolist(), self.blank)
 
 
-class Scores:
-    """The documented score of every hypothesis of a RandomModel (model/decoding/beam_search.py)."""
+class RandomLm:
+    """A TokenScorer whose logits are random for each history of tokens."""
 
-    def __init__(self, model: RandomModel, ctc_weight: float, length_penalty: float) -> None:
-        self.model, self.ctc_weight, self.length_penalty = model, ctc_weight, length_penalty
+    def __init__(self, seed: int) -> None:
+        self.seed = seed
+
+    def start(self) -> RandomLmState:
+        return RandomLmState(self)
+
+    def log_probs(self, history: Tokens) -> Tensor:
+        """Of the token after a history, bos first."""
+        generator = torch.Generator().manual_seed(hash((self.seed, *history)) % (1 << 40))
+        return (2 * torch.randn(VOCABULARY, generator=generator)).log_softmax(dim=-1)
+
+
+class RandomLmState(History):
+    """The histories of a RandomLm's hypotheses."""
+
+    def __init__(self, lm: RandomLm) -> None:
+        super().__init__()
+        self.lm = lm
+
+    def step(self, tokens: Tensor) -> Tensor:
+        return torch.stack([self.lm.log_probs(history) for history in self.append(tokens.tolist())])
+
+
+class Scores:
+    """The documented score of every hypothesis of a RandomModel (model/decoding/beam_search.py).
+
+    `fusion` has language models with their weights (model/decoding/fusion.py).
+    """
+
+    def __init__(
+        self,
+        model: RandomModel,
+        ctc_weight: float,
+        length_penalty: float,
+        fusion: Sequence[tuple[float, RandomLm]] = (),
+    ) -> None:
+        self.model, self.ctc_weight, self.length_penalty, self.fusion = model, ctc_weight, length_penalty, fusion
         self.psi = model.prefix_probabilities() if ctc_weight else {}
         # With CTC neither pad nor a blank in the vocabulary is ever a token; without it pad is a token like others.
         self.allowed = [token for token in range(VOCABULARY) if token != PAD or not ctc_weight]
@@ -98,12 +133,14 @@ class Scores:
     def gain(self, tokens: Tokens) -> float:
         """What the last of the tokens adds to the sum; -inf where CTC gives the tokens probability 0."""
         attention = self.model.attention_log_prob(tokens)
+        fused = sum(weight * float(lm.log_probs((SPECIAL.bos, *tokens[:-1]))[tokens[-1]]) for weight, lm in self.fusion)
         if not self.ctc_weight:
-            return attention
+            return attention + fused
         after, before = self.psi.get(tokens, 0.0), self.psi.get(tokens[:-1], 0.0)
         if after == 0.0:
             return -math.inf
-        return (1 - self.ctc_weight) * attention + self.ctc_weight * (math.log(after) - math.log(before))
+        ctc = math.log(after) - math.log(before)
+        return (1 - self.ctc_weight) * attention + self.ctc_weight * ctc + fused
 
     def score(self, tokens: Tokens) -> float:
         total = sum(self.gain(tokens[:length]) for length in range(1, len(tokens) + 1))

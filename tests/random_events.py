@@ -17,6 +17,7 @@ from study.ledger.events import (
     TrialEnded,
     TrialEpoch,
     TrialImported,
+    TrialMoved,
     TrialPaused,
     TrialRetried,
     TrialStarted,
@@ -80,6 +81,7 @@ class Driver:
             *epochs * 2,
             lambda time: TrialPaused(time=time, number=number, epoch=record.epoch, reason="waits"),
             lambda time: TrialRetried(time=time, number=number, reason="lost", count=record.retries + 1),
+            lambda time: TrialMoved(time=time, number=number, reason="Ray drains its node"),
             lambda time: TrialEnded(time=time, number=number, state=TrialState.INTERRUPTED, reason="stopped"),
             *(self._end(number, state) for state in FINAL),
         ]

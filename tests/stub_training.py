@@ -10,10 +10,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 import torch.distributed as dist
 
-from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, TrainingInterruptedError, UserError
 from model.recipe.recipe import Recipe
+from model.runtime.stop_request import StopRequest
 from model.strict import write_atomically
 
 SUCCEEDS, RAISES, NAN_OBJECTIVE, LAGS, NON_FINITE, VARIES, DIES_ONCE, DISK_FULL, TOO_LARGE, REFUSED = range(10)
@@ -26,7 +28,12 @@ def prepare(recipe: Recipe, run_parts: object = None) -> Recipe:
 
 
 def train(
-    recipe: Recipe, folder: Path, report: Report, score_tests: bool = True, parts_file: Path | None = None
+    recipe: Recipe,
+    folder: Path,
+    report: Report,
+    score_tests: bool = True,
+    parts_file: Path | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """Report a falling WER for each epoch, starting after the last epoch in the folder, then the final figures."""
     if parts_file:
@@ -39,8 +46,8 @@ def train(
         time.sleep(float(os.environ.get("STUB_SECONDS", "0.05")))
         if epoch == 2:
             _fail(recipe.training.seed, folder, rank)
-        if distributed:
-            dist.barrier()
+        if _stops(stop, distributed):
+            raise TrainingInterruptedError(f"after epoch {epoch - 1}")
         last = {"last_epoch": 1.0} if epoch == recipe.training.epochs else {}
         proceed = report(_make_metrics(recipe, epoch, ranks) | last)
         if rank == 0:
@@ -53,6 +60,14 @@ def train(
     chosen = {name: value for name, value in metrics.items() if not name.startswith("train/")}
     tests = _make_test_metrics(recipe, folder, rank) if score_tests else {}
     report(chosen | {"dev/wer_final": metrics["dev/wer"] / 2, "finished": 1.0} | tests)
+
+
+def _stops(stop: StopRequest | None, distributed: bool) -> bool:
+    """Whether a rank is asked to stop; all ranks are here then."""
+    asked = torch.tensor(float(stop is not None and stop.is_made))
+    if distributed:
+        dist.all_reduce(asked)
+    return bool(asked)
 
 
 def _fail(kind: int, folder: Path, rank: int) -> None:

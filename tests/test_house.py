@@ -44,6 +44,7 @@ ROOMS = {
         "network",
         "corpora",
         "data",
+        "lm",
         "decoding",
         "weights.published",
         "weights",

@@ -9,6 +9,7 @@ import typer
 
 from model.commands.evaluate import evaluate
 from model.commands.import_checkpoint import import_checkpoint
+from model.commands.lm import lm
 from model.commands.mix import mix
 from model.commands.train import train
 from model.commands.transcribe import SETTINGS, transcribe
@@ -19,6 +20,7 @@ COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example for 
     "import": (import_checkpoint, "import downloads/decred-base --corpus corpora/demo --out recipes/base.yaml"),
     "train": (train, "train best-recipe.yaml --out runs/best"),
     "mix": (mix, "mix runs/best --per-token"),
+    "lm": (lm, "lm runs/best --text sentences.txt --order 5 --out lm.safetensors"),
     "evaluate": (evaluate, "evaluate runs/best --beam 4 --ctc-weight 0.3"),
     "transcribe": (transcribe, "transcribe runs/best talk.mp3 --output-format srt --max-line-width 42"),
 }

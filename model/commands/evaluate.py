@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Annotated, Any
 
 import typer
 
-from model.commands.formatting import format_references, format_sets
+from model.commands.decoding_options import IlmWeight, LmFile, LmWeight, language_model_keys
+from model.commands.formatting import format_estimators, format_references, format_sets
 
 
 def evaluate(
@@ -22,6 +25,12 @@ def evaluate(
         Path | None, typer.Option(help="another corpus to score on; the run's own is not needed then")
     ] = None,
     mixed: Annotated[bool, typer.Option("--mixed", help="decode with the weights that `mix` learned")] = False,
+    lm: LmFile = None,
+    lm_weight: LmWeight = None,
+    ilm_weight: IlmWeight = None,
+    ilm: Annotated[
+        bool, typer.Option("--ilm", help="measure the internal language model by other estimators, too")
+    ] = False,
 ) -> None:
     """Score the weights that a run chose on dev and test sets, those of its own corpus or of another one.
 
@@ -30,10 +39,11 @@ def evaluate(
     from model.corpora.corpus import read_corpus
     from model.recipe.files import read_recipe
 
-    metrics = score_run(folder, beam, ctc_weight, corpus, mixed)
+    models = language_model_keys(lm, lm_weight, ilm_weight)
+    metrics = score_run(folder, beam, ctc_weight, corpus, mixed, models, ilm)
     scored = read_corpus(corpus or Path(read_recipe(folder / "recipe.yaml").data.corpus))
     published = {name: figures for name, figures in scored.references.items() if f"test/{name}/wer" in metrics}
-    typer.echo("\n".join([*format_sets(metrics), *format_references(published)]))
+    typer.echo("\n".join([*format_sets(metrics), *format_estimators(metrics), *format_references(published)]))
 
 
 def score_run(
@@ -42,10 +52,17 @@ def score_run(
     ctc_weight: float | None = None,
     corpus: Path | None = None,
     mixed: bool = False,
+    language_models: Mapping[str, Any] = MappingProxyType({}),
+    estimators: bool = False,
 ) -> dict[str, float]:
-    """The metrics of the dev and test sets of the run's corpus, or of another one, which `evaluate` prints."""
+    """The metrics of the dev and test sets of the run's corpus, or of another one, which `evaluate` prints.
+
+    `language_models` has keys of the recipe's `decoding`. With `estimators` there are those of
+    model/evaluation/ilm_estimators.py, too.
+    """
     from model.api import load_run
     from model.decoding.mixing import load_mixing
+    from model.evaluation.ilm_estimators import score_estimators
     from model.evaluation.metrics import compute_dev_metrics
     from model.evaluation.scoring import load_dev_utterances, score_set, score_test_sets, write_hypotheses
     from model.recipe.files import with_values
@@ -59,6 +76,7 @@ def score_run(
         load_mixing(run.model, place_beside(folder, run.checkpoint))
     changes: dict[str, Any] = {"decoding.beam": beam, "decoding.ctc_weight": ctc_weight}
     changes = {key: value for key, value in changes.items() if value is not None}
+    changes |= {f"decoding.{key}": value for key, value in language_models.items()}
     if corpus:
         changes |= {"data.corpus": str(corpus.resolve()), "data.fingerprint": None}
     recipe = with_values(run.recipe, changes)
@@ -69,4 +87,6 @@ def score_run(
         scored = score_set(run.model, load_dev_utterances(data, tokenizer), decoding, tokenizer, context)
         write_hypotheses(scored, out / "dev.jsonl", data, decoding, context)
         metrics = compute_dev_metrics(data, scored, run.model.decoder.placement)
+    if estimators:
+        metrics |= score_estimators(run.model, data, tokenizer, context, decoding.batch_seconds)
     return metrics | score_test_sets(run.model, data, decoding, tokenizer, context, out)

@@ -31,6 +31,16 @@ def format_sets(metrics: Mapping[str, float]) -> list[str]:
     return lines
 
 
+def format_estimators(metrics: Mapping[str, float]) -> list[str]:
+    """A line for each perplexity of the internal language model by another estimator."""
+    mark = "/ilm_perplexity_"
+    own = {key: key.partition(mark) for key in metrics if key.endswith(("_zeroed", "_mean_context")) and mark in key}
+    return [
+        f"{name}: ILM perplexity, {estimator.replace('_', ' ')}: {metrics[key]:.1f}"
+        for key, (name, _, estimator) in own.items()
+    ]
+
+
 REFERENCES = {"wer": "WER {:.1f} %", "ilm_perplexity": "ILM perplexity {:.1f}"}
 
 

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
+from model.commands.decoding_options import IlmWeight, LmFile, LmWeight, language_model_keys
 from model.errors import UserError
 
 if TYPE_CHECKING:
@@ -45,6 +46,9 @@ def transcribe(
     ] = None,
     ctc_weight: Annotated[float | None, typer.Option(help="weight of CTC in decoding, not the model's")] = None,
     length_penalty: Annotated[float | None, typer.Option(help="as in the recipe's decoding, not the model's")] = None,
+    lm: LmFile = None,
+    lm_weight: LmWeight = None,
+    ilm_weight: IlmWeight = None,
     word_timestamps: Annotated[bool, typer.Option("--word-timestamps", help="words with their times in JSON")] = False,
     highlight_words: Annotated[
         bool, typer.Option("--highlight-words", help="underline each word in subtitles while it is spoken")
@@ -79,6 +83,7 @@ def transcribe(
     keep_freed_memory()
     changes = {"beam": beam, "ctc_weight": ctc_weight, "length_penalty": length_penalty}
     decoding = {key: value for key, value in changes.items() if value is not None}
+    decoding |= language_model_keys(lm, lm_weight, ilm_weight)
     transcriber = load_transcriber(folder, tokenizer, decoding)
     cutting = replace(transcriber.cutting, longest=longest or transcriber.cutting.longest, pause=pause, padding=padding)
     write = partial(write_transcript, layout=layout, with_words=word_timestamps, is_only=len(audio) == 1)

@@ -25,7 +25,8 @@ from model.data.utterances import Utterances, learn_tokens_per_second, load_utte
 from model.data.waveforms import augment_waveform
 from model.errors import UserError
 from model.network.losses import IGNORED, Counts
-from model.recipe.recipe import AugmentationConfig, DataConfig, TrainingConfig
+from model.recipe.recipe import AugmentationConfig, DataConfig
+from model.recipe.training import TrainingConfig
 
 TOO_LONG, TOO_SHORT = "longer than data.longest_seconds", "too short for their labels"
 
@@ -60,6 +61,10 @@ class Batch:
         """Its first and its second half, each without padding that only the other one needs."""
         middle = len(self.ids) // 2
         return self._part(slice(None, middle)), self._part(slice(middle, None))
+
+    def split_alternately(self) -> tuple[Batch, Batch]:
+        """Its utterances in even and in odd places, without padding that only the others need."""
+        return self._part(slice(None, None, 2)), self._part(slice(1, None, 2))
 
     def _part(self, rows: slice) -> Batch:
         lengths, labels = self.lengths[rows], self.labels[rows]

@@ -49,6 +49,11 @@ class Tokenizer:
     def vocabulary(self) -> int:
         return self._pieces.vocab_size()
 
+    @property
+    def pieces(self) -> list[str]:
+        """The text of each piece, by its id."""
+        return [self._pieces.id_to_piece(piece) for piece in range(self.vocabulary)]
+
     def check(self, expected: TokenizerConfig) -> None:
         """Raise a UserError unless the number of pieces and the special ids are the recipe's."""
         pieces, special = self._pieces, expected.special

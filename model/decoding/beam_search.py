@@ -4,9 +4,9 @@ The score of a hypothesis h is the sum over its tokens c of
 
     (1 - w) log p_attention(c | h) + w (log psi(h + c) - log psi(h))
 
-divided by its length to the power of the length penalty, eos counted and bos not. w is the CTC weight and psi the CTC
-prefix probability (one-pass decoding of Hori et al., ACL 2017, P17-1048), with eos as an ordinary label, as the models
-here are trained.
+and of what language models give to c (model/decoding/fusion.py), divided by its length to the power of the length
+penalty, eos counted and bos not. w is the CTC weight and psi the CTC prefix probability (one-pass decoding of Hori et
+al., ACL 2017, P17-1048), with eos as an ordinary label, as the models here are trained.
 Shapes: B utterances, K hypotheses an utterance (the beam), S encoder frames, V tokens.
 """
 
@@ -19,12 +19,12 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from model.decoding.ctc_prefix_score import CtcPrefixScorer, CtcPrefixState
+from model.decoding.ctc_candidates import IMPOSSIBLE, CtcCandidates
+from model.decoding.fusion import Fusion
 from model.decoding.length_limit import find_limits
+from model.network.decoder import CrossAttentionMemory
 from model.network.recogniser import EncoderOutput, Recogniser
 from model.recipe.architecture import SpecialTokens
-
-IMPOSSIBLE = -1e10  # instead of -inf, which subtracted from -inf would become NaN
 
 
 class Hypothesis(NamedTuple):
@@ -44,6 +44,7 @@ def decode(
     max_length: int | None = None,
     length_penalty: float = 1.0,
     tokens_per_second: float | None = None,
+    fusion: Fusion | None = None,
 ) -> list[list[Hypothesis]]:
     """The n-best list of every utterance, at most `beam` hypotheses, best first.
 
@@ -53,7 +54,7 @@ def decode(
     is greedy search: it ends with its first eos.
     """
     encoded = model.encode(features, lengths)
-    return beam_search(model, encoded, beam, ctc_weight, max_length, length_penalty, tokens_per_second)
+    return beam_search(model, encoded, beam, ctc_weight, max_length, length_penalty, tokens_per_second, fusion)
 
 
 def beam_search(
@@ -64,12 +65,15 @@ def beam_search(
     max_length: int | None,
     length_penalty: float = 1.0,
     tokens_per_second: float | None = None,
+    fusion: Fusion | None = None,
+    memory: CrossAttentionMemory | None = None,
 ) -> list[list[Hypothesis]]:
-    """`decode` for encoder states that are already computed."""
+    """`decode` for encoder states that are already computed, and `memory` where it is already prepared of them."""
     B, device, special = encoded.states.shape[0], encoded.states.device, model.special
     limits = [max_length - 1] * B if max_length else find_limits(encoded.lengths.tolist(), tokens_per_second)
-    memory, caches = model.prepare_memory(encoded), model.decoder.new_caches()
-    ctc = _CtcScores(model, encoded, beam) if ctc_weight > 0 else None
+    memory, caches = memory or model.prepare_memory(encoded), model.decoder.new_caches()
+    ctc = CtcCandidates(model, encoded, beam, ctc_weight) if ctc_weight > 0 else None
+    fused = fusion.start() if fusion else None
     results = [_NBest(beam, limit, length_penalty) for limit in limits]
     searched = results  # the utterances of the batch, which those that are closed leave
     tokens = torch.full((B * beam, 1), special.bos, device=device)
@@ -78,13 +82,14 @@ def beam_search(
     scores[:, 0] = 0.0
     for length in range(1, max(limits) + 1):
         logits = model.decoder.step(tokens[:, -1].view(-1, beam), memory, caches)
-        gain = logits.float().log_softmax(dim=-1)  # (U, K, V) of the U utterances that are left
-        if ctc:
-            gain = ctc.mix(gain, ctc_weight)
-        total = (scores[..., None] + gain).flatten(1)  # (U, K * V)
+        # (U, K, V) of the U utterances that are left: sums without what CTC adds
+        totals = (1.0 - ctc_weight) * logits.float().log_softmax(dim=-1) + scores[..., None]
+        if fused:
+            totals = totals + fused.gain(tokens[:, -1]).view_as(totals)
         # At most K of the best 2 K end in eos, so at least K hypotheses go on.
-        best, indices = total.topk(min(2 * beam, total.shape[1]), dim=1)
-        kept = _split_candidates(best.tolist(), indices.tolist(), tokens, gain.shape[-1], searched, length, special)
+        count = min(2 * beam, beam * model.vocabulary)
+        best, indices = ctc.best(totals, count) if ctc else totals.flatten(1).topk(count, dim=1)
+        kept = _split_candidates(best.tolist(), indices.tolist(), tokens, model.vocabulary, searched, length, special)
         still_open = [utterance for utterance, result in enumerate(searched) if not result.closed]
         if not still_open:
             break
@@ -102,6 +107,8 @@ def beam_search(
         if beam > 1 or is_smaller:  # else each single hypothesis continues itself
             for cache in caches:
                 cache.select(rows)
+            if fused:
+                fused.select(rows)
         if ctc:
             ctc.extend(rows, next_tokens)
     return [result.hypotheses() for result in results]
@@ -192,38 +199,3 @@ def _split_candidates(
             kept.tokens.append(token)
             kept.scores.append(total)
     return kept
-
-
-class _CtcScores:
-    """The CTC prefix scores of the running hypotheses."""
-
-    def __init__(self, model: Recogniser, encoded: EncoderOutput, beam: int) -> None:
-        log_probs = encoded.ctc_logits.float().log_softmax(dim=-1)
-        self.scorer = CtcPrefixScorer(log_probs, encoded.lengths.to(log_probs.device), model.blank, beam)
-        self.state: CtcPrefixState = self.scorer.start()
-        self.vocabulary = model.decoder.final.out_features
-        # No transcript holds pad, nor a token of the vocabulary that is also the blank.
-        blank = model.special.blank
-        self.excluded = [model.special.pad] if blank is None else [model.special.pad, blank]
-        self.scores = self.state.score[:, None]
-
-    def mix(self, attention: Tensor, weight: float) -> Tensor:
-        """(1 - weight) * attention + weight * gain for each next token (B, K, V), IMPOSSIBLE where CTC gives 0."""
-        gain = self._gain().view_as(attention)
-        return torch.where(gain > IMPOSSIBLE, (1 - weight) * attention + weight * gain, IMPOSSIBLE)
-
-    def _gain(self) -> Tensor:
-        """log psi(h + c) - log psi(h) for every token c: (B * K, V)."""
-        self.scores = self.scorer.scores(self.state)
-        gain = (self.scores - self.state.score[:, None]).clamp_min(IMPOSSIBLE)[:, : self.vocabulary]
-        gain[:, self.excluded] = IMPOSSIBLE
-        return gain.nan_to_num(nan=IMPOSSIBLE).float()
-
-    def select(self, utterances: Tensor) -> None:
-        """Go on with a part of the utterances; `extend` has to follow, with rows of these alone."""
-        self.scorer = self.scorer.select(utterances)
-
-    def extend(self, rows: Tensor, tokens: Tensor) -> None:
-        """Continue hypothesis `rows[n]` with `tokens[n]`, for the N = B * K that go on."""
-        scores = self.scores[rows, tokens].clamp_min(IMPOSSIBLE)
-        self.state = self.scorer.extend(self.state.select(rows), tokens, scores)

@@ -37,8 +37,8 @@ def learn_mixing(
     classifiers = len(model.decoder.placement) + 1
     if classifiers == 1:
         raise UserError("mixing: the model has no auxiliary classifier to mix; train it with loss.auxiliary.placement")
-    weights = final_classifier_only(classifiers, model.decoder.final.out_features if per_token else None)
-    weights = weights.to(model.decoder.final.weight.device).requires_grad_()
+    weights = final_classifier_only(classifiers, model.vocabulary if per_token else None)
+    weights = weights.to(model.device).requires_grad_()
     optimiser = torch.optim.Adam([weights], lr=rate)
     model.eval()
     best, lowest = weights.detach().clone(), cross_entropy(model, weights, batches(0))
@@ -92,10 +92,10 @@ def load_mixing(model: Recogniser, folder: Path) -> None:
         weights = load_file(path)["weights"]
     except (OSError, SafetensorError, KeyError) as error:
         raise UserError(f"{path}: holds no mixing weights ({' '.join(str(error).split())}); learn them again") from None
-    classifiers, vocabulary = len(model.decoder.placement) + 1, model.decoder.final.out_features
+    classifiers, vocabulary = len(model.decoder.placement) + 1, model.vocabulary
     if tuple(weights.shape) not in ((classifiers,), (classifiers, vocabulary)):
         raise UserError(
             f"{path}: weights have shape {tuple(weights.shape)}, but the model needs ({classifiers},) or "
             f"({classifiers}, {vocabulary}); learn them again"
         )
-    model.decoder.mixing = weights.to(model.decoder.final.weight.device)
+    model.decoder.mixing = weights.to(model.device)

@@ -1,8 +1,9 @@
 """The search for a decoding after training: the encoder's states of the dev sets are computed once, and decoded anew.
 
-It goes stage by stage: `start`, each CTC weight greedily, `mixing` if the settings have any, each beam, `length
-penalty`. A stage is done whole or not at all, so that models which were searched as far as the same stage were searched
-alike, whatever time each of them had. A model may have nothing to try in a stage: no classifiers to mix, for example.
+It goes stage by stage: `start`, each CTC weight greedily, `language models` and `mixing` if the settings have any, each
+beam, `length penalty`. A stage is done whole or not at all, so that models which were searched as far as the same stage
+were searched alike, whatever time each of them had. A model may have nothing to try in a stage: no classifiers to mix,
+for example.
 
 Shapes: B utterances, S encoder frames, D width.
 """
@@ -21,16 +22,19 @@ from model.data.epoch_plan import Rows
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances
 from model.decoding.beam_search import beam_search
+from model.decoding.encoding import encode_states
+from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import OutOfMemoryError
 from model.evaluation.error_rates import Edits, sum_edits, word_edits
 from model.evaluation.scoring import use_mixing
-from model.network.recogniser import EncoderOutput, Recogniser
-from model.recipe.recipe import DecodingConfig, DecodingSearchConfig
+from model.network.recogniser import Recogniser
+from model.recipe.decoding import DecodingConfig, DecodingSearchConfig
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import convert_memory_failures, release_memory
 
-START, MIXING, LENGTH_PENALTY = "start", "mixing", "length penalty"  # stages
+# Stages.
+START, LANGUAGE_MODELS, MIXING, LENGTH_PENALTY = "start", "language models", "mixing", "length penalty"
 WIDENED = 2  # greedy decodings that are tried with larger beams
 
 
@@ -94,7 +98,7 @@ def search_decoding(
     done: list[str] = []
     auxiliary = model.recipe.loss.auxiliary.weights
     with torch.inference_mode():
-        batches = encode_sets(model, dev, start.batch_seconds, context)
+        batches = encode_sets(model, dev, start, context)
         for stage in list_stages(settings):
             decodings = plan_stage(stage, start, settings, tried, auxiliary)
             used = context.max_over_ranks([time.monotonic() - began])[0]
@@ -115,8 +119,9 @@ def list_stages(settings: DecodingSearchConfig) -> list[str]:
     # From the middle outwards: a search that ends early has then seen what is likely to be good.
     weights = sorted(settings.ctc_weight, key=lambda weight: (abs(weight - 0.5), -weight))
     beams = [name_beam(beam) for beam in sorted(settings.beam)]
+    fusion = [LANGUAGE_MODELS] if settings.lm_weight or settings.ilm_weight else []
     mixing = [MIXING] if settings.mixing else []
-    return [START, *map(name_ctc_weight, weights), *mixing, *beams, LENGTH_PENALTY]
+    return [START, *map(name_ctc_weight, weights), *fusion, *mixing, *beams, LENGTH_PENALTY]
 
 
 def name_ctc_weight(weight: float) -> str:
@@ -142,8 +147,10 @@ def plan_stage(
     """
     if stage == START:
         wanted = [start]
+    elif stage == LANGUAGE_MODELS:
+        wanted = plan_fusion(_best_greedy(tried), settings)
     elif stage == MIXING:
-        best = best_decoding([one for one in tried if one.decoding.beam == 1] or tried).decoding
+        best = _best_greedy(tried)
         mixings = [
             (*(share * weight / sum(auxiliary) for weight in auxiliary), 1.0 - share) for share in settings.mixing
         ]
@@ -169,6 +176,21 @@ def plan_stage(
     return [one for number, one in enumerate(wanted) if one not in known and one not in wanted[:number]]
 
 
+def plan_fusion(best: DecodingConfig, settings: DecodingSearchConfig) -> list[DecodingConfig]:
+    """A decoding with each weight of the language model and each of the internal one, none of both among them."""
+    lm_weights = [0.0, *settings.lm_weight] if best.lm is not None else [0.0]
+    return [
+        best.model_copy(update={"lm_weight": lm_weight, "ilm_weight": ilm_weight})
+        for lm_weight in lm_weights
+        for ilm_weight in (0.0, *settings.ilm_weight)
+    ]
+
+
+def _best_greedy(tried: Sequence[TriedDecoding]) -> DecodingConfig:
+    """The best of the greedy decodings, or of all where none is greedy."""
+    return best_decoding([one for one in tried if one.decoding.beam == 1] or tried).decoding
+
+
 def estimate_seconds(decoding: DecodingConfig, tried: Sequence[TriedDecoding]) -> float:
     """What a decoding takes: as long as the last one of the same beam, or in proportion to the nearest beam's."""
     nearest = min(reversed(tried), key=lambda one: abs(one.decoding.beam - decoding.beam))
@@ -176,14 +198,14 @@ def estimate_seconds(decoding: DecodingConfig, tried: Sequence[TriedDecoding]) -
 
 
 def encode_sets(
-    model: Recogniser, dev: Utterances, batch_seconds: float, context: DistributedContext
+    model: Recogniser, dev: Utterances, decoding: DecodingConfig, context: DistributedContext
 ) -> list[EncodedBatch]:
     """The encoder's states of this rank's share of the utterances. CTC's are made of them when they are needed: a
     class for each frame takes more room than the states."""
     encoded = []
-    for batch in make_scoring_batches(dev, batch_seconds, context.rank, context.world_size):
+    for batch in make_scoring_batches(dev, decoding.batch_seconds, context.rank, context.world_size):
         on_device = batch.to(context.device)
-        states, lengths = model.encoder(on_device.features, on_device.lengths)
+        states, lengths = encode_states(model, on_device.features, on_device.lengths, decoding)
         encoded.append(EncodedBatch(batch.rows, states.cpu(), lengths.cpu()))
     return encoded
 
@@ -220,10 +242,9 @@ def _decode(
     try:
         with convert_memory_failures(f"decoding with beam {decoding.beam}", "lower decoding_search.beam"):
             states = batch.states.to(context.device)
-            encoded = EncoderOutput(states, batch.lengths, model.ctc(states))
-            nbest = beam_search(
-                model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
-            )
+            encoded = model.add_ctc(states, batch.lengths)
+            search = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
+            nbest = beam_search(model, encoded, *search, fusion=make_fusion(model, decoding, tokenizer))
             return [(row, tokenizer.decode(found[0].tokens)) for row, found in zip(batch.rows, nbest, strict=True)]
     except OutOfMemoryError:
         if len(batch.rows) == 1:

@@ -19,14 +19,17 @@ from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
 from model.decoding.beam_search import beam_search
 from model.decoding.ctc_greedy import decode_ctc_greedy
+from model.decoding.encoding import encode
+from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import OutOfMemoryError
 from model.evaluation.error_rates import ALIGNER, ScoredUtterance, character_edits, word_edits
 from model.evaluation.internal_lm import token_nll
 from model.evaluation.metrics import average_domains, compute_metrics
+from model.network.decoder import CrossAttentionMemory
 from model.network.losses import IGNORED
-from model.network.recogniser import EncoderOutput, Recogniser, shift_right
-from model.recipe.recipe import DecodingConfig, SearchConfig
+from model.network.recogniser import Recogniser, shift_right
+from model.recipe.decoding import DecodingConfig, SearchConfig
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import convert_memory_failures, release_memory
 from model.strict import write_atomically
@@ -77,12 +80,14 @@ def _score_in_parts(
 def _score_batch(
     model: Recogniser, batch: Batch, utterances: Utterances, decoding: SearchConfig, tokenizer: Tokenizer
 ) -> list[ScoredUtterance]:
-    encoded = model.encode(batch.features, batch.lengths)
+    encoded = encode(model, batch.features, batch.lengths, decoding)
     bound = resolve_tokens_per_second(decoding.tokens_per_second, model.tokens_per_second)
-    nbest = beam_search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound)
+    search = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
+    memory = model.prepare_memory(encoded)
+    nbest = beam_search(model, encoded, *search, make_fusion(model, decoding, tokenizer), memory)
     ctc_paths = decode_ctc_greedy(model, encoded)
     labels = batch.labels.to(encoded.states.device)
-    nll, ilm_nll = _nll(model, encoded, labels), _ilm_nll(model, labels)
+    nll, ilm_nll = _nll(model, memory, labels), _ilm_nll(model, labels)
     scored = []
     for index, (row, utterance) in enumerate(zip(batch.rows, batch.ids, strict=True)):
         reference, hypothesis = utterances.text(row), tokenizer.decode(nbest[index][0].tokens)
@@ -110,7 +115,7 @@ def _score_batch(
 def use_mixing(model: Recogniser, decoding: SearchConfig) -> Iterator[None]:
     """Decode as `decoding` mixes the classifiers, while the block runs; validation uses the final one alone."""
     mixing = decoding.mixing if isinstance(decoding, DecodingConfig) else "none"
-    before, device = model.decoder.mixing, model.decoder.final.weight.device
+    before, device = model.decoder.mixing, model.device
     if isinstance(decoding, DecodingConfig) and mixing == "none":  # weights that `mix` learned stay
         yield
         return
@@ -121,10 +126,10 @@ def use_mixing(model: Recogniser, decoding: SearchConfig) -> Iterator[None]:
         model.decoder.mixing = before
 
 
-def _nll(model: Recogniser, encoded: EncoderOutput, labels: Tensor) -> list[list[float]]:
+def _nll(model: Recogniser, memory: CrossAttentionMemory, labels: Tensor) -> list[list[float]]:
     """-log p of each utterance's labels given the audio, summed over its tokens: for each of N classifiers, the final
     one last, (B, U) -> B."""
-    logits = model.classify(encoded, shift_right(labels, model.special))
+    logits = model.decoder.classify(shift_right(labels, model.special), memory)
     nll = [
         F.cross_entropy(scores.float().transpose(1, 2), labels, ignore_index=IGNORED, reduction="none")
         for scores in logits
@@ -182,7 +187,7 @@ def write_hypotheses(
         settings = {
             "normaliser": corpus.normaliser_version,
             "aligner": ALIGNER,
-            "decoding": decoding.model_dump(mode="json", exclude={"batch_seconds"}),
+            "decoding": decoding.content,
         }
         lines = [json.dumps(dataclasses.asdict(utterance), ensure_ascii=False) for utterance in scored]
         write_atomically(path.with_suffix(".settings.json"), json.dumps(settings, indent=1) + "\n")

@@ -73,13 +73,15 @@ class RelativeAttention(nn.Module):
         self.content_bias = nn.Parameter(torch.empty(heads, width // heads))
         self.position_bias = nn.Parameter(torch.empty(heads, width // heads))
 
-    def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
-        """x (B, T, D), positions (2T-1, D), valid (B, T) false on padding -> (B, T, D)."""
+    def forward(self, x: Tensor, positions: Tensor, valid: Tensor | None) -> Tensor:
+        """x (B, T, D), positions (2T-1, D), valid (B, T) false on padding, None without any -> (B, T, D)."""
         q, k, v = (split_heads(project(x), self.heads) for project in (self.query, self.key, self.value))
         p = split_heads(self.position(positions)[None], self.heads)  # (1, H, 2T-1, E)
         scale = q.shape[-1] ** -0.5
         position_scores = torch.matmul((q + self.position_bias[:, None]) * scale, p.transpose(-1, -2))
-        bias = _relative_shift(position_scores) + padding_bias(valid, q.dtype)
+        bias = _relative_shift(position_scores)
+        if valid is not None:
+            bias = bias + padding_bias(valid, q.dtype)
         attended = attend(q + self.content_bias[:, None], k, v, bias, self.dropout if self.training else 0.0)
         return self.out(join_heads(attended))
 

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model.network.attention import CausalAttention, CrossAttention, KVCache, padding_bias
 from model.network.kernels.dropout import Dropout
+from model.network.layer_drop import skip_layer
 from model.recipe.architecture import DecoderConfig
 
 KeysValues = tuple[Tensor, Tensor]
@@ -73,13 +74,17 @@ class DecoderLayer(nn.Module):
             x = x + self.dropout(self.cross_attention(self.norm_cross(x), cross, bias))
         return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
 
-    def step(self, x: Tensor, cross: KeysValues, bias: Tensor, cache: KVCache) -> Tensor:
-        """One more token of each hypothesis, without dropout: (B, K, D) -> (B, K, D). The cache grows by it."""
+    def step(self, x: Tensor, cross: KeysValues | None, bias: Tensor | None, cache: KVCache) -> Tensor:
+        """One more token of each hypothesis, without dropout: (B, K, D) -> (B, K, D). The cache grows by it.
+
+        Without `cross` the cross-attention sublayer is skipped.
+        """
         # Self-attention: B * K rows, each with its own cache. Cross-attention: K queries to the keys of their
         # utterance, so that keys are not repeated for each hypothesis.
         attended = self.attention(self.norm_self(x).flatten(0, 1)[:, None], cache)
         x = x + attended.view_as(x)
-        x = x + self.cross_attention(self.norm_cross(x), cross, bias)
+        if cross is not None and bias is not None:
+            x = x + self.cross_attention(self.norm_cross(x), cross, bias)
         return x + self.feed_forward(self.norm_feed_forward(x))
 
 
@@ -88,9 +93,11 @@ class Decoder(nn.Module):
 
     `mixing` holds weights (N,) or (N, V) of the N classifiers, the final one last. Where it is set, decoding sums the
     logits of all classifiers with these weights (`mix_logits`); where it is None, it uses the final classifier alone.
+    `skipped` are the layers (1 = first) that the next training step skips (model/network/layer_drop.py).
     """
 
     mixing: Tensor | None
+    skipped: frozenset[int] = frozenset()
 
     def __init__(self, config: DecoderConfig, placement: tuple[int, ...], encoder_width: int, vocabulary: int) -> None:
         super().__init__()
@@ -109,10 +116,17 @@ class Decoder(nn.Module):
         """`layers` as what they are, for type checkers."""
         yield from cast(Iterator[DecoderLayer], iter(self.layers))
 
+    def _skips(self, number: int) -> bool:
+        return self.training and number in self.skipped
+
     def prepare_memory(self, states: Tensor, valid: Tensor) -> CrossAttentionMemory:
         """Encoder states (B, T, D'), valid (B, T) false on padding -> what every layer's cross-attention reads."""
         states = self.project(states)
-        keys_values = [layer.cross_attention.project_states(states) for layer in self.typed_layers()]
+        keys_values = [
+            # A skipped layer reads no keys: one frame's keep the list complete, and cost nothing.
+            layer.cross_attention.project_states(states[:, :1] if self._skips(number) else states)
+            for number, layer in enumerate(self.typed_layers(), start=1)
+        ]
         return CrossAttentionMemory(keys_values, padding_bias(valid, states.dtype))
 
     def embed(self, tokens: Tensor, first: int = 0) -> Tensor:
@@ -128,8 +142,11 @@ class Decoder(nn.Module):
         """
         x, outputs = self.embed(tokens), []
         for index, layer in enumerate(self.typed_layers()):
-            cross = memory.keys_values[index] if memory else None
-            x = layer(x, cross, memory.bias if memory else None)
+            if self._skips(index + 1):
+                x = skip_layer(x, layer)
+            else:
+                cross = memory.keys_values[index] if memory else None
+                x = layer(x, cross, memory.bias if memory else None)
             outputs.append(x)
         return [*outputs[:-1], self.norm(outputs[-1])]
 
@@ -147,16 +164,18 @@ class Decoder(nn.Module):
         """An empty cache for every layer, for `step`."""
         return [KVCache() for _ in self.layers]
 
-    def step(self, tokens: Tensor, memory: CrossAttentionMemory, caches: list[KVCache]) -> Tensor:
+    def step(self, tokens: Tensor, memory: CrossAttentionMemory | None, caches: list[KVCache]) -> Tensor:
         """One more token of each hypothesis: ids (B, K) -> logits (B, K, V) of the token after it.
 
-        The caches grow by it. The logits are the final classifier's, or with `mixing` the weighted sum of all.
+        The caches grow by it. Without memory cross-attention is skipped (internal LM). The logits are the final
+        classifier's, or with `mixing` the weighted sum of all.
         """
         B, K = tokens.shape
         x = self.embed(tokens.reshape(B * K, 1), caches[0].length).view(B, K, -1)
         auxiliary_inputs: list[Tensor] = []
         for number, layer in enumerate(self.typed_layers(), start=1):
-            x = layer.step(x, memory.keys_values[number - 1], memory.bias, caches[number - 1])
+            cross = memory.keys_values[number - 1] if memory else None
+            x = layer.step(x, cross, memory.bias if memory else None, caches[number - 1])
             if self.mixing is not None and number in self.placement:
                 auxiliary_inputs.append(x)
         logits = self.final(self.norm(x))

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from model.network.attention import RelativeAttention, relative_position_encoding
 from model.network.kernels.depthwise import DepthwiseConvolution
 from model.network.kernels.dropout import Dropout
+from model.network.layer_drop import skip_layer
 from model.network.subsampling import Subsampling, subsampled_length
 from model.recipe.architecture import EncoderConfig
 
@@ -21,6 +22,12 @@ def valid_frame_mask(lengths: Tensor, states: Tensor) -> Tensor:
     """Lengths (B,) of states (B, S, D) -> (B, S) on the states' device, true where a frame is no padding."""
     valid = torch.arange(states.shape[1], device=lengths.device) < lengths[:, None]
     return valid.to(states.device, non_blocking=True)
+
+
+def _valid_unless_all(lengths: Tensor, states: Tensor) -> Tensor | None:
+    """`valid_frame_mask`, or None on a CPU where no frame is padding; a GPU would have to be waited for."""
+    valid = valid_frame_mask(lengths, states)
+    return None if states.device.type == "cpu" and bool(valid.all()) else valid
 
 
 class FeedForward(nn.Sequential):
@@ -43,10 +50,11 @@ class ConvolutionalGating(nn.Module):
         self.dropout = Dropout(dropout)
         self.out = nn.Linear(inner // 2, width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """(B, S, D), mask (B, S, 1) 0 on padding -> (B, S, D)."""
+    def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
+        """(B, S, D), mask (B, S, 1) 0 on padding, None where nothing is masked -> (B, S, D)."""
         content, gate = self.expand(x).chunk(2, dim=-1)
-        return self.out(self.dropout(content * self.convolution(self.norm(gate) * mask)))
+        gate = self.norm(gate)
+        return self.out(self.dropout(content * self.convolution(gate if mask is None else gate * mask)))
 
 
 class EBranchformerLayer(nn.Module):
@@ -66,19 +74,25 @@ class EBranchformerLayer(nn.Module):
         self.norm_out = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)
 
-    def forward(self, x: Tensor, positions: Tensor, valid: Tensor) -> Tensor:
-        """x (B, S, D), positions (2S-1, D), valid (B, S) false on padding -> (B, S, D)."""
-        mask = valid[..., None].to(x.dtype) if self.invariant else x.new_ones(1, 1, 1)
-        x = x + 0.5 * self.first(self.norm_first(x))
+    def forward(self, x: Tensor, positions: Tensor, valid: Tensor | None) -> Tensor:
+        """x (B, S, D), positions (2S-1, D), valid (B, S) false on padding, None without any -> (B, S, D)."""
+        mask = valid[..., None].to(x.dtype) if self.invariant and valid is not None else None
+        x = torch.add(x, self.first(self.norm_first(x)), alpha=0.5)
         attended = self.dropout(self.attention(self.norm_global(x), positions, valid))
         both = torch.cat((attended, self.local(self.norm_local(x), mask)), dim=-1)
-        x = x + self.dropout(self.merge(both + self.merge_convolution(both * mask)))
-        x = x + 0.5 * self.second(self.norm_second(x))
+        merged = self.merge_convolution(both if mask is None else both * mask)
+        x = x + self.dropout(self.merge(both + merged))
+        x = torch.add(x, self.second(self.norm_second(x)), alpha=0.5)
         return self.norm_out(x)
 
 
 class Encoder(nn.Module):
-    """Subsampling, E-Branchformer layers, and one layer norm that every output goes through."""
+    """Subsampling, E-Branchformer layers, and one layer norm that every output goes through.
+
+    `skipped` are the layers (1 = first) that the next training step skips (model/network/layer_drop.py).
+    """
+
+    skipped: frozenset[int] = frozenset()
 
     def __init__(self, config: EncoderConfig) -> None:
         super().__init__()
@@ -100,13 +114,14 @@ class Encoder(nn.Module):
         x = self.subsampling(features)
         # With convolution padding, attention reads every state that the convolutions give, but the lengths that CTC
         # and the decoder get are those without padding, one or two states fewer: the published models are trained so.
-        valid = valid_frame_mask(subsampled_length(lengths, self.convolution_padding), x)
+        valid = _valid_unless_all(subsampled_length(lengths, self.convolution_padding), x)
         lengths = subsampled_length(lengths)
-        x = self.dropout(x * valid[..., None])
+        x = self.dropout(x if valid is None else x * valid[..., None])
         positions = relative_position_encoding(x.shape[1], x.shape[2], x.device).to(x.dtype)
         outputs = []
         for number, layer in enumerate(self.layers, start=1):
-            x = layer(x, positions, valid)
+            is_skipped = self.training and number in self.skipped
+            x = skip_layer(x, layer) if is_skipped else layer(x, positions, valid)
             if number in lower or number == len(self.layers):
                 outputs.append(self.norm(x))
         return outputs, lengths

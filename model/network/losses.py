@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from model.network.kernels.ctc_loss import ctc_nll
+from model.network.kernels.ctc_loss import CtcTargets, ctc_nll, make_ctc_targets
 
 IGNORED = -100  # the label of what is not scored
 
@@ -49,20 +49,27 @@ def count_targets(labels: Tensor) -> Counts:
     return Counts(labels.shape[0], int((labels != IGNORED).sum()))
 
 
-def ctc_sum(logits: Tensor, frames: Tensor, labels: Tensor, blank: int, reduction: str = "mean") -> Tensor:
-    """Sum over utterances of nll / target length (reduction "mean", as torch's before its division) or of nll ("sum").
+def pack_ctc_targets(labels: Tensor, blank: int, reduction: str = "mean") -> CtcTargets:
+    """What the CTC losses of a batch read of its labels (B, U), on the labels' device, which is not waited for.
 
-    logits (B, T, V), their frames (B,), labels (B, U); keep the last two on the host, so that no device is waited for.
-    A target that does not fit into its frames counts as 0, and so does an utterance without labels. (A published
-    `ctc_zero_infinity: false` would make the first infinite, and end a training.) Computed in float32.
+    Weights divide the loss of an utterance by its labels (reduction "mean", as torch's before its division), or leave
+    it ("sum"); an utterance without labels counts as 0.
     """
     scored = labels != IGNORED
     lengths = scored.sum(dim=1)
     packed = labels.gather(1, (~scored).byte().argsort(dim=1, stable=True))  # scored labels first, in their order
-    nll = ctc_nll(logits.float(), frames.tolist(), packed, lengths.tolist(), blank)
     divisor = lengths.clamp_min(1) if reduction == "mean" else torch.ones_like(lengths)
-    share = torch.where(lengths > 0, 1.0 / divisor, 0.0)
-    return torch.dot(nll, share.to(nll))
+    return make_ctc_targets(packed, lengths, blank, torch.where(lengths > 0, 1.0 / divisor, 0.0))
+
+
+def ctc_sum(logits: Tensor, frames: Tensor, targets: CtcTargets) -> Tensor:
+    """Weighted sum over utterances of the CTC loss: logits (B, T, V), their frames (B,), all on one device.
+
+    A target that does not fit into its frames counts as 0. (A published `ctc_zero_infinity: false` would make that
+    infinite, and end a training.) Computed in float32.
+    """
+    nll = ctc_nll(logits.float(), frames, targets)
+    return torch.dot(nll, targets.weights.to(nll))
 
 
 def cross_entropy_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -74,6 +81,15 @@ def cross_entropy_sum(logits: Tensor, labels: Tensor, smoothing: float) -> Tenso
         reduction="sum",
         label_smoothing=smoothing,
     )
+
+
+def scale_auxiliary(weights: Tensor, factor: float) -> Tensor:
+    """Weights (N,) with those of auxiliary classifiers times `factor`; the final one, the last, gets the rest of 1."""
+    if factor == 1.0:
+        return weights
+    # Not `final[-1] = 1.0`: on a GPU the host would wait for that.
+    final = (torch.arange(len(weights), device=weights.device) == len(weights) - 1).to(weights)
+    return torch.lerp(final, weights, factor)
 
 
 def decred_loss(

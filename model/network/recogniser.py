@@ -47,36 +47,59 @@ class Recogniser(nn.Module):
 
     Without mixing, auxiliary classifiers are evaluated in training alone. `origin` is set where the model comes from a
     published checkpoint, and is written out again with it. `tokens_per_second` bounds hypotheses; it is learnt from the
-    training text (model/decoding/length_limit.py), and None where that is not known.
+    training text (model/decoding/length_limit.py), and None where that is not known. `ctc_weight` and
+    `auxiliary_factor` are of the next step, where training changes them (model/training/schedules.py).
     """
 
     class_weights: Tensor
     origin: PublishedOrigin | None = None
     tokens_per_second: float | None = None
+    auxiliary_factor: float = 1.0
 
     def __init__(self, recipe: Recipe) -> None:
         super().__init__()
-        vocabulary = recipe.tokenizer.vocabulary
-        auxiliary = recipe.loss.auxiliary
-        self.recipe, self.special = recipe, recipe.tokenizer.special
-        self.ctc_weight, self.label_smoothing = recipe.loss.ctc_weight, recipe.loss.label_smoothing
-        extra_blank = self.special.blank is None  # then the blank is a class beyond the vocabulary
-        self.blank = vocabulary if self.special.blank is None else self.special.blank
+        self.read_recipe(recipe)
         self.encoder = Encoder(recipe.encoder)
-        self.ctc = nn.Sequential(
-            Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, vocabulary + extra_blank)
-        )
-        self.decoder = Decoder(recipe.decoder, auxiliary.placement, recipe.encoder.width, vocabulary)
-        weights = torch.tensor([*auxiliary.weights, auxiliary.final_weight])
-        self.register_buffer("class_weights", weights, persistent=False)
+        self.ctc = nn.Sequential(Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, self.ctc_classes))
+        placement = recipe.loss.auxiliary.placement
+        self.decoder = Decoder(recipe.decoder, placement, recipe.encoder.width, self.vocabulary)
         if recipe.decoding.mixing != "none":
             self.decoder.mixing = torch.tensor(recipe.decoding.mixing)
         initialise_weights(self)
 
+    def read_recipe(self, recipe: Recipe) -> None:
+        """Set what does not depend on the network: the weights of the loss, the vocabulary and its special tokens."""
+        auxiliary = recipe.loss.auxiliary
+        self.recipe, self.special = recipe, recipe.tokenizer.special
+        self.ctc_weight, self.label_smoothing = recipe.loss.ctc_weight, recipe.loss.label_smoothing
+        self.vocabulary = recipe.tokenizer.vocabulary
+        extra_blank = self.special.blank is None  # then the blank is a class beyond the vocabulary
+        self.blank = self.vocabulary if self.special.blank is None else self.special.blank
+        self.ctc_classes = self.vocabulary + extra_blank
+        weights = torch.tensor([*auxiliary.weights, auxiliary.final_weight])
+        self.register_buffer("class_weights", weights, persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
     def encode(self, features: Tensor, lengths: Tensor) -> EncoderOutput:
         """features (B, T, 80), lengths (B,) in frames."""
-        states, encoded_lengths = self.encoder(features, lengths)
-        return EncoderOutput(states, encoded_lengths, self.ctc(states))
+        return self.add_ctc(*self.encode_states(features, lengths))
+
+    def encode_states(self, features: Tensor, lengths: Tensor) -> tuple[Tensor, Tensor]:
+        """features (B, T, 80), lengths (B,) in frames -> states (B, S, D), their lengths (B,)."""
+        return self.encoder(features, lengths)
+
+    def add_ctc(self, states: Tensor, lengths: Tensor) -> EncoderOutput:
+        """The states (B, S, D) of `encode_states` with the logits of the CTC head."""
+        return EncoderOutput(states, lengths, self.ctc(states))
+
+    def encode_layers(self, features: Tensor, lengths: Tensor) -> tuple[list[Tensor], EncoderOutput]:
+        """The states of the lower layers that have a CTC loss, each (B, S, D), and what `encode` gives."""
+        (*lower, states), frames = self.encoder.layer_outputs(features, lengths, self.recipe.loss.inter_ctc.layers)
+        return lower, self.add_ctc(states, frames)
 
     def prepare_memory(self, encoded: EncoderOutput) -> CrossAttentionMemory:
         """The keys and values that the decoder attends to, computed once for all tokens."""
@@ -97,31 +120,31 @@ class Recogniser(nn.Module):
         """Teacher-forced loss: features (B, T, 80), lengths (B,) in frames, labels (B, U) with eos, -100 is ignored.
 
         `counts` are those of the whole batch when this is a part of it; by default this is all of it. With counts, and
-        with lengths and labels on the host, a GPU is never waited for.
+        with lengths and labels on the device or in pinned memory, a GPU is never waited for.
         """
-        counts, labels = counts or losses.count_targets(labels), labels.long()
+        counts, device = counts or losses.count_targets(labels), features.device
+        lengths, targets = lengths.to(device, non_blocking=True), labels.to(device, torch.long, non_blocking=True)
         smoothing = self.label_smoothing if label_smoothing is None else label_smoothing
-        inter = self.recipe.loss.inter_ctc
-        (*lower, states), frames = self.encoder.layer_outputs(features, lengths, inter.layers)
-        encoded = EncoderOutput(states, frames, self.ctc(states))
-        targets = labels.to(states.device, non_blocking=True)
+        inter, reduction = self.recipe.loss.inter_ctc, self.recipe.loss.ctc_reduction
+        lower, encoded = self.encode_layers(features, lengths)
         logits = self.classify(encoded, shift_right(targets, self.special))
         sums = [losses.cross_entropy_sum(scores, targets, smoothing) for scores in logits]
-        ctc = self._ctc_loss(encoded.ctc_logits, frames, labels, counts)
-        inter_ctc = [self._ctc_loss(self.ctc(lower_states), frames, labels, counts) for lower_states in lower]
+        ctc_targets = losses.pack_ctc_targets(targets, self.blank, reduction)
+
+        def ctc_loss(scores: Tensor) -> Tensor:
+            ctc = losses.ctc_sum(scores, encoded.lengths, ctc_targets)
+            return ctc / counts.utterances if reduction == "mean" else ctc
+
+        ctc = ctc_loss(encoded.ctc_logits)
+        inter_ctc = [ctc_loss(self.ctc(lower_states)) for lower_states in lower]
         return losses.decred_loss(
             ctc,
             torch.stack(sums) / max(counts.tokens, 1),
-            self.class_weights,
+            losses.scale_auxiliary(self.class_weights, self.auxiliary_factor),
             self.ctc_weight,
             torch.stack(inter_ctc).mean() if inter_ctc else None,
             inter.weight,
         )
-
-    def _ctc_loss(self, logits: Tensor, frames: Tensor, labels: Tensor, counts: losses.Counts) -> Tensor:
-        reduction = self.recipe.loss.ctc_reduction
-        ctc = losses.ctc_sum(logits, frames, labels, self.blank, reduction)
-        return ctc / counts.utterances if reduction == "mean" else ctc
 
     def forward(self, features: Tensor, lengths: Tensor, labels: Tensor, counts: losses.Counts) -> losses.Losses:
         """The training loss, as DistributedDataParallel calls it."""
@@ -158,9 +181,3 @@ def initialise_weights(model: Recogniser) -> None:
     for layer in model.decoder.typed_layers():
         for out in layer.residual_outputs():
             nn.init.normal_(out.weight, std=residual_std)
-
-
-def count_parameters(recipe: Recipe) -> int:
-    """Parameters of the recipe's model; no memory is taken for them."""
-    with torch.device("meta"):
-        return sum(parameter.numel() for parameter in Recogniser(recipe).parameters())

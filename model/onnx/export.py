@@ -16,6 +16,7 @@ import torch
 from model.data.frontend import FRAMES_PER_SECOND
 from model.data.tokenizer import TOKENIZER_FILE
 from model.errors import UserError
+from model.network.making import refuse_custom
 from model.network.recogniser import Recogniser
 from model.onnx.graphs import (
     DECODER,
@@ -101,6 +102,7 @@ def export_onnx(model: Recogniser, tokenizer: bytes, name: str, out: Path) -> On
 
     A UserError where a package is missing, or where the graphs compute something else than torch.
     """
+    refuse_custom(model.recipe, "ONNX", "export it as a model folder")
     import_runtime()
     if out.exists() and not ((out / ENCODER).is_file() or (out.is_dir() and not any(out.iterdir()))):
         raise UserError(f"{out}: exists, and is neither an empty folder nor one of ONNX graphs; give another one")

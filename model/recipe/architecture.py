@@ -98,6 +98,9 @@ class EncoderConfig(Strict):
         "published, they do as in published checkpoints, whose convolutions also read padded frames",
     )
     dropout: Share = Field(0.1, description="probability of dropout, everywhere in the encoder")
+    layer_drop: Share = Field(
+        0.0, description="probability that a step of the training skips a layer (LayerDrop, arXiv 1909.11556)"
+    )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> EncoderConfig:
@@ -124,6 +127,11 @@ class DecoderConfig(Strict):
         False, description="a linear layer from encoder states to the decoder's width, as in published checkpoints"
     )
     dropout: Share = Field(0.1, description="probability of dropout, everywhere in the decoder")
+    layer_drop: Share = Field(
+        0.0,
+        description="probability that a step of the training skips a layer; a classifier on it then reads the layer "
+        "below",
+    )
 
     @model_validator(mode="after")
     def _check_consistency(self) -> DecoderConfig:
@@ -178,6 +186,31 @@ class InterCtcConfig(Strict):
         return self
 
 
+class LossScheduleConfig(Strict):
+    """Weights of the loss that change during training, between two shares of it; before, they are those of `loss`."""
+
+    shape: Literal["linear", "cosine"] = Field("linear", description="of the change")
+    start: Share = Field(0.0, description="share of the training after which the change begins")
+    stop: Annotated[float, Field(gt=0.0, le=1.0)] = Field(1.0, description="share of it after which it is complete")
+    auxiliary: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
+        1.0,
+        description="what the weights of auxiliary classifiers are multiplied by in the end; the final classifier gets "
+        "what they give up",
+    )
+    ctc_weight: Annotated[float, Field(ge=0.0, le=1.0)] | None = Field(
+        None, description="a in the end; null leaves it as it is"
+    )
+
+    @model_validator(mode="after")
+    def _check_consistency(self) -> LossScheduleConfig:
+        if self.start >= self.stop:
+            raise ValueError(
+                f"start is {self.start:g} and stop is {self.stop:g}, but the change has to begin before it is "
+                "complete; lower start or raise stop"
+            )
+        return self
+
+
 class LossConfig(Strict):
     """L = a L_CTC + (1 - a) sum_i w_i L_i (arXiv 2508.08938); a is `ctc_weight`."""
 
@@ -187,4 +220,5 @@ class LossConfig(Strict):
     )
     inter_ctc: InterCtcConfig = InterCtcConfig()
     auxiliary: AuxiliaryConfig = AuxiliaryConfig()
+    schedule: LossScheduleConfig = LossScheduleConfig()
     label_smoothing: Share = Field(0.1, description="of every classifier's cross-entropy, not of CTC")

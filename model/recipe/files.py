@@ -12,7 +12,8 @@ from model.recipe.recipe import Recipe
 from model.strict import read_yaml, unknown_name, validate
 
 NAMED_RECIPES = Path(__file__).parent / "recipes"
-PATH_KEYS = ("init_from", "tokenizer.file")  # keys that hold a path, apart from data.corpus
+# Keys that hold a path, apart from data.corpus.
+PATH_KEYS = ("init_from", "tokenizer.file", "custom_model.path", "decoding.lm", "test_decoding.lm")
 
 
 def with_values(recipe: Recipe, values: Mapping[str, Any], source: str = "recipe") -> Recipe:
@@ -36,6 +37,12 @@ def value_at(recipe: Recipe, key: str) -> Any:
     return content
 
 
+def list_paths(recipe: Recipe) -> dict[str, str]:
+    """The path of each of PATH_KEYS that the recipe has."""
+    present = PATH_KEYS if recipe.test_decoding is not None else [key for key in PATH_KEYS if "test_" not in key]
+    return {key: path for key in present if (path := value_at(recipe, key)) is not None}
+
+
 def dotted_keys(recipe: Recipe) -> list[str]:
     """Every key of the recipe that holds a value (no section), dotted."""
     return _list_keys(recipe.model_dump(mode="json"))
@@ -44,8 +51,8 @@ def dotted_keys(recipe: Recipe) -> list[str]:
 def read_recipe(path: Path) -> Recipe:
     """A recipe file as a Recipe; the paths in it are relative to the file. What is wrong in it is a UserError."""
     recipe = validate(Recipe, read_yaml(path), str(path))
-    paths = {key: value_at(recipe, key) for key in ("data.corpus", *PATH_KEYS)}
-    absolute = {key: str((path.parent / given).resolve()) for key, given in paths.items() if given is not None}
+    paths = {"data.corpus": recipe.data.corpus} | list_paths(recipe)
+    absolute = {key: str((path.parent / given).resolve()) for key, given in paths.items()}
     return with_values(recipe, absolute, str(path))
 
 

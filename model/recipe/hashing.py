@@ -32,6 +32,32 @@ ADDED_KEYS: dict[str, Any] = {
     "tokenizer.kind": "unigram",
     "tokenizer.byte_fallback": False,
     "tokenizer.sentences": None,
+    "optimiser.floor": 0.0,
+    "optimiser.plateau_factor": 0.5,
+    "optimiser.plateau_patience": 3,
+    "optimiser.plateau_threshold": 0.0,
+    "optimiser.rates.encoder": 1.0,
+    "optimiser.rates.decoder": 1.0,
+    "optimiser.rates.classifiers": 1.0,
+    "optimiser.rates.ctc": 1.0,
+    "optimiser.rates.patterns": [],
+    "encoder.layer_drop": 0.0,
+    "decoder.layer_drop": 0.0,
+    "loss.schedule.shape": "linear",
+    "loss.schedule.start": 0.0,
+    "loss.schedule.stop": 1.0,
+    "loss.schedule.auxiliary": 1.0,
+    "loss.schedule.ctc_weight": None,
+    "custom_model.factory": None,
+    "custom_model.path": None,
+    "custom_model.settings": None,
+    "custom_model.fingerprint": None,
+    "initialisation.take": ["*"],
+    "initialisation.leave": [],
+    "initialisation.rename": [],
+    "initialisation.unfit": "refuse",
+    "initialisation.vocabulary": "by_id",
+    "validation.encoder_precision": "fp32",
 }
 NOT_TRAINING = (
     *("name", "data.corpus", "data.longest_scored_seconds", "decoding", "decoding_search", "test_decoding"),
@@ -45,14 +71,16 @@ def content_hash(content: Mapping[str, Any], added_keys: Mapping[str, Any] = ADD
     """`hash_json` of what counts in a recipe.
 
     A path is no content: the same corpus in another folder trains the same model, and `data.fingerprint` identifies
-    it. The paths of initial weights and tokenizer are left out once their fingerprints are known. Only keys that are
-    in `content` count, so that a recipe file of an older version keeps its hash.
+    it. The paths of initial weights, tokenizer and a network of the user's own are left out once their fingerprints
+    are known. Only keys that are in `content` count, so that a recipe file of an older version keeps its hash.
     """
     kept = drop_keys(content, NOT_TRAINING if "validation" in content else _NOT_TRAINING_BEFORE_0_3)
     if kept.get("init_fingerprint") is not None:
         kept = _without(kept, ["init_from"])
     if kept.get("tokenizer", {}).get("fingerprint") is not None:
         kept = _without(kept, ["tokenizer", "file"])
+    if kept.get("custom_model", {}).get("fingerprint") is not None:
+        kept = _without(kept, ["custom_model", "path"])
     for key, value in added_keys.items():
         kept = _without(kept, key.split("."), functools.partial(operator.eq, value))
     return hash_json(kept)

@@ -1,17 +1,22 @@
 """The recipe: everything that one training run needs, as one frozen, validated value.
 
 The number of workers and the device are no part of it: batches are defined over all workers together, so a recipe is
-the same run on one worker or on many. The part that defines the model and its loss is in `architecture`.
+the same run on one worker or on many. The parts that define the model and its loss, the training, and the decoding are
+in `architecture`, `training` and `decoding`.
 """
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any
 
 from pydantic import Field, model_validator
 
 from model.recipe.architecture import MEL_BINS, Count, DecoderConfig, EncoderConfig, LossConfig, Share, TokenizerConfig
-from model.recipe.hashing import content_hash, hash_json
+from model.recipe.custom_model import CustomModelConfig
+from model.recipe.decoding import DecodingConfig, DecodingSearchConfig, ValidationConfig
+from model.recipe.hashing import content_hash
+from model.recipe.initialisation import InitialisationConfig
+from model.recipe.training import OptimiserConfig, TrainingConfig
 from model.strict import Strict
 
 _DECODING_BEFORE_0_3 = {"beam", "ctc_weight", "length_penalty", "batch_seconds", "mixing"}
@@ -84,138 +89,6 @@ class AugmentationConfig(Strict):
         return max(self.noise_share, self.reverberation_share, self.gain_share) > 0.0
 
 
-class OptimiserConfig(Strict):
-    """AdamW, linear warm-up to the learning rate, then decay to zero at the last step.
-
-    Matrices alone are decayed by `weight_decay`: no biases, no norms, no position biases of the attention.
-    """
-
-    learning_rate: float = Field(1e-3, gt=0, description="after the warm-up, the highest")
-    betas: tuple[Share, Share] = Field((0.9, 0.98), description="of AdamW's moving averages")
-    weight_decay: float = Field(1e-6, ge=0, description="of matrices")
-    warmup: Share = Field(0.1, description="share of the training in which the rate rises; decay fills the rest")
-    warmup_steps: Annotated[int, Field(ge=0)] | None = Field(
-        None,
-        description="optimiser steps in which the rate rises, instead of a share; decay goes on beside it, so the peak "
-        "is lower the longer that takes (train/peak_learning_rate)",
-    )
-    decay: Literal["linear", "cosine", "none"] = Field("linear", description="of the rate, to zero at the last step")
-    clip_norm: float = Field(1.0, gt=0, description="longest gradient; longer ones are scaled down to it")
-    accumulate: Count = Field(1, description="gradient accumulation: parts that each worker's batch is split into")
-
-
-class TrainingConfig(Strict):
-    """How long, on how much of the data, in what precision, from which seed, and which weights are kept in the end."""
-
-    epochs: Count = Field(50, description="length of the training")
-    epoch_steps: Count | None = Field(
-        None,
-        description="optimiser steps in an epoch, which goes on in the data where the last one ended; null = one pass "
-        "over the data. Validation, checkpoints and early stopping follow epochs",
-    )
-    epoch_share: Annotated[float, Field(gt=0.0)] | None = Field(
-        None, description="the same as a share of the steps that a pass takes: 0.1 validates ten times in a pass"
-    )
-    data_share: Annotated[float, Field(gt=0.0, le=1.0)] = Field(
-        1.0, description="share of the training utterances that is used, the same ones in all trials of a study"
-    )
-    choose: Literal["best", "last", "average_best", "average_last", "ema"] = Field(
-        "best",
-        description="the weights that are kept: of the epoch with the lowest dev/wer, of the last one, their mean over "
-        "the `average` best or last epochs, or the moving average over all steps",
-    )
-    average: Count = Field(5, description="epochs in an average")
-    ema_decay: Annotated[float, Field(gt=0.0, lt=1.0)] = Field(
-        0.999, description="of the moving average: what a step leaves of it"
-    )
-    seed: int = Field(0, description="initial weights, dropout and augmentation")
-    precision: Literal["fp32", "bf16"] = Field(
-        "fp32", description="precision of matrix products in training; weights, losses and scoring are always fp32"
-    )
-    skips_in_a_row: Count = Field(
-        5, description="batches in a row with a loss or gradient that is not finite, and hence skipped, end training"
-    )
-    skips_share: Annotated[float, Field(ge=0.0, le=1.0)] = Field(
-        0.05, description="so does a larger share of an epoch's batches; one is allowed, unless this is 0"
-    )
-    compile: bool = Field(
-        False, description="torch.compile the layers, for GPUs; needs a C compiler, and the first steps take minutes"
-    )
-    freeze: tuple[Literal["encoder", "decoder", "classifiers", "ctc"], ...] = Field(
-        (), description="parts that are not trained; `decoder` is all but its classifiers, `ctc` the CTC head"
-    )
-
-    @model_validator(mode="after")
-    def _check_consistency(self) -> TrainingConfig:
-        if self.epoch_steps is not None and self.epoch_share is not None:
-            raise ValueError(
-                f"epoch_steps is {self.epoch_steps} and epoch_share is {self.epoch_share:g}, but an epoch has one "
-                "length; set one of them to null"
-            )
-        if len(set(self.freeze)) < len(self.freeze):
-            raise ValueError(f"freeze is {list(self.freeze)}, but must name each part once")
-        if len(self.freeze) == 4:
-            raise ValueError("freeze names every part, which leaves nothing to train; take one out")
-        return self
-
-
-class SearchConfig(Strict):
-    """How hypotheses are searched; model/decoding/beam_search.py defines the score."""
-
-    beam: Count = Field(1, description="hypotheses that are kept for an utterance; 1 is greedy")
-    ctc_weight: Share = Field(0.3, description="0 decodes with attention alone")
-    length_penalty: float = Field(
-        1.0, description="a hypothesis' score is divided by its length to this power; a higher one favours longer ones"
-    )
-    tokens_per_second: Literal["learnt", "none"] | Annotated[float, Field(gt=0)] = Field(
-        "learnt",
-        description="a hypothesis has at most so many tokens a second of audio, and a few more; learnt: a quarter "
-        "above the densest training utterance; none: one for each encoder frame",
-    )
-    batch_seconds: float = Field(120.0, gt=0, description="padded audio decoded together, by each worker")
-
-
-class ValidationConfig(SearchConfig):
-    """How dev sets are decoded after each epoch, to choose a checkpoint and to compare trials. It should be cheap."""
-
-
-class DecodingConfig(SearchConfig):
-    """How the trained model is decoded in the end. It is no part of the training: another decoding trains nothing."""
-
-    mixing: Literal["none"] | tuple[float | tuple[float, ...], ...] = Field(
-        "none",
-        description="weights of the classifiers' logits in decoding, the final classifier last: one weight for each "
-        "classifier, or one for each of its tokens; none uses the final classifier alone. Perplexities are always the "
-        "final classifier's",
-    )
-
-    @property
-    def hash(self) -> str:
-        """Identifies the decoding: equal hashes, equal hypotheses of the same model."""
-        return hash_json(self.model_dump(mode="json", exclude={"batch_seconds"}))
-
-
-class DecodingSearchConfig(Strict):
-    """How the decoding of a trained model is searched on the dev sets, from the recipe's `decoding` on.
-
-    First every CTC weight greedily, from 0.5 outwards, then shares of the auxiliary classifiers, then the best of both
-    with larger beams, then length penalties. The search is no part of the training.
-    """
-
-    share: Share = Field(
-        0.1,
-        description="of the training's own seconds that the search may take; 0 searches nothing, `decoding` is used",
-    )
-    ctc_weight: tuple[Share, ...] = Field((0.0, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.8), description="greedily tried")
-    mixing: tuple[Annotated[float, Field(gt=0.0, lt=1.0)], ...] = Field(
-        (),
-        description="shares of the logits that auxiliary classifiers have, divided as their weights in the loss; tried "
-        "greedily with the best CTC weight. What is found with one cannot be exported in the published layout",
-    )
-    beam: tuple[Annotated[int, Field(ge=2)], ...] = Field((4, 8), description="tried with the two best greedy ones")
-    length_penalty: tuple[float, ...] = Field((0.0, 0.5, 2.0), description="tried with the best beam")
-
-
 class Recipe(Strict):
     """One training run, and how its model is decoded.
 
@@ -229,6 +102,7 @@ class Recipe(Strict):
     augmentation: AugmentationConfig = AugmentationConfig()
     encoder: EncoderConfig = EncoderConfig()
     decoder: DecoderConfig = DecoderConfig()
+    custom_model: CustomModelConfig = CustomModelConfig()
     loss: LossConfig = LossConfig()
     optimiser: OptimiserConfig = OptimiserConfig()
     training: TrainingConfig = TrainingConfig()
@@ -242,6 +116,7 @@ class Recipe(Strict):
         None, description="weights to start from: folder of a published checkpoint, of a run, or of a trial"
     )
     init_fingerprint: str | None = Field(None, description="content hash of these weights; others are refused")
+    initialisation: InitialisationConfig = InitialisationConfig()
 
     @model_validator(mode="before")
     @classmethod
@@ -270,10 +145,41 @@ class Recipe(Strict):
                 f"loss.inter_ctc.layers names layer {beyond[0]}, but the encoder has {self.encoder.layers} layers "
                 "and the last one has a CTC loss anyway; choose layers below it"
             )
+        self._check_custom_model()
+        if self.init_from is None and (changed := self.initialisation.describe_changes()):
+            raise ValueError(f"{changed}, but init_from names no weights; set init_from, or leave initialisation out")
+        if self.decoding_search.lm_weight and self.decoding.lm is None:
+            raise ValueError(
+                f"decoding_search.lm_weight is {list(self.decoding_search.lm_weight)}, but decoding.lm names no "
+                "language model; set it to the path of one, or leave lm_weight out"
+            )
         self._check_mixing("decoding", self.decoding)
         if self.test_decoding is not None:
             self._check_mixing("test_decoding", self.test_decoding)
         return self
+
+    def _check_custom_model(self) -> None:
+        if self.custom_model.factory is None:
+            return
+        ours_alone = {
+            "loss.inter_ctc.layers": self.loss.inter_ctc.layers,
+            "training.compile": self.training.compile,
+            "training.freeze": self.training.freeze,
+            "encoder.layer_drop": self.encoder.layer_drop,
+            "decoder.layer_drop": self.decoder.layer_drop,
+        }
+        for key, value in ours_alone.items():
+            if value:
+                raise ValueError(
+                    f"{key} is {value}, which knows the layers of the project's own network alone; leave it out, and "
+                    "do the same in the function of custom_model.factory"
+                )
+        for key, decoding in (("decoding", self.decoding), ("test_decoding", self.test_decoding)):
+            if decoding is not None and decoding.ilm_estimator == "zeroed":
+                raise ValueError(
+                    f"{key}.ilm_estimator is zeroed, which knows the project's own cross-attention alone; "
+                    "set it to skipped, which is custom_model's decoder without memory"
+                )
 
     def _check_mixing(self, key: str, decoding: DecodingConfig) -> None:
         mixing, tokens = decoding.mixing, self.tokenizer.vocabulary

@@ -40,6 +40,14 @@ class DistributedContext:
         dist.broadcast_object_list(values, src=0)
         return values[0]
 
+    def gather_over_ranks(self, value: T) -> list[T]:
+        """The value of each rank, on every rank. It has to be picklable."""
+        if self.world_size == 1:
+            return [value]
+        values: list[T] = [value] * self.world_size
+        dist.all_gather_object(values, value)
+        return values
+
     def _reduce(self, values: list[float], operation: dist.ReduceOp.RedOpType) -> list[float]:
         if self.world_size == 1:
             return values

@@ -46,6 +46,9 @@ def keep_freed_memory(keep: bool = True) -> bool:
 
 def release_memory() -> None:
     """Collect unreachable objects and return free memory to the device and to the operating system."""
+    # Where a backward pass failed, torch's queue of this thread holds what is left of its graph until one succeeds.
+    with torch.inference_mode(False), torch.enable_grad():
+        torch.zeros(1, requires_grad=True).sum().backward()
     gc.collect()
     if torch.cuda.is_initialized():
         torch.cuda.empty_cache()

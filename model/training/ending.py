@@ -15,7 +15,8 @@ from model.errors import UserError
 from model.evaluation.decoding_search import DecodingSearch, best_decoding, search_decoding
 from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
 from model.evaluation.scoring import score_set, score_test_sets, write_hypotheses
-from model.recipe.recipe import DecodingConfig, Recipe, SearchConfig
+from model.recipe.decoding import DecodingConfig, SearchConfig
+from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
 from model.training.moving_average import average_state
 from model.training.run import ScoredRun, TrainingRun
@@ -162,10 +163,18 @@ def describe_search(decoding: DecodingConfig, found: FoundDecoding) -> dict[str,
         "decoding/ctc_weight": decoding.ctc_weight,
         "decoding/beam": float(decoding.beam),
         "decoding/length_penalty": decoding.length_penalty,
+        **_describe_weights(decoding, found),
         "decoding/tried": float(len(found.tried)),
         "decoding/search_seconds": found.seconds,
         "decoding/search_share": found.share,
     }
+
+
+def _describe_weights(decoding: DecodingConfig, found: FoundDecoding) -> dict[str, float]:
+    """The weights of language models, where any were tried."""
+    names = "lm_weight", "ilm_weight"
+    is_tried = any(one["decoding"].get(name) for one in found.tried for name in names)
+    return {f"decoding/{name}": float(getattr(decoding, name)) for name in names} if is_tried else {}
 
 
 def _score_dev(run: ScoredRun, decoding: SearchConfig, name: str) -> dict[str, float]:
@@ -177,5 +186,5 @@ def _score_dev(run: ScoredRun, decoding: SearchConfig, name: str) -> dict[str, f
 def differs(decoding: SearchConfig, validation: SearchConfig) -> bool:
     """Whether they may find other hypotheses."""
     search = set(SearchConfig.model_fields) - {"batch_seconds"}
-    mixed = getattr(decoding, "mixing", "none") != "none"
-    return mixed or any(getattr(decoding, key) != getattr(validation, key) for key in search)
+    is_own = isinstance(decoding, DecodingConfig) and (decoding.mixing != "none" or decoding.fuses)
+    return is_own or any(getattr(decoding, key) != getattr(validation, key) for key in search)

@@ -15,7 +15,9 @@ from model.network.recogniser import Recogniser
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import peak_memory_bytes, reset_peak_memory
 from model.training.broken_batch import TrainingStep
+from model.weights.checkpoint import EpochPart
 
+_LARGEST = 3  # of a rank's figures the first are times and memory, of which the largest counts; the others are summed
 LOSSES = ("train/loss", "train/loss_ctc", "train/loss_attention", "train/loss_inter_ctc")
 
 
@@ -31,6 +33,7 @@ class EpochStatistics:
     frames: int = 0  # of this rank, without padding
     tokens: int = 0
     waited: float = 0.0  # seconds, for batches
+    peak: float = 0.0  # bytes of memory, before training was stopped within the epoch
     sums: Tensor = field(init=False)  # of the loss terms, then of the gradient norm
     began: float = field(default_factory=time.monotonic)
 
@@ -61,6 +64,31 @@ class EpochStatistics:
             self.frames += int(part.lengths[scored.any(dim=1)].sum())
             self.tokens += int(scored.sum())
 
+    def collect(self) -> list[list[float]]:
+        """What each rank has so far, for `restore`; the same on all ranks. On a GPU this waits for the last step."""
+        seconds, peak = time.monotonic() - self.began, self._find_peak()
+        counts = [self.frames, self.tokens]
+        return self.context.gather_over_ranks([seconds, self.waited, peak, *counts, *self.sums.tolist()])
+
+    def restore(self, part: EpochPart) -> None:
+        """Go on from what the ranks had, of which there may have been another number: then rank 0 has their sums."""
+        known, rank = part.figures, self.context.rank
+        if len(known) == self.context.world_size:
+            own = known[rank]
+        else:
+            columns = list(zip(*known, strict=True))
+            sums = [sum(column) if rank == 0 else 0.0 for column in columns[_LARGEST:]]
+            own = [max(column) for column in columns[:_LARGEST]] + sums
+        seconds, self.waited, self.peak, frames, tokens, *sums = own
+        self.began = time.monotonic() - seconds
+        self.frames, self.tokens, self.steps = int(frames), int(tokens), part.steps
+        self.rate, self.peak_rate = part.rate, part.peak_rate
+        self.sums += torch.tensor(sums, dtype=torch.float64, device=self.context.device)
+
+    def _find_peak(self) -> float:
+        """Bytes of memory that this rank has had at most."""
+        return max(self.peak, float(peak_memory_bytes(self.context.device)))
+
     def reduce(self, steps: int) -> dict[str, float]:
         """The figures of the epoch, means over the `steps` that were taken; the same on all ranks."""
         seconds = self.context.max_over_ranks([time.monotonic() - self.began])[0]
@@ -70,7 +98,7 @@ class EpochStatistics:
         figures = dict(zip((*LOSSES, *layers, "train/loss_final"), losses, strict=True))
         if not self.model.recipe.loss.inter_ctc.layers:
             del figures["train/loss_inter_ctc"]
-        peak = self.context.max_over_ranks([float(peak_memory_bytes(self.context.device))])[0]
+        peak = self.context.max_over_ranks([self._find_peak()])[0]
         return figures | {
             "train/gradient_norm": norm,
             "train/learning_rate": self.rate,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import random
 import sys
 import time
@@ -19,16 +20,21 @@ from model.evaluation.scoring import score_set, write_hypotheses
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext, current_context
 from model.runtime.memory import clear_tracebacks, convert_memory_failures, keep_freed_memory, release_memory
+from model.runtime.stop_request import StopRequest
 from model.strict import to_yaml, write_atomically
 from model.training.broken_batch import BrokenBatchWriter, TrainingStep
 from model.training.ending import choose_and_save, read_finished, score_chosen
+from model.training.epoch_part import asks_to_stop, make_part, raise_if_stopped, restore_part
 from model.training.epoch_statistics import EpochStatistics
 from model.training.kept_parts import keep, make_key, read_kept
+from model.training.learning_rate import learning_rate
 from model.training.memory_probe import find_accumulation
 from model.training.moving_average import update_average
-from model.training.optimiser import learning_rate, train_step
+from model.training.optimiser import StepResult, train_step
 from model.training.run import ScoredRun, TrainingRun, find_resumption, load_scored_run, start_or_resume
+from model.training.schedules import list_scheduled, record_wer, schedule_step
 from model.training.skipped_steps import SkippedSteps
+from model.training.step_memory import take_in_memory
 from model.weights import checkpoint
 from model.weights.chosen import Candidate, Chosen, keep_candidate
 from model.weights.run_checkpoints import mark_run_reported, save_run_checkpoint
@@ -38,7 +44,12 @@ Report = Callable[[dict[str, float]], bool | None]  # False: stop training
 
 
 def train(
-    recipe: Recipe, folder: Path, report: Report, score_tests: bool = True, parts_file: Path | None = None
+    recipe: Recipe,
+    folder: Path,
+    report: Report,
+    score_tests: bool = True,
+    parts_file: Path | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """Train the recipe in `folder`, from its last checkpoint if it has one, and score the weights that are chosen.
 
@@ -51,6 +62,10 @@ def train(
 
     Where memory is short, `parts_file` keeps how batches were split, for other runs that need as much.
 
+    Where `stop` asks one rank to stop, all stop after the same step, and raise a TrainingInterruptedError once its
+    checkpoint is written. Another call goes on from there, to the same weights and figures. While dev or test sets are
+    scored, the request waits for their end.
+
     Raises a NonFiniteLossError, or an OutOfMemoryError where not even single utterances fit in memory; the batch whose
     step failed is then in `folder`. However training ends, this process keeps nothing of the run in memory, and the
     next run starts as in a new process.
@@ -58,7 +73,7 @@ def train(
     outer = sys.exception()
     try:
         begin_training(folder)
-        _train(recipe, folder, report, score_tests, parts_file)
+        _train(recipe, folder, report, score_tests, parts_file, stop or StopRequest())
     except BaseException as error:
         clear_tracebacks(error, outer)
         raise
@@ -69,12 +84,14 @@ def train(
         release_memory()
 
 
-def _train(recipe: Recipe, folder: Path, report: Report, score_tests: bool, parts_file: Path | None) -> None:
+def _train(
+    recipe: Recipe, folder: Path, report: Report, score_tests: bool, parts_file: Path | None, stop: StopRequest
+) -> None:
     context = current_context()
     run: ScoredRun | None = None
     chosen = read_finished(recipe, folder, context)
     if chosen is None:
-        run, chosen = _train_to_end(recipe, folder, report, context, parts_file)
+        run, chosen = _train_to_end(recipe, folder, report, context, parts_file, stop)
     else:
         run = load_scored_run(recipe, folder, context)
         if context.rank == 0:  # it may name another decoding
@@ -84,20 +101,31 @@ def _train(recipe: Recipe, folder: Path, report: Report, score_tests: bool, part
 
 
 def _train_to_end(
-    recipe: Recipe, folder: Path, report: Report, context: DistributedContext, parts_file: Path | None
+    recipe: Recipe,
+    folder: Path,
+    report: Report,
+    context: DistributedContext,
+    parts_file: Path | None,
+    stop: StopRequest,
 ) -> tuple[TrainingRun, Chosen | None]:
     """Train all epochs that are left; the run, and what was chosen, or None where a report stopped training."""
     with convert_memory_failures("making the model and reading the corpus", "lower the model's sizes"):
         resumption = find_resumption(recipe, folder, context)
         run = start_or_resume(recipe, folder, context, resumption)
+    run.stop = stop
     go_on = True
     if run.state.epoch and not resumption.is_reported:
         go_on = evaluate_and_report(run, report)  # it was stopped between a checkpoint and the end of its report
+    elif run.state.epoch and run.state.part is None and recipe.optimiser.decay == "plateau" and not run.is_finished:
+        record_wer(run, score_dev(run))  # the rate follows it, and it came after the checkpoint
     if go_on and not run.is_finished:
         choose_accumulation(run, parts_file)
     while go_on and not run.is_finished:
-        train_epoch(run)
-        save(run)
+        raise_if_stopped(run)
+        with stop.unsaved():
+            train_epoch(run)
+            save(run)
+        raise_if_stopped(run)
         go_on = evaluate_and_report(run, report)
     return run, choose_and_save(run) if go_on else None
 
@@ -117,7 +145,10 @@ def choose_accumulation(run: TrainingRun, parts_file: Path | None = None) -> Non
 
 
 def train_epoch(run: TrainingRun) -> None:
-    """All steps of the next epoch; the state then holds its figures."""
+    """All steps of the next epoch that are left; the state then holds its figures.
+
+    Where a rank was asked to stop, the state holds the part of the epoch that is done.
+    """
     context, epoch, settings = run.context, run.state.epoch, run.recipe.training
     start = DataPosition(run.state.passes, run.state.batches)
     steps = run.training_set.epoch_steps(settings)
@@ -126,9 +157,12 @@ def train_epoch(run: TrainingRun) -> None:
     writer = BrokenBatchWriter(run.folder, context.rank, run.recipe.hash, run.training_set)
     statistics = EpochStatistics(run.model, context)
     skipped = SkippedSteps(settings, writer, len(plan), in_a_row=run.state.skipped_in_a_row)
+    first = restore_part(run.state.part, statistics, skipped)
     previous: TrainingStep | None = None
-    with contextlib.closing(read_shares(run.training_set, [choose_share(run, batch) for batch in plan])) as read:
-        for index, batch in enumerate(plan):
+    stops = False
+    shares = [choose_share(run, batch) for batch in plan[first:]]
+    with contextlib.closing(read_shares(run.training_set, shares)) as read:
+        for index, batch in enumerate(plan[first:], start=first):
             step = TrainingStep(epoch + 1, index + 1, run.state.step + index + 1, batch)
             with writer.write_on_error(step):
                 with statistics.measure_wait():
@@ -137,15 +171,22 @@ def train_epoch(run: TrainingRun) -> None:
             statistics.add(step, rate)
             if previous:  # not this step, which a GPU may still work on
                 skipped.check(previous)
+                stops = asks_to_stop(previous)
             previous = step
+            if stops:
+                break
     if previous:
         skipped.check(previous)
+    if stops and statistics.steps < len(plan):
+        run.state = replace(run.state, part=make_part(statistics, skipped))
+        return
     peak = max(statistics.peak_rate, run.state.losses.get("train/peak_learning_rate", 0.0))
     figures = statistics.reduce(len(plan) - skipped.count) | {
         "train/peak_learning_rate": peak,
         "train/skipped": float(skipped.count),
         "train/accumulate": float(max(run.parts)),
     }
+    figures |= list_scheduled(run.recipe.loss, (epoch + 1) / settings.epochs)
     if steps is not None:
         figures["train/data_passes"] = end.passes + end.batches / run.training_set.count_steps(end.passes)
     run.state = replace(
@@ -157,6 +198,7 @@ def train_epoch(run: TrainingRun) -> None:
         skipped_in_a_row=skipped.in_a_row,
         seconds=run.state.seconds + figures["train/seconds"],
         losses=figures,
+        part=None,
     )
 
 
@@ -172,15 +214,21 @@ def run_step(run: TrainingRun, step: TrainingStep, progress: float) -> float:
 
     Returns its learning rate.
     """
-    settings, context = run.recipe.optimiser, run.context
-    rate = learning_rate(settings, step.global_step - 1, progress)
-    parts = [part.to(context.device) for part in step.parts]
-    precision = run.recipe.training.precision
-    torch.manual_seed(dropout_seed(run.state.seed, step.global_step, context.rank))
-    step.result = train_step(run.parallel_model, parts, run.optimiser, rate, settings.clip_norm, precision)
+    settings = run.recipe.optimiser
+    rate = learning_rate(settings, step.global_step - 1, progress, run.state.plateau_wers)
+    schedule_step(run.model, run.state.seed, step.global_step, progress)
+    # No function within this one: it would keep the run as long as an error's traceback is kept.
+    step.result = take_in_memory(run, step, functools.partial(_take, run, step, rate))
     if run.recipe.training.choose == "ema":
         update_average(run.optimiser, run.recipe.training.ema_decay, step.global_step)
     return rate
+
+
+def _take(run: TrainingRun, step: TrainingStep, rate: float) -> StepResult:
+    precision, clip_norm = run.recipe.training.precision, run.recipe.optimiser.clip_norm
+    parts = [part.to(run.context.device) for part in step.parts]
+    torch.manual_seed(dropout_seed(run.state.seed, step.global_step, run.context.rank))
+    return train_step(run.parallel_model, parts, run.optimiser, rate, clip_norm, precision, run.stop.is_made)
 
 
 def dropout_seed(seed: int, step: int, rank: int) -> int:
@@ -198,6 +246,7 @@ def save(run: TrainingRun) -> None:
 def evaluate_and_report(run: TrainingRun, report: Report) -> bool:
     """Score the dev sets, keep the weights where they may be chosen, and report all metrics; whether to go on."""
     scores = score_dev(run)
+    record_wer(run, scores)
     if run.context.rank == 0:
         weights = checkpoint.checkpoint_path(run.checkpoints, run.state.epoch) / checkpoint.WEIGHTS
         keep_candidate(run.folder, weights, Candidate(run.state.epoch, scores), run.recipe.training)

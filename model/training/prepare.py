@@ -6,27 +6,36 @@ import logging
 from collections.abc import Iterator
 from pathlib import Path
 
+import torch
+
 from model.corpora.corpus import Corpus, check_trainable, read_corpus
 from model.data.batches import TrainingSet
 from model.data.features import RunParts, compute_features
 from model.data.tokenizer import MOST_SENTENCES, TOKENIZER_FILE, TRAINING_VERSION, Tokenizer, train_tokenizer
 from model.data.utterances import load_utterances
 from model.errors import UserError
+from model.lm.files import check_lm
+from model.network.checking import check_custom_model
+from model.network.making import make_model
 from model.recipe.architecture import SAMPLE_RATE
 from model.recipe.files import with_values
 from model.recipe.hashing import hash_json
 from model.recipe.recipe import Recipe
+from model.recipe.training import RatesConfig
 from model.strict import file_fingerprint
-from model.weights.initial import fingerprint_weights
+from model.training.optimiser import find_rate_factors
+from model.weights.initial import check_initial_weights, find_initial_weights
 
 
 def prepare(recipe: Recipe, run_parts: RunParts | None = None) -> Recipe:
     """Train the tokenizer and compute all features where they are missing: `run_parts` may have other machines do it.
 
-    Returns the recipe with the fingerprints of its corpus, its tokenizer's file and its initial weights. Skipped
+    Returns the recipe with the fingerprints of its corpus, its files and its initial weights. Skipped
     training utterances are counted and logged. Raises a UserError when none is left.
     """
     refuse_summed_ctc(recipe)
+    custom = check_custom_model(recipe)
+    refuse_unmatched_rates(recipe)
     corpus = load_corpus(recipe)
     tokenizer = load_tokenizer(recipe, corpus)
     for name, info in corpus.sets.items():
@@ -41,8 +50,9 @@ def prepare(recipe: Recipe, run_parts: RunParts | None = None) -> Recipe:
     for reason, count in TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer, share).skipped.items():
         if count:
             logging.getLogger(__name__).warning("%d training utterances are skipped: %s", count, reason)
-    values = {"data.fingerprint": corpus.fingerprint} | _tokenizer_values(recipe) | _initial_values(recipe)
-    return with_values(recipe, values)
+    values = {"data.fingerprint": corpus.fingerprint} | _tokenizer_values(recipe)
+    values |= custom | _initial_values(recipe, tokenizer)
+    return with_values(recipe, values | _language_model_values(recipe, tokenizer))
 
 
 def refuse_summed_ctc(recipe: Recipe) -> None:
@@ -52,6 +62,13 @@ def refuse_summed_ctc(recipe: Recipe) -> None:
             "loss.ctc_reduction is sum, which weighs CTC by the utterances of a batch and so depends on how many "
             "devices share it; set it to mean to train (published checkpoints can be scored with either)"
         )
+
+
+def refuse_unmatched_rates(recipe: Recipe) -> None:
+    """A UserError where `optimiser.rates` names what the model does not have; without memory for its weights."""
+    if recipe.optimiser.rates != RatesConfig():
+        with torch.device("meta"):
+            find_rate_factors([name for name, _ in make_model(recipe).named_parameters()], recipe.optimiser.rates)
 
 
 def refuse_long_recordings(corpus: Corpus, set_name: str, longest: float) -> None:
@@ -75,12 +92,31 @@ def _tokenizer_values(recipe: Recipe) -> dict[str, str]:
     return {"tokenizer.file": str(path), "tokenizer.fingerprint": file_fingerprint(path)}
 
 
-def _initial_values(recipe: Recipe) -> dict[str, str]:
-    """Absolute path and fingerprint of the initial weights, so that workers in other folders load the same ones."""
+def _language_model_values(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, str]:
+    """Absolute path and fingerprint of each language model; one that could not be used in the end is refused now."""
+    values: dict[str, str] = {}
+    for key, decoding in (("decoding", recipe.decoding), ("test_decoding", recipe.test_decoding)):
+        if decoding is not None and decoding.lm is not None:
+            path = Path(decoding.lm).resolve()
+            fingerprint = check_lm(path, tokenizer, decoding.lm_fingerprint)
+            values |= {f"{key}.lm": str(path), f"{key}.lm_fingerprint": fingerprint}
+    return values
+
+
+def _initial_values(recipe: Recipe, tokenizer: Tokenizer) -> dict[str, str]:
+    """Absolute path and fingerprint of the initial weights, so that workers in other folders load the same ones.
+
+    A UserError where a new run could not start from them.
+    """
     if recipe.init_from is None:
         return {}
-    folder = Path(recipe.init_from).resolve()
-    return {"init_from": str(folder), "init_fingerprint": recipe.init_fingerprint or fingerprint_weights(folder)}
+    values = {"init_from": str(Path(recipe.init_from).resolve())}
+    recipe = with_values(recipe, values)
+    found = find_initial_weights(recipe)
+    if found is None:
+        return values
+    check_initial_weights(recipe, found, tokenizer)
+    return values | {"init_fingerprint": found.fingerprint}
 
 
 def load_corpus(recipe: Recipe, to_train: bool = True) -> Corpus:

@@ -133,5 +133,6 @@ def _values(recipe: Recipe, corpus: Corpus, sample: Path, batch_seconds: float) 
         "training.epoch_steps": STEPS,
         "training.data_share": 1.0,
         "optimiser.warmup_steps": None,
+        "optimiser.decay": "none",
         "decoding_search.share": 0.0,
     }

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import torch
@@ -18,10 +18,12 @@ from model.data.utterances import Utterances
 from model.errors import UserError
 from model.evaluation.scoring import load_dev_utterances
 from model.network.kernels.precision import has_bf16_units
+from model.network.making import make_model
 from model.network.recogniser import Recogniser
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import keep_freed_memory
+from model.runtime.stop_request import StopRequest
 from model.strict import to_yaml, write_atomically
 from model.training.memory_probe import Parts
 from model.training.optimiser import freeze, make_optimiser
@@ -51,7 +53,7 @@ class ScoredRun:
 
 @dataclass
 class TrainingRun(ScoredRun):
-    """A run that is trained: what stays the same, and `state`, which every epoch replaces.
+    """A run that is trained: what stays the same, and `state`, which every epoch replaces; `stop` may ask it to stop.
 
     `parallel_model` is the model, in DDP where there are several ranks. `parts` is how many a rank's share of a batch
     has, by the batch's bucket: the recipe's `accumulate`, or more where memory is short.
@@ -63,6 +65,7 @@ class TrainingRun(ScoredRun):
     training_set: TrainingSet
     state: checkpoint.TrainingPosition
     parts: Parts
+    stop: StopRequest = field(default_factory=StopRequest)
 
     @property
     def checkpoints(self) -> Path:
@@ -123,19 +126,20 @@ def start_or_resume(
     if context.rank == 0 and recipe.training.precision == "bf16" and not has_bf16_units(context.device):
         message = "training.precision is bf16, for which this processor has no units; set it to fp32, far faster here"
         logging.getLogger(__name__).warning(message)
-    model = Recogniser(recipe).to(context.device)
+    model = make_model(recipe).to(context.device)
     freeze(model, recipe.training.freeze)
     optimiser = make_optimiser(model, recipe.optimiser)
     if latest:
         checkpoint.load_weights(latest, model)
         checkpoint.load_optimiser(latest, model, optimiser)
     else:
-        load_initial_weights(model)
+        taken = load_initial_weights(model, tokenizer)
+        if taken is not None and context.rank == 0:
+            taken.record(folder)
     if context.rank == 0:
         _write_identity(recipe, tokenizer, folder, is_new=latest is None)
     if recipe.training.compile:
-        for layer in (*model.encoder.layers, *model.decoder.layers):
-            layer.compile()  # one graph for all layers of a kind
+        compile_layers(model)
     share = recipe.training.data_share
     data = TrainingData(str(corpus.folder), str(tokenizer.path.resolve()), recipe.data, recipe.augmentation, share)
     training_set = TrainingSet(corpus, recipe.data, recipe.augmentation, tokenizer, share)
@@ -161,7 +165,7 @@ def start_or_resume(
 def load_scored_run(recipe: Recipe, folder: Path, context: DistributedContext) -> ScoredRun:
     """A run whose training has ended, without weights."""
     corpus, tokenizer = load_corpus(recipe), load_run_tokenizer(recipe, folder)
-    model = Recogniser(recipe).to(context.device)
+    model = make_model(recipe).to(context.device)
     return ScoredRun(recipe, folder, context, corpus, tokenizer, model, load_dev_utterances(corpus, tokenizer))
 
 
@@ -171,6 +175,12 @@ def _write_identity(recipe: Recipe, tokenizer: Tokenizer, folder: Path, is_new: 
         write_atomically(folder / "recipe.yaml", to_yaml(recipe))
     if is_new or not (folder / TOKENIZER_FILE).is_file():
         write_atomically(folder / TOKENIZER_FILE, tokenizer.content)
+
+
+def compile_layers(model: Recogniser, backend: str = "inductor") -> None:
+    """Compile each layer: one graph for all layers of a kind and for batches of all sizes but 1."""
+    for layer in (*model.encoder.layers, *model.decoder.layers):
+        layer.compile(dynamic=True, backend=backend)  # else each new size is compiled, until torch gives up
 
 
 def _parallelise(model: Recogniser) -> DistributedDataParallel:

@@ -6,7 +6,7 @@ import logging
 from dataclasses import dataclass
 
 from model.errors import NonFiniteLossError
-from model.recipe.recipe import TrainingConfig
+from model.recipe.training import TrainingConfig
 from model.training.broken_batch import BrokenBatchWriter, TrainingStep
 
 

@@ -20,12 +20,14 @@ from model.data.batches import group_by_length
 from model.data.frontend import FRAMES_PER_SECOND, log_mel, standardise
 from model.data.tokenizer import Tokenizer
 from model.decoding.beam_search import beam_search
+from model.decoding.encoding import encode
+from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import OutOfMemoryError, UserError
 from model.evaluation.scoring import use_mixing
 from model.network.recogniser import Recogniser
 from model.recipe.architecture import SAMPLE_RATE
-from model.recipe.recipe import DecodingConfig
+from model.recipe.decoding import DecodingConfig
 from model.runtime.memory import convert_memory_failures, release_memory
 from model.transcription.cutting import Cutting, cut, measure_loudness
 from model.transcription.recordings import Recording, read_recording
@@ -159,9 +161,10 @@ class Transcriber:
         model, decoding = self.model, self.decoding
         features = pad_sequence([piece.features for piece in batch], batch_first=True)
         lengths = torch.tensor([len(piece.features) for piece in batch])
-        encoded = model.encode(features.to(model.decoder.final.weight.device), lengths)
+        encoded = encode(model, features.to(model.device), lengths, decoding)
         bound = resolve_tokens_per_second(decoding.tokens_per_second, model.tokens_per_second)
-        nbest = beam_search(model, encoded, decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound)
+        search = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
+        nbest = beam_search(model, encoded, *search, fusion=make_fusion(model, decoding, self.tokenizer))
         tokens = [hypotheses[0].tokens for hypotheses in nbest]
         for piece, decoded in zip(batch, measure_tokens(model, encoded, tokens), strict=True):
             piece.decoded = decoded

@@ -1,4 +1,6 @@
-"""Checkpoints of a run: one folder an epoch, of which the last two are kept.
+"""Checkpoints of a run: a folder after each epoch, and after a step at which training was asked to stop.
+
+The last two are kept. `epoch-0003` is written after epoch 3, `epoch-0003-step-00000120` after 120 steps of epoch 4.
 
 model.safetensors       weights
 optimiser.safetensors   AdamW's moments and step counts, named after the parameters
@@ -34,12 +36,30 @@ WEIGHTS, OPTIMISER, POSITION, REPORTED = "model.safetensors", "optimiser.safeten
 
 
 @dataclass(frozen=True)
+class EpochPart:
+    """The steps of an epoch that are done, where training stopped within it, and what they contribute to its figures.
+
+    `skipped` of the `steps` were not taken. The learning rate was `rate` in the last step and at most `peak_rate`.
+    `figures` are each rank's sums (`EpochStatistics.collect`).
+    """
+
+    steps: int
+    skipped: int
+    skipped_in_a_row: int
+    rate: float
+    peak_rate: float
+    figures: list[list[float]]
+
+
+@dataclass(frozen=True)
 class TrainingPosition:
     """Where a training is: epochs and optimiser steps done, and the seeds that order and randomness come from.
 
     `passes` over the data are done, and `batches` of the one after them. `skipped_in_a_row` of the last steps were not
     taken. The steps took `seconds`. `losses` are the figures of the last epoch, so that a report can be made again.
-    `tokens_per_second` bounds hypotheses (model/decoding/length_limit.py).
+    `tokens_per_second` bounds hypotheses (model/decoding/length_limit.py). `part` is what is done of the epoch after
+    these: all else is as it was when that epoch began. `plateau_wers` are what the learning rate's plateau follows, the
+    dev/wer of epochs whose reports were made before this was written.
     """
 
     epoch: int
@@ -53,6 +73,13 @@ class TrainingPosition:
     seconds: float = 0.0
     losses: dict[str, float] = field(default_factory=dict)
     tokens_per_second: float | None = None
+    part: EpochPart | None = None
+    plateau_wers: list[float] = field(default_factory=list)
+
+    @property
+    def steps_of_epoch(self) -> int:
+        """Steps of the epoch under way that are done; 0 after an epoch."""
+        return self.part.steps if self.part else 0
 
 
 def initial_position(recipe: Recipe) -> TrainingPosition:
@@ -63,17 +90,17 @@ def initial_position(recipe: Recipe) -> TrainingPosition:
 def save_checkpoint(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, position: TrainingPosition
 ) -> Path:
-    """Write the checkpoint of `position.epoch` under `folder`; returns its folder, which then survives a power cut.
+    """Write the checkpoint of a position under `folder`; returns its folder, which then survives a power cut.
 
     The newest whole checkpoint before it stays. All others are removed first, so that the disk never holds more than
     two. Where the new one cannot be written, as on a full disk, an OSError or SafetensorError is raised, and the one
     before it is still there. A UserError, and nothing is changed, where the folder holds a whole checkpoint of a later
-    epoch: another process has continued this run.
+    position: another process has continued this run.
     """
     make_folders(folder)
-    path, draft = checkpoint_path(folder, position.epoch), folder / f".draft-{os.getpid()}"
+    path, draft = checkpoint_path(folder, position.epoch, position.steps_of_epoch), folder / f".draft-{os.getpid()}"
     if (latest := _latest_whole(folder)) is not None:
-        refuse_later_epoch(folder, latest, path)
+        refuse_later_position(folder, latest, path)
     _remove_outdated(folder, path)
     try:
         draft.mkdir()
@@ -83,7 +110,7 @@ def save_checkpoint(
         for name in (WEIGHTS, OPTIMISER, POSITION):
             sync_file(draft / name)
         sync_folder(draft)
-        shutil.rmtree(path, ignore_errors=True)  # of the same epoch: a folder can be moved only onto an empty one
+        shutil.rmtree(path, ignore_errors=True)  # of the same position: a folder can be moved only onto an empty one
         os.replace(draft, path)
         sync_folder(folder)
     except BaseException:
@@ -92,19 +119,19 @@ def save_checkpoint(
     return path
 
 
-def checkpoint_path(folder: Path, epoch: int) -> Path:
-    """Where the checkpoint of an epoch is."""
-    return folder / f"epoch-{epoch:04d}"
+def checkpoint_path(folder: Path, epoch: int, steps: int = 0) -> Path:
+    """Where the checkpoint is that was written after an epoch and so many steps of the next one."""
+    return folder / (f"epoch-{epoch:04d}-step-{steps:08d}" if steps else f"epoch-{epoch:04d}")
 
 
-def refuse_later_epoch(place: Path | str, latest: Path, path: Path) -> None:
-    """A UserError where the newest checkpoint in `place` is of a later epoch than the one to be written.
+def refuse_later_position(place: Path | str, latest: Path, path: Path) -> None:
+    """A UserError where the newest checkpoint in `place` is of a later position than the one to be written.
 
     A process that was frozen and replaced must not remove what its successor has trained.
     """
-    if _epoch(latest) > _epoch(path):
+    if _order(latest) > _order(path):
         raise UserError(
-            f"{place}: has epoch {_epoch(latest)}, but this process has trained epoch {_epoch(path)}: another process "
+            f"{place}: has {_describe(latest)}, but this process has trained {_describe(path)}: another process "
             "has continued this run; let that one train, or give another folder"
         )
 
@@ -113,7 +140,7 @@ def _remove_outdated(folder: Path, path: Path) -> None:
     """Remove drafts that killed processes left, and checkpoints: all but `path` and the newest before it, if whole."""
     whole = [known for known in _newest_first(folder) if is_whole(known)]
     kept = [known for known in whole if known == path]
-    kept += [known for known in whole if _epoch(known) < _epoch(path)][:1]
+    kept += [known for known in whole if _order(known) < _order(path)][:1]
     for outdated in (*folder.glob(".draft-*"), *_newest_first(folder)):
         if outdated not in kept:
             shutil.rmtree(outdated, ignore_errors=True)
@@ -141,11 +168,18 @@ def is_whole(path: Path) -> bool:
 
 
 def _newest_first(folder: Path) -> list[Path]:
-    return sorted(folder.glob("epoch-*"), key=_epoch, reverse=True)
+    return sorted(folder.glob("epoch-*"), key=_order, reverse=True)
 
 
-def _epoch(path: Path) -> int:
-    return int(path.name.removeprefix("epoch-"))
+def _order(path: Path) -> tuple[int, int]:
+    """The epoch of a checkpoint, and the steps of the next one."""
+    epoch, _, steps = path.name.removeprefix("epoch-").partition("-step-")
+    return int(epoch), int(steps or 0)
+
+
+def _describe(path: Path) -> str:
+    epoch, steps = _order(path)
+    return f"epoch {epoch} and {steps} steps of the next" if steps else f"epoch {epoch}"
 
 
 def mark_reported(folder: Path, epoch: int) -> None:
@@ -159,7 +193,12 @@ def mark_reported(folder: Path, epoch: int) -> None:
 def is_reported(folder: Path) -> bool:
     """Whether the newest checkpoint's epoch was reported."""
     latest = _latest_whole(folder)
-    return latest is not None and (latest / REPORTED).is_file()
+    return latest is not None and (is_within_epoch(latest) or (latest / REPORTED).is_file())
+
+
+def is_within_epoch(path: Path) -> bool:
+    """Whether a checkpoint was written within an epoch, which begins when the one before it was reported."""
+    return _order(path)[1] > 0
 
 
 def _latest_whole(folder: Path) -> Path | None:
@@ -170,7 +209,8 @@ def load_position(path: Path, recipe: Recipe) -> TrainingPosition:
     """The position of a checkpoint; one of another recipe, or with other keys, is a UserError."""
     content = json.loads((path / POSITION).read_text(encoding="utf-8"))
     try:
-        position = TrainingPosition(**content)
+        part = EpochPart(**content["part"]) if content.get("part") else None
+        position = TrainingPosition(**content | {"part": part})
     except TypeError as error:
         raise UserError(
             f"{path / POSITION}: is not of this version ({error}); use the version that wrote it, or another folder"

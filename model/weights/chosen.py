@@ -24,7 +24,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from model.errors import UserError
-from model.recipe.recipe import TrainingConfig
+from model.recipe.training import TrainingConfig
 from model.strict import sync_file, sync_folder
 from model.weights.checkpoint import CHECKPOINTS, POSITION, WEIGHTS, latest_checkpoint
 from model.weights.run_store import find_store, local_folder, read_weights_at, write_weights_at

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
-from model.recipe.recipe import DecodingConfig, Recipe
+from model.recipe.decoding import DecodingConfig
+from model.recipe.recipe import Recipe
 from model.strict import write_atomically
 
 DECODING_FILE = "decoding.json"
@@ -38,9 +40,24 @@ class FoundDecoding:
 def identify_search(recipe: Recipe) -> dict[str, Any]:
     """What decides the outcome of a recipe's search, but for the time that it has."""
     settings = recipe.decoding_search.model_dump(mode="json")
-    if not settings["mixing"]:  # earlier searches did not know the key
-        del settings["mixing"]
-    return {"recipe_hash": recipe.hash, "start_hash": recipe.decoding.hash, "settings": settings}
+    for key in ("mixing", "lm_weight", "ilm_weight"):  # earlier searches did not know these keys
+        if not settings[key]:
+            del settings[key]
+    search = {"recipe_hash": recipe.hash, "start_hash": recipe.decoding.hash, "settings": settings}
+    tries_models = bool(settings.keys() & {"lm_weight", "ilm_weight"})
+    return search | ({"language_models": _identify_models(recipe)} if tries_models else {})
+
+
+def _identify_models(recipe: Recipe) -> dict[str, Any]:
+    """What the hash of a decoding that gives language models no weight leaves out."""
+    decoding = recipe.decoding
+    return {"lm": decoding.lm_fingerprint or decoding.lm, "ilm_estimator": decoding.ilm_estimator}
+
+
+def describe_language_models(decoding: Mapping[str, Any]) -> str:
+    """The weights of language models in a decoding, in words; `none` where there are none."""
+    weights = {"LM": decoding.get("lm_weight", 0.0), "ILM": -decoding.get("ilm_weight", 0.0)}
+    return ", ".join(f"{name} {weight:g}" for name, weight in weights.items() if weight) or "none"
 
 
 def save_found(folder: Path, found: FoundDecoding) -> None:

@@ -7,8 +7,10 @@ from typing import Any
 
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.errors import UserError
+from model.network.making import refuse_custom
 from model.network.recogniser import Recogniser
 from model.recipe.files import with_values
+from model.recipe.initialisation import InitialisationConfig
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, to_yaml, write_atomically
 from model.weights.initial import find_weights_file, fingerprint_weights, read_weights
@@ -61,10 +63,12 @@ def export_published(run: Path, out: Path) -> Recipe:
     if find_weights_file(run).parent == run and not is_model_folder(run):
         raise UserError(f"{run}: is in the published layout already; give the folder of a run or of a trial")
     source = read_weights(run)
+    refuse_custom(source.recipe, "the published layout", "export it as a model folder")
     model = Recogniser(source.recipe)
     model.load_state_dict(source.state)
     init_from = Path(source.recipe.init_from or "")
-    if source.recipe.init_from and (init_from / CONFIG).is_file():
+    is_same_model = source.recipe.init_from and source.recipe.initialisation == InitialisationConfig()
+    if is_same_model and (init_from / CONFIG).is_file():
         model.origin = load_pretrained(init_from).origin  # config keys that no recipe has are written out again
     save_pretrained(model, out)
     if (run / TOKENIZER_FILE).is_file():

@@ -5,6 +5,8 @@ decoding.yaml      how it is decoded; may be edited
 model.safetensors  the weights that its training chose
 tokenizer.model    the SentencePiece model of its tokens
 chosen.json        which epochs the weights are of, and the bound on hypotheses that was learnt with them
+lm.safetensors     the language model of its decoding, where that names one
+NAME.py            the module of its network, where that is the user's own and a single file
 
 `export --format model` writes one, with a card and figures beside these files.
 """
@@ -18,14 +20,18 @@ from pathlib import Path
 
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.errors import UserError
+from model.lm.files import check_lm
+from model.network.custom_source import find_source
+from model.network.making import make_model
 from model.network.recogniser import Recogniser
-from model.recipe.files import PATH_KEYS, read_recipe, value_at, with_values
-from model.recipe.recipe import DecodingConfig, Recipe
-from model.strict import file_fingerprint, read_yaml, sync_file, to_yaml, validate, write_atomically
+from model.recipe.decoding import DecodingConfig
+from model.recipe.files import list_paths, read_recipe, with_values
+from model.recipe.recipe import Recipe
+from model.strict import file_fingerprint, make_folders, read_yaml, sync_file, to_yaml, validate, write_atomically
 from model.weights.checkpoint import WEIGHTS, load_weights
 from model.weights.chosen import CHOSEN, CHOSEN_FILE, fetch_chosen, read_chosen, read_chosen_file
 
-RECIPE, DECODING = "recipe.yaml", "decoding.yaml"
+RECIPE, DECODING, LANGUAGE_MODEL = "recipe.yaml", "decoding.yaml", "lm.safetensors"
 MODEL_FILES = (RECIPE, DECODING, WEIGHTS, TOKENIZER_FILE, CHOSEN_FILE)
 
 
@@ -62,11 +68,23 @@ def write_model_folder(run: Path, recipe: Recipe, out: Path) -> None:
     if not (run / TOKENIZER_FILE).is_file():
         raise UserError(f"{run}: has no {TOKENIZER_FILE} in it, as in versions before 0.2; train it again")
     refuse_other_folder(out)
-    write_atomically(out / RECIPE, to_yaml(make_relative(recipe, out)))
-    write_atomically(out / DECODING, to_yaml(recipe.decoding))
+    if recipe.decoding.lm is not None:
+        _copy_language_model(recipe, run, out)
+    if is_copied(recipe):
+        source = find_source(recipe.custom_model)
+        write_atomically(out / source.name, source.read_bytes())
+    relative = make_relative(recipe, out)
+    write_atomically(out / RECIPE, to_yaml(relative))
+    write_atomically(out / DECODING, to_yaml(relative.decoding))
     write_atomically(out / TOKENIZER_FILE, (run / TOKENIZER_FILE).read_bytes())
     _copy(fetch_chosen(run) / WEIGHTS, out / WEIGHTS)
     write_atomically(out / CHOSEN_FILE, (run / CHOSEN / CHOSEN_FILE).read_bytes())  # last: it makes a model folder
+
+
+def is_copied(recipe: Recipe) -> bool:
+    """Whether the module of the recipe's own network goes with its weights: where it is a file, and no package."""
+    custom = recipe.custom_model
+    return custom.fingerprint is not None and find_source(custom).name == f"{custom.module}.py"
 
 
 def refuse_other_folder(out: Path) -> None:
@@ -78,12 +96,24 @@ def refuse_other_folder(out: Path) -> None:
 
 def make_relative(recipe: Recipe, out: Path) -> Recipe:
     """The recipe with its paths relative to a folder, so that it names no place of this machine; its hash stays."""
-    paths = {key: value_at(recipe, key) for key in ("data.corpus", *PATH_KEYS)}
+    paths = {"data.corpus": recipe.data.corpus} | list_paths(recipe)
     folder = out.resolve()
-    values = {key: os.path.relpath(Path(path).resolve(), folder) for key, path in paths.items() if path is not None}
+    values = {key: os.path.relpath(Path(path).resolve(), folder) for key, path in paths.items()}
+    if is_copied(recipe):
+        values["custom_model.path"] = "."
+    values |= {key: LANGUAGE_MODEL for key, path in paths.items() if key.endswith(".lm") and path == recipe.decoding.lm}
     if recipe.tokenizer.fingerprint is not None:  # then the path does not count, and the folder has the file
         values["tokenizer.file"] = TOKENIZER_FILE
     return with_values(recipe, values)
+
+
+def _copy_language_model(recipe: Recipe, run: Path, out: Path) -> None:
+    """Copy the language model of a recipe's decoding, where it is that of the recipe and fits the run's tokenizer."""
+    source, target = Path(recipe.decoding.lm or ""), out / LANGUAGE_MODEL
+    check_lm(source, Tokenizer(run / TOKENIZER_FILE), recipe.decoding.lm_fingerprint)
+    make_folders(out)
+    if source.resolve() != target.resolve():  # a model folder that is written over itself has it
+        _copy(source, target)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -100,7 +130,10 @@ def _copy(source: Path, target: Path) -> None:
 def read_folder_recipe(folder: Path) -> Recipe:
     """The recipe in a model folder, decoded as its decoding.yaml has it, with absolute paths."""
     decoding = validate(DecodingConfig, read_yaml(folder / DECODING), str(folder / DECODING))
-    return with_values(read_recipe(folder / RECIPE), {"decoding": decoding.model_dump(mode="json")}, str(folder))
+    content = decoding.model_dump(mode="json")
+    if decoding.lm is not None:
+        content["lm"] = str((folder / decoding.lm).resolve())
+    return with_values(read_recipe(folder / RECIPE), {"decoding": content}, str(folder))
 
 
 def load_model_folder(folder: str | Path) -> ModelFolder:
@@ -115,7 +148,7 @@ def load_model_folder(folder: str | Path) -> ModelFolder:
             "DIR` writes it"
         )
     recipe = read_folder_recipe(folder)
-    model = Recogniser(recipe)
+    model = make_model(recipe)
     load_weights(folder, model)
     model.tokens_per_second = read_chosen_file(folder / CHOSEN_FILE).tokens_per_second
     return ModelFolder(recipe, model.eval(), _load_tokenizer(folder / TOKENIZER_FILE, recipe))

@@ -17,9 +17,10 @@ from model.weights.checkpoint import (
     TrainingPosition,
     checkpoint_path,
     is_reported,
+    is_within_epoch,
     latest_checkpoint,
     mark_reported,
-    refuse_later_epoch,
+    refuse_later_position,
     save_checkpoint,
 )
 from model.weights.chosen import CANDIDATES
@@ -29,7 +30,7 @@ from model.weights.run_store import find_store, local_folder
 def save_run_checkpoint(
     folder: Path, model: nn.Module, optimiser: torch.optim.Optimizer, position: TrainingPosition
 ) -> Path:
-    """Write the checkpoint of `position.epoch` of the run in `folder`; its folder on this machine.
+    """Write the checkpoint of a position of the run in `folder`; its folder on this machine.
 
     Errors are those of `save_checkpoint`, and a StoreError where the store has not answered for too long.
     """
@@ -37,7 +38,8 @@ def save_run_checkpoint(
     if store is not None:
         whole = store.folders.list_whole(CHECKPOINTS)
         if whole:
-            refuse_later_epoch(store.place.url, Path(whole[-1]), checkpoint_path(folder, position.epoch))
+            path = checkpoint_path(folder, position.epoch, position.steps_of_epoch)
+            refuse_later_position(store.place.url, Path(whole[-1]), path)
     with contextlib.nullcontext() if store is None else store.writing():
         path = save_checkpoint(local_folder(folder) / CHECKPOINTS, model, optimiser, position)
     if store is not None:
@@ -57,6 +59,8 @@ def find_run_checkpoint(folder: Path) -> tuple[Path | None, bool]:
     latest = latest_checkpoint(checkpoints)
     if store is None or latest is None:
         return latest, is_reported(checkpoints)
+    if is_within_epoch(latest):
+        return latest, True
     return latest, store.folders.store.read(f"{CHECKPOINTS}/{latest.name}/{REPORTED}") is not None
 
 

@@ -28,7 +28,8 @@ class Anonymiser:
         self._tracking = ledger.study.tracking or ""
         study, recipe = ledger.study, ledger.base_recipe
         given = [study.corpus, study.storage, study.recipe.base, study.search.prior, recipe.data.corpus]
-        given += [recipe.init_from, recipe.tokenizer.file, str(ledger.folder.resolve()), sys.prefix, str(Path.home())]
+        given += [recipe.init_from, recipe.tokenizer.file, recipe.decoding.lm]
+        given += [str(ledger.folder.resolve()), sys.prefix, str(Path.home())]
         folders = {path.rstrip("/") for path in given if path and Path(path).is_absolute()} - {""}
         self._folders = sorted(folders, key=len, reverse=True)
         self._names: dict[str, dict[str, str]] = {"node": {}, "speaker": {}}

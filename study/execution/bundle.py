@@ -39,6 +39,7 @@ _README = """# The record of the study {name}
 | `events/` | the ledger: every event of every trial, a line each |
 | `manifest.json`, `versions.txt` | packages, git commit, hardware, seeds, hashes of corpus, tokenizer and normaliser |
 | `trials/NNNN/recipe.yaml` | everything that this training needed; the ledger has its hash |
+| `trials/NNNN/initialisation.json` | what it took of other weights, where it started from some |
 | `trials/NNNN/decoding.json` | the decodings that were tried, with their edits |
 | `trials/NNNN/chosen/chosen.json` | which epochs' weights were chosen |
 | `trials/NNNN/hypotheses/` | of each scored utterance the edits [S, D, I, N] in words and characters, and likelihoods |
@@ -113,7 +114,8 @@ def _list_events(ledger: Ledger, anonymiser: Anonymiser) -> Iterator[tuple[str, 
 
 def _list_trial(folder: Path, anonymiser: Anonymiser) -> Iterator[tuple[str, str]]:
     """What a trial left that is no weight."""
-    for pattern in (RECIPE, "decoding.json", "chosen/chosen.json", "error-*.txt", "hypotheses/*.settings.json"):
+    names = (RECIPE, "initialisation.json", "decoding.json", "chosen/chosen.json")
+    for pattern in (*names, "error-*.txt", "hypotheses/*.settings.json"):
         for path in sorted(folder.glob(pattern)):
             yield path.relative_to(folder).as_posix(), anonymiser.clean(path.read_text(encoding="utf-8"))
     for path in sorted(folder.glob("hypotheses/*.jsonl")):

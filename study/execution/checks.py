@@ -23,6 +23,7 @@ from model.training.prepare import load_corpus
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, make_base_recipe
 from study.early_stopping.rules import check_grace_epochs
+from study.execution.initial_weights import check_search
 from study.ledger.lease import refuse_if_running, unwritable_folder_error
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.trials import Trials
@@ -50,6 +51,7 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
     checked = check_space(study)
     corpus = load_corpus(checked.base)
     check_objective(study.objective.metric, corpus)
+    check_search(checked.base, study.search)
     base = with_values(checked.base, {"data.fingerprint": corpus.fingerprint})
     _check_folder(study_folder(study), study, base)
     check_object_store(study)

@@ -39,13 +39,14 @@ def decide(
     """What follows from a failure of a trial that was retried `retries` times since it last got further, when the
     `same_in_a_row` trials that ended last failed with the same error.
 
-    `elsewhere`: it may be the fault of the node on which it failed, and another one has room for the trial.
+    `elsewhere`: it may be the fault of the node on which it failed, and another one has room for the trial. A trial
+    that left a node which will be taken has not failed, and the move is not counted.
 
     A loss that is not finite and a model that is too large are properties of their recipes, and other recipes may work:
     they never stop a study.
     """
     kind, reason = failure.kind, failure.reason
-    if elsewhere:
+    if elsewhere or kind is FailureKind.PREEMPTED:
         return Decision(Action.MOVE, TrialState.INTERRUPTED, reason, retries)
     if kind in (FailureKind.LOST, FailureKind.START):
         setting = f"failures.retries {settings.retries}"

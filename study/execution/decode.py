@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, replace
+from typing import Any
 
 from model.errors import UserError
+from model.recipe.decoding import DecodingSearchConfig
 from model.recipe.files import value_at, with_values
-from model.recipe.recipe import DecodingSearchConfig, Recipe
-from model.weights.found_decoding import FoundDecoding
+from model.recipe.recipe import Recipe
+from model.weights.found_decoding import FoundDecoding, describe_language_models
 from study.ledger.best import find_best
 from study.ledger.events import StudyEnded, StudyInterrupted, TrialDecoded, TrialDecodingSearched
 from study.ledger.lease import hold_lease
@@ -95,13 +97,18 @@ def _decode(ledger: Ledger, record: TrialRecord, share: float | None, base: Reci
     return (
         f"trial {record.number:04d}: dev/wer {metrics['dev/wer']:.2f} -> {metrics['dev/wer_final']:.2f} with beam "
         f"{decoding['beam']}, CTC weight {decoding['ctc_weight']:g}, length penalty {decoding['length_penalty']:g}"
-        f"{_describe_mixing(decoding['mixing'])}; "
+        f"{_describe_mixing(decoding['mixing'])}{_describe_language_models(decoding)}; "
         f"{len(found.tried)} decodings in {found.seconds:.0f} s, {100 * found.share:.0f} % of its training"
     )
 
 
 def _describe_mixing(mixing: str | Sequence[float]) -> str:
     return "" if isinstance(mixing, str) else f", mixing {', '.join(f'{weight:.2g}' for weight in mixing)}"
+
+
+def _describe_language_models(decoding: Mapping[str, Any]) -> str:
+    words = describe_language_models(decoding)
+    return "" if words == "none" else f", language models {words}"
 
 
 def _decoded_as(base: Recipe, recipe: Recipe, searched: Iterable[str]) -> Recipe:

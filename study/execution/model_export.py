@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from model.strict import file_fingerprint, write_atomically
-from model.weights.model_folder import MODEL_FILES, write_model_folder
+from model.weights.model_folder import LANGUAGE_MODEL, MODEL_FILES, write_model_folder
 from study.display.model_card import ModelFacts, make_model_card
 from study.execution.model_facts import gather_run, gather_trial, guess_language, read_run_recipe
 from study.ledger.best import choose_trial, export_recipe
@@ -80,7 +80,8 @@ def _write_facts(
 ) -> None:
     facts = replace(facts, license=license_, language=language or guess_language(facts))
     lines = describe_verdict(verdict) if verdict is not None else []
-    files = {"files": {name: file_fingerprint(out / name) for name in MODEL_FILES}}
+    names = [name for name in (*MODEL_FILES, LANGUAGE_MODEL) if (out / name).is_file()]
+    files = {"files": {name: file_fingerprint(out / name) for name in names}}
     _write_json(out / FIGURES, asdict(facts))
     _write_json(out / VERDICT, {"lines": lines, "verdict": describe_numbers(verdict)})
     _write_json(out / MANIFEST, {key: value for key, value in manifest.items() if key not in PRIVATE} | files)

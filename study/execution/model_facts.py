@@ -9,7 +9,7 @@ from typing import Any
 
 from model.corpora.corpus import read_corpus
 from model.errors import UserError
-from model.network.recogniser import count_parameters
+from model.network.making import count_parameters
 from model.recipe.files import read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.weights.chosen import read_chosen
@@ -61,9 +61,7 @@ def gather_run(run: Path, recipe: Recipe) -> ModelFacts:
     return ModelFacts(
         name=run.resolve().name,
         description=f"{_describe(recipe)} It is a single training, of no study.",
-        training=Training(
-            None, recipe.training.seed, recipe.hash, recipe.decoding.model_dump(mode="json"), _keep_finite(metrics)
-        ),
+        training=Training(None, recipe.training.seed, recipe.hash, _dump_decoding(recipe), _keep_finite(metrics)),
         data_share=recipe.training.data_share,
         corpus=read_corpus_facts(recipe),
         version=find_version(),
@@ -79,9 +77,14 @@ def _read_training(ledger: Ledger, record: TrialRecord) -> Training:
     recipe = ledger.read_recipe(record)
     if record.found_decoding is not None:
         recipe = with_values(recipe, {"decoding": record.found_decoding})
-    decoding = recipe.decoding.model_dump(mode="json")
+    decoding = _dump_decoding(recipe)
     metrics = _keep_finite(record.final_metrics or record.metrics)
     return Training(record.number, recipe.training.seed, record.recipe_hash, decoding, metrics)
+
+
+def _dump_decoding(recipe: Recipe) -> dict[str, Any]:
+    """The decoding without the place of its language model, which is nobody's business."""
+    return recipe.decoding.model_dump(mode="json", exclude={"lm"} if recipe.decoding.lm is not None else set())
 
 
 def _keep_finite(metrics: dict[str, Any]) -> dict[str, float]:
@@ -92,6 +95,9 @@ def _describe(recipe: Recipe) -> str:
     kind = _KINDS.get(class_of(recipe), _KINDS["ed"]).format(
         layers=list(recipe.loss.auxiliary.placement), ctc_layers=list(recipe.loss.inter_ctc.layers)
     )
+    if recipe.custom_model.factory is not None:
+        network = f"the network of {recipe.custom_model.factory}"
+        return f"A speech recogniser of {count_parameters(recipe):,} parameters: {network}, {kind} ({PAPER})."
     return (
         f"A speech recogniser of {count_parameters(recipe):,} parameters: a {recipe.encoder.layers}-layer "
         f"E-Branchformer encoder and a {recipe.decoder.layers}-layer Transformer decoder, {kind} ({PAPER})."

@@ -20,6 +20,7 @@ from cluster.resources import Node, TrialResources, count_fitting_trials
 from study.config.places import EXCLUDED_VARIABLE
 from study.config.study_file import WorkerSettings
 from study.ledger.events import NodeExcluded
+from study.workers.draining import list_draining_nodes
 from study.workers.failure import Failure, FailureKind
 
 SUSPICIONS = 2  # of different trials exclude a node
@@ -37,12 +38,14 @@ WEIGHED = (
 
 @dataclass(frozen=True)
 class WorkerNode:
-    """A living node of the cluster: Ray's id of it, its host, its address, and what it has in all."""
+    """A living node of the cluster: Ray's id of it, its host, its address, what it has in all, and whether Ray drains
+    it."""
 
     id: str
     host: str
     address: str
     total: Node
+    is_draining: bool = False
 
 
 @dataclass(frozen=True)
@@ -77,17 +80,20 @@ class NodeWatch:
         """Keep away from nodes that earlier sessions excluded, while others have room for a trial."""
         self._kept = frozenset(event.node for event in excluded)
 
-    def find_avoided(self, number: int) -> tuple[str, ...]:
+    def find_avoided(self, number: int, and_draining: bool = False) -> tuple[str, ...]:
         """The ids of the living nodes that a trial is not placed on.
 
-        Those on which it failed are among them as long as there is room for it on others.
+        Those on which it failed are among them as long as there is room for it on others. With `and_draining` those
+        that Ray drains are too: Ray places nothing new there, but a driver that is there could be used again.
         """
         own = self._avoided.get(number, set())
-        if not (own or self._excluded or self._names or self._kept):
+        if not (own or self._excluded or self._names or self._kept or and_draining):
             return ()
         nodes = self._list_nodes()
         excluded = self._find_excluded(nodes)
         wanted = excluded | own if self._fits(nodes, excluded | own) else excluded
+        if and_draining:
+            wanted = wanted | {node.id for node in nodes if node.is_draining}
         return tuple(sorted(node.id for node in nodes if node.id in wanted))
 
     def find_exhaustion(self) -> str | None:
@@ -174,12 +180,14 @@ def list_worker_nodes() -> list[WorkerNode]:
 
     if not ray.is_initialized():
         return []
+    draining = list_draining_nodes()
     return [
         WorkerNode(
             node["NodeID"],
             node["NodeManagerHostname"],
             node["NodeManagerAddress"],
             Node(node["Resources"].get("CPU", 0.0), node["Resources"].get("GPU", 0.0)),
+            node["NodeID"] in draining,
         )
         for node in ray.nodes()
         if node["Alive"]

@@ -139,7 +139,7 @@ class Session:
         """A trial failed: retry it, end it, or stop the study. An OSError where the disk is full."""
         elsewhere = self._watch.tries_elsewhere(number, failure, self._ledger.trials[number].epoch)
         if number == self._scoring:
-            self._fail_scoring(number, failure, elsewhere)
+            self._fail_scoring(number, failure, elsewhere or failure.kind is FailureKind.PREEMPTED)
             return
         decision = self._agenda.handle_failure(number, failure, elsewhere)
         if decision.action in (Action.RETRY, Action.MOVE):
@@ -214,7 +214,7 @@ class Session:
             study_id=self._ledger.manifest.get("id"),
             session=sessions[-1].name if sessions else None,
         )
-        record, avoided = self._ledger.trials[number], self._watch.find_avoided(number)
+        record, avoided = self._ledger.trials[number], self._watch.find_avoided(number, and_draining=True)
         return TrialConfig(number, task, record.baseline is not None, record.confirms is not None, avoided)
 
     def _record_search(self, number: int) -> None:

@@ -5,10 +5,19 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from study.execution.decisions import Action, Decision
-from study.ledger.events import NodeExcluded, Seconds, TrialDecoded, TrialEnded, TrialEpoch, TrialRetried, TrialState
+from study.ledger.events import (
+    NodeExcluded,
+    Seconds,
+    TrialDecoded,
+    TrialEnded,
+    TrialEpoch,
+    TrialMoved,
+    TrialRetried,
+    TrialState,
+)
 from study.ledger.records import TrialRecord
 from study.search.proposal import InfeasiblePoint
-from study.workers.failure import Failure
+from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Report
 
 OF_TEST_SETS = ("test/", "in_domain/", "out_of_domain/")
@@ -31,8 +40,12 @@ def make_epoch(number: int, report: Report) -> TrialEpoch:
     )
 
 
-def make_retry(number: int, decision: Decision, failure: Failure, lost_seconds: float | None) -> TrialRetried:
+def make_retry(
+    number: int, decision: Decision, failure: Failure, lost_seconds: float | None
+) -> TrialRetried | TrialMoved:
     """The event of a trial that continues, on the same nodes or elsewhere."""
+    if failure.kind is FailureKind.PREEMPTED:
+        return TrialMoved(number=number, reason=failure.reason, node=failure.node, node_id=failure.node_id)
     elsewhere = decision.action is Action.MOVE
     if not elsewhere:
         reason = f"{decision.reason}; retry {decision.count} ({decision.setting})"

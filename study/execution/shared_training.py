@@ -30,11 +30,16 @@ def must_wait(ledger: Ledger, number: int, recipe: Recipe) -> bool:
 
 
 def share_training(ledger: Ledger, source: int, number: int) -> None:
-    """Give a trial the weights and the tokenizer of another one; it is scored then, and not trained."""
+    """Give a trial the weights and the tokenizer of another one; it is scored then, and not trained.
+
+    What the training started from, where it took other weights, goes with them.
+    """
     from model.data.tokenizer import TOKENIZER_FILE
     from model.weights.chosen import link_chosen
+    from model.weights.taken_weights import INITIALISATION_FILE
 
     folder = ledger.trial_folder(number)
     link_chosen(ledger.trial_folder(source), folder)
-    with contextlib.suppress(FileNotFoundError):  # a run of a version before 0.2 has none
-        shutil.copyfile(ledger.trial_folder(source) / TOKENIZER_FILE, folder / TOKENIZER_FILE)
+    for name in (TOKENIZER_FILE, INITIALISATION_FILE):
+        with contextlib.suppress(FileNotFoundError):  # a run of a version before 0.2 has no tokenizer
+            shutil.copyfile(ledger.trial_folder(source) / name, folder / name)

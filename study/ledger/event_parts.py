@@ -1,12 +1,25 @@
-"""What events are made of: a trial's state, and figures, of which one that is not finite is null in a file."""
+"""What events are made of: their base, a trial's state, and figures; one that is not finite is null in a file."""
 
 from __future__ import annotations
 
 import math
+import time
 from enum import StrEnum
 from typing import Annotated, Any
 
-from pydantic import BeforeValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
+
+
+class Part(BaseModel):
+    """A frozen part of an event."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+
+
+class Event(Part):
+    """Something that happened to a study. `time` is when it was written, in Unix seconds."""
+
+    time: float = Field(default_factory=lambda: round(time.time(), 3))
 
 
 class TrialState(StrEnum):

@@ -8,15 +8,10 @@ from __future__ import annotations
 import time
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
-from study.ledger.event_parts import Metrics, TrialState, Values
-
-
-class Part(BaseModel):
-    """A frozen part of an event."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore", ser_json_inf_nan="null")
+from study.ledger.event_parts import Event, Metrics, Part, TrialState, Values
+from study.ledger.node_events import NodeExcluded, TrialMoved
 
 
 class Seconds(Part):
@@ -34,16 +29,10 @@ class EpochReport(Part):
     time: float = 0.0  # Unix seconds
     epoch: int
     step: int | None = None
-    metrics: Metrics = {}
+    metrics: Metrics = Field(default_factory=dict)
     seconds: Seconds = Seconds()
     node: str | None = None  # the host of worker 0
     device: str | None = None  # of worker 0: cpu, or the GPU's name
-
-
-class Event(Part):
-    """Something that happened to a study. `time` is when it was written, in Unix seconds."""
-
-    time: float = Field(default_factory=lambda: round(time.time(), 3))
 
 
 class SessionStarted(Event):
@@ -59,8 +48,8 @@ class SessionStarted(Event):
     process: int | None = None
     trials: int = 0  # to run in this session
     concurrency: int = 0
-    changed: dict[str, list[Any]] = {}  # what differs from the manifest: name -> [was, is]
-    sealed: dict[str, int] = {}
+    changed: dict[str, list[Any]] = Field(default_factory=dict)  # what differs from the manifest: name -> [was, is]
+    sealed: dict[str, int] = Field(default_factory=dict)
 
 
 class TrialStarted(Event):
@@ -72,7 +61,7 @@ class TrialStarted(Event):
     decoding: dict[str, Any] | None = None  # how its model is decoded in the end
     decoding_hash: str = ""
     training_of: int | None = None  # the trial whose training it shares: they differ in decoding alone
-    values: Values = {}
+    values: Values = Field(default_factory=dict)
     point: Values | None = None
     baseline: str | None = None
     recipe_class: str = ""
@@ -134,7 +123,7 @@ class TrialEnded(Event):
     number: int
     state: TrialState
     reason: str | None = None
-    metrics: Metrics = {}
+    metrics: Metrics = Field(default_factory=dict)
     values: Values | None = None
     point: Values | None = None
     recipe_class: str | None = None
@@ -154,14 +143,14 @@ class TrialImported(Event):
     recipe_hash: str = ""
     decoding: dict[str, Any] | None = None
     decoding_hash: str = ""
-    values: Values = {}
+    values: Values = Field(default_factory=dict)
     point: Values | None = None
     baseline: str | None = None
     recipe_class: str = ""
     epochs: tuple[EpochReport, ...] = ()
     state: TrialState
     reason: str | None = None
-    metrics: Metrics = {}
+    metrics: Metrics = Field(default_factory=dict)
     is_final: bool = False  # whether `metrics` are the final ones alone
     started: float | None = None
     ended: float | None = None
@@ -174,7 +163,7 @@ class TrialDecoded(Event):
     number: int
     decoding: dict[str, Any]
     decoding_hash: str
-    metrics: Metrics = {}
+    metrics: Metrics = Field(default_factory=dict)
     seconds: float | None = None
 
 
@@ -249,20 +238,6 @@ class StudyInterrupted(Event):
     best_recipe_hash: str | None = None
 
 
-class NodeExcluded(Event):
-    """Trials are not placed on a node any more in this session: they failed there, and got further on another one.
-
-    Later sessions, which Slurm or Kubernetes may start while nobody looks, keep away from it until `until`, or until a
-    person has it used again.
-    """
-
-    kind: Literal["node_excluded"] = "node_excluded"
-    node: str  # its host
-    node_id: str  # of Ray
-    reason: str
-    until: float | None = None  # Unix seconds; null in earlier versions, whose next session used it again
-
-
 class ControlGiven(Event):
     """A person steered the study: who, what (`command`), of which trial, with which value.
 
@@ -284,6 +259,7 @@ AnyEvent = (
     | TrialPaused
     | TrialContinued
     | TrialRetried
+    | TrialMoved
     | TrialEnded
     | TrialImported
     | TrialDecoded

@@ -20,7 +20,11 @@ TRAININGS = 2  # raised whenever a released version trains another model with th
 # How points are sampled, not which points there are.
 _NOT_THE_SPACE = {"sampler", "seed", "startup_trials", "grid_points", "repeat_seed", "prior"}
 # Each path in a recipe, with the hash of the file there.
-_PATHS = {"init_from": "init_fingerprint", "tokenizer.file": "tokenizer.fingerprint"}
+_PATHS = {
+    "init_from": "init_fingerprint",
+    "tokenizer.file": "tokenizer.fingerprint",
+    "custom_model.path": "custom_model.fingerprint",
+}
 
 
 def refuse_change(folder: Path, before: tuple[StudyFile, Recipe], after: tuple[StudyFile, Recipe]) -> None:
@@ -87,8 +91,8 @@ def _drop_path(before: dict[str, Any], after: dict[str, Any], path: str, fingerp
     for part in parts:
         before, after = before[part], after[part]
     fingerprint = fingerprint.rpartition(".")[2]
-    if before[fingerprint] is None or None in (before[path], after[path]):
-        return
+    if before[fingerprint] is None or (before[path] is None) != (after[path] is None):
+        return  # both may be None: a module that is installed has a fingerprint and no path
     if after[fingerprint] is None:
         after[fingerprint] = before[fingerprint]
     del before[path], after[path]

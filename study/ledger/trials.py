@@ -25,6 +25,7 @@ from study.ledger.events import (
     TrialEnded,
     TrialEpoch,
     TrialImported,
+    TrialMoved,
     TrialPaused,
     TrialRetried,
     TrialStarted,
@@ -82,6 +83,7 @@ class Trials(Mapping[int, TrialRecord]):
                 | TrialEpoch()
                 | TrialPaused()
                 | TrialRetried()
+                | TrialMoved()
                 | TrialEnded()
                 | TrialImported()
                 | TrialDecoded()
@@ -183,6 +185,10 @@ def _retry(trial: TrialRecord, event: TrialRetried) -> TrialRecord:
     return replace(trial, retries=max(trial.retries + 1, event.count), retries_here=trial.retries_here + 1)
 
 
+def _move(trial: TrialRecord, event: TrialMoved) -> TrialRecord:
+    return replace(trial, state=TrialState.INTERRUPTED, reason=event.reason)
+
+
 def can_reopen(trial: TrialRecord) -> bool:
     """Whether a trial has failed, or is infeasible, and has a recipe: points that make none are never tried."""
     return trial.state in (TrialState.FAILED, TrialState.INFEASIBLE) and trial.started is not None
@@ -250,6 +256,7 @@ _FOLD: dict[type, Callable[[TrialRecord, Any], TrialRecord]] = {
     TrialEpoch: _add_epoch,
     TrialPaused: _pause,
     TrialRetried: _retry,
+    TrialMoved: _move,
     TrialEnded: _stop,
     TrialImported: _import,
     TrialDecoded: _decode,

@@ -21,7 +21,7 @@ from cluster.jobs.client import Job, JobExistsError, Jobs
 from cluster.jobs.packing import find_commit, measure
 from cluster.profiles.profile import Profile
 from model.errors import UserError
-from model.recipe.files import PATH_KEYS, read_recipe, value_at, with_values
+from model.recipe.files import PATH_KEYS, list_paths, read_recipe, with_values
 from model.strict import to_yaml, write_atomically
 from study.config.places import storage_folder
 from study.config.study_file import StudyFile, read_study, with_trials
@@ -180,7 +180,7 @@ def _read_number(job_id: str) -> int:
 def _write_recipe(file: Path, profile: Profile) -> str:
     """The content of a recipe file, as it is where it names no files, so that its hash stays."""
     recipe = read_recipe(file)
-    paths = {key: path for key in PATH_KEYS if (path := value_at(recipe, key)) is not None}
+    paths = list_paths(recipe)
     if not paths:
         return file.read_text(encoding="utf-8")
     return to_yaml(with_values(recipe, map_paths(profile, paths, PATH_KEYS)))

@@ -129,10 +129,10 @@ charts.makers.curves = (study, element, choices) => {
 // Dev WER by the CTC weight of the decoding, a line a beam.
 charts.makers.decoding = (study, element) => {
   const surface = study.decodings[Number(element.dataset.key)];
-  const plain = (one) => one.mixing === "none" && one.length_penalty === surface.tried[0].length_penalty;
+  const plain = (one) => one.mixing === "none" && one.language_models === "none" && one.length_penalty === surface.tried[0].length_penalty;
   const symbols = ["circle", "square", "diamond", "triangle-up", "cross"];
   const beams = [...new Set(surface.tried.map((one) => one.beam))].sort((a, b) => a - b);
-  const hover = (one) => `${one.stage}: CTC weight ${one.ctc_weight}, beam ${one.beam}, length penalty ${one.length_penalty}, mixing ${one.mixing}<br>dev WER ${page.number(one.wer)}, ${page.number(one.seconds, 1)} s`;
+  const hover = (one) => `${one.stage}: CTC weight ${one.ctc_weight}, beam ${one.beam}, length penalty ${one.length_penalty}, mixing ${one.mixing}, language models ${one.language_models}<br>dev WER ${page.number(one.wer)}, ${page.number(one.seconds, 1)} s`;
   const trace = (name, tried, mode, marker) => ({
     type: "scatter", name, mode, x: tried.map((one) => one.ctc_weight), y: tried.map((one) => one.wer), marker, text: tried.map(hover), hovertemplate: "%{text}<extra></extra>",
   });
@@ -144,7 +144,7 @@ charts.makers.decoding = (study, element) => {
     return trace(`beam ${beam}`, tried, "lines+markers", { symbol: symbols[number % symbols.length], size: 9, color: colour(number) });
   });
   const others = surface.tried.filter((one) => !plain(one));
-  if (others.length) traces.push(trace("other length penalty or mixing", others, "markers", { symbol: "x", size: 8, color: page.colour("quiet") }));
+  if (others.length) traces.push(trace("other length penalty, mixing or language models", others, "markers", { symbol: "x", size: 8, color: page.colour("quiet") }));
   traces.push(trace("best", surface.tried.filter((one) => one.is_best), "markers", { symbol: "star-open", size: 18, color: page.colour("text"), line: { width: 2 } }));
   return { traces, layout: { xaxis: { title: { text: "CTC weight of the decoding" }, zeroline: false }, yaxis: { title: { text: "dev WER, %" } } } };
 };

@@ -124,7 +124,7 @@ def list_decodings(report: Report) -> list[Block]:
         Chart(
             "decoding",
             f"Trial {surface.number:04d}, {surface.why}: dev WER by CTC weight of the decoding, a line for each beam; "
-            "other length penalties and mixings are single marks.",
+            "other length penalties, mixings and language models are single marks.",
             str(number),
             "half",
         )
@@ -136,7 +136,8 @@ def list_decodings(report: Report) -> list[Block]:
 def _make_decodings(surface: DecodingSurface) -> Grid:
     sets = list(dict.fromkeys(name for one in surface.tried for name in one.sets)) if surface.tried else []
     sets = sets if len(sets) > 1 else []
-    header = ("stage", "CTC weight", "beam", "length penalty", "mixing", "dev WER", *sets, "seconds")
+    fused = ["language models"] if any(one.language_models != "none" for one in surface.tried) else []
+    header = ("stage", "CTC weight", "beam", "length penalty", "mixing", *fused, "dev WER", *sets, "seconds")
     rows = tuple(
         (
             one.stage,
@@ -144,6 +145,7 @@ def _make_decodings(surface: DecodingSurface) -> Grid:
             str(one.beam),
             f"{one.length_penalty:g}",
             one.mixing,
+            *(one.language_models for _ in fused),
             format_figure(one.wer),
             *(format_figure(one.sets.get(name)) for name in sets),
             format_figure(one.seconds, 1),
@@ -151,7 +153,7 @@ def _make_decodings(surface: DecodingSurface) -> Grid:
         for one in surface.tried
     )
     strong = frozenset(row for row, one in enumerate(surface.tried) if one.is_best)
-    numbers = frozenset({1, 2, 3, *range(5, len(header))})
+    numbers = frozenset({1, 2, 3, *range(5 + len(fused), len(header))})
     return Grid(header, rows, f"Decodings of trial {surface.number:04d} ({surface.why})", numbers, strong, 40)
 
 

@@ -244,6 +244,7 @@ class Decoding:
     beam: int
     length_penalty: float
     mixing: str
+    language_models: str
     wer: float
     sets: Mapping[str, float]
     seconds: float | None

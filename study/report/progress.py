@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from model.errors import UserError
-from model.weights.found_decoding import read_found
+from model.weights.found_decoding import describe_language_models, read_found
 from study.config.study_file import StudyFile
 from study.evidence.rank_correlation import describe_rungs, estimate_interval, spearman
 from study.evidence.rungs import choose_unselected, find_evidence
@@ -120,6 +120,7 @@ def _list_decodings(tried: Sequence[Mapping[str, Any]]) -> tuple[Decoding, ...]:
             beam=int(one["decoding"]["beam"]),
             length_penalty=float(one["decoding"].get("length_penalty", 1.0)),
             mixing=_format_mixing(one["decoding"].get("mixing", "none")),
+            language_models=describe_language_models(one["decoding"]),
             wer=rate,
             sets={name: _pool([edits]) for name, edits in one["words"].items()},
             seconds=one.get("seconds"),

@@ -34,6 +34,7 @@ def make_confirmation(recipe: Recipe, seed: int, stage: str | None) -> Recipe:
     however long that takes: so its figures are those of the same procedure whatever the machine does meanwhile."""
     # Here, because torch takes seconds.
     from model.evaluation.decoding_search import (
+        LANGUAGE_MODELS,
         LENGTH_PENALTY,
         MIXING,
         list_stages,
@@ -50,6 +51,8 @@ def make_confirmation(recipe: Recipe, seed: int, stage: str | None) -> Recipe:
             "decoding_search.share": MOST_SHARE,
             "decoding_search.ctc_weight": [one for one in settings.ctc_weight if name_ctc_weight(one) in reached],
             "decoding_search.beam": [beam for beam in settings.beam if name_beam(beam) in reached],
+            "decoding_search.lm_weight": settings.lm_weight if LANGUAGE_MODELS in reached else [],
+            "decoding_search.ilm_weight": settings.ilm_weight if LANGUAGE_MODELS in reached else [],
             "decoding_search.mixing": settings.mixing if MIXING in reached else [],
             "decoding_search.length_penalty": settings.length_penalty if LENGTH_PENALTY in reached else [],
         }

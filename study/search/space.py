@@ -152,4 +152,8 @@ def _list_path_keys(recipe: Recipe) -> set[str]:
         keys.add("init_from")
     if recipe.tokenizer.fingerprint is not None:
         keys.add("tokenizer.file")
+    if recipe.custom_model.fingerprint is not None:
+        keys.add("custom_model.path")
+    if recipe.decoding.lm_fingerprint is not None:
+        keys.add("decoding.lm")
     return keys

@@ -13,6 +13,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from model.recipe.decoding import drop_unused_keys
 from study.ledger.events import EpochReport, TrialState
 from study.ledger.records import TrialRecord
 
@@ -32,7 +33,10 @@ STATUS = {
 }
 MAX_TAG, _MAX_PARAM = 5000, 6000  # characters that MLflow takes; it cuts off the rest of a longer param
 _MAX_TRIED = 100  # characters of one value in a note
-_FILES = ("recipe.yaml", "hypotheses/*.jsonl", "hypotheses/*.json", "error-*.txt", "broken-batch-*.json")
+_FILES = (
+    *("recipe.yaml", "initialisation.json", "hypotheses/*.jsonl", "hypotheses/*.json"),
+    *("error-*.txt", "broken-batch-*.json"),
+)
 
 Point = tuple[str, int, int]  # of a curve: its name, the epoch, and when it was reported, in Unix milliseconds
 
@@ -102,7 +106,8 @@ def build_trial_run(record: TrialRecord, role: str | None = None, corpus: Corpus
     tags |= {RETRIES: str(record.retries)} if record.retries else {}
     tags |= {SOURCE: record.source} if record.source else {}
     if record.found_decoding is not None:  # a later search may find another one, and a param cannot be changed
-        tags[DECODING] = ", ".join(f"{name} {value}" for name, value in record.found_decoding.items())
+        found = drop_unused_keys(record.found_decoding)
+        tags[DECODING] = ", ".join(f"{name} {value}" for name, value in found.items())
     named = {"recipe_hash": record.recipe_hash, "baseline": record.baseline, "class": record.recipe_class}
     named |= {PLACEMENT: _describe_placement(record.values)}
     params = record.values | {TRIAL: record.number} | {name: value for name, value in named.items() if value}

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import queue
 import secrets
 import socket
 import threading
@@ -19,7 +20,8 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 
 from cluster.errors import ClusterError, format_error
 from cluster.worker_ports import WORKER_PORTS, listen_on_worker_port
-from study.workers.messages import Close, ToDriver, ToWorker, decode, encode
+from model.runtime.stop_request import StopRequest
+from study.workers.messages import Close, Interrupt, Task, ToDriver, ToWorker, decode, encode
 from study.workers.worker import DriverGoneError
 
 CONTROLLER = -1  # in place of a rank: Ray Train's process that starts the workers
@@ -127,11 +129,16 @@ def connect_to_driver(address: DriverAddress, rank: int, actor: str) -> Connecti
 
 
 class SocketChannel:
-    """A worker's end of its connection. Once it was closed by the driver, every later message is a Close again."""
+    """A worker's end of its connection. Once it was closed by the driver, every later message is a Close again.
+
+    A thread reads it: an Interrupt comes while the worker trains.
+    """
 
     def __init__(self, connection: Connection) -> None:
+        self.stop = StopRequest()
         self._connection = connection
-        self._closed: Close | None = None
+        self._received: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()  # None: the driver is gone
+        threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, message: ToDriver) -> None:
         try:
@@ -140,14 +147,28 @@ class SocketChannel:
             raise DriverGoneError from None
 
     def receive(self) -> ToWorker:
-        if self._closed:
-            return self._closed
-        try:
-            message: ToWorker = decode(self._connection.recv_bytes())
-        except (OSError, EOFError):
-            raise DriverGoneError from None
-        self._closed = message if isinstance(message, Close) else None
+        message = self._received.get()
+        if message is None or isinstance(message, Close):
+            self._received.put(message)
+        if message is None:
+            raise DriverGoneError
         return message
+
+    def _read(self) -> None:
+        """Read to the end of the connection, or to a Close."""
+        message: ToWorker | None = None
+        while not isinstance(message, Close):
+            try:
+                message = decode(self._connection.recv_bytes())
+            except (OSError, EOFError):
+                self._received.put(None)
+                return
+            if isinstance(message, Interrupt):
+                self.stop.make()
+                continue
+            if isinstance(message, Task):
+                self.stop = StopRequest()
+            self._received.put(message)
 
 
 def _shut_down(accepted: socket.socket) -> None:

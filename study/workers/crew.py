@@ -11,7 +11,18 @@ import time
 from abc import ABC, abstractmethod
 
 from study.workers.failure import Failure, FailureKind
-from study.workers.messages import Answer, Done, Failed, Report, Running, Task, ToDriver, ToWorker
+from study.workers.messages import (
+    Answer,
+    Done,
+    Failed,
+    Interrupt,
+    Interrupted,
+    Report,
+    Running,
+    Task,
+    ToDriver,
+    ToWorker,
+)
 
 # A rank whose peer died or failed only sees its connection close; the peer's own error is the one worth reading.
 _ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
@@ -53,7 +64,17 @@ class Crew(ABC):
         self._hash, self._latest, self._busy = task.recipe_hash, {}, True
         self._send_all(task)
 
-    def next(self, seconds: float) -> Report | Done | Failure | None:
+    def interrupt(self) -> bool:
+        """Have the workers write a checkpoint after their step and leave the recipe: an Interrupted then comes next.
+
+        While they score sets, it waits for their end. False, and nothing happens, before all of them have begun.
+        """
+        has_begun = self._busy and len(self._ranks) == self.count
+        if has_begun:
+            self._send_all(Interrupt())
+        return has_begun
+
+    def next(self, seconds: float) -> Report | Done | Interrupted | Failure | None:
         """What happened next, within `seconds`; None while the workers are at work. A report awaits `answer`."""
         deadline = time.monotonic() + seconds
         while (left := deadline - time.monotonic()) > 0:
@@ -90,7 +111,7 @@ class Crew(ABC):
                 return
         self.usable = self._busy = False
 
-    def _agreed(self) -> Report | Done | Failure:
+    def _agreed(self) -> Report | Done | Interrupted | Failure:
         """What all workers sent, which has to be the same."""
         first = self._latest[0]
         if all(isinstance(message, Report) for message in self._latest.values()):
@@ -99,6 +120,10 @@ class Crew(ABC):
         if all(isinstance(message, Done) for message in self._latest.values()):
             self._busy = False
             return Done()
+        if all(isinstance(message, Interrupted) for message in self._latest.values()):
+            assert isinstance(first, Interrupted)
+            self._busy = False
+            return first
         return self._find_cause(Failure(FailureKind.ERROR, "the workers disagree: some ended, some report"))
 
     def _find_cause(self, failure: Failure | None) -> Failure:

@@ -8,11 +8,13 @@ from typing import Any
 from ray import tune
 
 from study.workers.crew import Crew
-from study.workers.failure import Failure
+from study.workers.draining import DrainWatch
+from study.workers.failure import Failure, FailureKind
 from study.workers.in_process import InProcess
-from study.workers.messages import CrewConfig, Done, Report, TrialConfig
+from study.workers.messages import CrewConfig, Done, Interrupted, Report, TrialConfig
 
 HEARTBEAT_SECONDS = 1.0  # so long may a stop wait for a driver that watches its workers
+SAVE_SECONDS = 8.0  # for a checkpoint when the study stops; Tune waits ten for the end of a driver
 MESSAGE = "message"  # in a result: a Report or a Failure
 TRIAL, CREW = "trial", "crew"  # in a config: a TrialConfig and a CrewConfig
 
@@ -23,6 +25,8 @@ class TrialDriver(tune.Trainable):
     def setup(self, config: dict) -> None:
         self._crew = open_crew(config[CREW], config[TRIAL].avoided)
         self._begun = self._unanswered = False
+        self._announced: str | None = None  # that a node of the trial's will be taken
+        self._draining = DrainWatch()
 
     def step(self) -> dict[str, Any]:
         if not self._begun:
@@ -32,7 +36,12 @@ class TrialDriver(tune.Trainable):
         if self._unanswered:
             self._crew.answer(proceed=True)
             self._unanswered = False
-        message = self._crew.next(HEARTBEAT_SECONDS)
+        self._leave_drained_node()
+        message: Report | Done | Interrupted | Failure | None = self._crew.next(HEARTBEAT_SECONDS)
+        if isinstance(message, Interrupted):
+            self._crew.close()  # the node is shut down once nothing is there
+            reason = f"{self._announced}; the trial left it {message.place}, and continues on another one"
+            message = Failure(FailureKind.PREEMPTED, reason, message.node, message.node_id)
         self._unanswered = isinstance(message, Report)
         result: dict[str, Any] = {"done": isinstance(message, Done | Failure)}
         if isinstance(message, Report | Failure):
@@ -46,10 +55,24 @@ class TrialDriver(tune.Trainable):
             self._crew.close()
             self._crew = open_crew(new_config[CREW], avoided)
         self._begun = self._unanswered = False
+        self._announced = None
         return True
 
     def cleanup(self) -> None:
+        self._draining.close()
+        if not self._unanswered and self._crew.interrupt():  # the study stops, and would lose a part of an epoch
+            self._crew.next(SAVE_SECONDS)
         self._crew.close()
+
+    def _leave_drained_node(self) -> None:
+        """Have the workers leave with a checkpoint where Ray drains the node of one of them.
+
+        Where they do not manage before it is taken, they are lost, and the trial continues from the one before.
+        """
+        if self._announced is None:
+            announced = self._draining.describe(self._crew.node_ids)
+            if announced is not None and self._crew.interrupt():
+                self._announced = announced
 
 
 def open_crew(config: CrewConfig, avoided: Collection[str] = ()) -> Crew:

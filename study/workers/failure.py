@@ -18,7 +18,8 @@ _FULL_MESSAGES = (
 class FailureKind(StrEnum):
     """What failed, as far as a decision depends on it."""
 
-    LOST = "lost"  # a worker, its driver or their machine is gone, or was preempted
+    LOST = "lost"  # a worker, its driver or their machine is gone
+    PREEMPTED = "preempted"  # the machine will be taken, as was announced, and the trial left it with a checkpoint
     START = "start"  # the workers' process group did not form
     OUT_OF_MEMORY = "out of memory"  # even with the batch split into single utterances
     IMPOSSIBLE = "impossible"  # the recipe makes no model, or fits no data

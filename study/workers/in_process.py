@@ -5,9 +5,10 @@ from __future__ import annotations
 import queue
 import threading
 
+from model.runtime.stop_request import StopRequest
 from study.workers.crew import Crew
 from study.workers.failure import Failure, FailureKind
-from study.workers.messages import Close, Failed, ToDriver, ToWorker
+from study.workers.messages import Close, Failed, Interrupt, Task, ToDriver, ToWorker
 from study.workers.worker import DriverGoneError, one_line, serve
 
 
@@ -15,6 +16,7 @@ class _Channel:
     """The worker's end of a channel within one process."""
 
     def __init__(self) -> None:
+        self.stop = StopRequest()
         self.to_worker: queue.Queue[ToWorker] = queue.Queue()
         self.to_driver: queue.Queue[ToDriver] = queue.Queue()
 
@@ -37,6 +39,11 @@ class InProcess(Crew):
         threading.Thread(target=_serve_in_thread, args=(self._channel, train, cpus), daemon=True).start()
 
     def _send(self, rank: int, message: ToWorker) -> None:
+        if isinstance(message, Interrupt):
+            self._channel.stop.make()
+            return
+        if isinstance(message, Task):
+            self._channel.stop = StopRequest()
         self._channel.to_worker.put(message)
 
     def _receive(self, seconds: float) -> tuple[int, ToDriver] | Failure | None:

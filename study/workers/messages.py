@@ -1,7 +1,7 @@
 """What a trial's driver and its workers send each other: frozen values, as JSON where they are sent over a socket.
 
-driver -> worker   Task, then an Answer to each Report; Close at the end of the crew
-worker -> driver   Running when the recipe is read, a Report each epoch, then Done or Failed
+driver -> worker   Task, then an Answer to each Report, and at any time Interrupt; Close at the end of the crew
+worker -> driver   Running when the recipe is read, a Report each epoch, then Done, Failed or Interrupted
 """
 
 from __future__ import annotations
@@ -33,6 +33,11 @@ class Answer:
     """The driver's answer to a report: whether training continues."""
 
     proceed: bool
+
+
+@dataclass(frozen=True)
+class Interrupt:
+    """Write a checkpoint after the step that is under way, and leave the task. It waits while sets are scored."""
 
 
 @dataclass(frozen=True)
@@ -76,8 +81,17 @@ class Failed:
     node_id: str | None = None  # of Ray
 
 
-ToWorker = Task | Answer | Close
-ToDriver = Running | Report | Done | Failed
+@dataclass(frozen=True)
+class Interrupted:
+    """Training was left after an Interrupt, `place` says after which step, with a checkpoint."""
+
+    place: str
+    node: str | None = None
+    node_id: str | None = None  # of Ray
+
+
+ToWorker = Task | Answer | Interrupt | Close
+ToDriver = Running | Report | Done | Failed | Interrupted
 
 
 _CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(ToWorker), *get_args(ToDriver))}

@@ -15,11 +15,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, TrainingInterruptedError, UserError
 from model.recipe.recipe import Recipe
+from model.runtime.stop_request import StopRequest
 from model.weights.object_store import StoreError
 from study.workers.failure import FailureKind, is_disk_full
-from study.workers.messages import Answer, Done, Failed, Report, Running, Task, ToDriver, ToWorker
+from study.workers.messages import Answer, Done, Failed, Interrupted, Report, Running, Task, ToDriver, ToWorker
 from study.workers.placement import find_own_node
 from study.workers.storage import StorageError, check_storage
 
@@ -35,6 +36,8 @@ class DriverGoneError(Exception):
 
 class Channel(Protocol):
     """A worker's end of its connection to the driver; a DriverGoneError where the driver is gone."""
+
+    stop: StopRequest  # of the task that was received last; an Interrupt makes it, and is not received
 
     def send(self, message: ToDriver) -> None: ...
     def receive(self) -> ToWorker: ...
@@ -52,7 +55,7 @@ def serve(channel: Channel, rank: int, train: str) -> None:
             first = False
 
 
-def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed:
+def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed | Interrupted:
     folder, waited = Path(task.folder), None
     node, node_id = find_own_node()
 
@@ -71,9 +74,12 @@ def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed:
         check_storage(task)
         recipe, device = Recipe.model_validate_json(task.recipe), _device()
         channel.send(Running(recipe.hash, node, device, node_id))
-        load_function(train)(recipe, folder, report, task.score_tests, task.parts_file and Path(task.parts_file))
+        parts_file = task.parts_file and Path(task.parts_file)
+        load_function(train)(recipe, folder, report, task.score_tests, parts_file, channel.stop)
     except DriverGoneError:
         raise
+    except TrainingInterruptedError as interruption:
+        return Interrupted(str(interruption), node, node_id)
     except Exception as error:
         return replace(_make_failed(error, folder, rank), node=node, node_id=node_id)
     return Done()

@@ -8,7 +8,16 @@ from pathlib import Path
 from typing import TypeVar
 
 from study.ledger.event_log import EventLog
-from study.ledger.events import AnyEvent, SessionStarted, TrialDecoded, TrialEnded, TrialEpoch, TrialRetried, TrialState
+from study.ledger.events import (
+    AnyEvent,
+    SessionStarted,
+    TrialDecoded,
+    TrialEnded,
+    TrialEpoch,
+    TrialMoved,
+    TrialRetried,
+    TrialState,
+)
 
 E = TypeVar("E")
 
@@ -39,7 +48,7 @@ def assert_trained_once(events: Iterable[AnyEvent]) -> None:
         match event:
             case SessionStarted():
                 lost.update(last)
-            case TrialRetried() | TrialEnded(state=TrialState.INTERRUPTED):
+            case TrialRetried() | TrialMoved() | TrialEnded(state=TrialState.INTERRUPTED):
                 lost.add(event.number)
             case TrialEnded():
                 ended.add(event.number)

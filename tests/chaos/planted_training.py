@@ -9,6 +9,7 @@ import stub_training
 import torch
 
 from model.recipe.recipe import Recipe
+from model.runtime.stop_request import StopRequest
 from model.training import loop
 
 CORRECTED = "corrected"  # a file in the current folder: from now on every recipe trains well
@@ -18,17 +19,27 @@ prepare = stub_training.prepare
 
 
 def train_until_corrected(
-    recipe: Recipe, folder: Path, report: stub_training.Report, score_tests: bool = True, parts_file: Path | None = None
+    recipe: Recipe,
+    folder: Path,
+    report: stub_training.Report,
+    score_tests: bool = True,
+    parts_file: Path | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """The stub, whose faults are gone once the file `corrected` is there."""
     if (folder.parents[3] / CORRECTED).exists():
         training = recipe.training.model_copy(update={"seed": stub_training.SUCCEEDS})
         recipe = recipe.model_copy(update={"training": training})
-    stub_training.train(recipe, folder, report, score_tests)
+    stub_training.train(recipe, folder, report, score_tests, stop=stop)
 
 
 def train_with_nan(
-    recipe: Recipe, folder: Path, report: loop.Report, score_tests: bool = True, parts_file: Path | None = None
+    recipe: Recipe,
+    folder: Path,
+    report: loop.Report,
+    score_tests: bool = True,
+    parts_file: Path | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """The real training; one recipe's features hold NaN at one step."""
     run_step = loop.run_step
@@ -40,4 +51,4 @@ def train_with_nan(
         return run_step(run, step, progress)
 
     with mock.patch.object(loop, "run_step", run_planted_step):
-        loop.train(recipe, folder, report, score_tests)
+        loop.train(recipe, folder, report, score_tests, stop=stop)

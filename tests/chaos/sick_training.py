@@ -12,6 +12,7 @@ import stub_training
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
+from model.runtime.stop_request import StopRequest
 
 PLANTED = "SICK_NODES"  # environment variable: a JSON file, Ray's id of a node -> how training fails there
 STARTS = "starts.txt"
@@ -23,7 +24,12 @@ ERRORS = {
 
 
 def train(
-    recipe: Recipe, folder: Path, report: stub_training.Report, score_tests: bool = True, parts_file: Path | None = None
+    recipe: Recipe,
+    folder: Path,
+    report: stub_training.Report,
+    score_tests: bool = True,
+    parts_file: Path | None = None,
+    stop: StopRequest | None = None,
 ) -> None:
     """As `stub_training.train`, where nothing is planted."""
     node_id = ray.get_runtime_context().get_node_id()
@@ -32,7 +38,7 @@ def train(
     how = json.loads(Path(os.environ[PLANTED]).read_text()).get(node_id)
     if how is not None:
         raise ERRORS[how]
-    stub_training.train(recipe, folder, report, score_tests, parts_file)
+    stub_training.train(recipe, folder, report, score_tests, parts_file, stop)
 
 
 def list_starts(folder: Path) -> list[str]:

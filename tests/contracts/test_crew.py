@@ -17,7 +17,7 @@ from study.workers.crew import Crew
 from study.workers.driver import open_crew
 from study.workers.failure import Failure, FailureKind
 from study.workers.in_process import InProcess
-from study.workers.messages import CrewConfig, Done, Report, Task, ToWorker
+from study.workers.messages import CrewConfig, Done, Interrupted, Report, Task, ToWorker
 from study.workers.placement import find_own_node
 
 START_SECONDS = 90.0  # of a group, on a busy machine
@@ -149,6 +149,24 @@ def test_a_trial_that_is_stopped_at_a_report_leaves_its_workers_ready(
     assert crew.usable
     begin(crew, tmp_path / "stopped", recipe())
     assert epochs(rest(crew)) == [2, 3], "it did not go on where it was stopped"
+
+
+def test_a_trial_that_is_interrupted_is_left_by_all_its_workers_which_take_the_next_one(
+    crews: Callable[[], Crew], tmp_path: Path
+) -> None:
+    crew = crews()
+    assert not crew.interrupt(), "there is nothing to leave"
+    begin(crew, tmp_path / "left", recipe(**{"training.epochs": 1000}))
+    reached = 0
+    while not isinstance(happened := crew.next(START_SECONDS), Interrupted):
+        assert isinstance(happened, Report)
+        reached = int(happened.metrics["epoch"])
+        crew.answer(proceed=True)
+        assert crew.interrupt()
+    assert happened == Interrupted(f"after epoch {reached}", *find_own_node())
+    assert crew.usable
+    begin(crew, tmp_path / "next", recipe())
+    assert epochs(rest(crew)) == [1, 2, 3], "the request was for the trial before"
 
 
 def test_a_loss_that_is_no_number_fails_the_trial_and_keeps_the_workers(

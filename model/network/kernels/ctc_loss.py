@@ -8,56 +8,91 @@ Shapes: B utterances, T encoder frames, U labels, V classes.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from model.network.kernels.ctc_recursion import ctc_shares
+
 NO_REDUCTION = 0  # torch.ctc_loss takes the reduction as a number
 
 
-def ctc_nll(logits: Tensor, frames: list[int], labels: Tensor, lengths: list[int], blank: int) -> Tensor:
-    """-log p(labels) of each utterance in nats: logits (B, T, V) in float32 or wider -> (B,).
+@dataclass(frozen=True)
+class CtcTargets:
+    """The labels of B utterances as the CTC loss reads them: made once, and shared by all CTC losses of a batch.
 
-    `labels` (B, U) may hold anything beyond `lengths`. Frames and lengths are plain numbers, so that no device has to
-    be waited for. A target that does not fit into its frames has loss 0 and no gradient.
+    `classes` (B, U + 1) are ids: the labels, in the last place and beyond an utterance's labels the blank. `places`
+    (B, U) are where each label occurs first in `classes`, `lengths` (B,) the numbers of labels. `weights` (B,) are what
+    each utterance's loss is multiplied by before they are summed.
     """
-    U, device = labels.shape[1], labels.device
-    inside = torch.arange(U, device=device) < torch.tensor(lengths, device=device)[:, None]
+
+    classes: Tensor
+    places: Tensor
+    lengths: Tensor
+    weights: Tensor
+
+
+def make_ctc_targets(labels: Tensor, lengths: Tensor, blank: int, weights: Tensor) -> CtcTargets:
+    """`labels` (B, U) may hold anything beyond `lengths` (B,); weights (B,). No device is waited for."""
+    U = labels.shape[1]
+    inside = torch.arange(U, device=labels.device) < lengths[:, None]
     labels = labels.masked_fill(~inside, blank)
     # Equal labels must be the same class, that of their first place: between equal neighbours a path needs a blank.
-    targets = (labels[:, :, None] == labels[:, None, :]).byte().argmax(dim=2)
-    classes = F.pad(labels, (0, 1), value=blank)
-    return _CtcNll.apply(logits, frames, classes.to(logits.device), targets.to(logits.device), lengths)
+    places = (labels[:, :, None] == labels[:, None, :]).byte().argmax(dim=2)
+    return CtcTargets(F.pad(labels, (0, 1), value=blank), places, lengths, weights)
+
+
+def ctc_nll(logits: Tensor, frames: Tensor, targets: CtcTargets) -> Tensor:
+    """-log p(labels) of each utterance in nats: logits (B, T, V) in float32 or wider, frames (B,) -> (B,).
+
+    All on one device. On a CPU torch's recursion over frames runs; elsewhere one that waits for nothing. A target that
+    does not fit into its frames has loss 0 and no gradient.
+    """
+    return _CtcNll.apply(logits, frames, targets)
+
+
+def torch_shares(log_probs: Tensor, frames: Tensor, targets: CtcTargets) -> tuple[Tensor, Tensor, Tensor]:
+    """`ctc_shares` by torch's loss and its gradient; a GPU's host waits in it six times."""
+    of_time = log_probs.transpose(0, 1).requires_grad_()
+    with torch.enable_grad():
+        nll = _torch_nll(of_time, frames, targets)
+    # torch's gradient is that of logits with this softmax: p minus the share of the paths.
+    (gradient,) = torch.autograd.grad(nll, of_time, torch.ones_like(nll))
+    valid = torch.arange(log_probs.shape[1], device=frames.device) < frames[:, None]
+    valid = valid & (nll != 0)[:, None]
+    share = (of_time.detach().exp() - gradient).transpose(0, 1) * valid[..., None]
+    return nll.detach(), share, valid
+
+
+def _torch_nll(of_time: Tensor, frames: Tensor, targets: CtcTargets) -> Tensor:
+    """Log-probabilities (T, B, U + 1) -> (B,)."""
+    lengths, blank = targets.lengths.tolist(), targets.places.shape[1]
+    return torch.ctc_loss(of_time, targets.places, frames.tolist(), lengths, blank, NO_REDUCTION, zero_infinity=True)
 
 
 class _CtcNll(torch.autograd.Function):
-    """`ctc_nll` for `targets` (B, U), which are places in `classes` (B, U + 1), which are ids of V, the blank last."""
+    """`ctc_nll`, whose gradient is found in the forward pass."""
 
     @staticmethod
-    def forward(
-        ctx: Any, logits: Tensor, frames: list[int], classes: Tensor, targets: Tensor, lengths: list[int]
-    ) -> Tensor:
+    def forward(ctx: Any, logits: Tensor, frames: Tensor, targets: CtcTargets) -> Tensor:
         normaliser = logits.logsumexp(dim=2, keepdim=True)
-        index = classes[:, None].expand(-1, logits.shape[1], -1)
-        log_probs = (logits.gather(2, index) - normaliser).transpose(0, 1).requires_grad_(ctx.needs_input_grad[0])
-        with torch.enable_grad():
-            nll = torch.ctc_loss(
-                log_probs, targets, frames, lengths, targets.shape[1], NO_REDUCTION, zero_infinity=True
-            )
-        if ctx.needs_input_grad[0]:
-            # torch's gradient is that of logits with this softmax: p minus the share of the paths.
-            (gradient,) = torch.autograd.grad(nll, log_probs, torch.ones_like(nll))
-            valid = torch.arange(logits.shape[1]) < torch.tensor(frames)[:, None]
-            valid = valid.to(logits.device, non_blocking=True) & (nll != 0)[:, None]
-            share = (log_probs.detach().exp() - gradient).transpose(0, 1) * valid[..., None]
-            ctx.save_for_backward(logits, normaliser, index, share, valid)
-        return nll.detach()
+        index = targets.classes[:, None].expand(-1, logits.shape[1], -1)
+        log_probs = logits.gather(2, index) - normaliser
+        if logits.device.type != "cpu":
+            nll, share, valid = ctc_shares(log_probs, frames, targets.classes, targets.lengths)
+        elif ctx.needs_input_grad[0]:
+            nll, share, valid = torch_shares(log_probs, frames, targets)
+        else:
+            return _torch_nll(log_probs.transpose(0, 1), frames, targets)
+        ctx.save_for_backward(logits, normaliser, index, share, valid)
+        return nll
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:
         logits, normaliser, index, share, valid = ctx.saved_tensors
         scale = grad[:, None, None]
         gradient = (logits - normaliser).exp_().mul_(valid[..., None] * scale)
-        return gradient.scatter_add_(2, index, -share * scale), None, None, None, None
+        return gradient.scatter_add_(2, index, -share * scale), None, None

@@ -1,6 +1,9 @@
-"""bf16 on this machine: whether it is fast, and autocast for our own autograd functions."""
+"""Precision of products: bf16 on this machine, autocast for our own autograd functions, TF32 on GPUs."""
 
 from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator
 
 import torch
 from torch import Tensor
@@ -14,6 +17,26 @@ def apply_in_autocast_dtype(function: type[torch.autograd.Function], *inputs: Te
     dtype = torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else inputs[-1].dtype
     with torch.autocast("cpu", enabled=False):
         return function.apply(*(tensor.to(dtype) for tensor in inputs))
+
+
+@contextlib.contextmanager
+def training_precision(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute matrix products and convolutions, forward and backward, as a recipe's `training.precision` has it.
+
+    bf16 is autocast's matter in the forward pass alone. On a GPU torch computes convolutions of fp32 in TF32 by itself;
+    here that is so for `tf32` alone. What was set before is set again at the end.
+    """
+    if device.type != "cuda":
+        yield
+        return
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision("high" if precision == "tf32" else "highest")
+    torch.backends.cudnn.allow_tf32 = precision == "tf32"
+    try:
+        yield
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
 
 
 def has_bf16_units(device: torch.device) -> bool:

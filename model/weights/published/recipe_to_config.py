@@ -76,6 +76,12 @@ def _check_writable(recipe: Recipe) -> None:
             "decoding.mixing holds weights, but the published layout decodes with the final classifier alone; "
             "set it to none"
         )
+    for key in ("lm_weight", "ilm_weight"):
+        if weight := getattr(recipe.decoding, key):
+            raise UserError(
+                f"decoding.{key} is {weight:g}, but the published layout decodes without language models; set it to 0, "
+                "or export a model folder"
+            )
     if decoder.project_encoder != (encoder.width != decoder.width):
         raise UserError(
             f"decoder.project_encoder is {str(decoder.project_encoder).lower()} with widths {encoder.width} and "

@@ -7,11 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from decoding_enumeration import SPECIAL, RandomModel, Scores
+from decoding_enumeration import SPECIAL, RandomLm, RandomModel, Scores
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from model.decoding.beam_search import Hypothesis, beam_search
+from model.decoding.fusion import Fusion
 
 
 @dataclass(frozen=True)
@@ -24,6 +25,8 @@ class Case:
     max_length: int | None
     ctc_weight: float
     length_penalty: float
+    lm_weight: float = 0.0
+    ilm_weight: float = 0.0
 
     @property
     def longest(self) -> int:
@@ -33,9 +36,18 @@ class Case:
     def model(self) -> RandomModel:
         return RandomModel(self.seed, self.frames, self.extra_blank)
 
+    @property
+    def fusion(self) -> list[tuple[float, RandomLm]]:
+        terms = [(self.lm_weight, RandomLm(1)), (-self.ilm_weight, RandomLm(2))]
+        return [(weight, lm) for weight, lm in terms if weight]
+
+    def scores(self, model: RandomModel) -> Scores:
+        return Scores(model, self.ctc_weight, self.length_penalty, self.fusion)
+
     def search(self, model: RandomModel, beam: int) -> list[Hypothesis]:
         decode: Any = beam_search  # a RandomModel stands in for a Recogniser
-        (nbest,) = decode(model, model.encoded, beam, self.ctc_weight, self.max_length, self.length_penalty)
+        settings = beam, self.ctc_weight, self.max_length, self.length_penalty
+        (nbest,) = decode(model, model.encoded, *settings, fusion=Fusion(self.fusion) if self.fusion else None)
         return nbest
 
 
@@ -47,6 +59,8 @@ cases = st.builds(
     max_length=st.integers(2, 5) | st.none(),
     ctc_weight=st.just(0.0) | st.floats(0.0, 1.0, exclude_max=True),
     length_penalty=st.floats(-1.0, 3.0),
+    lm_weight=st.just(0.0) | st.floats(0.0, 2.0),
+    ilm_weight=st.just(0.0) | st.floats(0.0, 1.0),
 ).filter(lambda case: case.longest <= 4)
 
 
@@ -57,7 +71,7 @@ cases = st.builds(
 @example(Case(0, 5, False, 5, 0.0, 0.0))
 def test_a_beam_as_wide_as_the_enumeration_ranks_all_hypotheses_by_the_documented_score(case: Case) -> None:
     model = case.model
-    scores = Scores(model, case.ctc_weight, case.length_penalty)
+    scores = case.scores(model)
     expected = scores.ranking(case.longest)
     nbest = case.search(model, beam=len(list(scores.hypotheses(case.longest))))
     assert [hypothesis.score for hypothesis in nbest] == pytest.approx([score for score, _ in expected], abs=1e-4)
@@ -69,7 +83,7 @@ def test_a_beam_as_wide_as_the_enumeration_ranks_all_hypotheses_by_the_documente
 @given(cases, st.integers(1, 6))
 def test_every_hypothesis_of_a_narrow_beam_has_the_documented_score(case: Case, beam: int) -> None:
     model = case.model
-    scores = Scores(model, case.ctc_weight, case.length_penalty)
+    scores = case.scores(model)
     nbest = case.search(model, beam)
     assert len(nbest) <= beam
     assert nbest == sorted(nbest, key=lambda hypothesis: -hypothesis.score)
@@ -109,7 +123,7 @@ def plain_beam_search(case: Case, scores: Scores, beam: int) -> list[float]:
 @given(cases, st.integers(1, 6))
 def test_a_narrow_beam_finds_what_a_plain_beam_search_finds(case: Case, beam: int) -> None:
     model = case.model
-    expected = plain_beam_search(case, Scores(model, case.ctc_weight, case.length_penalty), beam)
+    expected = plain_beam_search(case, case.scores(model), beam)
     nbest = case.search(model, beam)
     if expected:
         assert [hypothesis.score for hypothesis in nbest] == pytest.approx(expected, abs=1e-4)
@@ -121,7 +135,7 @@ def test_a_narrow_beam_finds_what_a_plain_beam_search_finds(case: Case, beam: in
 @given(cases)
 def test_a_beam_of_one_takes_the_best_token_at_every_step_until_eos_or_the_limit(case: Case) -> None:
     model = case.model
-    scores = Scores(model, case.ctc_weight, case.length_penalty)
+    scores = case.scores(model)
     ((tokens, _),) = case.search(model, beam=1)
     for length, token in enumerate(tokens, start=1):
         before = tuple(tokens[: length - 1])

@@ -25,7 +25,8 @@ from model.evaluation.error_rates import Edits, sum_edits
 from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
 from model.evaluation.scoring import load_dev_utterances, score_set
 from model.network.recogniser import EncoderOutput, Recogniser
-from model.recipe.recipe import DecodingConfig, DecodingSearchConfig, Recipe
+from model.recipe.decoding import DecodingConfig, DecodingSearchConfig
+from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training.prepare import load_tokenizer
 
@@ -108,7 +109,7 @@ def test_the_states_are_those_of_the_encoder_for_each_utterance(make_recipe, cor
     model, tokenizer = make_model(recipe), load_tokenizer(recipe, corpus)
     dev = load_dev_utterances(corpus, tokenizer)
     with torch.inference_mode():
-        batches = encode_sets(model, dev, 20.0, ALONE)
+        batches = encode_sets(model, dev, DecodingConfig(batch_seconds=20.0), ALONE)
         assert sorted(row for batch in batches for row in batch.rows) == list(range(len(dev)))
         for batch in batches:
             for place, row in enumerate(batch.rows):
@@ -123,11 +124,11 @@ def test_a_batch_that_does_not_fit_is_split_and_a_single_utterance_fails(
 ) -> None:
     sizes: list[int] = []
 
-    def search_or_fail(model, encoded, *others, search=decoding_search.beam_search):
+    def search_or_fail(model, encoded, *others, search=decoding_search.beam_search, **named):
         sizes.append(len(encoded.states))
         if len(encoded.states) > most[0]:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return search(model, encoded, *others)
+        return search(model, encoded, *others, **named)
 
     most = [1]
     expected = run_search(make_recipe(), corpus, 0.0)

@@ -19,8 +19,9 @@ from model.evaluation import scoring
 from model.evaluation.error_rates import ScoredUtterance
 from model.evaluation.metrics import compute_dev_metrics
 from model.evaluation.scoring import load_dev_utterances, score_set
+from model.network.kernels.precision import has_bf16_units
 from model.network.recogniser import EncoderOutput, Recogniser
-from model.recipe.recipe import DecodingConfig, SearchConfig, ValidationConfig
+from model.recipe.decoding import DecodingConfig, SearchConfig, ValidationConfig
 from model.training.prepare import load_tokenizer
 
 AUXILIARY = {"loss.auxiliary": {"placement": [1, 3], "weights": [0.3, 0.2]}}
@@ -77,11 +78,11 @@ def test_perplexities_of_all_classifiers_are_those_of_a_computation_by_token(sce
 def test_the_ctc_error_rate_is_that_of_greedy_ctc_decoding(scene: Scene, monkeypatch) -> None:
     noise = 50 * torch.randn(1000, scene.model.blank + 1, generator=torch.Generator().manual_seed(0))
 
-    def encode(*arguments, encode=scene.model.encode) -> EncoderOutput:
-        encoded = encode(*arguments)  # an untrained head has the same few classes in every frame
+    def add_ctc(*arguments, add_ctc=scene.model.add_ctc) -> EncoderOutput:
+        encoded = add_ctc(*arguments)  # an untrained head has the same few classes in every frame
         return replace(encoded, ctc_logits=encoded.ctc_logits + noise[: encoded.ctc_logits.shape[1]])
 
-    monkeypatch.setattr(scene.model, "encode", encode)
+    monkeypatch.setattr(scene.model, "add_ctc", add_ctc)
     hypotheses = []
     for row in range(len(scene.dev)):
         features = scene.dev.features(row)
@@ -160,3 +161,25 @@ def test_hypotheses_are_no_longer_than_the_learnt_bound_where_the_decoding_asks_
         scene.model.tokens_per_second = None
     lengths = [sum(len(scene.tokenizer.encode(one.hypothesis)) for one in scored) for scored in (short, other, none)]
     assert lengths[0] < lengths[1] < lengths[2]
+
+
+@pytest.mark.skipif(not has_bf16_units(torch.device("cpu")), reason="this processor has no bf16 units")
+def test_the_encoders_products_are_in_the_precision_of_the_decoding(scene: Scene) -> None:
+    fp32, bf16 = (scene.score(ValidationConfig(encoder_precision=name)) for name in ("fp32", "bf16"))
+    assert sum(one.nll for one in bf16) == pytest.approx(sum(one.nll for one in fp32), rel=0.02)
+    assert [one.nll for one in bf16] != [one.nll for one in fp32]
+    assert [one.ilm_nll for one in bf16] == [one.ilm_nll for one in fp32], "the decoder is always fp32"
+
+
+def test_keys_of_a_set_are_computed_once_for_search_and_likelihoods(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare, batches = scene.model.prepare_memory, list[int]()
+
+    def count(encoded: EncoderOutput) -> object:
+        batches.append(len(encoded.states))
+        return prepare(encoded)
+
+    monkeypatch.setattr(scene.model, "prepare_memory", count)
+    scene.score(ValidationConfig())
+    assert sum(batches) == len(scene.dev)

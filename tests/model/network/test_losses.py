@@ -7,13 +7,20 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from model.network.losses import Counts, count_targets, cross_entropy_sum, ctc_sum, decred_loss
+from model.network.losses import (
+    Counts,
+    count_targets,
+    cross_entropy_sum,
+    ctc_sum,
+    decred_loss,
+    pack_ctc_targets,
+)
 
 
 def test_the_loss_equals_a_value_computed_by_hand() -> None:
     # Two classes, two frames, one label 0, blank 1. Paths that give "0": (0,0), (0,b), (b,0).
     probabilities = torch.tensor([[[0.6, 0.4], [0.3, 0.7]]])
-    ctc = ctc_sum(probabilities.log(), torch.tensor([2]), torch.tensor([[0]]), blank=1)
+    ctc = ctc_sum(probabilities.log(), torch.tensor([2]), pack_ctc_targets(torch.tensor([[0]]), blank=1))
     by_hand = -math.log(0.6 * 0.3 + 0.6 * 0.7 + 0.4 * 0.3)
     assert float(ctc) == pytest.approx(by_hand)
     # One token with p = 0.25 from the auxiliary and 0.5 from the final classifier; a = 0.3, weights 0.4 and 0.6.
@@ -34,7 +41,7 @@ def test_label_smoothing_mixes_in_the_mean_over_classes() -> None:
 def test_each_utterance_counts_once_however_long_its_target() -> None:
     logits = torch.randn(2, 20, 6)
     labels = torch.tensor([[1, 2, 3, 4], [2, -100, -100, -100]])
-    both = ctc_sum(logits, torch.tensor([20, 20]), labels, blank=5)
+    both = ctc_sum(logits, torch.tensor([20, 20]), pack_ctc_targets(labels, blank=5))
     nll = torch.nn.functional.ctc_loss(
         logits.log_softmax(-1).transpose(0, 1),
         labels.clamp_min(0),
@@ -49,7 +56,7 @@ def test_each_utterance_counts_once_however_long_its_target() -> None:
 def test_a_target_that_cannot_fit_and_an_utterance_without_labels_count_as_nothing() -> None:
     logits = torch.randn(2, 3, 6)
     labels = torch.tensor([[1, 1, 2, 3], [-100, -100, -100, -100]])
-    assert float(ctc_sum(logits, torch.tensor([3, 3]), labels, blank=5)) == 0.0
+    assert float(ctc_sum(logits, torch.tensor([3, 3]), pack_ctc_targets(labels, blank=5))) == 0.0
 
 
 @settings(max_examples=20, deadline=None)

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from model.errors import UserError
-from model.network.recogniser import count_parameters
+from model.network.making import count_parameters
 from model.recipe.architecture import AuxiliaryConfig
 from model.recipe.files import named_recipe, read_recipe, value_at, with_values
 from model.recipe.recipe import Recipe
@@ -115,8 +115,9 @@ OLD_DECODING = {"beam": 4, "ctc_weight": 0.2, "length_penalty": 2.0, "batch_seco
 def test_a_recipe_of_an_older_version_validates_with_its_decoding_and_bounds_no_hypotheses() -> None:
     recipe = validate(Recipe, CORPUS | {"decoding": OLD_DECODING}, "r.yaml")
     search = {key: value for key, value in OLD_DECODING.items() if key != "mixing"} | {"tokens_per_second": "none"}
-    assert recipe.validation.model_dump() == search
-    assert recipe.decoding.model_dump() == search | {"mixing": "none"}
+    assert recipe.validation.content == {key: value for key, value in search.items() if key != "batch_seconds"}
+    written = search | {"mixing": "none"}
+    assert {key: value for key, value in recipe.decoding.model_dump().items() if key in written} == written
     own = validate(Recipe, CORPUS | {"decoding": {"beam": 4}}, "r.yaml")
     assert (own.validation.beam, own.decoding.tokens_per_second) == (1, "learnt"), "a recipe of this version"
     spelt_out = CORPUS | {"decoding": OLD_DECODING, "validation": {"beam": 2}}

@@ -200,7 +200,7 @@ def test_other_faults_than_memory_are_left_to_training(make_recipe, run_folder: 
 
 def test_memory_that_fails_in_training_or_scoring_is_an_out_of_memory_error(make_recipe, tmp_path, monkeypatch) -> None:
     limit(monkeypatch, 1, from_call=3)
-    message = r"^out of memory at epoch 1, step 3, in 1 part of up to \d+ utterances x \d+ frames "
+    message = r"^out of memory at epoch 1, step 3, in \d+ parts of up to 1 utterance x \d+ frames "
     message += r"\(CUDA out of memory\); lower data.batch_seconds or the model's sizes, or raise optimiser.accumulate$"
     with pytest.raises(OutOfMemoryError, match=message):
         train(make_recipe(), tmp_path / "training", lambda _: None)

@@ -4,16 +4,16 @@ import math
 
 import pytest
 import torch
-from hypothesis import given
-from hypothesis import strategies as st
 from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.data.batches import Batch
+from model.network.kernels import ctc_loss
+from model.network.kernels.ctc_recursion import ctc_shares
 from model.network.losses import Counts
 from model.network.recogniser import Recogniser
-from model.recipe.recipe import OptimiserConfig
-from model.training.optimiser import learning_rate, make_optimiser, train_step
+from model.recipe.training import OptimiserConfig
+from model.training.optimiser import make_optimiser, train_step
 
 SETTINGS = OptimiserConfig(learning_rate=1e-2, warmup_steps=10, decay="linear")
 
@@ -21,40 +21,6 @@ SETTINGS = OptimiserConfig(learning_rate=1e-2, warmup_steps=10, decay="linear")
 def batch_of(features: torch.Tensor) -> Batch:
     labels = torch.tensor([[5, 6, 1], [7, 1, -100]])
     return Batch(["a", "b"], features, torch.tensor([60, 50]), labels, Counts(2, 5))
-
-
-@given(st.sampled_from(["linear", "cosine", "none"]), st.integers(0, 500), st.floats(0, 1))
-def test_the_rate_of_warm_up_steps_never_exceeds_the_recipe_nor_falls_below_zero(
-    decay: str, step: int, progress: float
-) -> None:
-    settings = OptimiserConfig(learning_rate=1e-2, warmup_steps=10, decay=decay)
-    assert 0 <= learning_rate(settings, step, progress) <= 1e-2
-
-
-DECAYS = st.sampled_from(["linear", "cosine", "none"])
-
-
-@given(DECAYS, st.just(0.0) | st.floats(0.01, 0.99), st.integers(0, 500), st.floats(0, 1))
-def test_a_share_of_warm_up_reaches_the_recipe_s_rate_exactly_and_never_exceeds_it(
-    decay: str, share: float, step: int, progress: float
-) -> None:
-    settings = OptimiserConfig(learning_rate=1e-2, warmup=share, decay=decay)
-    assert 0 <= learning_rate(settings, step, progress) <= 1e-2
-    assert learning_rate(settings, step, share) == 1e-2
-    assert learning_rate(settings, step, share / 2) == pytest.approx(5e-3 if share else 1e-2)
-
-
-def test_decay_fills_what_warm_up_leaves() -> None:
-    settings = OptimiserConfig(learning_rate=1e-2, warmup=0.2)
-    rates = [learning_rate(settings, 10**6, progress) for progress in (0.0, 0.1, 0.2, 0.6, 1.0)]
-    assert rates == pytest.approx([0.0, 5e-3, 1e-2, 5e-3, 0.0])
-
-
-def test_the_rate_warms_up_and_decays_to_zero() -> None:
-    assert learning_rate(SETTINGS, 0, 0.0) == pytest.approx(1e-3)
-    assert learning_rate(SETTINGS, 9, 0.0) == pytest.approx(1e-2)
-    assert learning_rate(SETTINGS, 1000, 0.5) == pytest.approx(5e-3)
-    assert learning_rate(SETTINGS, 1000, 1.0) == 0.0
 
 
 def test_biases_norms_and_position_biases_are_not_decayed(make_recipe) -> None:
@@ -137,9 +103,18 @@ class NoWaiting(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_nothing_within_a_step_waits_for_the_device(make_recipe) -> None:
+@pytest.mark.parametrize("scheduled", [False, True])
+def test_nothing_within_a_step_waits_for_the_device(
+    make_recipe, monkeypatch: pytest.MonkeyPatch, scheduled: bool
+) -> None:
+    def by_labels(log_probs: torch.Tensor, frames: torch.Tensor, targets: ctc_loss.CtcTargets):
+        return ctc_shares(log_probs, frames, targets.classes, targets.lengths)
+
+    monkeypatch.setattr(ctc_loss, "torch_shares", by_labels)  # the recursion that runs on GPUs
     auxiliary = {"loss.auxiliary": {"placement": [1], "weights": [0.3]}}
     model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0} | auxiliary))
+    if scheduled:
+        model.auxiliary_factor, model.ctc_weight, model.decoder.skipped = 0.4, 0.2, frozenset({1, 4})
     optimiser = make_optimiser(model, SETTINGS)
     batch = batch_of(torch.randn(2, 60, 80))
     train_step(model, [batch], optimiser, 1e-2, 5.0, "fp32")  # the first step makes the optimiser's state

@@ -16,7 +16,8 @@ def test_a_probe_trains_and_scores_for_real_and_leaves_nothing(
     make_recipe, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    recipe = make_recipe({"loss.auxiliary.placement": [2], "loss.auxiliary.weights": [0.4]})
+    auxiliary = {"loss.auxiliary.placement": [2], "loss.auxiliary.weights": [0.4]}
+    recipe = make_recipe(auxiliary | {"optimiser.decay": "noam"})  # its steps of warm-up are more than the probe has
     probe = probe_recipe(recipe, workers=2)
     assert len(probe.step) == len(probe.scoring) == EPOCHS - 1, "the first epoch is not counted"
     assert min(*probe.step, *probe.scoring) > 0

@@ -21,7 +21,8 @@ from training_runs import ALONE, assert_equal, plan_ids, poison, without_clock
 from model.data.epoch_plan import DataPosition, PlannedBatch
 from model.errors import NonFiniteLossError
 from model.network.losses import Losses
-from model.recipe.recipe import Recipe, TrainingConfig
+from model.recipe.recipe import Recipe
+from model.recipe.training import TrainingConfig
 from model.runtime.distributed import current_context
 from model.training import optimiser
 from model.training.broken_batch import BrokenBatchWriter, TrainingStep, read_broken_batch

@@ -145,8 +145,8 @@ def test_a_group_of_workers_trains_recipes_in_succession(make_recipe, tmp_path: 
 def test_no_compiled_layer_outlives_its_training(make_recipe, run_folder: Path, monkeypatch) -> None:
     from torch._dynamo.eval_frame import _debug_get_cache_entry_list
 
-    def traced(self, compile_=nn.Module.compile) -> None:
-        compile_(self, backend="eager")  # the same cache entries, made in seconds
+    def traced(self, compile_=nn.Module.compile, **options) -> None:
+        compile_(self, **options | {"backend": "eager"})  # the same cache entries, made in seconds
 
     monkeypatch.setattr(nn.Module, "compile", traced)
     kept, code = [], EBranchformerLayer.forward.__code__

@@ -149,11 +149,11 @@ def test_memory_that_does_not_suffice_halves_a_batch(
     expected = texts(transcriber.transcribe_all(paths))
     whole, sizes = room.beam_search, list[int]()
 
-    def search(model, encoded, *settings):
+    def search(model, encoded, *settings, **more):
         sizes.append(len(encoded.states))
         if len(encoded.states) > most:
             raise MemoryError
-        return whole(model, encoded, *settings)
+        return whole(model, encoded, *settings, **more)
 
     monkeypatch.setattr(room, "beam_search", search)
     most = 3

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+import torch
 
 import model
 from model.corpora.audio import resample
@@ -14,6 +16,7 @@ from model.corpora.corpus_writer import Utterance, write_corpus
 from model.corpora.demo.sentences import SLOTS
 from model.corpora.demo.voice import ESPEAK_RATE, Voice, speak
 from model.evaluation.error_rates import word_edits
+from model.network.kernels.precision import has_bf16_units
 from model.recipe.architecture import SAMPLE_RATE
 from model.training.loop import train
 from model.training.prepare import prepare
@@ -139,3 +142,21 @@ def test_cuts_without_a_pause_lose_few_words(transcriber: Transcriber, say: Say)
     edits = word_edits(" ".join(" ".join(words) for words, _, _ in said), found.text)
     assert len(found.segments) >= len(joined) / SAMPLE_RATE / 4
     assert edits.errors <= 0.3 * edits.length
+
+
+@pytest.mark.skipif(not has_bf16_units(torch.device("cpu")), reason="this processor has no bf16 units")
+def test_an_encoder_in_bf16_changes_the_error_rate_by_less_than_noise(transcriber: Transcriber, say: Say) -> None:
+    decodings = [transcriber.decoding.model_copy(update={"encoder_precision": name}) for name in ("fp32", "bf16")]
+    fp32, bf16 = (dataclasses.replace(transcriber, decoding=decoding) for decoding in decodings)
+    draw = np.random.RandomState(4)
+    differences, words = list[int](), 0
+    for _ in range(60):
+        said, samples, _ = say(draw)
+        samples = add_noise(samples, draw)
+        errors = [word_edits(" ".join(said), one.transcribe(samples, SAMPLE_RATE).text).errors for one in (fp32, bf16)]
+        differences.append(errors[1] - errors[0])
+        words += len(said)
+    # Two standard errors of a sum of paired differences, and where nothing differs one word.
+    noise = 2 * np.sqrt(np.square(differences).sum()) or 1
+    assert abs(sum(differences)) <= noise
+    assert sum(map(abs, differences)) <= 0.03 * words

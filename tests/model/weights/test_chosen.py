@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file, save_file
 
 from model.errors import UserError
-from model.recipe.recipe import TrainingConfig
+from model.recipe.training import TrainingConfig
 from model.weights import chosen as chosen_weights
 from model.weights.chosen import (
     Candidate,

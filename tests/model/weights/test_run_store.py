@@ -4,19 +4,23 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 import torch
 from safetensors.torch import load_file
-from stored_runs import Place, save, trained
+from stored_runs import Place, position, save, trained
 from training_runs import StoppedError
 
 from model.api import load_run
 from model.errors import UserError
-from model.recipe.recipe import Recipe, TrainingConfig
+from model.recipe.recipe import Recipe
+from model.recipe.training import TrainingConfig
 from model.training.loop import train
-from model.weights.checkpoint import CHECKPOINTS, load_optimiser, load_weights
+from model.weights.checkpoint import CHECKPOINTS, EpochPart, load_optimiser, load_position, load_weights
 from model.weights.chosen import (
     CANDIDATES,
     STOPPED,
@@ -34,7 +38,7 @@ from model.weights.chosen import (
 )
 from model.weights.ended_run import keep_last_weights
 from model.weights.import_export import export_published
-from model.weights.run_checkpoints import find_run_checkpoint, mark_run_reported
+from model.weights.run_checkpoints import find_run_checkpoint, mark_run_reported, save_run_checkpoint
 from model.weights.run_store import end_training, local_folder
 
 CHOICE = Chosen("best", (2,), 3, 30, "hash", 4.5, {"dev/wer": 20.0})
@@ -76,6 +80,24 @@ def test_the_last_two_checkpoints_are_kept(place: Place) -> None:
         ["epoch-0002", "epoch-0003"],
         ["epoch-0003", "epoch-0004"],
     ]
+
+
+def test_a_checkpoint_within_an_epoch_is_found_elsewhere_as_one_of_a_reported_epoch(place: Place) -> None:
+    save(place, 1, 2)
+    mark_run_reported(place.folder, 2)
+    part = EpochPart(7, 1, 0, 0.1, 0.2, [[1.5, 0.1 + 0.2], [2.5, float("inf")]])
+    save_run_checkpoint(place.folder, *trained(0), replace(position(2), part=part))
+    assert place.names(CHECKPOINTS) == ["epoch-0002", "epoch-0002-step-00000007"]
+    place.move()
+    path, is_reported = find_run_checkpoint(place.folder)
+    assert path is not None
+    assert (path.name, is_reported) == ("epoch-0002-step-00000007", True)
+    recipe: Any = SimpleNamespace(hash="hash")
+    assert load_position(path, recipe) == replace(position(2), part=part)
+    save(place, 3)
+    assert place.names(CHECKPOINTS) == ["epoch-0002-step-00000007", "epoch-0003"]
+    with pytest.raises(UserError, match="has trained epoch 2 and 7 steps of the next: another process"):
+        save_run_checkpoint(place.folder, *trained(0), replace(position(2), part=part))
 
 
 @pytest.mark.parametrize(

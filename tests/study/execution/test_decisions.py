@@ -26,6 +26,8 @@ TABLE = [
     (FailureKind.LOST, 1, 9, Action.RETRY, TrialState.INTERRUPTED, 2, RETRIES),
     (FailureKind.LOST, 2, 0, Action.END, TrialState.FAILED, 3, ""),
     (FailureKind.LOST, 2, 2, Action.STOP, TrialState.FAILED, 3, SAME),
+    (FailureKind.PREEMPTED, 0, 0, Action.MOVE, TrialState.INTERRUPTED, 0, ""),
+    (FailureKind.PREEMPTED, 2, 9, Action.MOVE, TrialState.INTERRUPTED, 2, ""),
     (FailureKind.START, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 1, RETRIES),
     (FailureKind.START, 2, 1, Action.END, TrialState.FAILED, 3, ""),
     (FailureKind.OUT_OF_MEMORY, 0, 9, Action.END, TrialState.INFEASIBLE, 1, ""),

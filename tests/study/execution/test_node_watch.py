@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -222,3 +223,12 @@ def test_only_sick_nodes_are_excluded_and_beside_a_single_one_no_trial_is_lost(s
     assert set(excluded) <= sick
     assert len(excluded) == len(set(excluded))
     assert lost == 0 or len(sick) > 1
+
+
+def test_a_trial_is_not_placed_on_a_node_that_ray_drains_even_where_no_other_has_room() -> None:
+    watched = Watched("ab")
+    watched.nodes[0] = replace(watched.nodes[0], is_draining=True)
+    assert watched.watch.find_avoided(0, and_draining=True) == ("a",)
+    assert watched.watch.find_avoided(0) == (), "Ray itself places nothing there"
+    watched.nodes.pop()
+    assert watched.watch.find_avoided(0, and_draining=True) == ("a",)

@@ -29,6 +29,7 @@ from study.ledger.events import (
     TrialEnded,
     TrialEpoch,
     TrialImported,
+    TrialMoved,
     TrialPaused,
     TrialRetried,
     TrialStarted,
@@ -50,6 +51,7 @@ EXAMPLES = [
     TrialRetried(
         number=3, reason="lost", count=2, setting="failures.retries 5", elsewhere=True, node="one", node_id="aa"
     ),
+    TrialMoved(number=3, reason="Ray drains its node; the trial left it after epoch 2", node="one", node_id="aa"),
     TrialEnded(number=3, state=TrialState.INFEASIBLE, reason="no", values=VALUES, point=VALUES, count=1, setting="s"),
     TrialImported(number=3, source="old/7", epochs=(REPORT,), state=TrialState.PRUNED, started=1.0, ended=2.0),
     TrialDecoded(number=3, decoding={"beam": 4}, decoding_hash="abc", metrics={"dev/wer_final": 9.0}, seconds=3.0),

@@ -19,7 +19,7 @@ from ledger_events import end_trial, list_kinds, report_epoch
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, read_recipe, with_values
-from model.recipe.hashing import content_hash
+from model.recipe.hashing import ADDED_KEYS, content_hash, drop_keys
 from model.recipe.recipe import Recipe
 from model.strict import read_yaml, to_yaml
 from study.config.study_file import StudyFile
@@ -266,15 +266,8 @@ def hash_without(recipe: Recipe, *keys: tuple[str, str]) -> str:
     del content["name"], content["data"]["corpus"], content["decoding"], content["test_decoding"]
     del content["decoding_search"]
     do_not_count = ("data", "longest_scored_seconds"), ("optimiser", "accumulate"), ("training", "compile")
-    added_later = {
-        "training": ("epoch_steps", "epoch_share"),
-        "data": ("label_buckets", "temperature", "readers"),
-        "augmentation": (
-            *("noise_share", "noise_snr", "reverberation_share", "reverberation_seconds", "gain_share", "gain_db"),
-        ),
-        "tokenizer": ("kind", "byte_fallback", "sentences"),
-    }
-    added = [(parent, key) for parent, names in added_later.items() for key in names]
-    for parent, key in (*keys, *do_not_count, ("validation", "batch_seconds"), *added):
+    do_not_count += ("data", "readers"), ("validation", "batch_seconds")
+    for parent, key in (*keys, *do_not_count):
         del content[parent][key]
+    content = drop_keys(content, ADDED_KEYS)
     return hashlib.sha256(json.dumps(content, sort_keys=True, separators=(",", ":")).encode()).hexdigest()[:16]

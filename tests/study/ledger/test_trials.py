@@ -20,6 +20,7 @@ from study.ledger.events import (
     TrialEnded,
     TrialEpoch,
     TrialImported,
+    TrialMoved,
     TrialPaused,
     TrialRetried,
     TrialStarted,
@@ -157,6 +158,14 @@ def test_a_retry_on_another_node_is_not_counted() -> None:
     record = Trials([TrialStarted(number=0), moved])[0]
     assert (record.state, record.retries, record.retries_here) == (TrialState.INTERRUPTED, 0, 0)
     assert record.lost_seconds == 2.0
+
+
+def test_a_trial_that_left_a_drained_node_will_be_resumed_and_has_neither_failed_nor_lost_anything() -> None:
+    trials = Trials([TrialStarted(number=0), TrialEpoch(number=0, epoch=1), TrialMoved(number=0, reason="drained")])
+    record = trials[0]
+    assert (record.state, record.reason, record.epoch) == (TrialState.INTERRUPTED, "drained", 1)
+    assert (record.retries, record.retries_here, record.lost_seconds) == (0, 0, 0.0)
+    assert trials.running == []
 
 
 @pytest.mark.parametrize("state", [TrialState.FAILED, TrialState.INFEASIBLE])

@@ -162,16 +162,18 @@ def test_confirmations_are_searched_as_far_as_every_trial_was() -> None:
     assert (recipe.decoding_search.beam, recipe.decoding_search.length_penalty) == ((), ())
 
 
-STAGES = ["start", "CTC weight 0.5", "CTC weight 0.4", "mixing", "beam 4", "beam 8", "length penalty"]
+STAGES = ["start", "CTC weight 0.5", "CTC weight 0.4", "language models"]
+STAGES += ["mixing", "beam 4", "beam 8", "length penalty"]
 
 
 @given(st.sampled_from(STAGES))
 def test_a_confirmation_differs_from_its_finalist_in_seed_and_search_alone(stage: str) -> None:
-    finalist = with_values(TINY, {"decoding_search.mixing": [0.3]})
+    finalist = with_values(TINY, {"decoding_search.mixing": [0.3], "decoding_search.ilm_weight": [0.2]})
     recipe = make_confirmation(finalist, 1003, stage)
     changed = {"training", "decoding_search"}
     assert recipe.model_dump(exclude=changed) == TINY.model_dump(exclude=changed)
     assert recipe.decoding_search.mixing == ((0.3,) if STAGES.index(stage) >= STAGES.index("mixing") else ())
+    assert recipe.decoding_search.ilm_weight == ((0.2,) if STAGES.index(stage) >= 3 else ())
     assert recipe.training == TINY.training.model_copy(update={"seed": 1003})
     beams = {"beam 4": (4,), "beam 8": (4, 8), "length penalty": (4, 8)}.get(stage, ())
     weights = {"start": (), "CTC weight 0.5": (0.5,), "CTC weight 0.4": (0.4, 0.5, 0.6)}

@@ -161,10 +161,10 @@ def test_a_record_read_from_its_file_has_the_fingerprint_of_the_one_in_memory(va
     assert build_trial_run(fold(*events)).points.keys() == build_trial_run(fold(*read)).points.keys()
 
 
-def test_the_files_of_a_trial_that_has_ended_are_recipe_hypotheses_errors_and_the_broken_batchs_names(tmp_path) -> None:
+def test_the_files_of_an_ended_trial_are_recipe_start_hypotheses_errors_and_the_broken_batchs_names(tmp_path) -> None:
     folder = tmp_path / "trials" / "0000"
     (folder / "hypotheses").mkdir(parents=True)
-    names = ["recipe.yaml", "hypotheses/test-a.jsonl", "error-0.txt", "broken-batch-0.json"]
+    names = ["recipe.yaml", "initialisation.json", "hypotheses/test-a.jsonl", "error-0.txt", "broken-batch-0.json"]
     for name in [*names, "broken-batch-0.safetensors", "last.safetensors"]:
         (folder / name).write_text("x")
     assert list_files(tmp_path, build_trial_run(fold(STARTED))) == []

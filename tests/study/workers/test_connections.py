@@ -15,7 +15,7 @@ import pytest
 
 from cluster.errors import ClusterError
 from study.workers.connections import CONTROLLER, DriverAddress, SocketChannel, WorkerListener, connect_to_driver
-from study.workers.messages import Answer, Close, Done, encode
+from study.workers.messages import Answer, Close, Done, Interrupt, Task, encode
 from study.workers.worker import DriverGoneError
 
 SECONDS = 30.0  # that a busy machine may take
@@ -186,3 +186,22 @@ def test_a_worker_that_was_closed_at_a_report_takes_no_more_tasks() -> None:
     other.close()
     with pytest.raises(DriverGoneError):
         channel.send(Done())
+
+
+def test_an_interrupt_reaches_a_worker_that_trains_and_not_the_task_after_it() -> None:
+    own, other = Pipe()
+    channel = SocketChannel(own)
+    task = Task("{}", "abc", "/folder")
+    other.send_bytes(encode(task))
+    assert channel.receive() == task
+    first = channel.stop
+    for message in (Interrupt(), task, Answer(proceed=True)):
+        other.send_bytes(encode(message))
+    assert channel.receive() == task
+    assert first.is_made, "nothing was received for it"
+    assert channel.receive() == Answer(proceed=True)
+    assert not channel.stop.is_made
+    other.close()
+    for _ in range(2):
+        with pytest.raises(DriverGoneError):
+            channel.receive()

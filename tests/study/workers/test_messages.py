@@ -12,6 +12,8 @@ from study.workers.messages import (
     Close,
     Done,
     Failed,
+    Interrupt,
+    Interrupted,
     Report,
     Running,
     Task,
@@ -24,11 +26,13 @@ from study.workers.messages import (
 EXAMPLES = [
     Task('{"name": "é"}', "abc", "/folder", study_folder="/study", study_id="0", session="000001.jsonl"),
     Answer(proceed=False),
+    Interrupt(),
     Close(),
     Running("abc", "node-1", "cpu", "0123"),
     Report({"epoch": 3, "dev/wer": 12.5}, waited=0.25, node="node-1", device="cpu"),
     Report(),
     Done(),
+    Interrupted("after step 4 of epoch 1", node="node-1", node_id="0123"),
     Failed(FailureKind.OUT_OF_MEMORY, "one utterance does not fit", reusable=True, node="node-1", node_id="0123"),
 ]
 

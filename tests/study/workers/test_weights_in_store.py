@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from model.runtime.stop_request import StopRequest
 from model.weights.chosen import CHOSEN
 from model.weights.object_store import StoreError
 from model.weights.run_store import WeightsAt, read_weights_at, write_weights_at
@@ -78,6 +79,7 @@ class Channel:
 
     tasks: list[Task | Close]
     sent: list[Any] = field(default_factory=list)
+    stop: StopRequest = field(default_factory=StopRequest)
 
     def send(self, message: Any) -> None:
         self.sent.append(message)

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import pytest
 import torch
 import torch.nn.functional as F
 from hypothesis import given, settings
@@ -35,9 +36,10 @@ def test_values_and_gradients_are_those_of_torchs_convolution(
         torch.testing.assert_close(ours, theirs)
 
 
-def test_autocast_decides_the_precision_of_the_output_not_of_the_gradients() -> None:
+@pytest.mark.parametrize("channels", [4, 16])
+def test_autocast_decides_the_precision_of_the_output_not_of_the_gradients(channels: int) -> None:
     torch.manual_seed(0)
-    convolution, x = DepthwiseConvolution(4, 3), torch.randn(2, 9, 4)
+    convolution, x = DepthwiseConvolution(channels, 3), torch.randn(2, 9, channels)
     with torch.autocast("cpu", torch.bfloat16):
         y = convolution(x)
     assert y.dtype == torch.bfloat16

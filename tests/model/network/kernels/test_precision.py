@@ -13,7 +13,7 @@ from model.evaluation.error_rates import error_rate, word_edits
 from model.network.losses import Counts
 from model.network.recogniser import Recogniser
 from model.recipe.architecture import MEL_BINS
-from model.recipe.recipe import OptimiserConfig
+from model.recipe.training import OptimiserConfig
 from model.runtime.distributed import current_context
 from model.training.optimiser import make_optimiser, train_step
 from model.training.run import start_or_resume

@@ -1,0 +1,105 @@
+"""One process of a group that trains a recipe together: how it joins the group, and what it leaves when it fails."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import signal
+import sys
+import threading
+import time
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from model.errors import NonFiniteLossError, OutOfMemoryError, TrainingInterruptedError, UserError
+
+RANK_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
+FAILURES = "DECRED_FAILURES"  # the folder in which a rank leaves the error that ended it
+ERROR_FILE = "error-{rank}.txt"
+TERMINATED = 128 + signal.SIGTERM
+KINDS: dict[str, type[Exception]] = {kind.__name__: kind for kind in (UserError, NonFiniteLossError, OutOfMemoryError)}
+# A rank whose peer died only sees its connection close: the peer's own end is what is worth reading.
+_ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Failure:
+    """The error that ended a rank: its type's name, its message in one line, and when."""
+
+    rank: int
+    kind: str
+    message: str
+    at: float
+
+    @property
+    def is_echo(self) -> bool:
+        """Whether it may have come of another rank's end alone."""
+        return self.kind not in KINDS and bool(_ECHO.search(f"{self.kind} {self.message}"))
+
+
+def is_rank() -> bool:
+    """Whether this process was started as one of a group, by torchrun or as `run_group` does."""
+    return all(name in os.environ for name in RANK_VARIABLES)
+
+
+@contextlib.contextmanager
+def join_group() -> Iterator[int]:
+    """Make this process a rank of its group within the block, on its own GPU where there are GPUs; gives the rank."""
+    import torch
+    import torch.distributed as dist
+
+    is_gpu = torch.cuda.is_available()
+    if is_gpu:
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
+    # Of dimensions of size 1, whose strides mean nothing.
+    warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
+    dist.init_process_group("nccl" if is_gpu else "gloo", init_method="env://")
+    yield dist.get_rank()
+    dist.destroy_process_group()  # not after an error: it may wait for a rank that is gone
+
+
+def run_rank(function: Callable[[], None], folder: Path) -> None:
+    """Be one process of `run_group`: do the function's work as a rank, and end with what starts the group.
+
+    An error is left for that process; what is no error of the user's is written into `folder` with its traceback.
+    """
+    threading.Thread(target=_end_with_starter, daemon=True).start()
+    code, rank = 0, int(os.environ["RANK"])
+    try:
+        with join_group():
+            function()
+    except KeyboardInterrupt:
+        code = 128 + signal.SIGINT
+    except TrainingInterruptedError:
+        code = TERMINATED
+    except SystemExit as end:
+        code = end.code if isinstance(end.code, int) else 1
+    except BaseException as error:
+        code = 1
+        _leave_failure(error, rank, folder)
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)  # not through exit handlers, which may wait for ranks that are gone
+
+
+def _end_with_starter() -> None:
+    sys.stdin.buffer.read()  # returns when the other end of the pipe is closed
+    os._exit(1)
+
+
+def _leave_failure(error: BaseException, rank: int, folder: Path) -> None:
+    kind, message = type(error).__name__, " ".join(str(error).split())
+    if kind not in KINDS:
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            text = "".join(traceback.format_exception(error))
+            (folder / ERROR_FILE.format(rank=rank)).write_text(text, encoding="utf-8")
+            message = f"{message}; see {folder / ERROR_FILE.format(rank=rank)}"
+    failure = Failure(rank, kind, message, time.time())
+    with contextlib.suppress(OSError, KeyError):
+        Path(os.environ[FAILURES], f"{rank}.json").write_text(json.dumps(asdict(failure)), encoding="utf-8")
