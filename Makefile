@@ -5,10 +5,10 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help study test slow cluster-test image-test chaos benchmark docs check wheel-check clean
+.PHONY: help study test slow cluster-test image-test chaos benchmark test-gpu benchmark-gpu docs check wheel-check clean
 
 help:  ## print these targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 study: $(INSTALLED)  ## make the demo corpus and run the demo study on it, to its end
 	$(BIN)/decred-study prepare demo --out corpora/demo $(DEMO_OPTIONS)
@@ -31,6 +31,12 @@ chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survi
 
 benchmark: $(INSTALLED)  ## the tables of RESULTS.md: speed beside the machine's matmul rate, learning curves, studies of 2,000 trials
 	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds -o faulthandler_timeout=3600
+
+test-gpu: $(INSTALLED)  ## what GPUs compute, beside this processor, on a machine that has one; ten minutes
+	$(BIN)/pytest -n 0 -m gpu tests/gpu
+
+benchmark-gpu: $(INSTALLED)  ## the GPU's tables of RESULTS.md; ten minutes
+	PYTHONPATH=.:tests $(BIN)/python -m benchmarks.gpu
 
 docs: $(INSTALLED)  ## write the generated pages of the documentation anew
 	$(BIN)/python tests/reference_pages.py

@@ -32,7 +32,7 @@ pytest_plugins = ["parallel", "skips"]
 
 HERE = Path(__file__).parent
 # Seconds for a test with this marker or in this folder, where it names no timeout itself.
-LONG = {"end_to_end": 400, "contracts": 400, "slow": 600, "chaos": 600, "cluster": 600, "speed": 600}
+LONG = {"end_to_end": 400, "contracts": 400, "slow": 600, "chaos": 600, "cluster": 600, "speed": 600, "gpu": 400}
 STUB = Work("stub_training:train", "stub_training:prepare")
 MINIATURE = {
     "data.batch_seconds": 12.0,

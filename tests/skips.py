@@ -19,6 +19,7 @@ ALLOWED_IN_CI = (
     "NOT TESTED: KubeRay's schemas are not in ../shared/kuberay",
     "NOT TESTED: the images, because no overlay can be mounted here",
     "NOT TESTED: namespaces cannot be made here",
+    "NOT TESTED: no GPU here",
 )
 # Reasons that are allowed where .ci/run could not install Debian's packages, and sets the variable for that.
 ALLOWED_WITHOUT_PACKAGES = (

@@ -110,7 +110,7 @@ class CtcPrefixScorer:
         sums = torch.bmm(shares, self._float_probabilities.transpose(1, 2))
         sums = sums.log_().add_(self.highest[:, None]).flatten(0, 1)
         offset = torch.where(state.score > -torch.inf, highest[:, 0] - state.score, 0.0)  # impossible ones stay it
-        return sums.add_(offset[:, None] + ROUNDING)
+        return sums.add_(offset.float()[:, None] + ROUNDING)
 
     def extend(self, state: CtcPrefixState, tokens: Tensor) -> CtcPrefixState:
         """The state after hypothesis n is continued with `tokens[n]`."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from model.network.kernels.precision import has_bf16_units
+from model.network.kernels.precision import has_bf16_units, product_precision
 from model.network.recogniser import EncoderOutput, Recogniser
 from model.recipe.decoding import SearchConfig
 
@@ -27,6 +27,6 @@ def encode_states(
     """
     device = features.device
     is_bf16 = decoding.encoder_precision == "bf16" and has_bf16_units(device)
-    with torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
+    with product_precision(device, "fp32"), torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
         states, lengths = model.encode_states(features, lengths)
     return states.float(), lengths

@@ -48,7 +48,9 @@ def score_set(
     """
     model.eval()
     own: list[ScoredUtterance] = []
-    with torch.inference_mode(), use_mixing(model, decoding):
+    # Autocast forgets the weights that it has cast when the outermost one ends: this one lasts for the whole set.
+    keep_cast = torch.autocast(context.device.type, enabled=False)
+    with torch.inference_mode(), use_mixing(model, decoding), keep_cast:
         for batch in make_scoring_batches(utterances, decoding.batch_seconds, context.rank, context.world_size):
             own += _score_in_parts(model, batch, utterances, decoding, tokenizer, context.device)
     return sorted(_gather(own, context.world_size), key=lambda utterance: utterance.id)

@@ -64,8 +64,9 @@ class InternalState:
 
     @torch.inference_mode()
     def step(self, tokens: Tensor) -> Tensor:
-        # As the N hypotheses of one utterance: then the memory is not repeated for each.
-        return self.decoder.step(tokens[None], self.memory, self.caches)[0].float().log_softmax(dim=-1)
+        # As N utterances of one hypothesis each, so that any may continue any; the memory of one is every utterance's.
+        memory = self.memory and self.memory.select(torch.zeros_like(tokens))
+        return self.decoder.step(tokens[:, None], memory, self.caches)[:, 0].float().log_softmax(dim=-1)
 
     def select(self, rows: Tensor) -> None:
         for cache in self.caches:

@@ -12,9 +12,10 @@ import torch.nn.functional as F
 from pydantic import model_validator
 from torch import Tensor, nn
 
-from model.network.attention import CausalAttention, KVCache
+from model.network.attention import CausalAttention
 from model.network.decoder import token_position_encoding
 from model.network.kernels.dropout import Dropout
+from model.network.kv_cache import KVCache
 from model.recipe.architecture import Count, Share
 from model.strict import Strict
 

@@ -12,8 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.kernels.dropout import dropout
-
-CACHE_TOKENS = 16  # room that a new cache has; it doubles whenever it is full
+from model.network.kv_cache import KVCache
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -93,37 +92,6 @@ def _relative_shift(scores: Tensor) -> Tensor:
     return scores.contiguous().as_strided((B, H, T, T), (H * T * W, T * W, W - 1, 1), T - 1)
 
 
-class KVCache:
-    """Keys and values (N, H, U, E) of the tokens decoded so far, for N hypotheses in one decoder layer."""
-
-    keys: Tensor
-    values: Tensor
-    length = 0
-
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        """Add one token's key and value, (N, H, 1, E) each; return those of all tokens, (N, H, U, E) each."""
-        if self.length == 0:
-            self.keys, self.values = (_grow(token, 0, CACHE_TOKENS) for token in (key, value))
-        elif self.length == self.keys.shape[2]:
-            self.keys, self.values = (_grow(full, self.length, 2 * self.length) for full in (self.keys, self.values))
-        self.keys[:, :, self.length] = key[:, :, 0]
-        self.values[:, :, self.length] = value[:, :, 0]
-        self.length += 1
-        return self.keys[:, :, : self.length], self.values[:, :, : self.length]
-
-    def select(self, rows: Tensor) -> None:
-        """Hypothesis n continues what was hypothesis `rows[n]`; one that none continues is dropped."""
-        self.keys, self.values = self.keys[rows], self.values[rows]
-
-
-def _grow(tensor: Tensor, length: int, room: int) -> Tensor:
-    """A tensor (N, H, room, E) that starts with the first `length` tokens of `tensor` (N, H, U, E)."""
-    N, H, _, E = tensor.shape
-    larger = tensor.new_empty(N, H, room, E)
-    larger[:, :, :length] = tensor[:, :, :length]
-    return larger
-
-
 class CausalAttention(nn.Module):
     """The decoder's self-attention: a token attends to itself and to earlier tokens."""
 
@@ -134,17 +102,15 @@ class CausalAttention(nn.Module):
         self.out = nn.Linear(width, width)
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
-        """x (B, U, D) -> (B, U, D). With a cache, U must be 1: the token attends to all that are cached and to itself.
+        """x (B, U, D) -> (B, U, D). With a cache x is the newest token of U hypotheses, which attend to their own.
 
-        The cache then grows by the token.
+        The cache then grows by these tokens.
         """
         q, k, v = (split_heads(part, self.heads) for part in self.query_key_value(x).chunk(3, dim=-1))
         if cache is not None:
-            k, v = cache.append(k, v)
-        attended = F.scaled_dot_product_attention(
-            q, k, v, dropout_p=self.dropout if self.training else 0.0, is_causal=cache is None
-        )
-        return self.out(join_heads(attended))
+            return self.out(join_heads(cache.attend(q, k, v)))
+        p = self.dropout if self.training else 0.0
+        return self.out(join_heads(F.scaled_dot_product_attention(q, k, v, dropout_p=p, is_causal=True)))
 
 
 class CrossAttention(nn.Module):

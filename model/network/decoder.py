@@ -13,8 +13,9 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
-from model.network.attention import CausalAttention, CrossAttention, KVCache, padding_bias
+from model.network.attention import CausalAttention, CrossAttention, padding_bias
 from model.network.kernels.dropout import Dropout
+from model.network.kv_cache import KVCache
 from model.network.layer_drop import skip_layer
 from model.recipe.architecture import DecoderConfig
 
@@ -79,10 +80,8 @@ class DecoderLayer(nn.Module):
 
         Without `cross` the cross-attention sublayer is skipped.
         """
-        # Self-attention: B * K rows, each with its own cache. Cross-attention: K queries to the keys of their
-        # utterance, so that keys are not repeated for each hypothesis.
-        attended = self.attention(self.norm_self(x).flatten(0, 1)[:, None], cache)
-        x = x + attended.view_as(x)
+        # K queries to the keys of their utterance, in both: no keys are repeated for each hypothesis.
+        x = x + self.attention(self.norm_self(x), cache)
         if cross is not None and bias is not None:
             x = x + self.cross_attention(self.norm_cross(x), cross, bias)
         return x + self.feed_forward(self.norm_feed_forward(x))

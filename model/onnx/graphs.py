@@ -23,6 +23,7 @@ from model.network import attention, subsampling
 from model.network.decoder import CrossAttentionMemory
 from model.network.kernels.depthwise import DepthwiseConvolution
 from model.network.kernels.patch_convolutions import STRIDE
+from model.network.kv_cache import KVCache
 from model.network.recogniser import Recogniser
 from model.recipe.architecture import MEL_BINS
 
@@ -82,23 +83,27 @@ class DecoderGraph(nn.Module):
         self, tokens: Tensor, keys: Tensor, values: Tensor, bias: Tensor, past_keys: Tensor, past_values: Tensor
     ) -> tuple[Tensor, ...]:
         memory = CrossAttentionMemory(list(zip(keys.unbind(0), values.unbind(0), strict=True)), bias)
-        caches: list[attention.KVCache] = [
-            _Past(*past) for past in zip(past_keys.unbind(0), past_values.unbind(0), strict=True)
-        ]
+        caches: list[KVCache] = [_Past(*past) for past in zip(past_keys.unbind(0), past_values.unbind(0), strict=True)]
         logits = self.model.decoder.step(tokens, memory, caches)
         return logits, torch.stack([cache.keys for cache in caches]), torch.stack([cache.values for cache in caches])
 
 
-class _Past(attention.KVCache):
-    """A cache that is replaced and not written into, because a graph has no places that can be written into."""
+class _Past(KVCache):
+    """A cache of one hypothesis in each row, (N, H, U, E), which a graph's user selects from.
+
+    It is replaced and not written into, because a graph has no places that can be written into.
+    """
 
     def __init__(self, keys: Tensor, values: Tensor) -> None:
         self.keys, self.values = keys, values
         self.length = keys.shape[2]  # while a graph is made this is a value of the graph, not a number
 
-    def append(self, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
-        self.keys, self.values = torch.cat((self.keys, key), dim=2), torch.cat((self.values, value), dim=2)
-        return self.keys, self.values
+    def attend(self, q: Tensor, key: Tensor, value: Tensor) -> Tensor:
+        B, H, K, E = q.shape
+        rows = [tensor.transpose(1, 2).reshape(B * K, H, 1, E) for tensor in (q, key, value)]
+        self.keys, self.values = torch.cat((self.keys, rows[1]), dim=2), torch.cat((self.values, rows[2]), dim=2)
+        attended = F.scaled_dot_product_attention(rows[0], self.keys, self.values)
+        return attended.reshape(B, K, H, E).transpose(1, 2)
 
 
 def export_graphs(model: Recogniser, out: Path) -> None:

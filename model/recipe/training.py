@@ -117,7 +117,7 @@ class TrainingConfig(Strict):
     seed: int = Field(0, description="initial weights, dropout and augmentation")
     precision: Literal["fp32", "tf32", "bf16"] = Field(
         "fp32",
-        description="precision of matrix products in training; weights, losses and scoring are always fp32. tf32 "
+        description="precision of matrix products in training; weights and losses are always fp32. tf32 "
         "computes with 10 bits of mantissa on GPUs, and as fp32 elsewhere",
     )
     skips_in_a_row: Count = Field(

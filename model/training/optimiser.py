@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 
 from model.data.batches import Batch
 from model.errors import UserError
-from model.network.kernels.precision import training_precision
+from model.network.kernels.precision import product_precision
 from model.network.losses import Losses
 from model.network.recogniser import Recogniser
 from model.recipe.training import OptimiserConfig, RatesConfig
@@ -125,7 +125,7 @@ class StepResult:
 def accumulate_gradients(model: nn.Module, part: Batch, precision: str, scale: float = 1.0) -> Losses:
     """Add the gradients of a part's total loss, times `scale`, to those that the parameters have."""
     device = part.features.device
-    with training_precision(device, precision):
+    with product_precision(device, precision):
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bf16"):
             losses: Losses = model(part.features, part.lengths, part.labels, part.counts)
         (losses.total * scale).backward()

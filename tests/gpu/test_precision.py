@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.network.kernels.precision import training_precision
+from model.network.kernels.precision import product_precision
 from model.recipe.recipe import Recipe
 from model.training.loop import train
 
@@ -21,7 +21,7 @@ def error_of_product(device: torch.device, precision: str) -> float:
     w = w[:, :, :3, :3].contiguous()
     ours = [tensor.float().to(device) for tensor in (a, b, x, w)]
     ours[0].requires_grad_()
-    with training_precision(device, precision):
+    with product_precision(device, precision):
         product = ours[0] @ ours[1].t()
         product.square().sum().backward()
         convolved = torch.nn.functional.conv2d(ours[2], ours[3])

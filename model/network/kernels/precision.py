@@ -20,11 +20,11 @@ def apply_in_autocast_dtype(function: type[torch.autograd.Function], *inputs: Te
 
 
 @contextlib.contextmanager
-def training_precision(device: torch.device, precision: str) -> Iterator[None]:
-    """Compute matrix products and convolutions, forward and backward, as a recipe's `training.precision` has it.
+def product_precision(device: torch.device, precision: str) -> Iterator[None]:
+    """Compute matrix products and convolutions in fp32 or tf32, forward and backward; bf16 is autocast's matter.
 
-    bf16 is autocast's matter in the forward pass alone. On a GPU torch computes convolutions of fp32 in TF32 by itself;
-    here that is so for `tf32` alone. What was set before is set again at the end.
+    On a GPU torch computes convolutions of fp32 in TF32 by itself; here that is so for `tf32` alone. What was set
+    before is set again at the end.
     """
     if device.type != "cuda":
         yield

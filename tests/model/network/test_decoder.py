@@ -5,7 +5,7 @@ import itertools
 import pytest
 import torch
 
-from model.network.attention import CACHE_TOKENS
+from model.network.kv_cache import CACHE_TOKENS
 from model.network.recogniser import Recogniser, shift_right
 
 LAYERS = 4

@@ -210,7 +210,7 @@ def test_memory_that_fails_in_training_or_scoring_is_an_out_of_memory_error(make
     def encode(self, *others):
         raise RuntimeError("[enforce fail at alloc_cpu.cpp:124] DefaultCPUAllocator: can't allocate memory")
 
-    monkeypatch.setattr(Recogniser, "encode", encode)
+    monkeypatch.setattr(Recogniser, "encode_states", encode)
     message = r"^out of memory in decoding 1 utterances x \d+ frames, beam 1 \(.*can't allocate memory\); lower the dec"
     with pytest.raises(OutOfMemoryError, match=message):
         train(make_recipe({"training.epochs": 1}), tmp_path / "scoring", lambda _: None)

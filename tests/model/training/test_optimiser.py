@@ -8,6 +8,7 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from model.data.batches import Batch
+from model.network import encoder
 from model.network.kernels import ctc_loss
 from model.network.kernels.ctc_recursion import ctc_shares
 from model.network.losses import Counts
@@ -110,7 +111,9 @@ def test_nothing_within_a_step_waits_for_the_device(
     def by_labels(log_probs: torch.Tensor, frames: torch.Tensor, targets: ctc_loss.CtcTargets):
         return ctc_shares(log_probs, frames, targets.classes, targets.lengths)
 
-    monkeypatch.setattr(ctc_loss, "torch_shares", by_labels)  # the recursion that runs on GPUs
+    # As on GPUs: the recursion over labels, and a mask whether or not a frame is padding.
+    monkeypatch.setattr(ctc_loss, "torch_shares", by_labels)
+    monkeypatch.setattr(encoder, "_valid_unless_all", encoder.valid_frame_mask)
     auxiliary = {"loss.auxiliary": {"placement": [1], "weights": [0.3]}}
     model = Recogniser(make_recipe({"encoder.dropout": 0.0, "decoder.dropout": 0.0} | auxiliary))
     if scheduled:

@@ -40,6 +40,8 @@ ALL: dict[str, Any] = {
     "optimiser.plateau_patience": 1,
     "optimiser.plateau_threshold": 0.9,  # no epoch is so much better: the rate falls after each
     "optimiser.floor": 0.05,
+    "training.precision": "tf32",
+    "validation.encoder_precision": "bf16",
     "optimiser.rates": {"encoder": 0.5, "patterns": [["decoder.layers.0.*", 0.25]]},
 }
 
