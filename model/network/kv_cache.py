@@ -52,13 +52,14 @@ class KVCache:
         if self.length == 0:
             self.keys, self.values = (tensor[:, :, :0] for tensor in (key, value))
             self.bias = key.new_empty(B, K, 0, dtype=torch.float32)
+            others = ~torch.eye(K, device=key.device, dtype=torch.bool)
+            self._own = self.bias.new_zeros(K, K).masked_fill_(others, float("-inf"))
         if self.entries + K > self.keys.shape[2]:
             self._make_room(CACHE_TOKENS * K)
         end = self.entries + K
         self.keys[:, :, self.entries : end] = key
         self.values[:, :, self.entries : end] = value
-        own = torch.eye(K, device=key.device, dtype=torch.bool)
-        self.bias[:, :, self.entries : end] = self.bias.new_zeros(K, K).masked_fill_(~own, float("-inf"))
+        self.bias[:, :, self.entries : end] = self._own
         self.entries, self.length = end, self.length + 1
 
     def _make_room(self, more: int) -> None:

@@ -8,8 +8,9 @@ from torch import nn
 from model.errors import UserError
 from model.network.custom import CustomRecogniser
 from model.network.custom_source import import_factory
-from model.network.protocol import CustomModel
+from model.network.protocol import CustomModel, HasLoss
 from model.network.recogniser import Recogniser
+from model.recipe.architecture import LossScheduleConfig
 from model.recipe.recipe import Recipe
 
 METHODS = ("encode", "ctc", "prepare_memory", "classify", "step")
@@ -48,6 +49,11 @@ def _make_network(recipe: Recipe) -> CustomModel:
         )
     if not any(parameter.requires_grad for parameter in network.parameters()):
         raise UserError(f"{place}: {type(network).__name__} has no parameter to train; give it one")
+    if isinstance(network, HasLoss) and recipe.loss.schedule != LossScheduleConfig():
+        raise UserError(
+            f"{place}: {type(network).__name__} computes its loss itself, so that loss.schedule would change nothing; "
+            "leave out loss.schedule, or the method 'loss'"
+        )
     assert isinstance(network, CustomModel)
     return network
 

@@ -37,7 +37,10 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     def begin(recipe: Recipe, *options: str, **variables: str) -> subprocess.Popen[str]:
         (tmp_path / "recipe.yaml").write_text(to_yaml(recipe))
-        command = [sys.executable, "-m", "model", "train", "recipe.yaml", *options]
+        # As from a shell: what is started in the background ignores Ctrl-C, and so would what it starts.
+        main = "import runpy, signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+        main += "runpy.run_module('model', run_name='__main__')"
+        command = [sys.executable, "-c", main, "train", "recipe.yaml", *options]
         pipes: dict[str, Any] = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True}
         environment = ENVIRONMENT | variables
         process = subprocess.Popen(command, cwd=tmp_path, env=environment, start_new_session=True, **pipes)

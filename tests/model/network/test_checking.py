@@ -119,6 +119,13 @@ def test_a_loss_of_ones_own_is_checked_too(fault: str, define: Callable[[str], R
         check_custom_model(recipe)
 
 
+def test_a_schedule_that_a_loss_of_ones_own_would_not_follow_is_refused(define: Callable[[str], Recipe]) -> None:
+    recipe = define(f"{MAKE_LOSSES}\n{LOSS}    return self.losses(features, counts)")
+    message = r"Broken computes its loss itself, so that loss\.schedule would change nothing; leave out loss\.schedule"
+    with pytest.raises(UserError, match=message):
+        make_model(with_values(recipe, {"loss.schedule.auxiliary": 0.0}))
+
+
 def test_a_loss_of_ones_own_replaces_the_decred_loss(define: Callable[[str], Recipe]) -> None:
     frozen = "def __init__(self, recipe, width):\n    super().__init__(recipe, width)\n"
     frozen += "    self.requires_grad_(False)\n    self.subsample.requires_grad_(True)\n"
