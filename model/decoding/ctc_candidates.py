@@ -35,7 +35,7 @@ class CtcCandidates:
         """The `count` best sums of an utterance and their places in (K, V), best first: (U, count) each.
 
         `others` (U, K, V) is what all but CTC gives. A sum is that and `weight` times what log psi grows by, or
-        IMPOSSIBLE where CTC gives 0.
+        IMPOSSIBLE where CTC gives 0. `others` is changed: tokens that no transcript holds become IMPOSSIBLE.
         """
         others[..., self._excluded] = IMPOSSIBLE
         if count + MORE < others[0].numel():

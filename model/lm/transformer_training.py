@@ -107,7 +107,7 @@ class _Trainer:
 
 
 def plan_batches(sentences: Sentences, batch_tokens: int, generator: np.random.Generator) -> list[list[int]]:
-    """Sentences of similar length together, in an order drawn anew: rows, each in one batch."""
+    """Sentences of similar length together, in a new random order each time: rows, each in one batch."""
     drawn = generator.permutation(len(sentences))
     rows = sorted(drawn.tolist(), key=lambda row: len(sentences[row]))
     batches: list[list[int]] = [[]]

@@ -45,7 +45,7 @@ class CustomModel(Protocol):
     def classify(self, tokens: Tensor, memory: Tree | None) -> Sequence[Tensor]:
         """Decoder input (B, U), bos first -> for each of N classifiers the logits of the tokens after it, (B, U, V).
 
-        With memory None, of the decoder without audio, as internal LM: say, with zeros for what attention reads.
+        With memory None, of the decoder without audio, as internal LM, for example with zeros for what attention reads.
         """
 
     def step(self, tokens: Tensor, memory: Tree | None, state: Tree | None) -> tuple[Sequence[Tensor], Tree]:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import random
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
+from random_source import RandomSource
 
 from model.errors import UserError
 from study.config.search_settings import SearchSettings
@@ -16,22 +15,6 @@ from study.search.space import Space
 
 STUDY = read_study(Path(__file__).parents[3] / "search_spaces" / "optimisation.yaml")
 BASE = make_base_recipe(STUDY)
-
-
-class RandomSource:
-    """Uniform draws."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-
-    def uniform(self, name: str, low: float, high: float, log: bool) -> float:
-        return self.random.uniform(low, high)
-
-    def integer(self, name: str, low: int, high: int) -> int:
-        return self.random.randint(low, high)
-
-    def choice(self, name: str, values: Sequence[Any]) -> Any:
-        return self.random.choice(values)
 
 
 def test_points_of_the_space_are_recipes_and_recipes_are_points_again() -> None:

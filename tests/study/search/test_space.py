@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import functools
 import itertools
-import random
 from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from random_source import RandomSource
 
 from model.errors import UserError
 from model.recipe.files import named_recipe, with_values
@@ -49,22 +49,6 @@ class HypothesisSource:
 
     def choice(self, name: str, values: Sequence[Any]) -> Any:
         return self.data.draw(st.sampled_from(list(values)), name)
-
-
-class RandomSource:
-    """Uniform draws."""
-
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
-
-    def uniform(self, name: str, low: float, high: float, log: bool) -> float:
-        return self.random.uniform(low, high)
-
-    def integer(self, name: str, low: int, high: int) -> int:
-        return self.random.randint(low, high)
-
-    def choice(self, name: str, values: Sequence[Any]) -> Any:
-        return self.random.choice(values)
 
 
 def space(base: Recipe = TINY, **search: Any) -> Space:
