@@ -30,3 +30,8 @@ def encode_states(
     with product_precision(device, "fp32"), torch.autocast(device.type, torch.bfloat16, enabled=is_bf16):
         states, lengths = model.encode_states(features, lengths)
     return states.float(), lengths
+
+
+def keep_cast_weights(device: torch.device) -> torch.autocast:
+    """A context in which weights are cast once: autocast forgets those it has cast when the outermost one ends."""
+    return torch.autocast(device.type, enabled=False)

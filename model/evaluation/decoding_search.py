@@ -22,7 +22,7 @@ from model.data.epoch_plan import Rows
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances
 from model.decoding.beam_search import beam_search
-from model.decoding.encoding import encode_states
+from model.decoding.encoding import encode_states, keep_cast_weights
 from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import OutOfMemoryError
@@ -203,10 +203,11 @@ def encode_sets(
     """The encoder's states of this rank's share of the utterances. CTC's are made of them when they are needed: a
     class for each frame takes more room than the states."""
     encoded = []
-    for batch in make_scoring_batches(dev, decoding.batch_seconds, context.rank, context.world_size):
-        on_device = batch.to(context.device)
-        states, lengths = encode_states(model, on_device.features, on_device.lengths, decoding)
-        encoded.append(EncodedBatch(batch.rows, states.cpu(), lengths.cpu()))
+    with keep_cast_weights(context.device):
+        for batch in make_scoring_batches(dev, decoding.batch_seconds, context.rank, context.world_size):
+            on_device = batch.to(context.device)
+            states, lengths = encode_states(model, on_device.features, on_device.lengths, decoding)
+            encoded.append(EncodedBatch(batch.rows, states.cpu(), lengths.cpu()))
     return encoded
 
 

@@ -19,7 +19,7 @@ from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
 from model.decoding.beam_search import beam_search
 from model.decoding.ctc_greedy import decode_ctc_greedy
-from model.decoding.encoding import encode
+from model.decoding.encoding import encode, keep_cast_weights
 from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import OutOfMemoryError
@@ -48,9 +48,7 @@ def score_set(
     """
     model.eval()
     own: list[ScoredUtterance] = []
-    # Autocast forgets the weights that it has cast when the outermost one ends: this one lasts for the whole set.
-    keep_cast = torch.autocast(context.device.type, enabled=False)
-    with torch.inference_mode(), use_mixing(model, decoding), keep_cast:
+    with torch.inference_mode(), use_mixing(model, decoding), keep_cast_weights(context.device):
         for batch in make_scoring_batches(utterances, decoding.batch_seconds, context.rank, context.world_size):
             own += _score_in_parts(model, batch, utterances, decoding, tokenizer, context.device)
     return sorted(_gather(own, context.world_size), key=lambda utterance: utterance.id)
