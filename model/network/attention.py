@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.kernels.dropout import dropout
+from model.network.kernels.linear import Linear
 from model.network.kv_cache import KVCache
 
 
@@ -64,11 +65,11 @@ class RelativeAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width)
-        self.key = nn.Linear(width, width)
-        self.value = nn.Linear(width, width)
-        self.out = nn.Linear(width, width)
-        self.position = nn.Linear(width, width, bias=False)
+        self.query = Linear(width, width)
+        self.key = Linear(width, width)
+        self.value = Linear(width, width)
+        self.out = Linear(width, width)
+        self.position = Linear(width, width, bias=False)
         self.content_bias = nn.Parameter(torch.empty(heads, width // heads))
         self.position_bias = nn.Parameter(torch.empty(heads, width // heads))
 
@@ -98,8 +99,8 @@ class CausalAttention(nn.Module):
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query_key_value = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
+        self.query_key_value = Linear(width, 3 * width)
+        self.out = Linear(width, width)
 
     def forward(self, x: Tensor, cache: KVCache | None = None) -> Tensor:
         """x (B, U, D) -> (B, U, D). With a cache x is the newest token of U hypotheses, which attend to their own.
@@ -119,9 +120,9 @@ class CrossAttention(nn.Module):
     def __init__(self, width: int, encoder_width: int, heads: int, dropout: float) -> None:
         super().__init__()
         self.heads, self.dropout = heads, dropout
-        self.query = nn.Linear(width, width)
-        self.key_value = nn.Linear(encoder_width, 2 * width)
-        self.out = nn.Linear(width, width)
+        self.query = Linear(width, width)
+        self.key_value = Linear(encoder_width, 2 * width)
+        self.out = Linear(width, width)
 
     def project_states(self, states: Tensor) -> tuple[Tensor, Tensor]:
         """Encoder states (B, T, D') -> keys and values (B, H, T, E)."""

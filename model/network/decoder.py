@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 from model.network.attention import CausalAttention, CrossAttention, padding_bias
 from model.network.kernels.dropout import Dropout
+from model.network.kernels.linear import Linear
 from model.network.kv_cache import KVCache
 from model.network.layer_drop import skip_layer
 from model.recipe.architecture import DecoderConfig
@@ -58,7 +59,7 @@ class DecoderLayer(nn.Module):
         self.cross_attention = CrossAttention(width, encoder_width, config.heads, dropout)
         self.norm_feed_forward = nn.LayerNorm(width)
         self.feed_forward = nn.Sequential(
-            nn.Linear(width, config.feed_forward), nn.GELU(approximate="tanh"), nn.Linear(config.feed_forward, width)
+            Linear(width, config.feed_forward), nn.GELU(approximate="tanh"), Linear(config.feed_forward, width)
         )
         self.dropout = Dropout(dropout)
 
@@ -101,14 +102,14 @@ class Decoder(nn.Module):
     def __init__(self, config: DecoderConfig, placement: tuple[int, ...], encoder_width: int, vocabulary: int) -> None:
         super().__init__()
         self.placement = placement
-        self.project = nn.Linear(encoder_width, config.width) if config.project_encoder else nn.Identity()
+        self.project = Linear(encoder_width, config.width) if config.project_encoder else nn.Identity()
         encoder_width = config.width if config.project_encoder else encoder_width
         self.embedding = nn.Embedding(vocabulary, config.width)
         self.dropout = Dropout(config.dropout)
         self.layers = nn.ModuleList(DecoderLayer(config, encoder_width) for _ in range(config.layers))
         self.norm = nn.LayerNorm(config.width)
-        self.auxiliary = nn.ModuleList(nn.Linear(config.width, vocabulary, bias=False) for _ in placement)
-        self.final = nn.Linear(config.width, vocabulary, bias=False)
+        self.auxiliary = nn.ModuleList(Linear(config.width, vocabulary, bias=False) for _ in placement)
+        self.final = Linear(config.width, vocabulary, bias=False)
         self.register_buffer("mixing", None, persistent=False)
 
     def typed_layers(self) -> Iterator[DecoderLayer]:

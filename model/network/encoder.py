@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from model.network.attention import RelativeAttention, relative_position_encoding
 from model.network.kernels.depthwise import DepthwiseConvolution
 from model.network.kernels.dropout import Dropout
+from model.network.kernels.linear import Linear
 from model.network.layer_drop import skip_layer
 from model.network.subsampling import Subsampling, subsampled_length
 from model.recipe.architecture import EncoderConfig
@@ -34,9 +35,7 @@ class FeedForward(nn.Sequential):
     """Linear, GELU, linear, each followed by dropout: (B, S, D) -> (B, S, D)."""
 
     def __init__(self, width: int, inner: int, dropout: float) -> None:
-        super().__init__(
-            nn.Linear(width, inner), nn.GELU(), Dropout(dropout), nn.Linear(inner, width), Dropout(dropout)
-        )
+        super().__init__(Linear(width, inner), nn.GELU(), Dropout(dropout), Linear(inner, width), Dropout(dropout))
 
 
 class ConvolutionalGating(nn.Module):
@@ -44,11 +43,11 @@ class ConvolutionalGating(nn.Module):
 
     def __init__(self, width: int, inner: int, kernel: int, dropout: float) -> None:
         super().__init__()
-        self.expand = nn.Sequential(nn.Linear(width, inner), nn.GELU())
+        self.expand = nn.Sequential(Linear(width, inner), nn.GELU())
         self.norm = nn.LayerNorm(inner // 2)
         self.convolution = DepthwiseConvolution(inner // 2, kernel)
         self.dropout = Dropout(dropout)
-        self.out = nn.Linear(inner // 2, width)
+        self.out = Linear(inner // 2, width)
 
     def forward(self, x: Tensor, mask: Tensor | None) -> Tensor:
         """(B, S, D), mask (B, S, 1) 0 on padding, None where nothing is masked -> (B, S, D)."""
@@ -69,7 +68,7 @@ class EBranchformerLayer(nn.Module):
         self.norm_local = nn.LayerNorm(width)
         self.local = ConvolutionalGating(width, config.cgmlp, config.cgmlp_kernel, dropout)
         self.merge_convolution = DepthwiseConvolution(2 * width, config.merge_kernel)
-        self.merge = nn.Linear(2 * width, width)
+        self.merge = Linear(2 * width, width)
         self.norm_second, self.second = nn.LayerNorm(width), FeedForward(width, config.feed_forward, dropout)
         self.norm_out = nn.LayerNorm(width)
         self.dropout = Dropout(dropout)

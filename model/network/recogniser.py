@@ -17,6 +17,7 @@ from model.network.attention import RelativeAttention
 from model.network.decoder import CrossAttentionMemory, Decoder
 from model.network.encoder import Encoder, valid_frame_mask
 from model.network.kernels.dropout import Dropout
+from model.network.kernels.linear import Linear
 from model.recipe.architecture import SpecialTokens
 from model.recipe.recipe import Recipe
 
@@ -60,7 +61,7 @@ class Recogniser(nn.Module):
         super().__init__()
         self.read_recipe(recipe)
         self.encoder = Encoder(recipe.encoder)
-        self.ctc = nn.Sequential(Dropout(recipe.encoder.dropout), nn.Linear(recipe.encoder.width, self.ctc_classes))
+        self.ctc = nn.Sequential(Dropout(recipe.encoder.dropout), Linear(recipe.encoder.width, self.ctc_classes))
         placement = recipe.loss.auxiliary.placement
         self.decoder = Decoder(recipe.decoder, placement, recipe.encoder.width, self.vocabulary)
         if recipe.decoding.mixing != "none":

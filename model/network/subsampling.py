@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.network.kernels.dropout import Dropout
+from model.network.kernels.linear import Linear
 from model.network.kernels.patch_convolutions import KERNEL, STRIDE, Lengths, convolve_patches, convolved_length
 from model.recipe.architecture import MEL_BINS
 
@@ -31,9 +32,9 @@ class Subsampling(nn.Module):
             nn.Conv2d(channels, channels, KERNEL, STRIDE, padding),
             nn.GELU(),
         )
-        self.out = nn.Linear(channels * subsampled_length(MEL_BINS, padding), width)
+        self.out = Linear(channels * subsampled_length(MEL_BINS, padding), width)
         self.norm = nn.LayerNorm(width)
-        self.project = nn.Linear(width, width)
+        self.project = Linear(width, width)
         self.dropout = Dropout(dropout)
 
     def forward(self, features: Tensor) -> Tensor:
