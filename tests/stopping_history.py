@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from hypothesis import strategies as st
 
-from study.config.study_file import EarlyStoppingSettings
+from study.config.run_settings import EarlyStoppingSettings
 from study.early_stopping.promotion import Promotion
 from study.early_stopping.rule import Rule, Ruling
 from study.ledger.events import EpochReport

@@ -6,7 +6,8 @@ from collections.abc import Mapping, Sequence
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
-from study.config.study_file import EarlyStoppingSettings, StudyFile
+from study.config.run_settings import EarlyStoppingSettings
+from study.config.study_file import StudyFile
 from study.early_stopping.asha import Asha
 from study.early_stopping.by_class import ByClass, ClassOf
 from study.early_stopping.evidence import Evidence

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Protocol
 
-from study.config.study_file import FailureSettings
+from study.config.run_settings import FailureSettings
 from study.execution.decisions import Action, Decision, decide, is_same_error
 from study.ledger.events import FinalistsChosen
 from study.ledger.records import TrialRecord, TrialState

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from study.config.study_file import FailureSettings
+from study.config.run_settings import FailureSettings
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind
 

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from cluster.resources import Node, TrialResources, count_fitting_trials
 from study.config.places import EXCLUDED_VARIABLE
-from study.config.study_file import WorkerSettings
+from study.config.run_settings import WorkerSettings
 from study.ledger.events import NodeExcluded
 from study.workers.draining import list_draining_nodes
 from study.workers.failure import Failure, FailureKind

@@ -9,8 +9,9 @@ from typing import get_args
 
 from model.errors import UserError
 from model.strict import unknown_name, validate
+from study.config.run_settings import EarlyStoppingSettings
 from study.config.search_settings import SearchSettings
-from study.config.study_file import EarlyStoppingSettings, StudyFile
+from study.config.study_file import StudyFile
 from study.early_stopping.rule import Rule, Ruling
 
 TOP = "top"  # the rule that trains all for one epoch and continues the best

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from study.config.study_file import EarlyStoppingSettings
+from study.config.run_settings import EarlyStoppingSettings
 from study.early_stopping.rule import Rule, Ruling
 from study.early_stopping.rules import build_rule
 from study.ledger.events import TrialEnded, TrialEpoch, TrialStarted, TrialState

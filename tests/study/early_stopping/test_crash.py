@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from stopping_history import continues, make_settings
 
 from model.recipe.files import named_recipe
-from study.config.study_file import EarlyStoppingSettings, FailureSettings
+from study.config.run_settings import EarlyStoppingSettings, FailureSettings
 from study.early_stopping.promotion import Promotion
 from study.early_stopping.rule import Rule, Ruling
 from study.early_stopping.rules import build_rule

@@ -10,7 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.config.study_file import EarlyStoppingSettings
+from study.config.run_settings import EarlyStoppingSettings
 from study.early_stopping.evidence import Evidence
 from study.early_stopping.rule import Rule, Ruling
 from study.early_stopping.rules import build_rule

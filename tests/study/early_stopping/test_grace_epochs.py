@@ -8,7 +8,8 @@ import pytest
 
 from model.errors import UserError
 from model.strict import validate
-from study.config.study_file import EarlyStoppingSettings, StudyFile, make_base_recipe
+from study.config.run_settings import EarlyStoppingSettings
+from study.config.study_file import StudyFile, make_base_recipe
 from study.early_stopping.rules import check_grace_epochs
 from study.execution.checks import check_space
 

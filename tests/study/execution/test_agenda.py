@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.recipe.files import named_recipe
-from study.config.study_file import FailureSettings
+from study.config.run_settings import FailureSettings
 from study.execution.agenda import Agenda
 from study.execution.decisions import Action, Decision
 from study.ledger.events import (

@@ -10,7 +10,7 @@ from ray.exceptions import OutOfDiskError
 
 from model.errors import UserError
 from model.strict import write_atomically
-from study.config.study_file import FailureSettings
+from study.config.run_settings import FailureSettings
 from study.execution.decisions import Action, Decision, decide, is_same_error
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind, is_disk_full

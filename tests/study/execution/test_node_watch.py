@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from cluster.resources import Node
 from study.config.places import EXCLUDED_VARIABLE
-from study.config.study_file import WorkerSettings
+from study.config.run_settings import WorkerSettings
 from study.execution.node_watch import WEIGHED, NodeWatch, WorkerNode, read_excluded_nodes
 from study.workers.failure import Failure, FailureKind
 

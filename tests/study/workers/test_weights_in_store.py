@@ -15,7 +15,7 @@ from model.weights.chosen import CHOSEN
 from model.weights.object_store import StoreError
 from model.weights.run_store import WeightsAt, read_weights_at, write_weights_at
 from study.config.object_store import ObjectStoreSettings
-from study.config.study_file import FailureSettings
+from study.config.run_settings import FailureSettings
 from study.execution.decisions import Action, decide
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind
