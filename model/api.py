@@ -20,9 +20,10 @@ from model.decoding import beam_search
 from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import UserError
+from model.evaluation.ilm_estimators import refuse_estimators
 from model.evaluation.internal_lm import sequence_perplexities
 from model.lm.internal import make_zero_memory
-from model.network.making import make_model
+from model.network.making import make_model, refuse_untrusted
 from model.network.recogniser import Recogniser
 from model.recipe.files import read_recipe, with_values
 from model.recipe.recipe import Recipe
@@ -65,21 +66,23 @@ class Run:
         return self.tokenizer
 
 
-def load_run(folder: str | Path) -> Run:
+def load_run(folder: str | Path, trust_code: bool = False) -> Run:
     """The weights that a run or a trial chose, or while it trains its last checkpoint's, on the GPU if there is one.
 
     The folder may also be a model folder, as `export --best` writes it. The recipe has the decoding that was found for
     the weights. The corpus is not needed. Raises a UserError where the folder holds no weights, or some that do not fit
-    its recipe.
+    its recipe; and where its network is a user's own, unless `trust_code` agrees to run the Python code that its recipe
+    names, which can do whatever you can.
     """
     folder = Path(folder)
     if is_model_folder(folder):
-        found = load_model_folder(folder)
+        found = load_model_folder(folder, trust_code)
         return Run(found.recipe, found.model.to(current_context().device), found.tokenizer, folder)
     place = find_run_weights(folder)
     if place is None:
         raise UserError(f"{folder}: holds no checkpoint; give the folder of a training run, as `train --out` makes it")
     recipe = with_found_decoding(read_recipe(folder / "recipe.yaml"), folder)
+    refuse_untrusted(recipe, folder, trust_code)
     model = make_model(recipe)
     checkpoint.load_weights(place, model)
     model.tokens_per_second = read_tokens_per_second(folder, place)
@@ -106,16 +109,17 @@ def load_transcriber(
     tokenizer: str | Path | None = None,
     decoding: Mapping[str, Any] | None = None,
     cutting: Cutting | None = None,
+    trust_code: bool = False,
 ) -> Transcriber:
     """What transcribes with the model in the folder of a run, of a trial, of an exported model or in the published
     layout.
 
     It decodes as was found for the model, with the keys of `decoding` replaced, and cuts as `make_transcriber` has it.
-    `tokenizer` is for a published checkpoint without one.
+    `tokenizer` is for a published checkpoint without one, `trust_code` is that of `load_run`.
     """
     folder = Path(folder)
     is_published = (folder / published.CONFIG).is_file() and not (folder / "recipe.yaml").is_file()
-    run = load_pretrained(folder, tokenizer) if is_published else load_run(folder)
+    run = load_pretrained(folder, tokenizer) if is_published else load_run(folder, trust_code)
     return make_transcriber(run, decoding, cutting)
 
 
@@ -210,6 +214,8 @@ def perplexities(run: Run, texts: Sequence[str], estimator: Literal["skipped", "
     tokenizer, special = run.require_tokenizer(), run.recipe.tokenizer.special
     device = next(run.model.parameters()).device
     values: list[float] = []
+    if estimator == "zeroed":
+        refuse_estimators(run.recipe)
     memory = make_zero_memory(run.model.decoder) if estimator == "zeroed" else None
     for first in range(0, len(texts), TEXTS_IN_A_BATCH):
         batch = texts[first : first + TEXTS_IN_A_BATCH]

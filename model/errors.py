@@ -13,6 +13,13 @@ class OutOfMemoryError(Exception):
     """The model does not fit this machine's memory, however its batches are split; smaller sizes may fit."""
 
 
+class SplitFurtherError(Exception):
+    """A step of several workers ran out of memory, and its batches can be split further.
+
+    It is written down in the run's folder that they are: the same training, started again, goes on from its checkpoint.
+    """
+
+
 class TrainingInterruptedError(Exception):
     """Training stopped because it was asked to; its checkpoint is written, and another call continues from there.
 

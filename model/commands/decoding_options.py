@@ -1,4 +1,4 @@
-"""Options of several commands that change how a model is decoded, as keys of the recipe's `decoding`."""
+"""Options of several commands: how a model is decoded, as keys of the recipe's `decoding`; whether its code is run."""
 
 from __future__ import annotations
 
@@ -15,6 +15,9 @@ LmFile = Annotated[
 LmWeight = Annotated[float | None, typer.Option(help="weight of the language model in decoding, not the model's")]
 IlmWeight = Annotated[
     float | None, typer.Option(help="weight with which the internal language model is subtracted, not the model's")
+]
+TrustCode = Annotated[
+    bool, typer.Option("--trust-code", help="run the Python code of a model whose network is a user's own")
 ]
 
 

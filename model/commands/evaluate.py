@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from model.commands.decoding_options import IlmWeight, LmFile, LmWeight, language_model_keys
+from model.commands.decoding_options import IlmWeight, LmFile, LmWeight, TrustCode, language_model_keys
 from model.commands.formatting import format_estimators, format_references, format_sets
 
 
@@ -31,6 +31,7 @@ def evaluate(
     ilm: Annotated[
         bool, typer.Option("--ilm", help="measure the internal language model by other estimators, too")
     ] = False,
+    trust_code: TrustCode = False,
 ) -> None:
     """Score the weights that a run chose on dev and test sets, those of its own corpus or of another one.
 
@@ -40,7 +41,7 @@ def evaluate(
     from model.recipe.files import read_recipe
 
     models = language_model_keys(lm, lm_weight, ilm_weight)
-    metrics = score_run(folder, beam, ctc_weight, corpus, mixed, models, ilm)
+    metrics = score_run(folder, beam, ctc_weight, corpus, mixed, models, ilm, trust_code)
     scored = read_corpus(corpus or Path(read_recipe(folder / "recipe.yaml").data.corpus))
     published = {name: figures for name, figures in scored.references.items() if f"test/{name}/wer" in metrics}
     typer.echo("\n".join([*format_sets(metrics), *format_estimators(metrics), *format_references(published)]))
@@ -54,15 +55,16 @@ def score_run(
     mixed: bool = False,
     language_models: Mapping[str, Any] = MappingProxyType({}),
     estimators: bool = False,
+    trust_code: bool = False,
 ) -> dict[str, float]:
     """The metrics of the dev and test sets of the run's corpus, or of another one, which `evaluate` prints.
 
     `language_models` has keys of the recipe's `decoding`. With `estimators` there are those of
-    model/evaluation/ilm_estimators.py, too.
+    model/evaluation/ilm_estimators.py, too. `trust_code` is that of `load_run`.
     """
     from model.api import load_run
     from model.decoding.mixing import load_mixing
-    from model.evaluation.ilm_estimators import score_estimators
+    from model.evaluation.ilm_estimators import refuse_estimators, score_estimators
     from model.evaluation.metrics import compute_dev_metrics
     from model.evaluation.scoring import load_dev_utterances, score_set, score_test_sets, write_hypotheses
     from model.recipe.files import with_values
@@ -71,7 +73,9 @@ def score_run(
     from model.training.prepare import load_corpus
     from model.weights.chosen import place_beside
 
-    run = load_run(folder)
+    run = load_run(folder, trust_code)
+    if estimators:
+        refuse_estimators(run.recipe)
     if mixed:
         load_mixing(run.model, place_beside(folder, run.checkpoint))
     changes: dict[str, Any] = {"decoding.beam": beam, "decoding.ctc_weight": ctc_weight}

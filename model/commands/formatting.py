@@ -8,11 +8,13 @@ from collections.abc import Mapping
 def format_epoch(metrics: Mapping[str, float], epochs: int) -> str:
     """An epoch in a line. At the end of the training, a line for the chosen weights, each test set and each domain."""
     if "finished" in metrics:
+        part = f" of {metrics['dev/utterances']:.0f} utterances" if "dev/utterances" in metrics else ""
         line = (
-            f"chosen: epoch {int(metrics['chosen_epoch'])}  dev WER {metrics['dev/wer']:.1f} %  "
+            f"chosen: epoch {int(metrics['chosen_epoch'])}  dev WER {metrics['dev/wer']:.1f} %{part}  "
             f"final decoding {metrics['dev/wer_final']:.1f} %"
         )
-        return "\n".join([line, *format_sets({key: metrics[key] for key in metrics if not key.startswith("dev/")})])
+        others = {key: metrics[key] for key in metrics if not key.startswith("dev/")}
+        return "\n".join([line, *format_estimators(metrics), *format_sets(others)])
     return (
         f"epoch {int(metrics['epoch'])}/{epochs}  loss {metrics['train/loss']:.3f}  "
         f"dev WER {metrics['dev/wer']:.1f} %  "

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from model.commands.decoding_options import TrustCode
+
 if TYPE_CHECKING:
     from torch import Tensor
 
@@ -21,6 +23,7 @@ def mix(
         bool, typer.Option("--per-token", help="a weight for each token of each classifier, not one for all")
     ] = False,
     epochs: Annotated[int, typer.Option(min=1, help="passes over the training set")] = 3,
+    trust_code: TrustCode = False,
 ) -> None:
     """Learn to mix the classifiers of a run's last checkpoint, for `evaluate --mixed`.
 
@@ -32,7 +35,7 @@ def mix(
     from model.weights.chosen import place_beside
 
     keep_freed_memory()
-    run = load_run(folder)
+    run = load_run(folder, trust_code)
     weights = learn_weights(run, per_token, epochs)
     path = save_mixing(weights, place_beside(folder, run.checkpoint))
     names = [*(f"layer {layer}" for layer in run.recipe.loss.auxiliary.placement), "final"]

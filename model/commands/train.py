@@ -11,7 +11,7 @@ import typer
 
 from model.commands.formatting import format_epoch
 from model.commands.termination import stop_on_sigterm
-from model.errors import UserError
+from model.errors import SplitFurtherError, UserError
 
 if TYPE_CHECKING:
     from model.recipe.recipe import Recipe
@@ -89,11 +89,15 @@ def _train_in_group(recipe: Recipe, out: Path, count: int) -> None:
     with tempfile.TemporaryDirectory(prefix="decred-recipe-") as temporary:
         file = Path(temporary, "recipe.yaml")
         write_atomically(file, to_yaml(recipe))
-        try:
-            code = run_group("model.commands.worker", [str(file), str(out.absolute())], count)
-        except WorkerError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from None
+        while True:  # ends: a batch is split until each part is one utterance
+            try:
+                code = run_group("model.commands.worker", [str(file), str(out.absolute())], count)
+                break
+            except SplitFurtherError as error:
+                typer.echo(f"warning: {error}; it is started again now", err=True)
+            except WorkerError as error:
+                typer.echo(f"error: {error}", err=True)
+                raise typer.Exit(1) from None
     if code:
         raise typer.Exit(code)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, get_args
 
 import typer
 
-from model.commands.decoding_options import IlmWeight, LmFile, LmWeight, language_model_keys
+from model.commands.decoding_options import IlmWeight, LmFile, LmWeight, TrustCode, language_model_keys
 from model.errors import UserError
 
 if TYPE_CHECKING:
@@ -66,6 +66,7 @@ def transcribe(
     tokenizer: Annotated[
         Path | None, typer.Option(help="the SentencePiece model of a published checkpoint that has none")
     ] = None,
+    trust_code: TrustCode = False,
 ) -> None:
     """Transcribe recordings of any length, format and rate.
 
@@ -84,7 +85,7 @@ def transcribe(
     changes = {"beam": beam, "ctc_weight": ctc_weight, "length_penalty": length_penalty}
     decoding = {key: value for key, value in changes.items() if value is not None}
     decoding |= language_model_keys(lm, lm_weight, ilm_weight)
-    transcriber = load_transcriber(folder, tokenizer, decoding)
+    transcriber = load_transcriber(folder, tokenizer, decoding, trust_code=trust_code)
     cutting = replace(transcriber.cutting, longest=longest or transcriber.cutting.longest, pause=pause, padding=padding)
     write = partial(write_transcript, layout=layout, with_words=word_timestamps, is_only=len(audio) == 1)
     if not transcribe_files(replace(transcriber, cutting=cutting), audio, channel, files, write):

@@ -30,6 +30,7 @@ from model.data import frontend
 from model.errors import UserError
 from model.recipe.architecture import MEL_BINS, SAMPLE_RATE
 from model.runtime.processes import run_in_processes
+from model.runtime.progress import note_progress
 from model.strict import make_folders, sync_folder
 
 CACHE_VERSION = 2  # part of the path: raise it when the front end or the layout changes
@@ -83,7 +84,7 @@ def compute_features(corpus: Corpus, set_name: str, speed: float, run: RunParts 
         write_part(replace(parts[0], threads=cores))
         return
     for _ in run(write_part, parts) if run else run_in_processes(write_part, parts, cores):
-        pass
+        note_progress()
 
 
 def _remove_drafts(folder: Path) -> None:
@@ -111,6 +112,7 @@ def write_part(part: FeaturePart) -> int:
             np.lib.format.write_array_header_2_0(stream, header)
             for count, features in zip(counts, _extract_all(part), strict=True):
                 stream.write(features[:count].astype("<f2").tobytes())
+                note_progress()
             stream.flush()
             os.fsync(stream.fileno())
         os.replace(draft, part.path)

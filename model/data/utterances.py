@@ -7,6 +7,7 @@ Shapes: N utterances, T feature frames, U labels.
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import uuid
 from collections.abc import Iterable, Iterator, Sequence
@@ -68,12 +69,21 @@ class Utterances:
     def __init__(self, sets: Sequence[UtteranceSet]) -> None:
         self._sets = sets
         self._starts = np.cumsum([0, *(len(one.samples) for one in sets)])
+        self._selected: np.ndarray | None = None  # (N,) rows among those of all sets; None where it is all of them
         self.seconds = np.concatenate([one.samples for one in sets]) / SAMPLE_RATE
         self.frames = np.concatenate([one.features.frames for one in sets])
         self.label_counts = np.concatenate([np.diff(one.starts) for one in sets]).astype(np.int32)
 
     def __len__(self) -> int:
         return len(self.frames)
+
+    def select(self, rows: np.ndarray) -> Utterances:
+        """Those of the rows (M,) alone, which become rows 0 to M - 1."""
+        part = copy.copy(self)
+        part._selected = rows if self._selected is None else self._selected[rows]
+        part.seconds, part.frames = self.seconds[rows], self.frames[rows]
+        part.label_counts = self.label_counts[rows]
+        return part
 
     @property
     def set_names(self) -> list[str]:
@@ -113,6 +123,7 @@ class Utterances:
     def find_ctc_alignable(self) -> np.ndarray:
         """(N,) whether CTC can align the labels: an encoder frame for each, and a blank between equal neighbours."""
         needed = np.concatenate([_count_ctc_frames(one) for one in self._sets])
+        needed = needed if self._selected is None else needed[self._selected]
         is_alignable: np.ndarray = subsampled_length(self.frames) >= needed
         return is_alignable
 
@@ -123,6 +134,8 @@ class Utterances:
 
     def _find(self, row: int) -> tuple[UtteranceSet, int]:
         """The set of a row, and the row in it."""
+        if self._selected is not None:
+            row = int(self._selected[row])
         index = int(np.searchsorted(self._starts, row, side="right")) - 1
         return self._sets[index], int(row - self._starts[index])
 

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from model.decoding.ctc_candidates import IMPOSSIBLE, CtcCandidates
+from model.decoding.decoder_steps import open_steps
 from model.decoding.fusion import Fusion
 from model.decoding.length_limit import find_limits
 from model.network.decoder import CrossAttentionMemory
@@ -71,7 +72,7 @@ def beam_search(
     """`decode` for encoder states that are already computed, and `memory` where it is already prepared of them."""
     B, device, special = encoded.states.shape[0], encoded.states.device, model.special
     limits = [max_length - 1] * B if max_length else find_limits(encoded.lengths.tolist(), tokens_per_second)
-    memory, caches = memory or model.prepare_memory(encoded), model.decoder.new_caches()
+    steps = open_steps(model.decoder, memory or model.prepare_memory(encoded), beam)
     ctc = CtcCandidates(model, encoded, beam, ctc_weight) if ctc_weight > 0 else None
     fused = fusion.start() if fusion else None
     results = [_NBest(beam, limit, length_penalty) for limit in limits]
@@ -81,7 +82,7 @@ def beam_search(
     scores = torch.full((B, beam), IMPOSSIBLE, device=device)
     scores[:, 0] = 0.0
     for length in range(1, max(limits) + 1):
-        logits = model.decoder.step(tokens[:, -1].view(-1, beam), memory, caches)
+        logits = steps.step(tokens[:, -1].view(-1, beam))
         # (U, K, V) of the U utterances that are left: sums without what CTC adds
         totals = (1.0 - ctc_weight) * logits.float().log_softmax(dim=-1) + scores[..., None]
         if fused:
@@ -93,22 +94,19 @@ def beam_search(
         still_open = [utterance for utterance, result in enumerate(searched) if not result.closed]
         if not still_open:
             break
-        is_smaller = 2 * len(still_open) <= len(searched)  # not at each that closes: what is left is copied
-        if is_smaller:
+        utterances: Tensor | None = None
+        if 2 * len(still_open) <= len(searched):  # not at each that closes: what is left is copied
             searched = [searched[utterance] for utterance in still_open]
             kept = kept.select(still_open, beam)
             utterances = torch.tensor(still_open, device=device)
-            memory = memory.select(utterances)
             if ctc:
                 ctc.select(utterances)
         rows, next_tokens = (torch.tensor(ids, device=device) for ids in (kept.rows, kept.tokens))
         scores = torch.tensor(kept.scores, device=device).view(-1, beam)
         tokens = torch.cat((tokens[rows], next_tokens[:, None]), dim=1)
-        if beam > 1 or is_smaller:  # else each single hypothesis continues itself
-            for cache in caches:
-                cache.select(rows)
-            if fused:
-                fused.select(rows)
+        steps.select(rows, utterances)
+        if fused and (beam > 1 or utterances is not None):  # else each single hypothesis continues itself
+            fused.select(rows)
         if ctc:
             ctc.extend(rows, next_tokens)
     return [result.hypotheses() for result in results]

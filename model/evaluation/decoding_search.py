@@ -22,6 +22,7 @@ from model.data.epoch_plan import Rows
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances
 from model.decoding.beam_search import beam_search
+from model.decoding.decoder_steps import keep_graphs
 from model.decoding.encoding import encode_states, keep_cast_weights
 from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
@@ -32,6 +33,7 @@ from model.network.recogniser import Recogniser
 from model.recipe.decoding import DecodingConfig, DecodingSearchConfig
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import convert_memory_failures, release_memory
+from model.runtime.progress import note_progress
 
 # Stages.
 START, LANGUAGE_MODELS, MIXING, LENGTH_PENALTY = "start", "language models", "mixing", "length penalty"
@@ -97,7 +99,7 @@ def search_decoding(
     tried: list[TriedDecoding] = []
     done: list[str] = []
     auxiliary = model.recipe.loss.auxiliary.weights
-    with torch.inference_mode():
+    with torch.inference_mode(), keep_graphs():
         batches = encode_sets(model, dev, start, context)
         for stage in list_stages(settings):
             decodings = plan_stage(stage, start, settings, tried, auxiliary)
@@ -208,6 +210,7 @@ def encode_sets(
             on_device = batch.to(context.device)
             states, lengths = encode_states(model, on_device.features, on_device.lengths, decoding)
             encoded.append(EncodedBatch(batch.rows, states.cpu(), lengths.cpu()))
+            note_progress()
     return encoded
 
 
@@ -227,6 +230,7 @@ def _try(
             for row, text in _decode(model, batch, decoding, tokenizer, context):
                 name, edits = dev.set_name(row), word_edits(dev.text(row), text)
                 sums[name] = [total + count for total, count in zip(sums[name], edits, strict=True)]
+            note_progress()
     sets = {name: Edits(*(int(value) for value in context.sum_over_ranks(counts))) for name, counts in sums.items()}
     return TriedDecoding(stage, decoding, sets, context.max_over_ranks([time.monotonic() - began])[0])
 

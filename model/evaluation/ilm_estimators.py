@@ -15,8 +15,9 @@ Shapes: B utterances, U tokens, L decoder layers, D width.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import get_args
 
 import numpy as np
 import torch
@@ -32,7 +33,10 @@ from model.evaluation.scoring import load_dev_utterances
 from model.lm.internal import make_context_memory, make_zero_memory
 from model.network.decoder import CrossAttentionMemory, Decoder
 from model.network.losses import IGNORED
+from model.network.making import refuse_custom
 from model.network.recogniser import Recogniser, shift_right
+from model.recipe.decoding import IlmEstimator
+from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
 
 TEXTS_IN_A_BATCH = 64
@@ -41,20 +45,65 @@ TEXTS_IN_A_BATCH = 64
 def score_estimators(
     model: Recogniser, corpus: Corpus, tokenizer: Tokenizer, context: DistributedContext, batch_seconds: float
 ) -> dict[str, float]:
-    """The metrics of the dev sets pooled, and of each test set. A corpus without dev sets has no mean context."""
-    model.eval()
-    memories = {"zeroed": make_zero_memory(model.decoder)}
+    """The metrics of the dev sets pooled, and of each test set. A corpus without dev sets has no mean context.
+
+    Raises a UserError where the network is a user's own: what its cross-attention reads is not known.
+    """
+    dev = load_dev_utterances(corpus, tokenizer) if corpus.set_names("dev") else None
+    estimators = [one for one in get_args(IlmEstimator) if one != "mean_context" or dev is not None]
+    memories = _make_memories(model, dev, estimators, context, batch_seconds)
     sets = {f"test/{name}": load_utterances(corpus, [(name, 1.0)], tokenizer) for name in corpus.set_names("test")}
-    if corpus.set_names("dev"):
-        dev = load_dev_utterances(corpus, tokenizer)
-        contexts = measure_contexts(model, dev, context, batch_seconds)
-        memories["mean_context"] = make_context_memory(model.decoder, contexts)
-        sets = {"dev": dev} | sets
-    return {
-        f"{name}/ilm_perplexity_{estimator}": mean_perplexity(model, utterances, memory, context)
-        for name, utterances in sets.items()
-        for estimator, memory in memories.items()
-    }
+    sets = sets if dev is None else {"dev": dev} | sets
+    return {key: value for name, one in sets.items() for key, value in _score(model, name, one, memories, context)}
+
+
+def score_dev_estimators(
+    model: Recogniser,
+    dev: Utterances,
+    estimators: Sequence[IlmEstimator],
+    context: DistributedContext,
+    batch_seconds: float,
+) -> dict[str, float]:
+    """The metrics of the dev sets pooled by these estimators, as `score_estimators` has them."""
+    memories = _make_memories(model, dev, estimators, context, batch_seconds)
+    return dict(_score(model, "dev", dev, memories, context))
+
+
+def refuse_estimators(recipe: Recipe) -> None:
+    """A UserError where other estimators than `skipped` are not possible with the recipe's network."""
+    refuse_custom(recipe, "another estimator of the internal language model", "leave it out")
+
+
+def _make_memories(
+    model: Recogniser,
+    dev: Utterances | None,
+    estimators: Sequence[IlmEstimator],
+    context: DistributedContext,
+    batch_seconds: float,
+) -> dict[str, CrossAttentionMemory]:
+    """What cross-attention reads by each estimator; the mean context is measured on the dev sets."""
+    refuse_estimators(model.recipe)
+    model.eval()
+    memories: dict[str, CrossAttentionMemory] = {}
+    for estimator in estimators:
+        if estimator == "zeroed":
+            memories[estimator] = make_zero_memory(model.decoder)
+        else:
+            assert dev is not None
+            contexts = measure_contexts(model, dev, context, batch_seconds)
+            memories[estimator] = make_context_memory(model.decoder, contexts)
+    return memories
+
+
+def _score(
+    model: Recogniser,
+    name: str,
+    utterances: Utterances,
+    memories: Mapping[str, CrossAttentionMemory],
+    context: DistributedContext,
+) -> Iterator[tuple[str, float]]:
+    for estimator, memory in memories.items():
+        yield f"{name}/ilm_perplexity_{estimator}", mean_perplexity(model, utterances, memory, context)
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, load_utterances
 from model.decoding.beam_search import beam_search
 from model.decoding.ctc_greedy import decode_ctc_greedy
+from model.decoding.decoder_steps import keep_graphs
 from model.decoding.encoding import encode, keep_cast_weights
 from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
@@ -32,6 +33,7 @@ from model.network.recogniser import Recogniser, shift_right
 from model.recipe.decoding import DecodingConfig, SearchConfig
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import convert_memory_failures, release_memory
+from model.runtime.progress import note_progress
 from model.strict import write_atomically
 
 
@@ -48,9 +50,10 @@ def score_set(
     """
     model.eval()
     own: list[ScoredUtterance] = []
-    with torch.inference_mode(), use_mixing(model, decoding), keep_cast_weights(context.device):
+    with torch.inference_mode(), use_mixing(model, decoding), keep_cast_weights(context.device), keep_graphs():
         for batch in make_scoring_batches(utterances, decoding.batch_seconds, context.rank, context.world_size):
             own += _score_in_parts(model, batch, utterances, decoding, tokenizer, context.device)
+            note_progress()
     return sorted(_gather(own, context.world_size), key=lambda utterance: utterance.id)
 
 

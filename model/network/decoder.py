@@ -172,6 +172,10 @@ class Decoder(nn.Module):
         """
         B, K = tokens.shape
         x = self.embed(tokens.reshape(B * K, 1), caches[0].length).view(B, K, -1)
+        return self.step_embedded(x, memory, caches)
+
+    def step_embedded(self, x: Tensor, memory: CrossAttentionMemory | None, caches: list[KVCache]) -> Tensor:
+        """`step` of tokens that are embedded with their positions: (B, K, D) -> (B, K, V)."""
         auxiliary_inputs: list[Tensor] = []
         for number, layer in enumerate(self.typed_layers(), start=1):
             cross = memory.keys_values[number - 1] if memory else None

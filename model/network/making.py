@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import torch
 from torch import nn
 
@@ -62,6 +64,18 @@ def refuse_custom(recipe: Recipe, action: str, instead: str) -> None:
     """A UserError where a recipe has a network of a user's own, for which `action` is not possible."""
     if recipe.custom_model.factory is not None:
         raise UserError(f"{action} is for the project's own network, not for {recipe.custom_model.factory}; {instead}")
+
+
+def refuse_untrusted(recipe: Recipe, folder: Path, trust_code: bool) -> None:
+    """A UserError where the recipe in a model's folder names Python code, which loading the model would run, and nobody
+    has agreed to that."""
+    custom = recipe.custom_model
+    if custom.factory is not None and not trust_code:
+        place = f"of {custom.path}" if custom.path else "that is installed"
+        raise UserError(
+            f"{folder}: its network is the Python code {custom.factory} {place}, which runs when the model is loaded; "
+            "read it, and where you trust it give --trust-code (in Python trust_code=True)"
+        )
 
 
 def count_parameters(recipe: Recipe) -> int:

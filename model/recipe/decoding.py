@@ -13,6 +13,10 @@ from model.strict import Strict
 
 LM_KEYS, ILM_KEYS = ("lm", "lm_fingerprint", "lm_weight"), ("ilm_weight", "ilm_estimator")
 MOST_LM_WEIGHT = 2.0
+NOT_SEARCH = {"batch_seconds", "utterances", "ilm_estimators"}  # keys that change no hypothesis
+
+
+IlmEstimator = Literal["zeroed", "mean_context"]  # as model/lm/internal.py defines them
 
 
 class SearchConfig(Strict):
@@ -38,11 +42,22 @@ class SearchConfig(Strict):
     @property
     def content(self) -> dict[str, Any]:
         """What decides the hypotheses, as JSON, see `drop_unused_keys`."""
-        return drop_unused_keys(self.model_dump(mode="json", exclude={"batch_seconds"}))
+        return drop_unused_keys(self.model_dump(mode="json", exclude=NOT_SEARCH))
 
 
 class ValidationConfig(SearchConfig):
     """How dev sets are decoded after each epoch, to choose a checkpoint and to compare trials. It should be cheap."""
+
+    utterances: Count | None = Field(
+        None,
+        description="of all dev sets together, the same ones after every epoch and in all trials, of each set in "
+        "proportion to its size; null = all. `dev/wer` is of these, `dev/wer_final` of all",
+    )
+    ilm_estimators: tuple[IlmEstimator, ...] = Field(
+        (),
+        description="other estimators of the internal language model than `skipped`; the perplexities of all dev "
+        "utterances by them are reported with the chosen weights (`dev/ilm_perplexity_zeroed`), once",
+    )
 
 
 class DecodingConfig(SearchConfig):

@@ -58,11 +58,12 @@ ADDED_KEYS: dict[str, Any] = {
     "initialisation.unfit": "refuse",
     "initialisation.vocabulary": "by_id",
     "validation.encoder_precision": "fp32",
+    "validation.utterances": None,
 }
 NOT_TRAINING = (
     *("name", "data.corpus", "data.longest_scored_seconds", "decoding", "decoding_search", "test_decoding"),
     *("optimiser.accumulate", "training.compile", "validation.batch_seconds"),
-    "data.readers",
+    *("data.readers", "validation.ilm_estimators"),
 )
 _NOT_TRAINING_BEFORE_0_3 = ("name", "data.corpus")
 

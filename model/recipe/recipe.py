@@ -167,6 +167,7 @@ class Recipe(Strict):
             "training.freeze": self.training.freeze,
             "encoder.layer_drop": self.encoder.layer_drop,
             "decoder.layer_drop": self.decoder.layer_drop,
+            "validation.ilm_estimators": self.validation.ilm_estimators,
         }
         for key, value in ours_alone.items():
             if value:

@@ -16,13 +16,21 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from model.errors import NonFiniteLossError, OutOfMemoryError, TrainingInterruptedError, UserError
+from model.errors import (
+    NonFiniteLossError,
+    OutOfMemoryError,
+    SplitFurtherError,
+    TrainingInterruptedError,
+    UserError,
+)
 
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FAILURES = "DECRED_FAILURES"  # the folder in which a rank leaves the error that ended it
 ERROR_FILE = "error-{rank}.txt"
 TERMINATED = 128 + signal.SIGTERM
-KINDS: dict[str, type[Exception]] = {kind.__name__: kind for kind in (UserError, NonFiniteLossError, OutOfMemoryError)}
+KINDS: dict[str, type[Exception]] = {
+    kind.__name__: kind for kind in (UserError, NonFiniteLossError, OutOfMemoryError, SplitFurtherError)
+}
 # A rank whose peer died only sees its connection close: the peer's own end is what is worth reading.
 _ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
 

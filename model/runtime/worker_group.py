@@ -53,9 +53,9 @@ def choose_count(workers: int | None) -> int:
 def run_group(module: str, arguments: Sequence[str], count: int) -> int:
     """Run `python -m MODULE ARGUMENTS` in `count` processes until all have ended; the exit code, 0 or that of SIGTERM.
 
-    Rank 0 prints. When a rank fails all others are ended, and its error is raised here: a UserError, a
-    NonFiniteLossError or an OutOfMemoryError as it was, anything else as a WorkerError. Ctrl-C ends them, SIGTERM is
-    passed on to them. They end when this process ends, however that comes about.
+    Rank 0 prints. When a rank fails all others are ended, and its error is raised here: one of `KINDS` as it was,
+    anything else as a WorkerError. Ctrl-C ends them, SIGTERM is passed on to them. They end when this process ends,
+    however that comes about.
     """
     with tempfile.TemporaryDirectory(prefix="decred-workers-") as temporary:
         store = _open_store(count)

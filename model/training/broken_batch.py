@@ -26,7 +26,7 @@ from safetensors.torch import save as serialise
 
 from model.data.batches import Batch, TrainingSet
 from model.data.epoch_plan import PlannedBatch
-from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError, UserError
 from model.network.losses import Counts, Losses
 from model.runtime.memory import first_sentence, is_memory_failure
 from model.strict import write_atomically
@@ -70,6 +70,8 @@ class BrokenBatchWriter:
         """
         try:
             yield
+        except SplitFurtherError:
+            raise  # the batch is not broken: it is taken in more parts
         except Exception as error:
             memory_error = OutOfMemoryError(_memory_message(step, error)) if is_memory_failure(error) else None
             name = self.write(step, memory_error or error)

@@ -11,8 +11,10 @@ from typing import Any
 from torch import Tensor
 
 from model.corpora.corpus import Corpus
+from model.data.utterances import Utterances
 from model.errors import UserError
 from model.evaluation.decoding_search import DecodingSearch, best_decoding, search_decoding
+from model.evaluation.ilm_estimators import score_dev_estimators
 from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
 from model.evaluation.scoring import score_set, score_test_sets, write_hypotheses
 from model.recipe.decoding import DecodingConfig, SearchConfig
@@ -34,6 +36,7 @@ from model.weights.chosen import (
 from model.weights.found_decoding import FoundDecoding, identify_search, read_found, save_found
 
 FINAL = ("/wer", "/cer")  # ends of the metrics that the decoding decides; perplexities do not depend on it
+FINAL_OF_PART = ("/perplexity", "/ilm_perplexity")  # but where epochs' are of a part of the dev sets, these are of all
 
 
 def read_finished(recipe: Recipe, folder: Path, context: DistributedContext) -> Chosen | None:
@@ -69,12 +72,12 @@ def choose_and_save(run: TrainingRun) -> Chosen:
     )
     if settings.choose == "ema":
         state = average_state(run.model, run.optimiser)
-        chosen = replace(chosen, metrics=_validate(run, state))
+        chosen = replace(chosen, metrics=_validate_state(run, state))
     else:
         found = choose_candidates(run.folder, settings) if run.context.rank == 0 else []
         candidates = run.context.from_rank_0(found)  # others may be here before rank 0 has kept the last epoch's
         state = average_candidates(run.folder, candidates)
-        metrics = candidates[0].metrics if len(candidates) == 1 else _validate(run, state)
+        metrics = candidates[0].metrics if len(candidates) == 1 else _validate_state(run, state)
         chosen = replace(chosen, epochs=tuple(candidate.epoch for candidate in candidates), metrics=metrics)
     if run.context.rank == 0:
         save_chosen(run.folder, state, chosen)
@@ -82,9 +85,15 @@ def choose_and_save(run: TrainingRun) -> Chosen:
     return chosen
 
 
-def _validate(run: ScoredRun, state: Mapping[str, Tensor]) -> dict[str, float]:
+def validate(run: ScoredRun) -> dict[str, float]:
+    """The metrics of the dev sets by the recipe's `validation`, or of the part of them that it names."""
+    metrics = _score_dev(run, run.validated, run.recipe.validation, "dev")
+    return metrics | ({"dev/utterances": float(len(run.validated))} if run.validates_part else {})
+
+
+def _validate_state(run: ScoredRun, state: Mapping[str, Tensor]) -> dict[str, float]:
     run.model.load_state_dict(state)
-    return _score_dev(run, run.recipe.validation, "dev")
+    return validate(run)
 
 
 def score_chosen(run: ScoredRun, chosen: Chosen, score_tests: bool) -> dict[str, float]:
@@ -96,9 +105,13 @@ def score_chosen(run: ScoredRun, chosen: Chosen, score_tests: bool) -> dict[str,
     found = find_decoding(run, chosen.seconds) if recipe.decoding_search.share else None
     if found is not None:
         decoding = DecodingConfig.model_validate(found.decoding)
-    is_new = found is not None or differs(decoding, recipe.validation)
-    final = _score_dev(run, decoding, "dev-final") if is_new else chosen.metrics
-    metrics = chosen.metrics | {f"{name}_final": value for name, value in final.items() if name.endswith(FINAL)}
+    is_new = found is not None or run.validates_part or differs(decoding, recipe.validation)
+    final = _score_dev(run, run.dev, decoding, "dev-final") if is_new else chosen.metrics
+    ends = (*FINAL, *FINAL_OF_PART) if run.validates_part else FINAL
+    metrics = chosen.metrics | {f"{name}_final": value for name, value in final.items() if name.endswith(ends)}
+    if estimators := recipe.validation.ilm_estimators:
+        measured = run.model, run.dev, estimators, run.context, recipe.validation.batch_seconds
+        metrics |= score_dev_estimators(*measured)
     if found is not None:
         metrics |= describe_search(decoding, found)
     if score_tests:
@@ -177,8 +190,8 @@ def _describe_weights(decoding: DecodingConfig, found: FoundDecoding) -> dict[st
     return {f"decoding/{name}": float(getattr(decoding, name)) for name in names} if is_tried else {}
 
 
-def _score_dev(run: ScoredRun, decoding: SearchConfig, name: str) -> dict[str, float]:
-    scored = score_set(run.model, run.dev, decoding, run.tokenizer, run.context)
+def _score_dev(run: ScoredRun, dev: Utterances, decoding: SearchConfig, name: str) -> dict[str, float]:
+    scored = score_set(run.model, dev, decoding, run.tokenizer, run.context)
     write_hypotheses(scored, run.hypotheses / f"{name}.jsonl", run.corpus, decoding, run.context)
     return compute_dev_metrics(run.corpus, scored, run.model.decoder.placement)
 

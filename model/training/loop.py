@@ -15,18 +15,17 @@ import torch
 
 from model.data.epoch_plan import DataPosition, PlannedBatch
 from model.data.reading import Share, read_shares
-from model.evaluation.metrics import compute_dev_metrics
-from model.evaluation.scoring import score_set, write_hypotheses
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext, current_context
 from model.runtime.memory import clear_tracebacks, convert_memory_failures, keep_freed_memory, release_memory
+from model.runtime.progress import note_progress
 from model.runtime.stop_request import StopRequest
 from model.strict import to_yaml, write_atomically
 from model.training.broken_batch import BrokenBatchWriter, TrainingStep
-from model.training.ending import choose_and_save, read_finished, score_chosen
+from model.training.ending import choose_and_save, read_finished, score_chosen, validate
 from model.training.epoch_part import asks_to_stop, make_part, raise_if_stopped, restore_part
 from model.training.epoch_statistics import EpochStatistics
-from model.training.kept_parts import keep, make_key, read_kept
+from model.training.kept_parts import keep, make_key, read_kept, read_needed
 from model.training.learning_rate import learning_rate
 from model.training.memory_probe import find_accumulation
 from model.training.moving_average import update_average
@@ -67,8 +66,9 @@ def train(
     scored, the request waits for their end.
 
     Raises a NonFiniteLossError, or an OutOfMemoryError where not even single utterances fit in memory; the batch whose
-    step failed is then in `folder`. However training ends, this process keeps nothing of the run in memory, and the
-    next run starts as in a new process.
+    step failed is then in `folder`. Of several workers one may raise a SplitFurtherError, while the others wait for it:
+    in new processes, another call goes on from the last checkpoint with such batches in more parts. However training
+    ends, this process keeps nothing of the run in memory, and the next run starts as in a new process.
     """
     outer = sys.exception()
     try:
@@ -136,7 +136,9 @@ def choose_accumulation(run: TrainingRun, parts_file: Path | None = None) -> Non
     keep_freed_memory(False)  # a trial that failed has to return all its memory to the system
     key = make_key(recipe, context)
     kept = read_kept(parts_file, key, context) if parts_file else None
-    run.parts = find_accumulation(run.model, run.optimiser, run.training_set, context, run.state.passes, kept)
+    found = find_accumulation(run.model, run.optimiser, run.training_set, context, run.state.passes, kept)
+    needed = read_needed(run.folder, key, context, len(found))  # by steps that ran out of memory later
+    run.parts = tuple(max(parts) for parts in zip(found, needed, strict=True))
     is_whole = set(run.parts) == {recipe.optimiser.accumulate}
     if parts_file and context.rank == 0 and run.parts != kept and not is_whole:
         keep(parts_file, key, run.parts)
@@ -169,6 +171,7 @@ def train_epoch(run: TrainingRun) -> None:
                     step.parts = next(read)
                 rate = run_step(run, step, (epoch + (index + 0.5) / len(plan)) / settings.epochs)
             statistics.add(step, rate)
+            note_progress()
             if previous:  # not this step, which a GPU may still work on
                 skipped.check(previous)
                 stops = asks_to_stop(previous)
@@ -262,7 +265,5 @@ def evaluate_and_report(run: TrainingRun, report: Report) -> bool:
 def score_dev(run: ScoredRun) -> dict[str, float]:
     """The metrics of the dev sets, by the recipe's `validation`."""
     began = time.monotonic()
-    scored = score_set(run.model, run.dev, run.recipe.validation, run.tokenizer, run.context)
-    write_hypotheses(scored, run.hypotheses / "dev.jsonl", run.corpus, run.recipe.validation, run.context)
-    metrics = compute_dev_metrics(run.corpus, scored, run.model.decoder.placement)
+    metrics = validate(run)
     return metrics | {"dev/seconds": time.monotonic() - began}

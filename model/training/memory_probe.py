@@ -25,6 +25,7 @@ from model.network.subsampling import subsampled_length
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import first_sentence, hold_back_memory, is_memory_failure, release_memory
+from model.runtime.progress import note_progress
 from model.training.optimiser import accumulate_gradients
 
 # What fits only just may not fit again: on a CPU, whose heap is more fragmented after every try, half of the trainings
@@ -111,6 +112,7 @@ def _try_parts(
     largest = find_largest_part(training_set, model.recipe, batches, context, parts)
     failure = _run_part(model, optimiser, training_set, largest, context)
     failed = _any_rank_failed(failure is not None, context)
+    note_progress()
     return largest, (failure or "on another worker") if failed else None
 
 

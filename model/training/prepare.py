@@ -14,6 +14,7 @@ from model.data.features import RunParts, compute_features
 from model.data.tokenizer import MOST_SENTENCES, TOKENIZER_FILE, TRAINING_VERSION, Tokenizer, train_tokenizer
 from model.data.utterances import load_utterances
 from model.errors import UserError
+from model.evaluation.dev_part import check_part
 from model.lm.files import check_lm
 from model.network.checking import check_custom_model
 from model.network.making import make_model
@@ -37,6 +38,7 @@ def prepare(recipe: Recipe, run_parts: RunParts | None = None) -> Recipe:
     custom = check_custom_model(recipe)
     refuse_unmatched_rates(recipe)
     corpus = load_corpus(recipe)
+    check_part(recipe, corpus)
     tokenizer = load_tokenizer(recipe, corpus)
     for name, info in corpus.sets.items():
         if info.role != "train":

@@ -128,6 +128,8 @@ def _values(recipe: Recipe, corpus: Corpus, sample: Path, batch_seconds: float) 
         "data.batch_seconds": batch_seconds,
         "tokenizer.file": str(ensure_tokenizer(recipe, corpus).resolve()),
         "tokenizer.fingerprint": None,
+        "validation.utterances": None,  # the sample's own size is what is timed
+        "validation.ilm_estimators": [],
         "training.epochs": EPOCHS,
         "training.epoch_share": None,
         "training.epoch_steps": STEPS,

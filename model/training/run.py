@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -16,6 +17,7 @@ from model.data.reading import TrainingData
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.data.utterances import Utterances
 from model.errors import UserError
+from model.evaluation.dev_part import choose_part
 from model.evaluation.scoring import load_dev_utterances
 from model.network.kernels.precision import has_bf16_units
 from model.network.making import make_model
@@ -45,6 +47,16 @@ class ScoredRun:
     tokenizer: Tokenizer
     model: Recogniser
     dev: Utterances
+
+    @functools.cached_property
+    def validated(self) -> Utterances:
+        """The utterances of the dev sets that are scored after each epoch."""
+        return choose_part(self.dev, self.recipe.validation.utterances)
+
+    @property
+    def validates_part(self) -> bool:
+        """Whether these are not all of them."""
+        return self.validated is not self.dev
 
     @property
     def hypotheses(self) -> Path:

@@ -20,6 +20,7 @@ from model.data.batches import group_by_length
 from model.data.frontend import FRAMES_PER_SECOND, log_mel, standardise
 from model.data.tokenizer import Tokenizer
 from model.decoding.beam_search import beam_search
+from model.decoding.decoder_steps import keep_graphs
 from model.decoding.encoding import encode
 from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
@@ -131,7 +132,7 @@ class Transcriber:
         """Decode what is prepared."""
         pieces = [piece for one in waiting if isinstance(one, _Prepared) for piece in one.pieces]
         lengths = np.array([len(piece.features) for piece in pieces])
-        with torch.inference_mode(), use_mixing(self.model, self.decoding):
+        with torch.inference_mode(), use_mixing(self.model, self.decoding), keep_graphs():
             for rows in group_by_length(lengths, self.decoding.batch_seconds) if pieces else ():
                 batch = [pieces[row] for row in rows]
                 self._decode_in_parts(batch)

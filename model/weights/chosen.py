@@ -25,12 +25,13 @@ from torch import Tensor
 
 from model.errors import UserError
 from model.recipe.training import TrainingConfig
-from model.strict import sync_file, sync_folder
+from model.strict import make_folders, sync_file, sync_folder
 from model.weights.checkpoint import CHECKPOINTS, POSITION, WEIGHTS, latest_checkpoint
 from model.weights.run_store import find_store, local_folder, read_weights_at, write_weights_at
 
 CANDIDATES, CHOSEN = "candidates", "chosen"
 CANDIDATE_FILE, CHOSEN_FILE = "candidate.json", "chosen.json"
+REMOVED_FILE = "weights-removed.txt"  # in a run's folder, in place of its weights: why they were removed
 STOPPED = "stopped"  # the rule of a training that was stopped for good before its end
 
 
@@ -87,6 +88,8 @@ def keep_candidate(folder: Path, weights: Path, candidate: Candidate, settings: 
 def list_candidates(folder: Path) -> list[Candidate]:
     """The candidates of a run's folder, by epoch, as this machine has them."""
     paths = sorted((local_folder(folder) / CANDIDATES).glob("epoch-*"), key=_epoch)
+    # A process that was killed while it removed one left a part of it, which is no candidate.
+    paths = [path for path in paths if all((path / name).is_file() for name in (CANDIDATE_FILE, WEIGHTS))]
     return [Candidate(**json.loads((path / CANDIDATE_FILE).read_text(encoding="utf-8"))) for path in paths]
 
 
@@ -177,7 +180,7 @@ def fetch_chosen(folder: Path) -> Path:
 @contextmanager
 def replaced_folder(path: Path) -> Iterator[Path]:
     """An empty folder that takes the place of `path` at the end of the block."""
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folders(path.parent)
     draft = path.with_name(f".draft-{path.name}-{os.getpid()}")
     for left in path.parent.glob(f".draft-{path.name}-*"):  # by a process that was killed
         shutil.rmtree(left, ignore_errors=True)
@@ -219,11 +222,24 @@ def place_beside(folder: Path, place: Path) -> Path:
 
 
 def find_run_weights(folder: Path) -> Path | None:
-    """The folder of a run's weights: the chosen ones, or while it trains its last checkpoint."""
+    """The folder of a run's weights: the chosen ones, or while it trains its last checkpoint.
+
+    A UserError where they were removed.
+    """
+    refuse_removed(folder)
     training = find_unchosen_checkpoint(folder)
     if training is None and (folder / CHOSEN / CHOSEN_FILE).is_file():
         return fetch_chosen(folder)
     return training
+
+
+def refuse_removed(folder: Path) -> None:
+    """A UserError where the weights of a run that has ended were removed from its folder."""
+    try:
+        reason = (folder / REMOVED_FILE).read_text(encoding="utf-8").strip()
+    except OSError:
+        return
+    raise UserError(f"{folder}: {reason}; train its recipe.yaml again, or give another one")
 
 
 def find_unchosen_checkpoint(folder: Path) -> Path | None:

@@ -7,11 +7,13 @@ import shutil
 from dataclasses import asdict
 from pathlib import Path
 
+from model.strict import write_atomically
 from model.weights.checkpoint import CHECKPOINTS, POSITION, WEIGHTS
 from model.weights.chosen import (
     CANDIDATES,
     CHOSEN,
     CHOSEN_FILE,
+    REMOVED_FILE,
     STOPPED,
     Chosen,
     find_unchosen_checkpoint,
@@ -41,6 +43,19 @@ def keep_last_weights(folder: Path) -> None:
         shutil.rmtree(folder / name, ignore_errors=True)
 
 
+def remove_weights(folder: Path, reason: str) -> None:
+    """Remove all weights of a training that has ended, wherever they are kept; `reason` says why, to whoever asks.
+
+    Weights in an object store that are another run's stay there.
+    """
+    write_atomically(folder / REMOVED_FILE, reason + "\n")  # first: what is removed half is not taken for whole
+    if (store := find_store(folder)) is not None and not store.place.shared:
+        _remove_stored(store)
+        store.folders.remove(CHOSEN)
+    for name in (CHECKPOINTS, CANDIDATES, CHOSEN):
+        shutil.rmtree(folder / name, ignore_errors=True)
+
+
 def _keep_last_stored(folder: Path, store: RunStore) -> None:
     """`keep_last_weights` of a run in an object store: the weights are copied there, and not sent."""
     if store.place.shared:
@@ -61,9 +76,14 @@ def _keep_last_stored(folder: Path, store: RunStore) -> None:
         folders.write_marker(CHOSEN, {WEIGHTS: marker[WEIGHTS], CHOSEN_FILE: describe_content(content)})
         with replaced_folder(folder / CHOSEN) as draft:
             write_chosen(draft, chosen)
+    _remove_stored(store)
+
+
+def _remove_stored(store: RunStore) -> None:
+    """Remove what only training needs."""
     for kind in (CHECKPOINTS, CANDIDATES):
-        for name in folders.list_names(kind):
-            folders.remove(f"{kind}/{name}")
+        for name in store.folders.list_names(kind):
+            store.folders.remove(f"{kind}/{name}")
 
 
 def _make_stopped(position: bytes) -> Chosen:

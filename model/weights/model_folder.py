@@ -22,14 +22,14 @@ from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.errors import UserError
 from model.lm.files import check_lm
 from model.network.custom_source import find_source
-from model.network.making import make_model
+from model.network.making import make_model, refuse_untrusted
 from model.network.recogniser import Recogniser
 from model.recipe.decoding import DecodingConfig
 from model.recipe.files import list_paths, read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, make_folders, read_yaml, sync_file, to_yaml, validate, write_atomically
 from model.weights.checkpoint import WEIGHTS, load_weights
-from model.weights.chosen import CHOSEN, CHOSEN_FILE, fetch_chosen, read_chosen, read_chosen_file
+from model.weights.chosen import CHOSEN, CHOSEN_FILE, fetch_chosen, read_chosen, read_chosen_file, refuse_removed
 
 RECIPE, DECODING, LANGUAGE_MODEL = "recipe.yaml", "decoding.yaml", "lm.safetensors"
 MODEL_FILES = (RECIPE, DECODING, WEIGHTS, TOKENIZER_FILE, CHOSEN_FILE)
@@ -62,6 +62,7 @@ def write_model_folder(run: Path, recipe: Recipe, out: Path) -> None:
     Paths in the recipe become relative to `out`. A UserError where the run has chosen no weights yet, has no tokenizer
     in its folder, or where `out` holds something else than a model folder.
     """
+    refuse_removed(run)
     chosen = read_chosen(run)
     if chosen is None:
         raise UserError(f"{run}: has chosen no weights yet; let its training come to its end, or give another trial")
@@ -136,10 +137,10 @@ def read_folder_recipe(folder: Path) -> Recipe:
     return with_values(read_recipe(folder / RECIPE), {"decoding": content}, str(folder))
 
 
-def load_model_folder(folder: str | Path) -> ModelFolder:
+def load_model_folder(folder: str | Path, trust_code: bool = False) -> ModelFolder:
     """The model in a model folder. Raises a UserError where a file is missing, damaged or does not fit the recipe.
 
-    Neither a corpus nor a study is needed.
+    Neither a corpus nor a study is needed. Of a network of a user's own, Python code is run, with `trust_code` alone.
     """
     folder = Path(folder)
     if not is_model_folder(folder):
@@ -148,6 +149,7 @@ def load_model_folder(folder: str | Path) -> ModelFolder:
             "DIR` writes it"
         )
     recipe = read_folder_recipe(folder)
+    refuse_untrusted(recipe, folder, trust_code)
     model = make_model(recipe)
     load_weights(folder, model)
     model.tokens_per_second = read_chosen_file(folder / CHOSEN_FILE).tokens_per_second

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from model.errors import UserError
+from model.runtime.progress import note_progress
 
 T = TypeVar("T")
 
@@ -146,6 +147,7 @@ class ObjectStore:
                         f"{self.url} has not answered for {self.wait_seconds:g} s ({_shorten(error)}); start the "
                         "store, or correct AWS_ENDPOINT_URL or the URL"
                     ) from error
+            note_progress()  # it waits, for no longer than it may
             time.sleep(pause)
             pause = min(2 * pause, _LONGEST_PAUSE)
 

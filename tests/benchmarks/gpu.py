@@ -16,13 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from benchmarks.gpu_pieces import attention_rows, ctc_rows
+from benchmarks.gpu_pieces import attention_rows, ctc_rows, step_rows
 from benchmarks.gpu_stopwatch import Timing, count_flop, format_table, measure, peak_flops
 from large_corpora import make_large_corpus
 
 from model.data.batches import Batch
 from model.data.frontend import FRAMES_PER_SECOND
 from model.decoding.beam_search import decode
+from model.decoding.decoder_steps import keep_graphs
 from model.network.losses import Counts
 from model.network.recogniser import Recogniser
 from model.recipe.architecture import MEL_BINS
@@ -124,7 +125,8 @@ def scoring_rows(name: str, scale: Scale, device: torch.device) -> Iterator[list
                 model, batch.features, batch.lengths, beam=beam, ctc_weight=ctc_weight, max_length=scale.tokens + 1
             )
 
-        timing = measure(work, device, max(1, scale.rounds // 2), warm_up=1)
+        with keep_graphs():
+            timing = measure(work, device, max(1, scale.rounds // 2), warm_up=1)
         rtf = timing.seconds / (scale.utterances * SECONDS)
         yield [name, f"beam {beam}, CTC {ctc_weight:g}", f"{timing.seconds:.3f}", f"{rtf:.5f}"]
 
@@ -165,6 +167,10 @@ def print_tables(device: torch.device, scale: Scale, write: Callable[[str], Any]
     write(format_table("CTC", header, ctc_rows(device, scale.utterances, scale.rounds)))
     header = ["relative attention, forward and backward", "s", "host busy", "peak GiB"]
     write(format_table("Attention", header, attention_rows(device, scale.utterances, scale.rounds)))
+    header = ["a step of the decoder, beam 5", "s", "host busy", "peak GiB"]
+    models = [Recogniser(named_recipe(name, "corpus")).to(device).eval() for name in scale.recipes]
+    rows = [row for model in models for row in step_rows(model, device, 1, 5, 4 * scale.rounds)]
+    write(format_table("Decoder", header, rows))
 
 
 if __name__ == "__main__":

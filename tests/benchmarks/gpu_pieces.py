@@ -1,10 +1,11 @@
-"""Pieces of a training step in the forms that compete on a GPU: the CTC loss, and attention with relative positions.
+"""Pieces in the forms that compete on a GPU: the CTC loss, attention with relative positions, a step of the decoder.
 
 Shapes: B utterances, T frames, H heads, E width of a head, V classes.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 
 import torch
@@ -12,10 +13,13 @@ from benchmarks.gpu_stopwatch import Timing, measure
 from torch import Tensor
 from torch.nn.attention.flex_attention import flex_attention
 
+from model.decoding.decoder_steps import CapturedStep, DecoderSteps, PlainSteps
+from model.decoding.static_step import StaticStep, StaticSteps
 from model.network.attention import _relative_shift, attend
 from model.network.kernels import ctc_loss
 from model.network.kernels.ctc_loss import ctc_nll
 from model.network.losses import pack_ctc_targets
+from model.network.recogniser import Recogniser
 
 FRAMES, LABELS, CLASSES, HEADS, WIDTH = 250, 40, 5001, 4, 64
 Attention = Callable[[Tensor, Tensor, Tensor, Tensor], Tensor]
@@ -82,6 +86,30 @@ def attention_rows(device: torch.device, utterances: int, rounds: int) -> list[l
             rows.append(_row(name, measure(work, device, rounds)))
         except Exception as error:  # one that cannot do this is a result
             rows.append([name, f"failed: {type(error).__name__}", "-", "-"])
+    return rows
+
+
+@torch.inference_mode()
+def step_rows(model: Recogniser, device: torch.device, utterances: int, beam: int, rounds: int) -> list[list[str]]:
+    """Steps of the decoder with a beam: operator by operator, in tensors that stay, and on a GPU as a CUDA graph."""
+    states = torch.randn(utterances, FRAMES, model.recipe.encoder.width, device=device)
+    memory = model.decoder.prepare_memory(states, torch.ones(utterances, FRAMES, dtype=torch.bool, device=device))
+    tokens = torch.full((utterances, beam), 5, device=device)
+    firsts = torch.arange(0, utterances * beam, beam, device=device).repeat_interleave(beam)
+    kinds: list[tuple[str, type[StaticStep]]] = [("tensors that stay", StaticStep)]
+    if device.type == "cuda":
+        kinds.append(("CUDA graph", CapturedStep))
+    forms: list[tuple[str, DecoderSteps]] = [("operator by operator", PlainSteps(model.decoder, memory, beam))]
+    for name, kind in kinds:
+        forms.append((name, StaticSteps(functools.partial(kind, model.decoder), memory, beam)))
+    rows = []
+    for name, steps in forms:
+
+        def work(steps: DecoderSteps = steps) -> None:
+            steps.step(tokens)
+            steps.select(firsts, None)  # all continue the first
+
+        rows.append(_row(f"{model.recipe.name}, {name}", measure(work, device, rounds)))
     return rows
 
 

@@ -13,7 +13,7 @@ def test_all_tables_are_printed_on_a_processor() -> None:
     written: list[str] = []
     print_tables(torch.device("cpu"), TINY, written.append)
     assert [text.splitlines()[0] for text in written[1:]] == [
-        *("## Training steps", "## Reading", "## Scoring", "## CTC", "## Attention"),
+        *("## Training steps", "## Reading", "## Scoring", "## CTC", "## Attention", "## Decoder"),
     ]
     for text in written[1:]:
         assert "failed" not in text

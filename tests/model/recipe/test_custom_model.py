@@ -39,6 +39,10 @@ def recipe_of(**values: Any) -> Recipe:
             {"custom_model": NETWORK, "decoding.ilm_estimator": "zeroed"},
             r"decoding\.ilm_estimator is zeroed, which knows",
         ),
+        (
+            {"custom_model": NETWORK, "validation.ilm_estimators": ["zeroed"]},
+            r"validation\.ilm_estimators is \('zeroed',\), which knows",
+        ),
     ],
 )
 def test_what_makes_no_sense_with_it_is_refused(values: dict[str, Any], message: str) -> None:

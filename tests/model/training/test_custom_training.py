@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -9,8 +10,11 @@ from typing import Any
 
 import pytest
 from training_runs import ALONE, assert_same_weights, read_chosen_weights, train_whole_and_first_epoch, without_clock
+from typer.testing import CliRunner
 
-from model.api import load_run, perplexities, transcribe
+from model.api import load_run, load_transcriber, perplexities, transcribe
+from model.commands.app import make_app
+from model.commands.evaluate import score_run
 from model.corpora.corpus import Corpus
 from model.errors import UserError
 from model.evaluation.decoding_search import list_stages, search_decoding
@@ -73,7 +77,7 @@ def test_the_recipe_is_that_of_this_content_of_the_file_wherever_it_lies(recipe:
 def test_a_recording_is_transcribed_with_it_as_with_any_model(
     trained: tuple[Path, list[dict[str, float]]], corpus: Corpus
 ) -> None:
-    run = load_run(trained[0] / "whole")
+    run = load_run(trained[0] / "whole", trust_code=True)
     entry = next(iter(corpus.entries("dev")))
     (transcript,) = transcribe(run, corpus.read_samples(entry), 16_000, beam=2, ctc_weight=0.3)
     assert transcript.seconds == pytest.approx(entry.samples / 16_000)
@@ -83,7 +87,7 @@ def test_a_recording_is_transcribed_with_it_as_with_any_model(
 def test_its_decoding_is_searched_with_mixed_classifiers_and_without_its_internal_lm(
     trained: tuple[Path, list[dict[str, float]]], corpus: Corpus
 ) -> None:
-    run = load_run(trained[0] / "whole")
+    run = load_run(trained[0] / "whole", trust_code=True)
     tokenizer, few = run.require_tokenizer(), {"ctc_weight": [0.3], "mixing": [0.5], "ilm_weight": [0.2], "beam": [2]}
     settings = DecodingSearchConfig.model_validate(few | {"length_penalty": []})
     dev = load_dev_utterances(corpus, tokenizer)
@@ -101,9 +105,61 @@ def test_its_model_folder_holds_its_module_and_needs_no_other_place(
     write_model_folder(trained[0] / "whole", recipe, tmp_path / "model")
     assert (tmp_path / "model/toy_model.py").read_bytes() == TOY.read_bytes()
     moved = (tmp_path / "model").rename(tmp_path / "moved")
-    loaded = load_model_folder(moved)
+    loaded = load_model_folder(moved, trust_code=True)
     assert loaded.recipe.custom_model.path == str(moved)
     assert loaded.recipe.hash == recipe.hash
+
+
+@pytest.fixture
+def strange(recipe: Recipe, trained: tuple[Path, list[dict[str, float]]], tmp_path: Path) -> tuple[Path, Path]:
+    """A model folder that came with code of its own, and what that code makes where it is run."""
+    write_model_folder(trained[0] / "whole", recipe, tmp_path / "strange")
+    mark = tmp_path / "mark"
+    (tmp_path / "strange/strange.py").write_text(f"from pathlib import Path\n\nPath({str(mark)!r}).touch()\n")
+    text = (tmp_path / "strange/recipe.yaml").read_text().replace("toy_model:make", "strange:make")
+    text = re.sub(r"fingerprint: ['\"]?[0-9a-f]{16}['\"]?\n", "fingerprint: null\n", text)
+    (tmp_path / "strange/recipe.yaml").write_text(text)
+    return tmp_path / "strange", mark
+
+
+def test_no_code_of_a_model_is_run_before_somebody_has_agreed_to_it(strange: tuple[Path, Path]) -> None:
+    folder, mark = strange
+    words = rf"^{folder}: its network is the Python code strange:make of {folder}, which runs when .* --trust-code"
+    speech = str(folder / "speech.wav")
+    for command in (["transcribe", str(folder), speech], ["evaluate", str(folder)], ["mix", str(folder)]):
+        with pytest.raises(UserError, match=words):
+            CliRunner().invoke(make_app("model"), command, catch_exceptions=False)
+    for load in (load_run, load_transcriber, load_model_folder):
+        with pytest.raises(UserError, match=words):
+            load(folder)
+    assert not mark.exists()
+    with pytest.raises(UserError, match="the module has no function 'make'"):
+        load_run(folder, trust_code=True)
+    assert mark.exists(), "the words are true"
+
+
+def test_runs_are_asked_for_as_model_folders_are(trained: tuple[Path, list[dict[str, float]]]) -> None:
+    with pytest.raises(UserError, match=rf"whole: its network is the Python code toy_model:make of {TOY.parent}, "):
+        load_run(trained[0] / "whole")
+
+
+def test_with_consent_a_command_loads_it(
+    trained: tuple[Path, list[dict[str, float]]], recipe: Recipe, corpus: Corpus, tmp_path: Path
+) -> None:
+    write_model_folder(trained[0] / "whole", recipe, tmp_path / "model")
+    entry = next(iter(corpus.entries("dev")))
+    speech = str(corpus.folder / entry.audio.file)
+    result = CliRunner().invoke(make_app("model"), ["transcribe", str(tmp_path / "model"), speech, "--trust-code"])
+    assert result.exit_code == 0, result.output
+    assert "1 recording, " in result.output
+
+
+def test_its_internal_lm_has_no_other_estimators(trained: tuple[Path, list[dict[str, float]]]) -> None:
+    words = "another estimator of the internal language model is for the project's own network, not for toy_model:make"
+    with pytest.raises(UserError, match=words):
+        score_run(trained[0] / "whole", estimators=True, trust_code=True)
+    with pytest.raises(UserError, match=words):
+        perplexities(load_run(trained[0] / "whole", trust_code=True), ["turn on the light"], "zeroed")
 
 
 def test_what_only_the_projects_own_network_can_is_refused(
@@ -113,7 +169,7 @@ def test_what_only_the_projects_own_network_can_is_refused(
     with pytest.raises(UserError, match=f"^the published layout {instead}$"):
         export_published(trained[0] / "whole", tmp_path / "published")
     with pytest.raises(UserError, match=f"^ONNX {instead}$"):
-        export_onnx(load_run(trained[0] / "whole").model, b"", "toy", tmp_path / "onnx")
+        export_onnx(load_run(trained[0] / "whole", trust_code=True).model, b"", "toy", tmp_path / "onnx")
     assert not list(tmp_path.iterdir())
 
 

@@ -123,7 +123,7 @@ def test_a_step_that_failed_in_its_backward_pass_holds_nothing_when_it_is_repeat
     assert repeated < 2 * first, "the parts of the batch, and nothing of the graph, which is thrice as large"
 
 
-def test_a_single_utterance_that_does_not_fit_and_several_workers_fail_as_before(
+def test_a_single_utterance_that_does_not_fit_fails_with_one_worker_and_with_several(
     make_recipe, run_folder: Path, monkeypatch
 ) -> None:
     run = start_or_resume(make_recipe({"data.buckets": 1, "data.batch_seconds": 20.0}), run_folder, ALONE)
