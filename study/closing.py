@@ -11,12 +11,14 @@ from rich.console import Console
 
 from study.config.places import PLACE_VARIABLE
 from study.config.study_file import StudyFile
+from study.display.budget import describe_budget
 from study.display.references import print_references
 from study.display.table import make_table
 from study.display.verdict import print_verdict
 from study.evidence.rank_correlation import describe_rungs
 from study.evidence.stuck import describe_stuck
 from study.execution.export import write_recipe
+from study.ledger.best import describe_broken
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.report.writing import write_folder_files
@@ -41,7 +43,8 @@ def print_results(
     records = ledger.trials.values()
     write_folder_files(ledger, functools.partial(print_line, console))
     console.print(make_table(records, study))
-    for line in (*describe_rungs(records, study), *describe_stuck(records)):
+    budget, broken = describe_budget(study, ledger.trials), describe_broken(records, study.objective)
+    for line in (*describe_rungs(records, study), *describe_stuck(records), *broken, *budget):
         print_line(console, line)
     for record in records:
         if record.state in (TrialState.FAILED, TrialState.INFEASIBLE):

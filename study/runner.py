@@ -22,23 +22,34 @@ from study.closing import make_continue_command, print_line, print_results, shor
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, with_trials
 from study.display.board import Board, make_console, show_live
+from study.display.budget import describe_budget_now
+from study.display.steering import describe_orders
 from study.early_stopping.rules import build_rule
 from study.execution.agenda import Agenda
+from study.execution.budget_plan import plan_budget
 from study.execution.capacity import count_trials_at_start, make_capacity
 from study.execution.checks import CheckResult, check, max_concurrent_trials
+from study.execution.disk_forecast import check_disk
+from study.execution.disk_space import DiskWatch
 from study.execution.ended_trials import find_unscored
+from study.execution.hang_watch import end_hanging
 from study.execution.node_watch import NodeWatch, list_worker_nodes, read_excluded_nodes
 from study.execution.private_names import check_private_names
 from study.execution.registering import register_best
-from study.execution.session import Session
+from study.execution.session import Observer, Session
 from study.execution.shared_data import prepare_all
 from study.execution.signals import forward_sigterm, handle_stop_signals
+from study.execution.steering import prepare_session
 from study.ledger.best import find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
 from study.ledger.lease import hold_lease
+from study.ledger.lease_file import find_last_heartbeat
 from study.ledger.ledger import STUDY, Ledger, read_any_study
 from study.ledger.manifest import Changes, describe_changes, find_changes, make_manifest
+from study.ledger.open_parts import list_open
 from study.ledger.records import TrialRecord, TrialState
+from study.notifications.notifier import Notifier
+from study.notifications.occasions import describe_end, describe_stop
 from study.search.prior import read_prior
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
@@ -48,6 +59,7 @@ from study.workers.failure import is_disk_full
 from study.workers.messages import CrewConfig
 from study.workers.worker import load_function
 
+TRAIN = "model.training.loop:train"
 INTERRUPTED = 130  # exit code of a program that Ctrl-C ended
 
 
@@ -55,7 +67,7 @@ INTERRUPTED = 130  # exit code of a program that Ctrl-C ended
 class Work:
     """The functions that prepare and train a recipe, as `module:function`; tests replace them by quick stand-ins."""
 
-    train: str = "model.training.loop:train"
+    train: str = TRAIN
     prepare: str = "model.training.prepare:prepare"
 
 
@@ -65,9 +77,10 @@ def run_study(
     address: str | None = None,
     console: Console | None = None,
     work: Work | None = None,
+    resumes: bool = False,
 ) -> int:
     """Run the study in a file to its end; the exit code: 0, 1 when no trial completed or the study had to stop, 130
-    when it was stopped."""
+    when it was stopped. `resumes` ends a pause that a person began."""
     console, work = console or make_console(), work or Work()
     study = with_trials(read_any_study(path), trials)
     folder = study_folder(study)
@@ -82,6 +95,10 @@ def run_study(
                 max_concurrent_trials(study, nodes)
             run = _open_run(study, folder, checked, stack, console, work, address)
             stack.callback(_close_tracker, run, path, console)
+            for line in prepare_session(run.ledger, study, resumes):
+                print_line(console, line)
+            if run.notifier is not None:
+                stack.enter_context(run.notifier)
             if run.trials_to_run or find_unscored(run.ledger) is not None:
                 if nodes is None:
                     max_concurrent_trials(study, stack.enter_context(_connect(None)))
@@ -107,14 +124,16 @@ class _Run:
     proposer: Proposer
     tracker: Tracker
     changes: Changes  # of versions and machine since the first session
+    alive_until: float | None = None  # the last heartbeat of the session before, where it was killed
+    notifier: Notifier | None = None  # where the study file asks for messages
     is_unfinished: bool = False  # whether the session ended before all its trials
     stopped: str | None = None  # why the study had to stop
 
     @property
     def trials_to_run(self) -> int:
         """The number of new trials and of those that earlier sessions did not end."""
-        left = sum(not record.state.final for record in self.ledger.trials.values())
         trials = self.ledger.trials
+        left = len(list_open(trials, self.study))
         return self.proposer.count_remaining(trials) + self.proposer.count_confirmations(trials) + left
 
 
@@ -138,11 +157,13 @@ def _open_run(
     address: str | None,
 ) -> _Run:
     """Prepare what all trials share and open the ledger; the folder's lease is held until `stack` is closed."""
-    with console.status("preparing tokenizer and features"):
+    hanging = end_hanging("the preparation of tokenizer and features", study.failures.stall_seconds)
+    with console.status("preparing tokenizer and features"), hanging:
         prepare = load_function(work.prepare)
         if address is not None:
             prepare = functools.partial(prepare, run_parts=functools.partial(run_on_cluster, address=address))
         prepared = prepare_all(checked.base, study.search, prepare)
+    alive_until = find_last_heartbeat(folder)  # of a driver that was killed: one that ended took its lease away
     lease = stack.enter_context(hold_lease(folder, lambda line: print_line(console, line)))
     manifest = make_manifest(study, prepared)
     ledger = Ledger.create_or_open(folder, study, prepared, manifest, lease.check)
@@ -151,7 +172,9 @@ def _open_run(
         print_line(console, line)
     tracker = Tracker(ledger)
     tracker.start()
-    return _Run(study, ledger, Proposer(study, prepared, ledger.read_recipe), tracker, changes)
+    notifier = None if study.notify is None else Notifier(study, folder, ledger.trials)
+    proposer = Proposer(study, prepared, ledger.read_recipe)
+    return _Run(study, ledger, proposer, tracker, changes, alive_until, notifier)
 
 
 def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str | None:
@@ -161,30 +184,45 @@ def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str 
     study, ledger, objective = run.study, run.ledger, run.study.objective.metric
     trials_to_run = run.trials_to_run
     concurrency = count_trials_at_start(study)
-    ledger.start_session(trials_to_run, concurrency, run.changes)
+    if work.train == TRAIN:  # a stand-in keeps no weights
+        confirmations = run.proposer.count_confirmations(ledger.trials)
+        check_disk(ledger, trials_to_run, confirmations, concurrency, functools.partial(print_line, console))
+    ledger.start_session(trials_to_run, concurrency, run.changes, run.alive_until)
     if study.search.prior is not None and ledger.trials.prior is None:
         ledger.append(read_prior(study.search.prior, run.proposer.class_spaces))
     trials = ledger.trials
-    board = Board(console, study.name, trials, trials_to_run, concurrency)
+    describe = functools.partial(describe_budget_now, study, trials)
+    board = Board(console, study.name, trials, trials_to_run, concurrency, describe_budget=describe)
     rule = build_rule(study.early_stopping, objective, trials, study.classes)
 
     def restore(record: TrialRecord) -> Proposal:
         return run.proposer.restore(record, ledger.read_recipe(record))
 
-    agenda = Agenda(trials, run.proposer, restore, rule, study.failures)
+    budget = plan_budget(ledger)
+    agenda = Agenda(trials, run.proposer, restore, rule, study.failures, budget=budget)
     nodes = NodeWatch(list_worker_nodes, study.workers, read_excluded_nodes())
     announce = functools.partial(print_line, console)
-    session = Session(ledger, agenda, rule, [board, run.tracker], watch=nodes, announce=announce)
+    observers: list[Observer] = [board, run.tracker, *([run.notifier] if run.notifier is not None else [])]
+    session = Session(ledger, agenda, rule, observers, watch=nodes, announce=announce)
     workers = study.workers
     crew = CrewConfig(
-        work.train, str(ledger.folder / "train"), workers.count, workers.cpus, workers.gpus, workers.start_seconds
+        work.train,
+        str(ledger.folder / "train"),
+        workers.count,
+        workers.cpus,
+        workers.gpus,
+        workers.start_seconds,
+        study.failures.stall_seconds,
     )
-    capacity = make_capacity(ledger, run.proposer, board.show_capacity, session, nodes, may_grow)
+    disk = DiskWatch(ledger.folder, study.disk, board.show_capacity, session)
+    capacity = make_capacity(ledger, run.proposer, disk.show, session, nodes, may_grow, budget)
     run.is_unfinished = True
     with show_live(board, console), _interrupt_running_trials(session), contextlib.closing(capacity):
-        tune.run_trials(session, session, rule, objective, crew, ledger.folder, capacity)
-        run.is_unfinished = not session.is_done()
+        tune.run_trials(session, session, rule, objective, crew, ledger.folder, disk.limit(capacity), budget.find_stop)
+        run.is_unfinished = not session.is_complete()
         session.end_never_promoted()
+    for line in describe_orders(trials) if run.is_unfinished else ():
+        announce(line)
     return session.stopped
 
 
@@ -207,19 +245,23 @@ def _report_interruption(folder: Path, command: str, console: Console) -> int:
 def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     """Record how the session ended and print what came of the study; or how to continue."""
     best = find_best(run.ledger.trials.values(), run.study.objective)
-    _record_end(run, best)
+    _record_end(run, best, command)
     if run.is_unfinished and run.stopped is None:
         return _report_interruption(run.ledger.folder, command, console)
     return print_results(run.ledger, run.study, best, run.stopped, path, command, console)
 
 
-def _record_end(run: _Run, best: TrialRecord | None) -> None:
+def _record_end(run: _Run, best: TrialRecord | None, command: str) -> None:
     best_fields = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best else {}
     if run.is_unfinished:
         run.ledger.append(StudyInterrupted(reason=run.stopped, **best_fields))
+        if run.notifier is not None:
+            run.notifier.stop(f"{describe_stop(run.stopped)}; continue with: {command}")
     elif not run.ledger.trials.has_ended:
         state = TrialState.COMPLETE if best else TrialState.FAILED
         run.ledger.append(StudyEnded(state=state, **best_fields))
+        if run.notifier is not None:
+            run.notifier.end(describe_end(best, run.study.objective))
     run.tracker.wake()
 
 

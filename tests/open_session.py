@@ -44,9 +44,13 @@ class RecordingRule:
 
     def __init__(self) -> None:
         self.removed: list[int] = []
+        self.overridden: list[tuple[int, bool]] = []  # with whether they have ended
 
     def remove(self, number: int) -> None:
         self.removed.append(number)
+
+    def override(self, number: int, ended: bool) -> None:
+        self.overridden.append((number, ended))
 
     def promote_next(self, closed: bool = False) -> int | None:
         return None

@@ -89,6 +89,7 @@ ROOMS = {
         "replay",
         "tracking",
         "display",
+        "notifications",
         "pages",
         "report",
         "errors",

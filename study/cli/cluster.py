@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from study.cli.arguments import DashboardAddress, On, StudyName, StudyPath, Trials, example, print_answer
+from study.cli.giving import By
 
 if TYPE_CHECKING:
     from cluster.jobs.client import Job, Jobs
+    from study.remote.place import Place
 
 app = typer.Typer()
 machines = typer.Typer(
@@ -159,21 +161,35 @@ def stop(study: StudyName, on: On = None, address: DashboardAddress = None) -> N
     typer.echo(f"stopped job {job.id}; continue it with: decred-study resume {study} {place.option}")
 
 
-@app.command(rich_help_panel=CLUSTER, epilog=example("decred-study resume demo --on lab"))
+@app.command(
+    rich_help_panel=CLUSTER, epilog=example("decred-study resume demo --on lab", "decred-study resume studies/demo")
+)
 def resume(
-    study: StudyName, on: On = None, address: DashboardAddress = None, env: Variables = None, wait: Wait = False
+    study: Annotated[str, typer.Argument(metavar="STUDY", help="a study's name, file or folder", show_default=False)],
+    on: On = None,
+    address: DashboardAddress = None,
+    env: Variables = None,
+    wait: Wait = False,
+    by: By = None,
 ) -> None:
-    """Continue a study on a cluster from its folder there, with the code of this machine.
+    """Continue a study on a cluster from its folder there, with the code of this machine; end a study's pause.
 
-    One that was stopped before it had a folder is submitted again.
+    One that was stopped before it had a folder is submitted again. Without a cluster, a study that was paused here goes
+    on; one that does not run is continued by `run`.
     """
+    from study.cli.giving import give
     from study.remote.place import open_place, read_place
     from study.remote.resuming import resume_study
 
+    if on is None and address is None:
+        give(Path(study), "resume", on=None, wait=True, by=by, words=[])
+        return
     place = read_place(on, address)
     with open_place(place) as jobs:
         submitted = resume_study(jobs, place, study, place.environment(tuple(env or ())), typer.echo)
         _report(submitted.job, submitted.is_new, study, place.option)
+        if not submitted.is_new:
+            _end_pause(jobs, place, study)
         if wait:
             _wait(jobs, submitted.job)
 
@@ -231,6 +247,16 @@ def status(profile: Profile) -> None:
 
     for line in look_at(profile):
         typer.echo(line)
+
+
+def _end_pause(jobs: Jobs, place: Place, study: str) -> None:
+    """Have a study that runs go on where a person has paused it; nothing is printed where nobody has."""
+    from study.ledger.commands import describe_user
+    from study.remote.studies import run_there
+
+    answer = run_there(jobs, place, study, ["resume", "STUDY", "--by", describe_user()])
+    if answer.code == 0:
+        print_answer(answer)
 
 
 def _report(job: str, is_new: bool, study: str, option: str) -> None:

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from model.commands.decoding_options import TrustCode
 from model.errors import UserError
 from study.cli.arguments import AnyStudy, On, example, open_ledger, run_where_it_is
 
@@ -198,6 +199,7 @@ def reproduce(
         Path | None, typer.Option(help="folder of the trainings; by default runs/MODEL-again", show_default=False)
     ] = None,
     seeds: Annotated[int, typer.Option(min=1, help="trainings: the model's own seed first, then others")] = 1,
+    trust_code: TrustCode = False,
 ) -> None:
     """Train an exported model again, and say whether it gets the same figures, exactly or within chance over seeds.
 
@@ -207,5 +209,5 @@ def reproduce(
     from study.execution.reproduce import reproduce_model
 
     place = out or Path("runs") / f"{folder.resolve().name}-again"
-    found = reproduce_model(folder, corpus, place, seeds, typer.echo)
+    found = reproduce_model(folder, corpus, place, seeds, typer.echo, trust_code)
     raise typer.Exit(0 if found.is_same else 1)

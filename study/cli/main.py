@@ -12,8 +12,8 @@ from typing import Annotated
 import typer
 
 from model.commands.app import make_app
-from model.errors import NonFiniteLossError, OutOfMemoryError, UserError
-from study.cli import cluster, compare, data, errors, export, prepare, replay, report, studies, trial
+from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError, UserError
+from study.cli import cluster, compare, data, errors, export, prepare, replay, report, steering, studies, trial
 from study.cli.arguments import example
 
 DISTRIBUTION = "decred-study"
@@ -56,6 +56,7 @@ for commands in (
     errors.app,
     export.app,
     trial.app,
+    steering.app,
     compare.app,
     replay.app,
     cluster.app,
@@ -75,7 +76,7 @@ def main() -> None:
         sys.exit(_report(error, 2))
     except typer.TyperException as error:
         sys.exit(_report_usage(error))
-    except (NonFiniteLossError, OutOfMemoryError) as error:
+    except (NonFiniteLossError, OutOfMemoryError, SplitFurtherError) as error:
         sys.exit(_report(error, 1))
     except KeyboardInterrupt:
         sys.exit(130)

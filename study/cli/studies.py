@@ -1,4 +1,4 @@
-"""The commands on studies: run, status, dashboard, track, decode, fork, validate."""
+"""The commands on studies: run, status, notify, dashboard, track, decode, fork, validate."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from study.cli.arguments import (
     run_where_it_is,
 )
 from study.cli.dashboard import dashboard
+from study.cli.status import notify, status
 
 app = typer.Typer()
 STUDIES = "Studies"
@@ -33,23 +34,33 @@ STUDIES = "Studies"
         "decred-study run studies/demo",
     ),
 )
-def run(study: AnyStudy, trials: Trials = None, address: Address = None) -> None:
+def run(
+    study: AnyStudy,
+    trials: Trials = None,
+    address: Address = None,
+    resume: Annotated[bool, typer.Option("--resume", help="go on where a person has paused the study")] = False,
+) -> None:
     """Run a study to its end, or continue it; the folder of a study continues as its last session was.
 
     Trials that ended stay as they are, interrupted ones continue from their last checkpoint. Ctrl-C stops cleanly.
     """
     from study.runner import run_study
 
-    raise typer.Exit(run_study(study, trials, address))
+    raise typer.Exit(run_study(study, trials, address, resumes=resume))
 
 
-@app.command(rich_help_panel=STUDIES, epilog=example("decred-study status search_spaces/demo.yaml"))
-def status(study: AnyStudy, on: On = None) -> None:
-    """Show every trial of a study, running or ended."""
-    from study.display.status import print_status
+app.command(
+    rich_help_panel=STUDIES,
+    epilog=example(
+        "decred-study status search_spaces/demo.yaml",
+        "decred-study status studies/demo --watch",
+        "decred-study status studies/demo --sort dev/wer --top 10",
+        "decred-study status studies/demo --json",
+    ),
+)(status)
 
-    if found := run_where_it_is(on, study, ["status", "STUDY"]):
-        print_status(open_ledger(found), found)
+
+app.command(rich_help_panel=STUDIES, epilog=example("decred-study notify search_spaces/demo.yaml"))(notify)
 
 
 app.command(rich_help_panel=STUDIES, epilog=example("decred-study dashboard search_spaces/demo.yaml --port 5001"))(
@@ -164,10 +175,13 @@ def plan(study: StudyPath, on: On = None, address: Address = None) -> None:
         print_answer(plan_there(on, study))
         return
     from study.config.study_file import read_study
+    from study.execution.budget_check import check_plan
     from study.execution.plan import describe_plan
     from study.execution.probing import plan_study
 
-    for line in describe_plan(plan_study(read_study(study), address)):
+    study_file = read_study(study)
+    found = plan_study(study_file, address)
+    for line in (*describe_plan(found), *check_plan(study_file, found)):
         typer.echo(line)
 
 
@@ -203,6 +217,9 @@ def validate(study: StudyPath, on: On = None) -> None:
         + f", {workers.count} workers with {workers.cpus:g} CPUs and "
         f"{workers.gpus:g} GPUs each; searches {', '.join([*quantities, *search.recipe]) or 'nothing'}"
     )
+    if study_file.budget is not None:
+        limits = ", ".join(f"{name} {limit:g}" for name, limit in study_file.budget.limits.items())
+        typer.echo(f"budget: at most {limits}; whether these trials fit into it: decred-study plan {study}")
     if place is not None:
         typer.echo(
             f"what the cluster has is not checked yet; do it with: decred-study preflight {study} {place.option}"

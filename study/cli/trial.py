@@ -6,7 +6,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from study.cli.arguments import AnyStudy, On, example, open_ledger, run_where_it_is
+from model.errors import UserError
+from study.cli.arguments import AnyStudy, On, example
+from study.cli.giving import By, Wait, give
 
 app = typer.Typer()
 STUDIES = "Studies"
@@ -14,27 +16,34 @@ STUDIES = "Studies"
 
 @app.command(
     rich_help_panel=STUDIES,
-    epilog=example("decred-study trial search_spaces/demo.yaml 3 retry", "decred-study trial demo 3 retry --on lab"),
+    epilog=example(
+        "decred-study trial search_spaces/demo.yaml 3 retry",
+        "decred-study trial demo 3 stop --on lab",
+        "decred-study trial studies/demo 3 note 'the learning rate is too high'",
+    ),
 )
 def trial(
     study: AnyStudy,
     number: Annotated[int, typer.Argument(metavar="N", min=0, help="the trial's number", show_default=False)],
     action: Annotated[
-        Literal["retry"], typer.Argument(metavar="ACTION", help="retry: try it again", show_default=False)
+        Literal["stop", "pause", "resume", "retry", "promote", "note"],
+        typer.Argument(metavar="ACTION", help="stop, pause, resume, retry, promote or note", show_default=False),
     ],
+    text: Annotated[str | None, typer.Argument(metavar="TEXT", help="of a note", show_default=False)] = None,
     on: On = None,
+    wait: Wait = True,
+    by: By = None,
 ) -> None:
-    """Have a trial that failed, or that could not be trained, tried again when the study is continued.
+    """Steer a trial, while its study runs or between two runs.
 
-    It continues from its last checkpoint. The study must not run meanwhile.
+    stop ends it with its figures so far; pause has it leave its workers with its checkpoint, until resume; both take
+    effect at its next report. retry tries one again that failed, from its last checkpoint. promote continues one that
+    waits at a rung, and no rule stops it any more. note keeps a text with it.
     """
-    from study.execution.reopen import reopen_trial
-
-    if found := run_where_it_is(on, study, ["trial", "STUDY", str(number), action]):
-        record = reopen_trial(open_ledger(found), number, typer.echo)
-        epoch = f"after epoch {record.epoch}" if record.epoch else "from its start"
-        command = f"resume {study} --on {on}" if on is not None else f"run {study}"
-        typer.echo(f"trial {number:04d} continues {epoch} with: decred-study {command}")
+    if (text is not None) != (action == "note"):
+        raise UserError('trial N note takes a TEXT, as in note "loss rises", and the other actions take none')
+    words = ["trial", "STUDY", str(number), action, *([text] if text is not None else [])]
+    give(study, action, number, text, on=on, wait=wait, by=by, words=words)
 
 
 @app.command(rich_help_panel=STUDIES, epilog=example("decred-study node demo node3 use --on lab"))
@@ -45,15 +54,11 @@ def node(
         Literal["use"], typer.Argument(metavar="ACTION", help="use: place trials on it again", show_default=False)
     ],
     on: On = None,
+    wait: Wait = True,
+    by: By = None,
 ) -> None:
-    """Have a node that was excluded, and that has been corrected, used again when the study is continued.
+    """Have a node that was excluded, and that has been corrected, used again.
 
-    `status` shows the nodes that are excluded; without this command they are for a day. The study must not run
-    meanwhile.
+    `status` shows the nodes that are excluded; without this command they are for a day.
     """
-    from study.execution.reopen import use_node
-
-    if found := run_where_it_is(on, study, ["node", "STUDY", name, action]):
-        used = use_node(open_ledger(found), name, typer.echo)
-        command = f"resume {study} --on {on}" if on is not None else f"run {study}"
-        typer.echo(f"node {used} is used again with: decred-study {command}")
+    give(study, action, None, name, on=on, wait=wait, by=by, words=["node", "STUDY", name, action])

@@ -69,6 +69,14 @@ class FailureSettings(Strict):
     same_error_stops: Count = Field(
         3, description="trials that fail in a row with the same error before the study stops"
     )
+    stall_seconds: float | None = Field(
+        1200.0,
+        gt=0,
+        description="how long a trial may be without a sign of progress, which is a step taken or a batch of "
+        "utterances scored; where it has had longer pauses, three times its longest. Then its workers are ended, where "
+        "they hung is kept in its folder, and it is resumed as retries allows. A preparation that hangs so long ends "
+        "the command. null = no limit",
+    )
 
 
 class WorkerSettings(Strict):

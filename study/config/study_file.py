@@ -13,6 +13,9 @@ from model.errors import UserError
 from model.recipe.files import PATH_KEYS, named_recipe, read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import Strict, read_yaml, validate
+from study.config.budget import BudgetSettings, check_budget
+from study.config.disk import DiskSettings
+from study.config.notify import NotifySettings, resolve_command
 from study.config.object_store import ObjectStoreSettings
 from study.config.question import DECRED, ConfirmationSettings, Question, list_classes
 from study.config.run_settings import EarlyStoppingSettings, EpochMetric, FailureSettings, WorkerSettings
@@ -48,6 +51,11 @@ class Objective(Strict):
         description="what the best trial is chosen by: the metric with the decoding that was found for each trial, or "
         "as validation has it; early stopping and the sampler see validation's in any case",
     )
+    limits: dict[EpochMetric | Literal["parameters"], Annotated[float, Field(gt=0)]] = Field(
+        {},
+        description="the most that a trial may have of a metric, or of parameters; one that has more is never the best "
+        "one or a finalist, and the sampler avoids its like. A recipe with too many parameters is not trained",
+    )
 
 
 class StudyFile(Strict):
@@ -65,6 +73,9 @@ class StudyFile(Strict):
     confirmation: ConfirmationSettings = ConfirmationSettings()
     objective: Objective = Objective()
     trials: Annotated[int, Field(ge=0)] = Field(20, description="sampled trials, beyond the baselines")
+    budget: BudgetSettings | None = Field(
+        None, description="the most that all sessions may use; null = only `trials` limits the study"
+    )
     early_stopping: EarlyStoppingSettings = EarlyStoppingSettings()
     failures: FailureSettings = FailureSettings()
     score_tests: Literal["best", "all", "none"] = Field(
@@ -93,6 +104,8 @@ class StudyFile(Strict):
         "studies", description="folder that holds study folders, relative to the current one, or a file:// URI"
     )
     object_store: ObjectStoreSettings = ObjectStoreSettings()
+    disk: DiskSettings = DiskSettings()
+    notify: NotifySettings | None = Field(None, description="messages about the study; null = none")
 
     @model_validator(mode="before")
     @classmethod
@@ -114,6 +127,7 @@ class StudyFile(Strict):
             )
         if not self.trials and not self.baselines:
             raise ValueError("trials is 0 and baselines is empty, so there is nothing to try; raise trials")
+        check_budget(self.budget, self.workers)
         if len(set(self.baselines)) < len(self.baselines):
             raise ValueError(f"baselines is {list(self.baselines)}, but must name each one once")
         if self.trials and DECRED in list_classes(self.question or "none") and not self._searches_classifiers:
@@ -154,9 +168,11 @@ def read_study(path: Path) -> StudyFile:
     search = study.search
     if search.prior is not None:
         search = search.model_copy(update={"prior": str((folder / search.prior).resolve())})
-    return study.model_copy(
-        update={"corpus": str((folder / study.corpus).resolve()), "recipe": recipe, "search": search}
-    )
+    changes: dict[str, Any] = {"corpus": str((folder / study.corpus).resolve()), "recipe": recipe, "search": search}
+    if study.notify is not None and study.notify.command is not None:
+        command = resolve_command(study.notify.command, str(folder))
+        changes["notify"] = study.notify.model_copy(update={"command": command})
+    return study.model_copy(update=changes)
 
 
 def drop_unused_keys(content: Mapping[str, Any]) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -39,8 +39,10 @@ class Board:
         trials_to_run: int,
         concurrency: int = 1,
         clock: Callable[[], float] = time.monotonic,
+        describe_budget: Callable[[], Iterable[str]] = tuple,
     ) -> None:
-        """`records` are the trials of earlier sessions."""
+        """`records` are the trials of earlier sessions; `describe_budget` gives the footer's lines on it."""
+        self._describe_budget = describe_budget
         self._records = dict(records)
         self._console, self._title = console, title
         self._trials_to_run, self._concurrency, self._clock = trials_to_run, concurrency, clock
@@ -109,7 +111,8 @@ class Board:
                 *(f"{metrics[name]:.2f}" if name in metrics else "-" for name in DEV_FIGURES.values()),
                 *(format_folding(record.values.get(name)) for name in searched),
             )
-        return Group(table, self._make_footer())
+        budget = [Text(line, style="dim") for line in self._describe_budget()]
+        return Group(table, *budget, self._make_footer())
 
     def _find_slowest_pace(self, now: float) -> float | None:
         """Seconds that the slowest running trial takes from start to end; None before a first epoch."""

@@ -158,7 +158,9 @@ def list_test_sets(training: Training) -> list[str]:
 def _describe_figures(facts: ModelFacts) -> Iterator[str]:
     names = [("dev sets", "dev/wer_final")] + [(name, f"test/{name}/wer") for name in list_test_sets(facts.training)]
     names += [(name.replace("_", " "), f"{name}/wer") for name in ("in_domain", "out_of_domain")]
-    names += [("dev sets, internal LM perplexity", "dev/ilm_perplexity")]
+    of_all = "dev/ilm_perplexity_final"  # where epochs score a part of the dev sets
+    ilm = of_all if of_all in facts.training.metrics else "dev/ilm_perplexity"
+    names += [("dev sets, internal LM perplexity", ilm)]
     rows = [_make_row(facts, label, metric) for label, metric in names if metric in facts.training.metrics]
     yield "## Figures"
     yield "\n".join(

@@ -1,5 +1,5 @@
 """What `status` prints: the table of trials, how well each rung ranks them, nodes that are excluded, and whether the
-study runs now.
+study runs now. `status_json` has the same for scripts.
 """
 
 from __future__ import annotations
@@ -12,26 +12,38 @@ from pathlib import Path
 from rich.console import Console
 
 from study.display.board import make_console
+from study.display.budget import describe_budget
 from study.display.references import print_references
+from study.display.rows import Rows, describe_left_out
+from study.display.steering import describe_steering
 from study.display.table import make_table
 from study.display.verdict import print_verdict
 from study.evidence.rank_correlation import describe_rungs
 from study.evidence.stuck import describe_stuck
+from study.ledger.best import describe_broken
 from study.ledger.lease import find_living_holder
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.ledger.trials import Trials
 
 
-def print_status(ledger: Ledger, study: Path, console: Console | None = None) -> None:
-    """Print the state of a study; `study` is the path that the user gave, for the command that continues it."""
-    console, records = console or make_console(), ledger.trials.values()
-    console.print(make_table(records, ledger.study))
+def print_status(ledger: Ledger, study: Path, console: Console | None = None, rows: Rows | None = None) -> None:
+    """Print the state of a study; `study` is the path that the user gave, for the command that continues it.
+
+    `rows` chooses the trials of the table, by default all; everything else is of all trials.
+    """
+    console, records, rows = console or make_console(), ledger.trials.values(), rows or Rows()
+    shown = rows.choose(records, ledger.study)
+    console.print(make_table(records, ledger.study, shown))
+    if line := describe_left_out(len(shown), len(records), rows):
+        console.print(line, soft_wrap=True, highlight=False)
     for line in (*describe_rungs(records, ledger.study), *describe_stuck(records)):
         console.print(line, soft_wrap=True, highlight=False)
+    for line in (*describe_broken(records, ledger.study.objective), *describe_budget(ledger.study, ledger.trials)):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_references(ledger, console)
     print_verdict(ledger, console)
-    for line in describe_excluded(ledger.trials):
+    for line in (*describe_steering(ledger.trials), *describe_excluded(ledger.trials)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     if any(record.state is TrialState.RUNNING for record in records) and find_living_holder(ledger.folder) is None:
         line = f"no process runs this study now, the last one died; continue it with: decred-study run {study}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from rich import box
@@ -29,8 +29,8 @@ STYLES = {
 }
 
 
-def make_table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
-    """A table with a line for every trial; the best one is marked."""
+def make_table(records: Iterable[TrialRecord], study: StudyFile, shown: Sequence[TrialRecord] | None = None) -> Table:
+    """A table with a line for every trial, or for those that are `shown`, in their order; the best one is marked."""
     records = sorted(records, key=lambda record: record.number)
     ranking, best = rank_trials(records, study.objective), find_best(records, study.objective)
     metrics = [study.objective.metric, *(name for name in FIGURES if name != study.objective.metric)]
@@ -43,8 +43,8 @@ def make_table(records: Iterable[TrialRecord], study: StudyFile) -> Table:
             f"{FIGURES.get(ranking.metric, ranking.metric)}: by the best decoding until the stage '{ranking.stage}' of "
             "its search, which all complete trials reached"
         )
-    for record in records:
-        figures = record.metrics
+    for record in records if shown is None else shown:
+        figures = dict(record.metrics)
         if record.number in ranking.figures:
             figures = figures | {ranking.metric: ranking.figures[record.number]}
         cells = [_format_metric(figures.get(name)) for name in metrics]
@@ -101,12 +101,13 @@ def format_folding(value: Any) -> str:
 
 
 def _format_label(record: TrialRecord) -> str:
-    """The trial's baseline or the finalist that it confirms, the study that it was imported from, its number of
-    retries; a line for each that it has."""
+    """The trial's baseline or the finalist that it confirms, the study that it was imported from, that a person
+    enqueued it, its number of retries; a line for each that it has."""
     retries = f"{record.retries} {'retry' if record.retries == 1 else 'retries'}" if record.retries else None
     origin = f"from {record.source}" if record.source else None
     confirms = f"confirms {record.confirms:04d}" if record.confirms is not None else None
-    return "\n".join(part for part in (record.baseline, confirms, origin, retries) if part)
+    enqueued = "enqueued" if record.enqueued_by is not None else None
+    return "\n".join(part for part in (record.baseline, confirms, origin, enqueued, retries) if part)
 
 
 def _format_metric(value: Any) -> str:

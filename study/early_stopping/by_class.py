@@ -34,6 +34,11 @@ class ByClass:
         if (rule := self._find_rule(number)) is not None:
             rule.remove(number)
 
+    def override(self, number: int, ended: bool) -> None:
+        """See `Rule`."""
+        if (rule := self._find_rule(number)) is not None:
+            rule.override(number, ended)
+
     def promote_next(self, closed: bool = False) -> int | None:
         """See `Rule`; the classes are asked in their order."""
         for rule in self._rules.values():

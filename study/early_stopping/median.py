@@ -40,6 +40,9 @@ class Median:
     def remove(self, number: int) -> None:
         self._discard_from(number, 0)
 
+    def override(self, number: int, ended: bool) -> None:
+        """See `Rule`; nothing is kept of a ruling."""
+
     def promote_next(self, closed: bool = False) -> int | None:
         return None
 

@@ -92,6 +92,10 @@ class Promotion:
         self._discard_from(number, 0)
         self._waited.pop(number, None)
 
+    def override(self, number: int, ended: bool) -> None:
+        """See `Rule`. It keeps its place among those that the rung has seen, and may take that of another one."""
+        self._stop_waiting(number)
+
     def promote_next(self, closed: bool = False) -> int | None:
         """See `Rule`. The trial no longer waits.
 

@@ -13,6 +13,7 @@ class Ruling(Enum):
     CONTINUE = "continue"
     PRUNE = "prune"  # it ends here
     PAUSE = "pause"  # it gives its workers back and waits until `promote_next` names it
+    INTERRUPT = "interrupt"  # no ruling of a rule's: it gives its workers back, and says nothing of its recipe
 
 
 class Rule(Protocol):
@@ -37,6 +38,12 @@ class Rule(Protocol):
     def remove(self, number: int) -> None:
         """Forget a trial that failed: no other is compared with it any more."""
 
+    def override(self, number: int, ended: bool) -> None:
+        """A person has decided on a trial, whatever the last ruling on it was: it goes on, or it has `ended`.
+
+        It waits at no rung any more. What it has reported stays, and others are compared with it.
+        """
+
     def promote_next(self, closed: bool = False) -> int | None:
         """The paused trial that continues now; None where none may, or where the rule pauses none.
 
@@ -49,6 +56,7 @@ class OneFigureRule(Protocol):
 
     def decide(self, number: int, epoch: int, value: float, *, baseline: bool, last: bool) -> Ruling: ...
     def remove(self, number: int) -> None: ...
+    def override(self, number: int, ended: bool) -> None: ...
     def promote_next(self, closed: bool = False) -> int | None: ...
 
 
@@ -69,6 +77,9 @@ class ByMetric:
     def remove(self, number: int) -> None:
         self.rule.remove(number)
 
+    def override(self, number: int, ended: bool) -> None:
+        self.rule.override(number, ended)
+
     def promote_next(self, closed: bool = False) -> int | None:
         return self.rule.promote_next(closed)
 
@@ -83,6 +94,9 @@ class Never:
         return None
 
     def remove(self, number: int) -> None:
+        pass
+
+    def override(self, number: int, ended: bool) -> None:
         pass
 
     def promote_next(self, closed: bool = False) -> int | None:

@@ -111,7 +111,8 @@ def _list_candidates(trials: Sequence[Reports], objective: str) -> list[tuple[in
 
 def is_figure(metric: str) -> bool:
     """Whether a metric says how good a model is, the smaller the better."""
-    return (metric.startswith("dev/") and not metric.endswith("seconds")) or metric.startswith("train/loss")
+    is_of_dev = metric.startswith("dev/") and not metric.endswith(("seconds", "utterances"))
+    return is_of_dev or metric.startswith("train/loss")
 
 
 def _is_finite(reports: Reports, epoch: int, metric: str) -> bool:

@@ -11,8 +11,11 @@ from collections.abc import Callable
 from typing import Protocol
 
 from study.config.run_settings import FailureSettings
+from study.execution.budget_plan import Budget, Unlimited
 from study.execution.decisions import Action, Decision, decide, is_same_error
+from study.ledger.budget_events import CONFIRMATION, SEARCH, BudgetReached
 from study.ledger.events import FinalistsChosen
+from study.ledger.open_parts import part_of
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
 from study.search.proposal import InfeasiblePoint, Proposal
@@ -48,26 +51,29 @@ class Agenda:
         rungs: Rungs,
         settings: FailureSettings,
         clock: Callable[[], float] = time.monotonic,
+        budget: Budget | None = None,
     ) -> None:
         """`restore` makes the proposal of a trial that continues."""
+        self._budget = budget or Unlimited()
+        self._refused: float | None = None  # when the last event was, as the budget had no room for a proposal
         self._trials, self._proposals, self._restore = trials, proposals, restore
         self._settings, self._rungs, self._clock = settings, rungs, clock
         self._due: dict[int, float] = {}  # when a retried trial may start
         self._errors: list[str] = []  # of the trials that ended last, as long as they failed alike
 
-    def next(self) -> Proposal | InfeasiblePoint | FinalistsChosen | None:
+    def next(self) -> Proposal | InfeasiblePoint | FinalistsChosen | BudgetReached | None:
         """What to start or to record now, before anything else is asked; None when there is nothing, or nothing yet."""
         number = self._next_interrupted()
         if number is None:
             number = self._promote(closed=False)
         if number is None:
-            proposal = self._proposals.propose(self._trials)
+            proposal = self._propose()
             if proposal is not None:
                 return proposal
             number = self._promote(closed=True) if self._is_searched() else None
         if number is not None:
             return self._restore(self._trials[number])
-        return self._proposals.confirm(self._trials) if self._is_searched() else None
+        return self._close_search() or (self._confirm() if self._is_searched() else None)
 
     def is_done(self) -> bool:
         """Whether `next` has no more trial to give but paused ones, now or later."""
@@ -81,9 +87,16 @@ class Agenda:
             return False
         return self._proposals.count_remaining(self._trials) == 0
 
+    def list_held(self) -> list[int]:
+        """The trials that people have paused, where nothing runs or starts before one is resumed; else none."""
+        interrupted, held = self._interrupted(), self._trials.steering.held
+        if self._trials.running or self._proposals.count_remaining(self._trials):
+            return []
+        return interrupted if all(number in held for number in interrupted) else []
+
     def never_promoted(self) -> list[int]:
         """The paused trials that nothing will promote any more, once all is done."""
-        if not self.is_done():
+        if not self.is_done() or self._budget.is_closed(SEARCH):  # with a larger budget they may still be promoted
             return []
         return [number for number, record in self._trials.items() if record.state is TrialState.WAITING]
 
@@ -107,12 +120,54 @@ class Agenda:
         return decision
 
     def _interrupted(self) -> list[int]:
-        return [number for number, record in self._trials.items() if record.state is TrialState.INTERRUPTED]
+        """The interrupted trials, and those that a person has promoted from a rung, but for those that wait for a
+        larger budget."""
+        promoted = self._trials.steering.promoted
+        interrupted = [
+            number
+            for number, record in self._trials.items()
+            if record.state is TrialState.INTERRUPTED or (record.state is TrialState.WAITING and number in promoted)
+        ]
+        return [number for number in interrupted if not self._budget.is_closed(part_of(self._trials[number]))]
 
     def _next_interrupted(self) -> int | None:
-        """The interrupted trial that has been due longest."""
-        due = min(self._interrupted(), key=lambda number: self._due.get(number, 0.0), default=None)
-        return due if due is not None and self._due.get(due, 0.0) <= self._clock() else None
+        """The interrupted trial that has been due longest, of those that the budget has room for."""
+        now, held = self._clock(), self._trials.steering.held
+        due = [number for number in self._interrupted() if self._due.get(number, 0.0) <= now and number not in held]
+        affordable = (number for number in sorted(due, key=lambda number: (self._due.get(number, 0.0), number)))
+        return next((number for number in affordable if self._budget.admits_again(number)), None)
 
     def _promote(self, closed: bool) -> int | None:
-        return self._rungs.promote_next(closed)
+        return self._rungs.promote_next(closed) if self._budget.admits_promotion() else None
+
+    def _propose(self) -> Proposal | InfeasiblePoint | None:
+        """The next proposal, where the budget has room for it; where it had none, not before anything has happened."""
+        if self._refused is not None and self._refused == self._trials.changed:
+            return None
+        proposal, self._refused = self._proposals.propose(self._trials), None
+        if isinstance(proposal, Proposal) and not self._budget.admits(proposal):
+            self._refused = self._trials.changed
+            return None
+        return proposal
+
+    def _close_search(self) -> BudgetReached | None:
+        """The end of a search that the budget has no more room for, once nothing of it runs; else None."""
+        if self._budget.is_closed(SEARCH) or self._is_in_progress(SEARCH):
+            return None
+        held = self._trials.steering.held  # what people have paused is not for want of a budget
+        ours = [number for number in self._interrupted() if part_of(self._trials[number]) == SEARCH]
+        stopped = [number for number in ours if number not in held]
+        left = self._proposals.count_remaining(self._trials) > 0 or bool(stopped)
+        return self._budget.close(SEARCH) if left or not self._budget.admits_promotion() else None
+
+    def _confirm(self) -> Proposal | FinalistsChosen | BudgetReached | None:
+        proposal = self._proposals.confirm(self._trials)
+        if not isinstance(proposal, Proposal) or self._budget.admits(proposal):
+            return proposal
+        return None if self._is_in_progress(CONFIRMATION) else self._budget.close(CONFIRMATION)
+
+    def _is_in_progress(self, part: str) -> bool:
+        """Whether a trial of a part of the study runs, or was interrupted and will continue by itself."""
+        held = self._trials.steering.held
+        continuing = (one for one in self._interrupted() if one not in held and self._budget.admits_again(one))
+        return any(part_of(self._trials[number]) == part for number in (*self._trials.running, *continuing))

@@ -73,7 +73,8 @@ def _list_files(ledger: Ledger) -> Iterator[tuple[str, bytes]]:
 def _list_records(ledger: Ledger, anonymiser: Anonymiser) -> Iterator[tuple[str, str]]:
     folder = ledger.folder
     yield from _list_events(ledger, anonymiser)
-    study = ledger.study.model_copy(update={"tracking": anonymiser.clean_uri(ledger.study.tracking)})
+    changes = {"tracking": anonymiser.clean_uri(ledger.study.tracking), "notify": None}
+    study = ledger.study.model_copy(update=changes)
     yield STUDY, anonymiser.clean(to_yaml(study))
     yield BASE_RECIPE, anonymiser.clean((folder / BASE_RECIPE).read_text(encoding="utf-8"))
     manifest = anonymiser.clean_json(ledger.manifest)

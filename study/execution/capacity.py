@@ -16,17 +16,21 @@ from cluster.connect import list_nodes
 from cluster.resources import ClusterUse, TrialResources, count_fitting_trials
 from cluster.usage import ClusterWatch
 from study.config.study_file import StudyFile
+from study.execution.budget_plan import BudgetPlan, Unlimited
 from study.execution.checks import make_trial_resources
 from study.execution.ended_trials import find_unscored
 from study.execution.node_watch import NodeWatch
 from study.ledger.ledger import Ledger
+from study.ledger.open_parts import list_open
 from study.ledger.records import TrialState
+from study.ledger.steering import CONCURRENT_TRIALS
 from study.search.proposer import Proposer
 from study.workers.placement import select_other_nodes
 
 LOOK_SECONDS = 1.0  # between two looks at the cluster
 PATIENCE_SECONDS = 5.0  # a shorter wait is not worth a line
 GONE_SECONDS = 600.0  # to wait for machines that are gone, where the study file gives no time
+LOST_SECONDS = 10.0  # the same for the one node of a Ray that the study has started itself, which does not come back
 NO_TRIAL = -1  # a number of no trial's, which so avoids nothing but the excluded nodes
 ASK_AT_ONCE = 8  # machines start side by side, but Ray's head tries to place every request again and again
 
@@ -59,17 +63,21 @@ class Capacity:
         wait_seconds: float | None = None,
         may_grow: bool = False,
         clock: Callable[[], float] = time.monotonic,
+        find_end: Callable[[], str | None] = lambda: None,
+        find_most: Callable[[], int | None] | None = None,
     ) -> None:
         """`count_waiting` gives the number of trials that could start beside so many running ones, were there room;
         `show` gets how many have room and what the others wait for.
 
-        `most` is the most trials at the same time. `wait_seconds` is how long not a single trial may have room; None is
-        GONE_SECONDS where the machines are gone, and without a limit where others use them. Where `may_grow`, the
-        cluster is asked for what the waiting trials need.
+        `most` is the most trials at the same time; `find_most` gives it anew before each trial. `wait_seconds` is how
+        long not a single trial may have room; None is GONE_SECONDS where the machines are gone, LOST_SECONDS where
+        the cluster may not grow, and without a limit where others use them. Where `may_grow`, the cluster is asked for
+        what the waiting trials need. `find_end` says why all that runs has to end now; None while it need not.
         """
         self._cluster, self._trial, self._most = cluster, trial, math.inf if most is None else most
         self._count_waiting, self._show, self._study = count_waiting, show, study
         self._wait_seconds, self._may_grow, self._clock = wait_seconds, may_grow, clock
+        self._find_end, self._find_most = find_end, find_most
         self._use = ClusterUse(())
         self._next_look = -math.inf
         self._short_since = self._stalled_since = math.inf
@@ -77,6 +85,9 @@ class Capacity:
     def admits(self, running: int) -> bool:
         """Whether one more trial may start beside `running` ones. To be asked again and again, also while none may."""
         now = self._clock()
+        if self._find_most is not None:
+            most = self._find_most()
+            self._most = math.inf if most is None else most
         is_due = now >= self._next_look
         if is_due:
             self._use, self._next_look = self._cluster.look(), now + LOOK_SECONDS
@@ -89,6 +100,9 @@ class Capacity:
             if not is_admitted:
                 self._ask(running, waiting)
             self._follow(room, running, waiting, now)
+        # While nothing runs, the agenda ends the study in order.
+        if (running or not is_admitted) and (end := self._find_end()):
+            self._study.stopped = end
         return is_admitted
 
     def close(self) -> None:
@@ -119,7 +133,9 @@ class Capacity:
     def _find_limit(self, is_gone: bool) -> float:
         if self._wait_seconds is not None:
             return self._wait_seconds
-        return GONE_SECONDS if is_gone else math.inf
+        if not is_gone:
+            return math.inf
+        return GONE_SECONDS if self._may_grow else LOST_SECONDS
 
     def _describe_wait(self) -> str:
         return f"waiting for {self._trial}; {self._use.describe_shortage(self._trial)}"
@@ -143,19 +159,41 @@ def make_capacity(
     study: Stoppable,
     nodes: NodeWatch,
     may_grow: bool,
+    budget: BudgetPlan | Unlimited,
 ) -> Capacity:
     """The capacity of the connected cluster for the trials of a study, without the nodes that are excluded."""
     trial, workers = make_trial_resources(ledger.study), ledger.study.workers
     cluster = ClusterWatch(trial, functools.partial(nodes.find_avoided, NO_TRIAL), select_other_nodes)
-    waiting = functools.partial(_count_waiting, ledger, proposer)
-    return Capacity(cluster, trial, waiting, show, study, workers.concurrent_trials, workers.wait_seconds, may_grow)
+    waiting = functools.partial(_count_waiting, ledger, proposer, budget)
+
+    def note(concurrency: int, waits_for: str | None) -> None:
+        budget.concurrency = concurrency
+        show(concurrency, waits_for)
+
+    return Capacity(
+        cluster,
+        trial,
+        waiting,
+        note,
+        study,
+        workers.concurrent_trials,
+        workers.wait_seconds,
+        may_grow,
+        find_end=budget.find_end,
+        find_most=lambda: ledger.trials.steering.get(CONCURRENT_TRIALS, workers.concurrent_trials),
+    )
 
 
-def _count_waiting(ledger: Ledger, proposer: Proposer, running: int) -> int:
+def _count_waiting(ledger: Ledger, proposer: Proposer, budget: BudgetPlan | Unlimited, running: int) -> int:
     """The number of trials that could start now. Paused ones are not counted: the rule decides when they continue."""
+    if budget.refused_last and running:  # a cluster that may grow is not to grow for them
+        return 0
     trials = ledger.trials
-    waiting = proposer.count_remaining(trials)
-    waiting += sum(record.state is TrialState.INTERRUPTED for record in trials.values())
+    if trials.steering.starts_nothing:
+        return 0
+    waiting, held = proposer.count_remaining(trials), trials.steering.held
+    interrupted = [record for record in list_open(trials, ledger.study) if record.state is TrialState.INTERRUPTED]
+    waiting += sum(record.number not in held for record in interrupted)
     if waiting or any(trials[number].confirms is None for number in trials.running):
         return waiting
     confirmations = proposer.count_confirmations(trials)

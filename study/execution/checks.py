@@ -27,6 +27,8 @@ from study.execution.initial_weights import check_search
 from study.ledger.lease import refuse_if_running, unwritable_folder_error
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.trials import Trials
+from study.notifications.receivers import make_receivers
+from study.search.model_size import check_baseline_sizes
 from study.search.prior import read_prior
 from study.search.proposer import Proposer
 from study.tracking.mlflow_store import check_artifact_path, check_artifacts, check_form, check_uri
@@ -57,6 +59,8 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
     check_object_store(study)
     if study.search.prior is not None and not (study_folder(study) / STUDY).exists():  # else it may be recorded there
         read_prior(study.search.prior, Proposer(study, base).class_spaces)
+    if study.notify is not None:
+        make_receivers(study.notify)
     if study.tracking is not None:
         # A new study's server has to answer, because its address may be mistyped; a resumed study continues without it.
         (check_form if (study_folder(study) / STUDY).exists() else check_uri)(study.tracking)
@@ -97,6 +101,7 @@ def check_space(study: StudyFile) -> CheckResult:
     base = make_base_recipe(study)
     proposer = Proposer(study, base)
     check_grace_epochs(study, base)
+    check_baseline_sizes(study, base)
     return CheckResult(base, proposer.count_remaining(Trials()), proposer.count_confirmations(Trials()), None)
 
 

@@ -40,7 +40,8 @@ def decide(
     `same_in_a_row` trials that ended last failed with the same error.
 
     `elsewhere`: it may be the fault of the node on which it failed, and another one has room for the trial. A trial
-    that left a node which will be taken has not failed, and the move is not counted.
+    that left a node which will be taken has not failed, and the move is not counted. Nor is a retry with batches in
+    more parts: each has more than the one before, until a part is one utterance.
 
     A loss that is not finite and a model that is too large are properties of their recipes, and other recipes may work:
     they never stop a study.
@@ -48,6 +49,8 @@ def decide(
     kind, reason = failure.kind, failure.reason
     if elsewhere or kind is FailureKind.PREEMPTED:
         return Decision(Action.MOVE, TrialState.INTERRUPTED, reason, retries)
+    if kind is FailureKind.SPLIT:
+        return Decision(Action.RETRY, TrialState.INTERRUPTED, reason, retries)
     if kind in (FailureKind.LOST, FailureKind.START):
         setting = f"failures.retries {settings.retries}"
         if retries < settings.retries:

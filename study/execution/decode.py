@@ -11,6 +11,7 @@ from model.recipe.decoding import DecodingSearchConfig
 from model.recipe.files import value_at, with_values
 from model.recipe.recipe import Recipe
 from model.weights.found_decoding import FoundDecoding, describe_language_models
+from study.execution.hang_watch import end_hanging
 from study.ledger.best import find_best
 from study.ledger.events import StudyEnded, StudyInterrupted, TrialDecoded, TrialDecodingSearched
 from study.ledger.lease import hold_lease
@@ -53,7 +54,10 @@ def decode_study(ledger: Ledger, share: float | None, tell: Tell, base: Recipe |
         keep_freed_memory()
         has_ended = ledger.trials.has_ended
         for record in usable:
-            tell(_decode(ledger, record, share, base))
+            limit = ledger.study.failures.stall_seconds
+            with end_hanging(f"decoding trial {record.number:04d}", limit, computes=False):
+                line = _decode(ledger, record, share, base)
+            tell(line)
         best = find_best(ledger.trials.values(), ledger.study.objective)
         fields = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best is not None else {}
         if has_ended:

@@ -11,7 +11,7 @@ from pathlib import Path
 from model.strict import to_yaml, write_atomically
 from study.display.card import make_card, make_header
 from study.ledger.best import choose_trial, export_recipe
-from study.ledger.ledger import Ledger
+from study.ledger.ledger import RECIPE, Ledger
 
 CARD = "README.md"  # where Hugging Face looks for it
 
@@ -46,8 +46,12 @@ def write_onnx(ledger: Ledger, trial: int | None, out: Path) -> str:
 def write_run_onnx(run: Path, out: Path) -> str:
     """The same of the model in a run's folder or in a model folder."""
     from model.api import load_run
+    from model.network.making import refuse_custom
     from model.onnx.export import export_onnx
+    from model.recipe.files import read_recipe
 
+    if (run / RECIPE).is_file():
+        refuse_custom(read_recipe(run / RECIPE), "ONNX", "export it as a model folder")  # before any code of it is run
     loaded = load_run(run)
     check = export_onnx(loaded.model.cpu(), loaded.require_tokenizer().content, run.resolve().name, out)
     return f"{run}, recipe {loaded.recipe.hash}, written to {out} as ONNX\n{check}"

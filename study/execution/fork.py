@@ -27,7 +27,7 @@ from study.config.study_file import read_study
 from study.execution.checks import check
 from study.execution.decode import search_event
 from study.ledger import lease
-from study.ledger.events import EpochReport, TrialImported
+from study.ledger.events import TrialImported
 from study.ledger.ledger import RECIPE, STUDY, Ledger
 from study.ledger.manifest import make_manifest
 from study.ledger.records import TrialRecord, TrialState
@@ -161,7 +161,7 @@ def _copy_trial(adopted: Adopted, old: Ledger, ledger: Ledger) -> None:
             point=record.point,
             baseline=record.baseline,
             recipe_class=class_of(adopted.recipe),
-            epochs=tuple(EpochReport(**report.model_dump(exclude={"kind", "number"})) for report in record.epochs),
+            epochs=record.epochs,
             state=record.state,
             reason=record.reason,
             metrics=record.final_metrics,

@@ -80,6 +80,15 @@ class NodeWatch:
         """Keep away from nodes that earlier sessions excluded, while others have room for a trial."""
         self._kept = frozenset(event.node for event in excluded)
 
+    def use_again(self, node: str) -> None:
+        """Place trials on a node again that was excluded, given as its exclusion names it."""
+        ids = {one.id for one in self._list_nodes() if _name(one) == node}
+        self._excluded -= ids
+        self._kept -= {node}
+        for id_ in ids:
+            self._suspicions.pop(id_, None)
+        self.stopped = None
+
     def find_avoided(self, number: int, and_draining: bool = False) -> tuple[str, ...]:
         """The ids of the living nodes that a trial is not placed on.
 

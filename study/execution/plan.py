@@ -21,6 +21,8 @@ CONFIDENCE = 0.95
 OPTIMISER_COPIES = 2  # AdamW's moments, beside the weights, in a checkpoint
 CHECKPOINTS = 2  # that a training keeps
 FEATURE_BYTES = 100 * 80 * 2  # of a second: frames, mel bins, float16
+MOST_SCORING = 0.1  # of an epoch's training, that scoring after it should take
+FEWEST = 20  # dev utterances that trials can still be compared by
 WIDEST_BEAM = 8  # whose scoring is taken to last so many times as long as validation's
 
 
@@ -34,6 +36,10 @@ class Plan:
     epochs: int
     epoch_steps: int
     epoch_seconds: Interval
+    training_seconds: float  # of an epoch's steps, and of scoring dev sets after them
+    scoring_seconds: float
+    scored: int  # utterances of the dev sets that are
+    fewest: int  # that can be
     trial_seconds: Interval
     hours: Interval
     gpu_hours: Interval
@@ -46,7 +52,8 @@ def make_plan(
     """The plan of a study of so many trials, baselines included, and new trainings of finalists."""
     steps, workers = _epoch_steps(base, probe), study.workers.count
     step, scoring = _interval(probe.step), _interval(probe.scoring)
-    dev = _seconds(corpus, "dev") / workers
+    scored_after_epochs = _count_scored(base, corpus)
+    dev = _seconds(corpus, "dev") * scored_after_epochs / _count_utterances(corpus) / workers
     epoch = _add(_scale(step, steps), _scale(scoring, dev))
     search = base.decoding_search.share * steps * base.training.epochs * step[1]
     whole = _add(_scale(epoch, base.training.epochs), (0.0, search))
@@ -65,6 +72,10 @@ def make_plan(
         epochs=base.training.epochs,
         epoch_steps=steps,
         epoch_seconds=epoch,
+        training_seconds=fmean(probe.step) * steps,
+        scoring_seconds=fmean(probe.scoring) * dev,
+        scored=scored_after_epochs,
+        fewest=max(FEWEST, len(corpus.set_names("dev"))),
         trial_seconds=whole,
         hours=hours,
         gpu_hours=_scale(total, workers * study.workers.gpus / 3600),
@@ -75,7 +86,7 @@ def make_plan(
 
 
 def describe_plan(plan: Plan) -> Iterator[str]:
-    """The lines that a user reads."""
+    """The lines that a user reads; the last one only where scoring dev sets takes more than a tenth of training."""
     confirmed = f", then {plan.confirmations} to confirm finalists" if plan.confirmations else ""
     yield f"{plan.trials} trials{confirmed}, {plan.concurrency} at a time"
     steps = f"{plan.epochs} epochs of {plan.epoch_steps} steps"
@@ -85,6 +96,39 @@ def describe_plan(plan: Plan) -> Iterator[str]:
     lasts = _format(plan.hours, "hours") if plan.hours[1] >= 1 else _format(_scale(plan.hours, 60.0), "minutes")
     yield f"the study: {lasts}{gpus}, {disk}"
     yield "low: as many trials as the rule may are stopped early; high: none is, and the widest beam is the best"
+    yield from _advise_on_scoring(plan)
+
+
+def _advise_on_scoring(plan: Plan) -> Iterator[str]:
+    share = round(plan.scoring_seconds / plan.training_seconds, 6)  # 0.1 is not to become a hair more
+    if share <= MOST_SCORING:
+        return
+    line = f"scoring {plan.scored} dev utterances takes {100 * share:.0f} % of the time that an epoch trains; "
+    fitting = _round_down(round(plan.scored * MOST_SCORING / share, 6))
+    if fitting >= plan.fewest:
+        yield f"{line}validation.utterances: {fitting} would make it {100 * MOST_SCORING:.0f} %"
+    else:
+        left = min(1.0, plan.fewest / plan.scored)
+        steps = math.ceil(round(plan.epoch_steps * share * left / MOST_SCORING, 6))
+        fewest = f"validation.utterances: {plan.fewest} and " if plan.fewest < plan.scored else ""
+        share_then = f"would make it {100 * MOST_SCORING:.0f} %"
+        yield f"{line}{fewest}training.epoch_steps: {steps}, with fewer epochs, {share_then}"
+
+
+def _round_down(number: float) -> int:
+    """To two digits."""
+    unit = 10 ** max(0, len(str(int(number))) - 2)
+    return int(number) // unit * unit
+
+
+def _count_utterances(corpus: Corpus) -> int:
+    return sum(corpus.sets[name].utterances for name in corpus.set_names("dev"))
+
+
+def _count_scored(base: Recipe, corpus: Corpus) -> int:
+    """The dev utterances that are scored after each epoch."""
+    count = _count_utterances(corpus)
+    return count if base.validation.utterances is None else min(base.validation.utterances, count)
 
 
 def _epoch_steps(base: Recipe, probe: Probe) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 
 from model.data.tokenizer import TOKENIZER_FILE
 from model.errors import UserError
+from model.network.making import refuse_untrusted
 from model.recipe.files import read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
@@ -39,13 +40,17 @@ class Exported:
     manifest: dict[str, Any]
 
 
-def reproduce_model(folder: Path, corpus: Path | None, out: Path, seeds: int, print_line: Print) -> Reproduction:
+def reproduce_model(
+    folder: Path, corpus: Path | None, out: Path, seeds: int, print_line: Print, trust_code: bool = False
+) -> Reproduction:
     """Train the model of a model folder again below `out`, with its own seed and then others, and compare.
 
     Seeds that the study had trained come first, then new ones. `print_line` gets what differs from the first training's
-    environment, and in the end the answer. A UserError where the corpus is another one, or the folder has no figures.
+    environment, and in the end the answer. A UserError where the corpus is another one, the folder has no figures, or
+    its network is a user's own, unless `trust_code` agrees to run its Python code.
     """
     exported = read_exported(folder, corpus)
+    refuse_untrusted(exported.recipe, folder, trust_code)
     workers, threads = _describe_workers(exported, print_line)
     for line in describe_environment(exported.manifest):
         print_line(line)

@@ -10,28 +10,31 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Protocol
 
-from model.recipe.recipe import Recipe
 from model.weights.found_decoding import read_found
-from study.early_stopping.rule import Rule
+from study.early_stopping.rule import Rule, Ruling
 from study.execution.agenda import Agenda
+from study.execution.best_scoring import BestScoring
+from study.execution.command_desk import CommandDesk
 from study.execution.decisions import Action, Decision
 from study.execution.decode import search_event
-from study.execution.ended_trials import find_unscored, tidy_folder
+from study.execution.ended_trials import tidy_trial
 from study.execution.node_watch import NodeWatch, list_worker_nodes, read_excluded_nodes
 from study.execution.session_events import (
     describe_exclusion,
+    make_end,
     make_epoch,
     make_infeasible,
     make_retry,
-    make_tests,
     without_facts,
 )
 from study.execution.shared_training import find_training, must_wait, share_training
+from study.execution.trial_configs import make_config
 from study.ledger.events import (
     AnyEvent,
+    BudgetReached,
     FinalistsChosen,
+    TestsStarted,
     TrialContinued,
-    TrialEnded,
     TrialPaused,
     TrialState,
 )
@@ -39,11 +42,10 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord
 from study.search.proposal import InfeasiblePoint, Proposal
 from study.workers.failure import Failure, FailureKind
-from study.workers.messages import Report, Task, TrialConfig
+from study.workers.messages import Report, TrialConfig
 from study.workers.storage import place_weights
 
 NEVER_PROMOTED = "others of its rung were better"
-PARTS_FILE = "batch-parts.json"  # in the study's folder
 
 
 class Observer(Protocol):
@@ -74,8 +76,8 @@ class Session:
         self._watch.keep_excluded(ledger.trials.excluded)
         self._latest: dict[int, float] = {}  # when a running trial started, or reported last
         self._held: Proposal | None = None  # it waits for a running trial with the same training
-        self._scoring: int | None = None  # the best trial, while its test sets are scored
-        self._scoring_failures = 0
+        self._scoring = BestScoring(ledger)
+        self._desk = CommandDesk(ledger, rule, self._watch, self._update, announce, clock)
 
     def next(self) -> TrialConfig | None:
         """The next trial, recorded as started; None while there is none.
@@ -86,18 +88,28 @@ class Session:
         if exhaustion := self._watch.find_exhaustion():
             self.stopped = exhaustion
             return None
+        if self._ledger.trials.steering.starts_nothing:
+            return None
         proposal = self._next_proposal()
         if proposal is not None:
             return self._start(proposal)
-        if self._held is None and self._scoring is None and self._agenda.is_done():
-            number = find_unscored(self._ledger)
+        if self._held is None and self._agenda.is_done():
+            number = self._scoring.begin()
             return None if number is None else self._start_scoring(number)
         return None
 
     def is_done(self) -> bool:
-        """Whether no more trial will come."""
-        left = self._held is not None or self._scoring is not None or not self._agenda.is_done()
-        return not left and find_unscored(self._ledger) is None
+        """Whether no more trial will come in this session."""
+        steering = self._ledger.trials.steering
+        if steering.drained_by is not None:
+            return not self._ledger.trials.running and self._scoring.number is None
+        if steering.paused_by is not None:  # it waits for `resume`
+            return False
+        return self.is_complete() or (self._held is None and bool(self._agenda.list_held()))
+
+    def is_complete(self) -> bool:
+        """Whether all that the study was to do is done."""
+        return self._held is None and self._agenda.is_done() and self._scoring.is_done()
 
     def is_stopping(self) -> bool:
         """Whether the study is to stop before its end."""
@@ -115,8 +127,8 @@ class Session:
         """A trial came to its end; `metrics` are those of its last report, of the weights that were chosen."""
         self._watch.note_progress(number)
         self._exclude_nodes()
-        if number == self._scoring:
-            self._record_tests(number, metrics)
+        if number == self._scoring.number:
+            self._record(self._scoring.complete(metrics), number)
             return
         self._agenda.note_success()
         self._record_search(number)
@@ -131,6 +143,18 @@ class Session:
         """A trial waits at a rung."""
         self._record(TrialPaused(number=number, epoch=epoch, reason=reason), number)
 
+    def look_at_commands(self) -> None:
+        """Carry out what people have ordered since the last look."""
+        self._desk.look()
+
+    def find_order(self, number: int) -> tuple[Ruling, str] | None:
+        """What a person has ordered of a trial that has reported, with the reason; None where nothing."""
+        return self._desk.find_order(number)
+
+    def interrupt_trial(self, number: int, reason: str) -> None:
+        """A trial left its workers after an epoch, and may continue from there."""
+        self._end(number, TrialState.INTERRUPTED, reason)
+
     def go_on(self, number: int, epoch: int, reason: str) -> None:
         """A trial was compared at a rung, and continues."""
         self._record(TrialContinued(number=number, epoch=epoch, reason=reason), number)
@@ -138,8 +162,8 @@ class Session:
     def fail(self, number: int, failure: Failure) -> None:
         """A trial failed: retry it, end it, or stop the study. An OSError where the disk is full."""
         elsewhere = self._watch.tries_elsewhere(number, failure, self._ledger.trials[number].epoch)
-        if number == self._scoring:
-            self._fail_scoring(number, failure, elsewhere or failure.kind is FailureKind.PREEMPTED)
+        if number == self._scoring.number:
+            self.stopped = self.stopped or self._scoring.fail(failure, elsewhere)
             return
         decision = self._agenda.handle_failure(number, failure, elsewhere)
         if decision.action in (Action.RETRY, Action.MOVE):
@@ -167,24 +191,39 @@ class Session:
 
     def _next_proposal(self) -> Proposal | None:
         """The next one that may start now. One whose training runs in another trial waits until that has ended."""
-        proposal, self._held = self._held, None
-        if proposal is None:
-            while isinstance(given := self._agenda.next(), InfeasiblePoint | FinalistsChosen):
+        given: Proposal | InfeasiblePoint | FinalistsChosen | BudgetReached | None
+        given, self._held = self._held, None
+        if given is None or self._may_not_start(given):
+            while (given := self._agenda.next()) is not None:
                 if isinstance(given, InfeasiblePoint):
                     self._record(make_infeasible(given), given.number)
-                else:
+                elif not isinstance(given, Proposal):
                     self._ledger.append(given)
-            proposal = given
+                elif not self._may_not_start(given):
+                    break
+        proposal = given
         if proposal is not None and must_wait(self._ledger, proposal.number, proposal.recipe):
             self._held = proposal
             return None
         return proposal
 
+    def _may_not_start(self, proposal: Proposal) -> bool:
+        """Whether a person has stopped or paused the trial while it waited; one that its rung has promoted then waits
+        for that person alone."""
+        record, steering = self._ledger.trials.get(proposal.number), self._ledger.trials.steering
+        if record is None or not (record.state.final or record.number in steering.held):
+            return False
+        if record.state is TrialState.WAITING:
+            self._end(record.number, TrialState.INTERRUPTED, f"paused by {steering.held[record.number]} at its rung")
+        return True
+
     def _start(self, proposal: Proposal) -> TrialConfig:
         """The recipe is on the disk before a worker asks for it."""
         number, recipe, baseline = proposal.number, proposal.recipe, proposal.baseline
         source = find_training(self._ledger, number, recipe)
-        self._ledger.start_trial(number, recipe, proposal.values, baseline, proposal.point, source, proposal.confirms)
+        self._ledger.start_trial(
+            number, recipe, proposal.values, baseline, proposal.point, source, proposal.confirms, proposal.enqueued
+        )
         if source is not None:
             share_training(self._ledger, source, number)
         else:
@@ -193,52 +232,21 @@ class Session:
         self._update(number)
         which = self._ledger.study.score_tests
         is_finalist = baseline is not None or proposal.confirms is not None
-        return self._make_config(number, recipe, which == "all" or (which == "best" and is_finalist))
+        scores_tests = which == "all" or (which == "best" and is_finalist)
+        return make_config(self._ledger, self._watch, number, recipe, scores_tests)
 
     def _start_scoring(self, number: int) -> TrialConfig:
         """Have the test sets of a trial that has ended scored."""
-        self._scoring = number
+        self._ledger.append(TestsStarted(number=number))
         self._latest[number] = self._clock()
-        return self._make_config(number, self._ledger.read_recipe(self._ledger.trials[number]), score_tests=True)
-
-    def _make_config(self, number: int, recipe: Recipe, score_tests: bool) -> TrialConfig:
-        folder, parts_file = self._ledger.trial_folder(number), self._ledger.folder / PARTS_FILE
-        sessions = self._ledger.log.files()
-        task = Task(
-            recipe.model_dump_json(),
-            recipe.hash,
-            str(folder),
-            score_tests,
-            str(parts_file),
-            study_folder=str(self._ledger.folder),
-            study_id=self._ledger.manifest.get("id"),
-            session=sessions[-1].name if sessions else None,
-        )
-        record, avoided = self._ledger.trials[number], self._watch.find_avoided(number, and_draining=True)
-        return TrialConfig(number, task, record.baseline is not None, record.confirms is not None, avoided)
+        recipe = self._ledger.read_recipe(self._ledger.trials[number])
+        return make_config(self._ledger, self._watch, number, recipe, score_tests=True)
 
     def _record_search(self, number: int) -> None:
         """Record what the search for a decoding tried, where there was one."""
         found = read_found(self._ledger.trial_folder(number))
         if found is not None and found.answers(self._ledger.read_recipe(self._ledger.trials[number])):
             self._record(search_event(number, found), number)
-
-    def _record_tests(self, number: int, metrics: dict[str, float]) -> None:
-        self._scoring = None
-        record = self._ledger.trials[number]
-        decoding = record.found_decoding or self._ledger.read_recipe(record).decoding.model_dump(mode="json")
-        self._record(make_tests(record, decoding, metrics), number)
-
-    def _fail_scoring(self, number: int, failure: Failure, elsewhere: bool) -> None:
-        """Try again where the workers were lost, or on another node; otherwise the study stops, with all its trials
-        ended."""
-        self._scoring = None
-        if elsewhere:
-            return
-        self._scoring_failures += 1
-        retries = self._ledger.study.failures.retries
-        if failure.kind not in (FailureKind.LOST, FailureKind.START) or self._scoring_failures > retries:
-            self.stopped = f"the test sets of the best trial, {number:04d}, could not be scored ({failure.reason})"
 
     def _exclude_nodes(self) -> None:
         """Record the nodes that no more trials are placed on, with one line for each."""
@@ -261,21 +269,11 @@ class Session:
         decision: Decision | None = None,
         failure: Failure | None = None,
     ) -> None:
-        governed = decision is not None and decision.setting != ""
-        event = TrialEnded(
-            number=number,
-            state=state,
-            reason=reason,
-            metrics=metrics or {},
-            count=decision.count if decision and governed else None,
-            setting=decision.setting if decision and governed else None,
-            lost_seconds=self._lost_seconds(number) if state is TrialState.INTERRUPTED else None,
-            node=failure.node if failure else None,
-            node_id=failure.node_id if failure else None,
-        )
+        lost_seconds = self._lost_seconds(number) if state is TrialState.INTERRUPTED else None
+        event = make_end(number, state, reason, metrics or {}, decision, failure, lost_seconds)
         self._record(event, number)
         if state in (TrialState.COMPLETE, TrialState.PRUNED):  # one that failed may be reopened
-            tidy_folder(self._ledger.trial_folder(number))
+            tidy_trial(self._ledger, number)
 
     def _lost_seconds(self, number: int) -> float | None:
         """Training since the trial's last report, which has to be done again."""
@@ -284,6 +282,7 @@ class Session:
 
     def _record(self, event: AnyEvent, number: int) -> None:
         self._ledger.append(event)
+        self._desk.settle(self._ledger.trials[number])
         self._update(number)
 
     def _update(self, number: int) -> None:

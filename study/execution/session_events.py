@@ -47,7 +47,10 @@ def make_retry(
     if failure.kind is FailureKind.PREEMPTED:
         return TrialMoved(number=number, reason=failure.reason, node=failure.node, node_id=failure.node_id)
     elsewhere = decision.action is Action.MOVE
-    if not elsewhere:
+    in_more_parts = failure.kind is FailureKind.SPLIT
+    if in_more_parts:
+        reason = decision.reason
+    elif not elsewhere:
         reason = f"{decision.reason}; retry {decision.count} ({decision.setting})"
     elif failure.lacks_room:
         reason = f"{decision.reason}; tried again later"
@@ -60,8 +63,33 @@ def make_retry(
         setting=decision.setting,
         lost_seconds=lost_seconds,
         elsewhere=elsewhere,
+        in_more_parts=in_more_parts,
         node=failure.node,
         node_id=failure.node_id,
+    )
+
+
+def make_end(
+    number: int,
+    state: TrialState,
+    reason: str | None,
+    metrics: dict[str, float],
+    decision: Decision | None,
+    failure: Failure | None,
+    lost_seconds: float | None,
+) -> TrialEnded:
+    """The event of a trial's end or interruption; `decision` is what followed from a `failure`."""
+    governed = decision is not None and decision.setting != ""
+    return TrialEnded(
+        number=number,
+        state=state,
+        reason=reason,
+        metrics=metrics,
+        count=decision.count if decision and governed else None,
+        setting=decision.setting if decision and governed else None,
+        lost_seconds=lost_seconds,
+        node=failure.node if failure else None,
+        node_id=failure.node_id if failure else None,
     )
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 from ray import tune
 
 from study.early_stopping.rule import Rule
+from study.execution.driver_watch import DriverWatch
 from study.execution.tune_callbacks import (
     Admission,
     EndCallback,
@@ -22,6 +23,7 @@ from study.execution.tune_callbacks import (
     number_of,
 )
 from study.execution.tune_guard import FirstError
+from study.execution.tune_memory import NoProgress
 from study.workers.driver import CREW, TRIAL, TrialDriver
 from study.workers.messages import CrewConfig, TrialConfig
 from study.workers.placement import select_other_nodes
@@ -39,19 +41,21 @@ def run_trials(
     crew: CrewConfig,
     folder: Path,
     admission: Admission,
+    find_stop: Callable[[int], str | None] = lambda number: None,
 ) -> None:
-    """Run trials until the source is done, the listener is stopping, or SIGINT comes.
+    """Run trials until the source is done, the listener is stopping, or SIGINT comes; `find_stop` as `RuleScheduler`
+    has it.
 
     What happens in a trial never raises here; an error of the source or of the listener does, once all trials stand.
     """
     _silence_ray()
     errors = FirstError(listener)
-    scheduler = RuleScheduler(listener, rule, objective, errors)
+    scheduler = RuleScheduler(listener, rule, objective, errors, find_stop)
     tuner = tune.Tuner(
         tune.with_resources(TrialDriver, make_request),
         param_space={CREW: crew},
         tune_config=tune.TuneConfig(
-            search_alg=TrialSearcher(source, errors, admission),
+            search_alg=TrialSearcher(source, errors, admission, listener.look_at_commands),
             scheduler=scheduler,
             num_samples=UNLIMITED,
             max_concurrent_trials=MOST_TRIALS,
@@ -64,7 +68,7 @@ def run_trials(
             storage_path=str(folder),
             verbose=0,
             stop=StopAll(errors),
-            callbacks=[EndCallback(listener, scheduler, errors)],
+            callbacks=[EndCallback(listener, scheduler, errors, DriverWatch(crew.stall_seconds)), NoProgress()],
             # The trial's own checkpoints are the recipe's business; Tune would ask for one at the end of each trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),

@@ -9,18 +9,21 @@ from __future__ import annotations
 import contextlib
 import math
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
 from ray.tune.experiment import Trial
-from ray.tune.schedulers import FIFOScheduler, TrialScheduler
+from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
 from cluster.placement_groups import OrphanWatch
 from study.early_stopping.rule import Rule, Ruling
+from study.execution.driver_watch import DriverWatch
 from study.execution.tune_guard import FirstError, NotPickled
-from study.workers.driver import MESSAGE, TRIAL
+from study.execution.tune_memory import ForgetfulScheduler
+from study.workers.driver import MESSAGE, TRIAL, StalledError
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Report, TrialConfig
 from study.workers.worker import one_line
@@ -45,8 +48,15 @@ class Listener(Protocol):
     def complete(self, number: int, metrics: dict[str, float]) -> None: ...
     def prune(self, number: int, reason: str) -> None: ...
     def pause(self, number: int, epoch: int, reason: str) -> None: ...
+    def interrupt_trial(self, number: int, reason: str) -> None: ...
     def go_on(self, number: int, epoch: int, reason: str) -> None: ...
     def fail(self, number: int, failure: Failure) -> None: ...
+
+    def find_order(self, number: int) -> tuple[Ruling, str] | None:
+        """What a person has ordered of a trial that has reported, with the reason; None where nothing."""
+
+    def look_at_commands(self) -> None:
+        """Carry out what people have ordered since the last look."""
 
     def is_stopping(self) -> bool:
         """Whether the study is to stop."""
@@ -62,13 +72,17 @@ class Admission(Protocol):
 class TrialSearcher(NotPickled, Searcher):
     """Returns one trial after the other, each when it is admitted."""
 
-    def __init__(self, source: Source, errors: FirstError, admission: Admission) -> None:
+    def __init__(
+        self, source: Source, errors: FirstError, admission: Admission, look: Callable[[], object] = lambda: None
+    ) -> None:
+        """`look` takes commands in, also while nothing runs: then Tune asks for trials alone, again and again."""
         super().__init__()
-        self._source, self._errors, self._admission = source, errors, admission
+        self._source, self._errors, self._admission, self._look = source, errors, admission, look
         self._running: set[str] = set()  # Tune's ids of the trials that it has, whether they run or wait
 
     def suggest(self, trial_id: str) -> Any:
         trial = None
+        self._errors.call(self._look)
         if not self._errors.is_stopping() and self._errors.call(self._admission.admits, len(self._running)):
             trial = self._errors.call(self._source.next)
         if trial is not None:
@@ -87,16 +101,25 @@ class TrialSearcher(NotPickled, Searcher):
         """Nothing, see save."""
 
 
-class RuleScheduler(NotPickled, FIFOScheduler):
+class RuleScheduler(NotPickled, ForgetfulScheduler):
     """Has each epoch recorded, then asks the rule; ends a trial whose objective is not finite.
 
     Recorded here and not in the callback, which Tune calls when it has decided: a trial whose epoch could not be
     recorded gets no answer to it, and so reports it again when it continues.
     """
 
-    def __init__(self, listener: Listener, rule: Rule, objective: str, errors: FirstError) -> None:
+    def __init__(
+        self,
+        listener: Listener,
+        rule: Rule,
+        objective: str,
+        errors: FirstError,
+        find_stop: Callable[[int], str | None] = lambda number: None,
+    ) -> None:
+        """`find_stop` says why a trial that the rule lets continue has to leave its workers; None where it need not."""
         super().__init__()
         self._listener, self._rule, self._objective, self._errors = listener, rule, objective, errors
+        self._find_stop = find_stop
         self.last: dict[int, dict[str, float]] = {}  # the metrics of a trial's last report
         self.decided: dict[int, tuple[Ruling | FailureKind, str]] = {}  # why a trial was stopped
 
@@ -115,7 +138,28 @@ class RuleScheduler(NotPickled, FIFOScheduler):
         self._errors.call(self._listener.record_epoch, number, report)
         if self._errors.error is not None:
             return TrialScheduler.STOP
-        return self._judge(trial.config[TRIAL], report.metrics)
+        decision = self._follow_order(number, self._judge(trial.config[TRIAL], report.metrics))
+        if decision == TrialScheduler.CONTINUE and (reason := self._errors.call(self._find_stop, number)):
+            self.decided[number] = (Ruling.INTERRUPT, reason)
+            return TrialScheduler.STOP
+        return decision
+
+    def _follow_order(self, number: int, decision: str) -> str:
+        """What follows where a person has ordered something of the trial, whatever the rule says."""
+        order = self._errors.call(self._listener.find_order, number)
+        if order is None or isinstance(self.decided.get(number, (None, ""))[0], FailureKind):
+            return decision
+        ruling, goes_on = order[0], decision == TrialScheduler.CONTINUE
+        # What the rule stops is not paused instead, and what it lets continue needs no promotion.
+        if (ruling is Ruling.INTERRUPT and not goes_on) or (ruling is Ruling.CONTINUE and goes_on):
+            return decision
+        if ruling is not Ruling.INTERRUPT:
+            self._rule.override(number, ended=ruling is Ruling.PRUNE)
+        if ruling is Ruling.CONTINUE:
+            self.decided.pop(number)
+            return TrialScheduler.CONTINUE
+        self.decided[number] = order
+        return TrialScheduler.STOP
 
     def _judge(self, trial: TrialConfig, metrics: dict[str, float]) -> str:
         if self._objective not in metrics:
@@ -144,8 +188,11 @@ class RuleScheduler(NotPickled, FIFOScheduler):
 class EndCallback(NotPickled, tune.Callback):
     """Passes the end of each trial on, with the state that it really ended in."""
 
-    def __init__(self, listener: Listener, scheduler: RuleScheduler, errors: FirstError) -> None:
+    def __init__(
+        self, listener: Listener, scheduler: RuleScheduler, errors: FirstError, drivers: DriverWatch | None = None
+    ) -> None:
         self._listener, self._scheduler, self._errors = listener, scheduler, errors
+        self._drivers = drivers or DriverWatch(None)
         self._failures: dict[int, Failure] = {}
         self._orphans = OrphanWatch()
 
@@ -154,9 +201,15 @@ class EndCallback(NotPickled, tune.Callback):
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._orphans.step()
+        self._errors.call(self._listener.look_at_commands)
+        self._drivers.look(trials)
+
+    def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
+        self._drivers.note(trial)
 
     def on_trial_result(self, iteration: int, trials: list[Trial], trial: Trial, result: dict, **info: Any) -> None:
         number = number_of(trial)
+        self._drivers.note(trial)
         if isinstance(failure := result.get(MESSAGE), Failure):
             self._failures[number] = failure
             if failure.kind in (FailureKind.LOST, FailureKind.START):
@@ -166,9 +219,9 @@ class EndCallback(NotPickled, tune.Callback):
         self._errors.call(self._pass_on, number_of(trial))
 
     def _pass_on(self, number: int) -> None:
-        metrics = self._scheduler.last.get(number, {})
+        metrics = self._scheduler.last.pop(number, {})
         epoch = int(metrics.get("epoch", 0))
-        ruling, reason = self._scheduler.decided.get(number, (None, ""))
+        ruling, reason = self._scheduler.decided.pop(number, (None, ""))
         failure = self._failures.pop(number, None)
         if isinstance(ruling, FailureKind):
             failure = Failure(ruling, reason)
@@ -178,6 +231,8 @@ class EndCallback(NotPickled, tune.Callback):
             self._listener.prune(number, reason)
         elif ruling is Ruling.PAUSE:
             self._listener.pause(number, epoch, reason)
+        elif ruling is Ruling.INTERRUPT:
+            self._listener.interrupt_trial(number, reason)
         elif metrics.get("finished"):
             self._listener.complete(number, metrics)
         elif not self._errors.is_stopping():  # else it was stopped with the study, and continues in a later session
@@ -187,8 +242,13 @@ class EndCallback(NotPickled, tune.Callback):
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = number_of(trial)
         self._orphans.begin()  # its workers die with it, but Ray keeps their resources
-        reason = f"the trial's driver was lost ({_reason(trial)})"
-        self._errors.call(self._listener.fail, number, Failure(FailureKind.LOST, reason))
+        error = _read_error(trial)
+        if isinstance(error, StalledError):
+            failure = error.failure
+        else:
+            reason = self._drivers.take_silence(trial) or f"the trial's driver was lost ({_describe(error)})"
+            failure = Failure(FailureKind.LOST, reason)
+        self._errors.call(self._listener.fail, number, failure)
 
 
 class StopAll(NotPickled, tune.Stopper):
@@ -210,8 +270,13 @@ def number_of(trial: Trial) -> int:
     return config.number
 
 
-def _reason(trial: Trial) -> str:
+def _read_error(trial: Trial) -> BaseException | None:
+    """What was raised in the trial's driver, or what became of it; None where Ray gave no reason."""
     with contextlib.suppress(OSError, pickle.PickleError, TypeError, AttributeError):
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-        return one_line(getattr(error, "cause", None) or error).split(". ")[0][:_LONGEST_REASON]
-    return "Ray gave no reason"
+        return getattr(error, "cause", None) or error
+    return None
+
+
+def _describe(error: BaseException | None) -> str:
+    return "Ray gave no reason" if error is None else one_line(error).split(". ")[0][:_LONGEST_REASON]

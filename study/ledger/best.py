@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from statistics import fmean
 
@@ -13,6 +13,9 @@ from model.recipe.recipe import Recipe
 from study.config.study_file import Objective
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
+
+PARAMETERS = "parameters"  # a limit that is no metric
+MOST_SHOWN = 5  # trials in a line
 
 
 @dataclass(frozen=True)
@@ -37,11 +40,11 @@ def rank_trials(records: Iterable[TrialRecord], objective: Objective) -> Ranking
     """The figures of the complete trials: as they are decoded in the end, unless the objective says otherwise.
 
     A search for a decoding has more or less time from trial to trial; only figures of equally long searches are
-    compared. Where not all trials have such a figure, validation's is used. Trainings that confirm a finalist have no
-    rank.
+    compared. Where not all trials have such a figure, validation's is used. Trainings that confirm a finalist, and
+    trials that break a limit of the objective, have no rank.
     """
     searched_ones = [record for record in records if record.confirms is None]
-    return rank_figures(searched_ones, objective)
+    return rank_figures([record for record in searched_ones if not list_broken(record, objective)], objective)
 
 
 def rank_figures(records: Iterable[TrialRecord], objective: Objective) -> Ranking:
@@ -87,6 +90,29 @@ def _find_best_confirmed(records: Mapping[int, TrialRecord], objective: Objectiv
         if finalist in records and number in ranking.figures:
             figures.setdefault(finalist, []).append(ranking.figures[number])
     return min(figures, key=lambda number: (fmean(figures[number]), number), default=None)
+
+
+def list_broken(record: TrialRecord, objective: Objective) -> dict[str, float]:
+    """The figures of a trial that are above the objective's limits, by metric; one that it lacks, or that is not
+    finite, is not known to be below its limit. What has too many parameters was not trained."""
+    limits = {str(name): limit for name, limit in objective.limits.items() if name != PARAMETERS}
+    figures = {name: record.metrics.get(name, math.nan) for name in limits}
+    return {name: figure for name, figure in figures.items() if not figure <= limits[name]}
+
+
+def describe_broken(records: Iterable[TrialRecord], objective: Objective) -> Iterator[str]:
+    """A line on the complete trials that break a limit, and so are never the best one; none where there are none."""
+    complete = [record for record in records if record.state is TrialState.COMPLETE and record.confirms is None]
+    broken = {record.number: list_broken(record, objective) for record in complete}
+    shown = [
+        f"{number:04d} ({', '.join(f'{name} {figure:.4g}' for name, figure in figures.items())})"
+        for number, figures in broken.items()
+        if figures
+    ]
+    if shown:
+        limits = ", ".join(f"{name} {limit:g}" for name, limit in objective.limits.items())
+        more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
+        yield f"above a limit of the objective ({limits}), and so never best: {', '.join(shown[:MOST_SHOWN])}{more}"
 
 
 def _is_finite(record: TrialRecord, metric: str) -> bool:

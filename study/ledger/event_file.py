@@ -8,7 +8,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from model.strict import sync_folder
 
@@ -51,10 +53,19 @@ def read_lines(path: Path, offset: int = 0, end: int | None = None, most: int | 
     with path.open("rb") as file:
         file.seek(offset)
         if end is not None:
-            lines = file.read(max(0, end - offset)).splitlines(keepends=True)[:most]
-            return [line for line in lines if line.endswith(b"\n")]
+            return list(itertools.islice(_lines_before(file, end), most))
         # Stop at a torn line: its rest may have been written meanwhile, and would look like the next line.
         return list(itertools.takewhile(lambda line: line.endswith(b"\n"), itertools.islice(file, most)))
+
+
+def _lines_before(file: BinaryIO, end: int) -> Iterator[bytes]:
+    """The whole lines to byte `end`."""
+    offset = file.tell()
+    for line in file:
+        offset += len(line)
+        if offset > end or not line.endswith(b"\n"):
+            return
+        yield line
 
 
 def whole_bytes(path: Path) -> int:

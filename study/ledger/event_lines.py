@@ -7,15 +7,15 @@ are read as well.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, get_args
 
 from pydantic import TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from study.ledger.events import AnyEvent
 
-KINDS: dict[str, type[Any]] = {cls.model_fields["kind"].default: cls for cls in get_args(AnyEvent)}
+KINDS: dict[str, type[Any]] = {cls.__pydantic_fields__["kind"].default: cls for cls in get_args(AnyEvent)}
 _ADAPTERS = {kind: TypeAdapter(cls) for kind, cls in KINDS.items()}
 _FORMAT_1 = {"study_started": "session_started"}  # kinds that had another name
 
@@ -30,12 +30,12 @@ class UnknownKindError(Exception):
 
 def to_line(event: AnyEvent) -> bytes:
     """The event as a line of an event file, line end included; fields without a value are left out."""
-    return event.model_dump_json(exclude_none=True, exclude_defaults=False).encode() + b"\n"
+    return _ADAPTERS[event.kind].dump_json(event, exclude_none=True) + b"\n"
 
 
 def from_line(line: bytes | str) -> AnyEvent:
     """The event in a line. A ValueError where the line is damaged, an UnknownKindError where its kind is not known."""
-    content = json.loads(line)
+    content = from_json(line)  # several times faster than Python's own
     if not isinstance(content, dict) or not isinstance(content.get("kind"), str):
         raise ValueError("it holds no event")
     kind = str(_FORMAT_1.get(content["kind"], content["kind"]))
@@ -44,16 +44,18 @@ def from_line(line: bytes | str) -> AnyEvent:
     if "time" not in content:
         raise ValueError("it has no time")
     try:
-        event: AnyEvent = _ADAPTERS[kind].validate_python(_of_format_1(content) | {"kind": kind})
+        event: AnyEvent = _ADAPTERS[kind].validate_python(_of_format_1(content, kind))
     except ValidationError as error:
         raise ValueError(str(error.errors()[0]["msg"])) from None
     return event
 
 
-def _of_format_1(content: Mapping[str, Any]) -> dict[str, Any]:
+def _of_format_1(content: Mapping[str, Any], kind: str) -> dict[str, Any]:
     """Format 1 wrote null for what has a default now, and the seconds of an epoch among its metrics."""
-    kept = {name: value for name, value in content.items() if value is not None}
+    kept = dict(content)
+    if kept["kind"] != kind or None in kept.values():
+        kept = {name: value for name, value in content.items() if value is not None} | {"kind": kind}
     metrics = kept.get("metrics")
-    if kept["kind"] == "trial_epoch" and "seconds" not in kept and isinstance(metrics, Mapping):
+    if kind == "trial_epoch" and "seconds" not in kept and isinstance(metrics, Mapping):
         kept["seconds"] = {"training": metrics.get("train/seconds"), "validation": metrics.get("dev/seconds")}
     return kept

@@ -10,16 +10,18 @@ what its successor has already folded nor overwrite its lines.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from model.errors import UserError
-from model.strict import sync_folder
+from model.strict import sync_file, sync_folder
 from study.ledger import event_file
 from study.ledger.event_lines import UnknownKindError, from_line, to_line
 from study.ledger.events import AnyEvent, SessionStarted
 
 EVENTS, FORMAT_1 = "events", "events.jsonl"
+_BLOCK = 5000  # events that `iterate` reads at a time
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,8 @@ class EventLog:
         sync_folder(self.folder)
         while True:
             files = self.files()
+            for path in files:  # a killed driver's last line may not be on the disk yet, and is counted from now on
+                sync_file(path)
             sealed = {path.name: event_file.whole_bytes(path) for path in files}
             header = header.model_copy(update={"sealed": sealed})
             own = directory / f"{_number(files[-1]) + 1 if files else 1:06d}.jsonl"
@@ -75,6 +79,15 @@ class EventLog:
         files = self.files()
         ends = _ends(files)
         return {path: event_file.read_lines(path, 0, ends.get(path.name)) for path in files}
+
+    def iterate(self) -> Iterator[AnyEvent]:
+        """Every event, as `read` gives them, but never more than a few thousand at a time in memory."""
+        position = Position()
+        while True:
+            events, position = self.read_since(position, _BLOCK)
+            yield from events
+            if not events:
+                return
 
     def read(self) -> list[AnyEvent]:
         """Every event; a last line that a crash tore is left out, a damaged one is a UserError with its number."""

@@ -5,34 +5,15 @@ A value that is not finite is written as null and read as NaN. A field that a ne
 
 from __future__ import annotations
 
-import time
 from typing import Any, Literal
 
 from pydantic import Field
 
+from study.ledger.budget_events import BudgetReached, SessionWorkers, TestsStarted
+from study.ledger.epochs import EpochReport, TrialEpoch
+from study.ledger.epochs import Seconds as Seconds  # part of the interface
 from study.ledger.event_parts import Event, Metrics, Part, TrialState, Values
 from study.ledger.node_events import NodeExcluded, TrialMoved
-
-
-class Seconds(Part):
-    """Where the time of an epoch went; null where it was not measured."""
-
-    training: float | None = None
-    validation: float | None = None
-    decoding: float | None = None
-    waiting: float | None = None  # from a report to the driver's answer
-
-
-class EpochReport(Part):
-    """What a trial reported after an epoch; `step` counts optimiser steps since the start of training."""
-
-    time: float = 0.0  # Unix seconds
-    epoch: int
-    step: int | None = None
-    metrics: Metrics = Field(default_factory=dict)
-    seconds: Seconds = Seconds()
-    node: str | None = None  # the host of worker 0
-    device: str | None = None  # of worker 0: cpu, or the GPU's name
 
 
 class SessionStarted(Event):
@@ -50,6 +31,8 @@ class SessionStarted(Event):
     concurrency: int = 0
     changed: dict[str, list[Any]] = Field(default_factory=dict)  # what differs from the manifest: name -> [was, is]
     sealed: dict[str, int] = Field(default_factory=dict)
+    workers: SessionWorkers | None = None  # of each trial; null in earlier versions
+    alive_until: float | None = None  # Unix seconds: the last heartbeat of the driver before, where it was killed
 
 
 class TrialStarted(Event):
@@ -67,14 +50,8 @@ class TrialStarted(Event):
     recipe_class: str = ""
     confirms: int | None = None  # the finalist that it trains again with another seed
     epochs: int | None = None  # that its recipe asks for
-
-
-class TrialEpoch(EpochReport):
-    """A trial reported an epoch. One that comes again replaces its first report and what followed it."""
-
-    kind: Literal["trial_epoch"] = "trial_epoch"
-    time: float = Field(default_factory=lambda: round(time.time(), 3))
-    number: int
+    enqueued: str | None = None  # the id of the command that asked for it
+    enqueued_by: str | None = None  # a person, where no sampler proposed it
 
 
 class TrialPaused(Event):
@@ -98,7 +75,8 @@ class TrialContinued(Event):
 
 class TrialRetried(Event):
     """A trial lost its workers for the `count`-th time since it last got further, and continues from its checkpoint, as
-    `setting` allows; or, `elsewhere`, it failed on one node and is tried again on another one, which is not counted.
+    `setting` allows. Two kinds are not counted: `elsewhere`, it failed on one node and is tried again on another one;
+    `in_more_parts`, a step ran out of memory, and its batches are split further from the checkpoint on.
     """
 
     kind: Literal["trial_retried"] = "trial_retried"
@@ -108,6 +86,7 @@ class TrialRetried(Event):
     setting: str = ""
     lost_seconds: float | None = None  # of training since the last report
     elsewhere: bool = False
+    in_more_parts: bool = False
     node: str | None = None  # the host on which it failed, where that is known
     node_id: str | None = None  # of Ray
 
@@ -242,7 +221,7 @@ class ControlGiven(Event):
     """A person steered the study: who, what (`command`), of which trial, with which value.
 
     `retry` reopens a trial that failed or is infeasible: it continues from its last checkpoint. `use` has the node
-    `value`, which was excluded, used again.
+    `value`, which was excluded, used again. What the others do: `study.ledger.steering`.
     """
 
     kind: Literal["control_given"] = "control_given"
@@ -250,6 +229,8 @@ class ControlGiven(Event):
     command: str
     number: int | None = None
     value: str | None = None
+    id: str | None = None  # of the command that was given; one that comes again has no effect
+    before: str | None = None  # what the study file said of a setting that is changed
 
 
 AnyEvent = (
@@ -264,6 +245,8 @@ AnyEvent = (
     | TrialImported
     | TrialDecoded
     | TrialDecodingSearched
+    | TestsStarted
+    | BudgetReached
     | FinalistsChosen
     | PriorRead
     | StudyEnded

@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from model.errors import UserError
+from model.strict import make_folders
 from study.ledger.lease_file import LEASE, Holder, Machine, format_lease, make_holder, read_holder, read_lease
 
 LOCK = "lock"
@@ -128,7 +129,7 @@ def hold_lease(
     machine = machine or Machine.detect()
     with contextlib.ExitStack() as stack:
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder)
             stream = stack.enter_context((folder / LOCK).open("ab"))
             locked = _try_lock(stream.fileno(), fcntl.LOCK_EX)  # until `stack` closes the file
             lease = Lease(folder, make_holder(machine, interval, locked is True))

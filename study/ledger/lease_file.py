@@ -66,6 +66,13 @@ def read_lease(folder: Path) -> bytes | None:
         return None
 
 
+def find_last_heartbeat(folder: Path) -> float | None:
+    """When the process that holds the folder wrote its last heartbeat, in Unix seconds; None where none holds it."""
+    with contextlib.suppress(OSError):
+        return (folder / LEASE).stat().st_mtime
+    return None
+
+
 def read_holder(folder: Path) -> Holder | None:
     """The holder that the file names; an unknown one where the file is damaged, None where there is no file."""
     lease = read_lease(folder)

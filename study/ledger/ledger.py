@@ -9,9 +9,11 @@ trials/0003/          recipe.yaml, checkpoints and hypotheses of trial 3
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
@@ -20,16 +22,18 @@ from model.errors import UserError
 from model.recipe.files import read_recipe
 from model.recipe.hashing import content_hash
 from model.recipe.recipe import Recipe
-from model.strict import Strict, read_yaml, to_yaml, validate, write_atomically
+from model.strict import Strict, make_folders, read_yaml, to_yaml, validate, write_atomically
 from study.config.question import class_of
 from study.config.study_file import BaseRecipe, StudyFile, drop_unused_keys, read_study
 from study.config.tracking_uri import holds_password, refuse_password
+from study.ledger.budget_events import SessionWorkers
 from study.ledger.event_log import EventLog
 from study.ledger.events import AnyEvent, SessionStarted, TrialStarted, Values
 from study.ledger.lease import unwritable_folder_error
 from study.ledger.manifest import find_version
 from study.ledger.records import TrialRecord
 from study.ledger.same_study import TRAININGS, refuse_change, refuse_other_files, refuse_other_trainings
+from study.ledger.steering import Enqueued
 from study.ledger.trials import Trials
 
 STUDY, BASE_RECIPE, MANIFEST, RECIPE = "study.yaml", "base_recipe.yaml", "manifest.json", "recipe.yaml"
@@ -55,7 +59,8 @@ class Ledger:
         self.base_recipe = base_recipe
         self.manifest = manifest
         self.log = EventLog(folder)
-        self.trials = Trials(self.log.read())
+        self.trials = _fold(self.log)
+        self._lock = threading.Lock()  # of the fold, which a tracker's thread copies
 
     @classmethod
     def create_or_open(
@@ -69,7 +74,7 @@ class Ledger:
         """The ledger in `folder`, made when there is none; a folder that holds another study is a UserError."""
         try:
             cls.refuse_other(folder, study_file, base_recipe)
-            folder.mkdir(parents=True, exist_ok=True)
+            make_folders(folder)
             if (folder / STUDY).exists():
                 before = _read_manifest(folder)
                 refuse_other_trainings(folder, study_file.name, before)
@@ -106,9 +111,19 @@ class Ledger:
             )
         return cls(folder, *_read_files(folder), _read_manifest(folder))
 
-    def start_session(self, trials: int = 0, concurrency: int = 0, changed: dict[str, list[Any]] | None = None) -> None:
-        """Open this driver's event file; `trials` are to run, `concurrency` at a time. Whatever ran is interrupted."""
+    def start_session(
+        self,
+        trials: int = 0,
+        concurrency: int = 0,
+        changed: dict[str, list[Any]] | None = None,
+        alive_until: float | None = None,
+    ) -> None:
+        """Open this driver's event file; `trials` are to run, `concurrency` at a time. Whatever ran is interrupted.
+
+        `alive_until` is the last heartbeat of a driver that was killed.
+        """
         self.check_ownership()
+        workers = self.study.workers
         header = SessionStarted(
             version=find_version(),
             node=socket.gethostname(),
@@ -116,8 +131,12 @@ class Ledger:
             trials=trials,
             concurrency=concurrency,
             changed=changed or {},
+            workers=SessionWorkers(count=workers.count, cpus=workers.cpus, gpus=workers.gpus),
+            alive_until=alive_until,
         )
-        self.trials.apply(self.log.start_session(header))
+        header = self.log.start_session(header)
+        with self._lock:
+            self.trials.apply(header)
 
     def append(self, event: AnyEvent) -> None:
         """Write an event, wait until it is on the disk, and fold it into `trials`."""
@@ -125,7 +144,13 @@ class Ledger:
         if not self.log.in_session:
             self.start_session()
         self.log.append(event)
-        self.trials.apply(event)
+        with self._lock:
+            self.trials.apply(event)
+
+    def copy_trials(self) -> Trials:
+        """The trials as they are now, for another thread than that which writes; records are shared, not copied."""
+        with self._lock:
+            return self.trials.copy()
 
     def start_trial(
         self,
@@ -136,11 +161,13 @@ class Ledger:
         point: Values | None = None,
         training_of: int | None = None,
         confirms: int | None = None,
+        enqueued: Enqueued | None = None,
     ) -> None:
         """Keep the trial's recipe and record that it runs, for the first time or again.
 
         `values` are for people; `point` is what the sampler drew, to the last digit. `training_of` is the trial whose
-        training it shares, `confirms` the finalist that it trains again with another seed.
+        training it shares, `confirms` the finalist that it trains again with another seed; `enqueued` is what a
+        person asked for.
         """
         self.check_ownership()
         write_atomically(self.trial_folder(number) / RECIPE, to_yaml(recipe))
@@ -157,6 +184,8 @@ class Ledger:
                 recipe_class=class_of(recipe),
                 confirms=confirms,
                 epochs=recipe.training.epochs,
+                enqueued=enqueued.id if enqueued is not None else None,
+                enqueued_by=enqueued.who if enqueued is not None else None,
             )
         )
 
@@ -193,6 +222,17 @@ def read_any_study(path: Path) -> StudyFile:
     if study.recipe.is_file:
         changes["recipe"] = BaseRecipe(base=str(folder / BASE_RECIPE))
     return study.model_copy(update=changes)
+
+
+def _fold(log: EventLog) -> Trials:
+    """All events, without a search for garbage, which takes half of the time where it is made, and there is none."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        return Trials(log.iterate())
+    finally:
+        if was_enabled:
+            gc.enable()
 
 
 def _read_files(folder: Path) -> tuple[StudyFile, Recipe]:

@@ -47,7 +47,7 @@ def resume_study(jobs: Jobs, place: Place, name: str, env: dict[str, str], print
     about = dict(earlier[0].metadata) if earlier else {NAME: name, FOLDER: folder, HASH: "again"}
     with tempfile.TemporaryDirectory(prefix="decred-submit-") as upload:
         pack_project(Path(upload))
-        command = ["python", "-m", "study", "run", shlex.quote(folder), "--address", "auto"]
+        command = ["python", "-m", "study", "run", shlex.quote(folder), "--address", "auto", "--resume"]
         return start_session(jobs, Path(upload), command, about, earlier, env)
 
 

@@ -113,6 +113,10 @@ def write_study(study: StudyFile, folder: Path, profile: Profile) -> str:
     if study.search.prior is not None:
         prior = profile.path_there(study.search.prior)
         changes["search"] = study.search.model_copy(update={"prior": prior})
+    if study.notify is not None and study.notify.command is not None:
+        program, *rest = study.notify.command.split(" ")
+        command = " ".join([profile.path_there(program), *rest])
+        changes["notify"] = study.notify.model_copy(update={"command": command})
     digest = hashlib.sha256()
     if recipe.is_file:
         base_yaml = _write_recipe(Path(recipe.base), profile)

@@ -105,6 +105,9 @@ class TopOfOneEpoch:
     def remove(self, number: int) -> None:
         self._waiting.pop(number, None)
 
+    def override(self, number: int, ended: bool) -> None:
+        self._waiting.pop(number, None)
+
     def promote_next(self, closed: bool = False) -> int | None:
         self._is_closed |= closed
         if not self._left or not self._waiting or not self._is_closed:

@@ -30,7 +30,14 @@ def list_trials(report: Report) -> list[Block]:
         Chart("timeline", f"When each trial ran, since the study began, by its state.{without}", size="half"),
         Chart("distribution", f"The share of complete trials up to each {report.ranked_label}, by class.", size="half"),
     ]
-    return [*blocks, *_list_rungs(report), _make_table(report)]
+    return [*blocks, *_list_rungs(report), *_describe_part(report), _make_table(report)]
+
+
+def _describe_part(report: Report) -> list[Block]:
+    """Of how many dev utterances the figures are, where they are not of all."""
+    counts = sorted({int(trial.metrics.get("dev/utterances", 0)) for trial in report.trials} - {0})
+    part = f"{' or '.join(map(str, counts))} utterances (validation.utterances)"
+    return [Text(f"Figures of the dev sets that are not called final are of {part}.", True)] if counts else []
 
 
 def _list_rungs(report: Report) -> list[Block]:

@@ -19,6 +19,11 @@ METRICS = {
     "dev/cer": "dev CER",
     "dev/perplexity": "dev perplexity",
     "dev/ilm_perplexity": "ILM perplexity",
+    "dev/ilm_perplexity_final": "final ILM perplexity",
+    "dev/in_domain/ilm_perplexity_final": "final in-domain ILM perplexity",
+    "dev/out_of_domain/ilm_perplexity_final": "final out-of-domain ILM perplexity",
+    "dev/ilm_perplexity_zeroed": "ILM perplexity, zeroed",
+    "dev/ilm_perplexity_mean_context": "ILM perplexity, mean context",
     "dev/in_domain/ilm_perplexity": "in-domain ILM perplexity",
     "dev/out_of_domain/ilm_perplexity": "out-of-domain ILM perplexity",
     "in_domain/wer": "in-domain test WER",
@@ -33,6 +38,8 @@ FIGURES = {"wer": "WER", "ilm_perplexity": "ILM perplexity"}
 DOMAINS = {"in_domain": "in domain", "out_of_domain": "out of domain"}
 COLUMNS = (
     "dev/ilm_perplexity",
+    "dev/ilm_perplexity_zeroed",
+    "dev/ilm_perplexity_mean_context",
     "dev/in_domain/wer_final",
     "dev/out_of_domain/wer_final",
     "dev/ctc_wer",

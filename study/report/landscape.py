@@ -37,6 +37,10 @@ def make_planes(trials: Sequence[Trial]) -> list[Plane]:
 def _make_plane(trials: Sequence[Trial], name: str, x_metric: str, rates: Sequence[str]) -> Plane | None:
     complete = [trial for trial in trials if trial.state == "complete"]
     y_metric = next((rate for rate in rates if any(rate in trial.metrics for trial in complete)), None)
+    # Where epochs score a part of the dev sets, the WER of all goes with the perplexity of all.
+    of_all = f"{x_metric}_final"
+    if y_metric is not None and y_metric.endswith("_final") and any(of_all in trial.metrics for trial in complete):
+        x_metric = of_all
     usable = [trial for trial in complete if x_metric in trial.metrics and y_metric in trial.metrics]
     if y_metric is None or not usable:
         return None

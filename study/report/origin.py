@@ -97,9 +97,8 @@ def make_commands(name: str, manifest: Mapping[str, Any], best: TrialRecord | No
 
 
 def format_study_file(study: StudyFile) -> str:
-    """The study file as YAML, passwords of earlier versions masked, keys that say nothing left out."""
-    masked = study if study.tracking is None else study.model_copy(update={"tracking": mask_uri(study.tracking)})
-    return to_yaml(masked)
+    """The study file as YAML, passwords of earlier versions masked; who gets messages is left out."""
+    return to_yaml(_mask(study))
 
 
 def format_best_recipe(ledger: Ledger, best: TrialRecord | None) -> str:
@@ -123,6 +122,10 @@ def flatten_settings(study: StudyFile) -> dict[str, str]:
         elif value is not None:
             found[prefix] = ", ".join(map(str, value)) if isinstance(value, list) else str(value)
 
-    masked = study.model_copy(update={"tracking": None if study.tracking is None else mask_uri(study.tracking)})
-    walk("", masked.model_dump(mode="json"))
+    walk("", _mask(study).model_dump(mode="json"))
     return found
+
+
+def _mask(study: StudyFile) -> StudyFile:
+    tracking = None if study.tracking is None else mask_uri(study.tracking)
+    return study.model_copy(update={"tracking": tracking, "notify": None})

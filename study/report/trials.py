@@ -51,7 +51,7 @@ def _make_trial(record: TrialRecord, metric: str, figure: float | None, began: f
         started=None if record.started is None else (record.started - began) / HOUR,
         ended=None if record.ended is None else (record.ended - began) / HOUR,
         retries=record.retries,
-        reason=record.reason,
+        reason="; ".join(filter(None, (record.reason, *record.notes))) or None,
         source=record.source,
         spent=measure_hours(record),
         curves=curves,

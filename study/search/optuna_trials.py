@@ -37,9 +37,15 @@ _STATES = {
 class SamplerTrials:
     """The records as frozen trials for the sampler; a record that did not change is not converted again."""
 
-    def __init__(self, space: Space, metric: str, find_point: Callable[[TrialRecord], Point]) -> None:
-        """`find_point` gives the point of a record that has none."""
-        self._space, self._metric, self._find_point = space, metric, find_point
+    def __init__(
+        self,
+        space: Space,
+        metric: str,
+        find_point: Callable[[TrialRecord], Point],
+        limits: Mapping[str, float] | None = None,
+    ) -> None:
+        """`find_point` gives the point of a record that has none; `limits` are the objective's, by metric."""
+        self._space, self._metric, self._find_point, self._limits = space, metric, find_point, dict(limits or {})
         self._converted: dict[int, tuple[TrialRecord, FrozenTrial]] = {}
 
     def update(self, records: Mapping[int, TrialRecord]) -> list[FrozenTrial]:
@@ -57,7 +63,7 @@ class SamplerTrials:
                 with_point = record if record.point is not None else replace(record, point=self._find_point(record))
                 self._converted[number] = (
                     record,
-                    convert_record(with_point, self._space, self._metric, number + 1, state),
+                    convert_record(with_point, self._space, self._metric, number + 1, state, self._limits),
                 )
         return [trial for _, trial in self._converted.values()]
 
@@ -68,15 +74,18 @@ def convert_record(
     metric: str,
     number: int,
     state: optuna.trial.TrialState | None = None,
+    limits: Mapping[str, float] | None = None,
 ) -> FrozenTrial:
     """The record as a trial of Optuna's, with the objective after each epoch as intermediate value.
 
     `state` replaces the state that corresponds to the record's. A complete trial whose objective is not finite counts
-    as failed; a baseline outside the space has no parameters.
+    as failed; a baseline outside the space has no parameters. The `limits` of metrics are constraints.
     """
     curve, value = record.curve(metric), record.metrics.get(metric)
     state = _STATES[record.state] if state is None else state
     if state is _OPTUNA.COMPLETE and (value is None or not math.isfinite(value)):
+        state = _OPTUNA.FAIL
+    if record.state is TrialState.PRUNED and not curve:  # a person stopped it before it showed anything
         state = _OPTUNA.FAIL
     if state is _OPTUNA.PRUNED:  # the value of a pruned trial is its last one
         value = curve[max(curve)] if curve and math.isfinite(curve[max(curve)]) else None
@@ -92,6 +101,9 @@ def convert_record(
     trial.number = number
     if is_untrainable(record, metric):
         trial.set_constraint(TRAINABLE, 1.0)
+    for name, limit in (limits or {}).items() if state in (_OPTUNA.COMPLETE, _OPTUNA.PRUNED) else ():
+        if math.isfinite(figure := record.metrics.get(name, math.nan)):
+            trial.set_constraint(name, figure / limit - 1)  # shares, since the sampler adds up what is broken
     started = record.started or record.ended
     if started is not None:
         trial.datetime_start = datetime.fromtimestamp(started)  # as Optuna's own: of this machine's time zone

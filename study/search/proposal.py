@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from model.recipe.recipe import Recipe
+from study.ledger.steering import Enqueued
 from study.search.quantity import Point, Value
 
 
@@ -18,6 +19,7 @@ class Proposal:
     baseline: str | None = None
     point: Point = field(default_factory=dict)  # what the sampler drew; empty for a baseline outside the space
     confirms: int | None = None  # the finalist that it trains again with another seed
+    enqueued: Enqueued | None = None  # what a person asked for, where no sampler proposed it
 
 
 @dataclass(frozen=True)

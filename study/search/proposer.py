@@ -21,11 +21,16 @@ from study.config.baselines import check_baselines
 from study.config.question import class_of
 from study.config.search_settings import SEED
 from study.config.study_file import StudyFile
+from study.ledger.best import PARAMETERS
+from study.ledger.budget_events import CONFIRMATION, SEARCH
 from study.ledger.events import FinalistsChosen
+from study.ledger.open_parts import is_closed, list_open
 from study.ledger.records import TrialRecord, TrialState
+from study.ledger.steering import TRIALS, Enqueued
 from study.ledger.trials import Trials
 from study.search.class_spaces import make_class_space, make_whole_space
 from study.search.confirmation import list_untried, make_confirmation
+from study.search.model_size import find_excess
 from study.search.optuna_trials import SamplerTrials
 from study.search.other_classes import project_trials
 from study.search.prior import draw_near, list_found, list_tried_first
@@ -67,6 +72,10 @@ class Proposer:
         A point that decodes to no recipe takes a number too: record it, then call this again.
         """
         number = trials.next_number
+        if is_closed(trials, self._study_file, SEARCH):
+            return None
+        if trials.steering.enqueued:
+            return self._propose_enqueued(trials.steering.enqueued[0], number)
         for name in self._list_untried_baselines(trials):
             recipe = self._baselines[name]
             point = self._encode_or_none(recipe) or {}
@@ -78,6 +87,8 @@ class Proposer:
             recipe = space.decode(point)
         except UserError as error:
             return InfeasiblePoint(number, self.space.describe_point(point), str(error), point, name)
+        if reason := find_excess(recipe, self._study_file.objective):
+            return InfeasiblePoint(number, self.space.describe_point(point), reason, point, name)
         if self._search.repeat_seed and self._grid is None:
             tried = {(record.recipe_hash, record.decoding_hash) for record in trials.values()}
             recipe = space.with_new_seed(recipe, tried)
@@ -88,6 +99,8 @@ class Proposer:
 
         First the finalists themselves: record them, then call this again.
         """
+        if is_closed(trials, self._study_file, CONFIRMATION):
+            return None
         selection = current_selection(trials, self._study_file)
         if selection is None:
             return choose_finalists(trials, self._study_file) if self._study_file.confirmation.seeds else None
@@ -102,9 +115,11 @@ class Proposer:
 
     def count_confirmations(self, trials: Trials) -> int:
         """The trainings of finalists to come: as many as are planned, until the finalists are known."""
+        if is_closed(trials, self._study_file, CONFIRMATION):
+            return 0
         settings, classes = self._study_file.confirmation, self._study_file.classes
         selection = current_selection(trials, self._study_file)
-        if self.count_remaining(trials) or (selection is None and not _have_ended(trials)):
+        if self.count_remaining(trials) or (selection is None and self._is_any_open(trials)):
             return len(classes) * settings.finalists * settings.seeds
         if selection is None and settings.seeds:
             selection = choose_finalists(trials, self._study_file)
@@ -112,7 +127,10 @@ class Proposer:
 
     def count_remaining(self, trials: Trials) -> int:
         """The number of the search's proposals to come."""
-        return len(self._list_untried_baselines(trials)) + self._count_sampled_left(trials)
+        if is_closed(trials, self._study_file, SEARCH):
+            return 0
+        enqueued = len(trials.steering.enqueued)
+        return enqueued + len(self._list_untried_baselines(trials)) + self._count_sampled_left(trials)
 
     def restore(self, record: TrialRecord, recipe: Recipe) -> Proposal:
         """The proposal of a trial that continues, from its record and its recipe."""
@@ -163,8 +181,16 @@ class Proposer:
         point = draw_point(space, self._search, number, [*own, *project_trials(own, others)])
         return name, space, draw_near(point, found, space, self._search, number, len(tried))
 
+    def _propose_enqueued(self, enqueued: Enqueued, number: int) -> Proposal:
+        """A recipe of a person's. Outside the space it has no point, and no sampler learns from it."""
+        recipe = self._move_to_corpus(Recipe.model_validate_json(enqueued.recipe))
+        point = self._encode_or_none(recipe) or {}
+        return Proposal(number, recipe, self.space.describe_recipe(recipe), None, point, enqueued=enqueued)
+
     def _make_sampled(self, space: Space) -> _Sampled:
-        return _Sampled(space, SamplerTrials(space, self._study_file.objective.metric, self._find_point))
+        objective = self._study_file.objective
+        limits = {str(name): limit for name, limit in objective.limits.items() if name != PARAMETERS}
+        return _Sampled(space, SamplerTrials(space, objective.metric, self._find_point, limits))
 
     def _encode_or_none(self, recipe: Recipe) -> Point | None:
         """The recipe's point in the space of its class; None where it has none."""
@@ -186,7 +212,8 @@ class Proposer:
         return [name for name in self._baselines if name not in tried]
 
     def _count_sampled_left(self, trials: Trials) -> int:
-        left = max(0, self._study_file.trials - sum(_is_sampled(record) for record in trials.values()))
+        budget = trials.steering.get(TRIALS, self._study_file.trials) or 0
+        left = max(0, budget - sum(_is_sampled(record) for record in trials.values()))
         return left if self._grid is None else min(left, len(self._list_untried_grid(trials)))
 
     def _list_untried_grid(self, trials: Trials) -> list[tuple[str, Point]]:
@@ -196,6 +223,11 @@ class Proposer:
             if record.point and _is_sampled(record)
         }
         return [(name, point) for name, point in self._grid or [] if (name, _make_key(point)) not in tried]
+
+    def _is_any_open(self, trials: Trials) -> bool:
+        """Whether a trial runs, or will run again; paused ones that nothing promotes do not."""
+        left = list_open(trials, self._study_file)
+        return any(record.state in (TrialState.RUNNING, TrialState.INTERRUPTED) for record in left)
 
     def _move_to_corpus(self, recipe: Recipe) -> Recipe:
         """The recipe with the current path of this study's corpus, which does not count in its hash."""
@@ -212,13 +244,7 @@ def _select(trials: Mapping[int, TrialRecord], name: str) -> dict[int, TrialReco
 
 
 def _is_sampled(record: TrialRecord) -> bool:
-    return record.baseline is None and record.confirms is None
-
-
-def _have_ended(trials: Trials) -> bool:
-    """Whether no trial runs, or will run again; paused ones that nothing promotes do not."""
-    open_states = (TrialState.RUNNING, TrialState.INTERRUPTED)
-    return not any(record.state in open_states for record in trials.values())
+    return record.baseline is None and record.confirms is None and record.enqueued_by is None
 
 
 def _shuffle_grids(spaces: Mapping[str, Space], study_file: StudyFile) -> list[tuple[str, Point]] | None:

@@ -96,6 +96,8 @@ def make_quantity(name: str, key: str, dimension: Dimension, base: Recipe) -> Qu
     place = f"search.{name}" if key != name else f"search.recipe: {name}"
     if key in ("name", "data.corpus", "data.fingerprint"):
         raise UserError(f"{place} cannot be searched: a study has one corpus, and names change nothing")
+    if key == "validation.utterances":
+        raise UserError(f"{place} cannot be searched: trials are compared on the same utterances; set it in recipe.set")
     if key not in dotted_keys(base):
         raise UserError(f"{place} is no key of the recipe; {unknown_name(key, dotted_keys(base))}")
     options: dict[Value, Any] = {}

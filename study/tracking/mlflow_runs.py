@@ -28,6 +28,7 @@ STUDY, NUMBER = "study.id", "trial.number"
 FINGERPRINT = "sync.fingerprint"  # of the content that a run holds as a whole
 _ITEMS = attrgetter("items")
 _MAX_POINTS = 800  # of the thousand things that MLflow takes in one request
+_MAX_FOUND = 100  # runs that are read at a time, with all that they hold
 
 
 @dataclass(frozen=True)
@@ -232,7 +233,7 @@ class MlflowRuns:
     def _search(self, query: str) -> Iterator[Run]:
         token = None
         while self._experiment is not None:
-            page = self._client.search_runs([self._experiment], query, max_results=1000, page_token=token)
+            page = self._client.search_runs([self._experiment], query, max_results=_MAX_FOUND, page_token=token)
             yield from page
             token = page.token
             if not token:

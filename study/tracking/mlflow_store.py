@@ -6,16 +6,20 @@ the moment of a call.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import logging
 import os
+import shutil
 import socket
 import sys
+import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import ParseResult, urlparse
 
 from model.errors import UserError
+from model.strict import sync_file, sync_folder
 from study.config.tracking_uri import mask_text, mask_uri, remove_user, resolve_uri
 
 if TYPE_CHECKING:
@@ -181,7 +185,41 @@ def client_of(uri: str) -> MlflowClient:
     logging.getLogger("alembic").setLevel(logging.WARNING)
     # Its errors are raised as well, and reported in one line; it would log each try with a traceback.
     logging.getLogger("mlflow").setLevel(logging.CRITICAL)
+    if is_sqlite(uri) and sqlite_file(uri).name != ":memory:" and not sqlite_file(uri).exists():
+        _make_tables(sqlite_file(uri))
     return mlflow.MlflowClient(tracking_uri=resolve_uri(uri))
+
+
+def _make_tables(file: Path) -> None:
+    """Make an SQLite file with MLflow's tables, whole or not at all.
+
+    MLflow makes them in dozens of steps, a second or two in all, and for ever refuses a file that was left amid them.
+    """
+    import mlflow
+
+    with tempfile.TemporaryDirectory() as folder:
+        made = Path(folder) / "empty.db"
+        mlflow.MlflowClient(tracking_uri=f"sqlite:///{made}").search_experiments(max_results=1)
+        draft = file.with_name(f".{file.name}.{os.getpid()}")
+        try:
+            shutil.copyfile(made, draft)
+            sync_file(draft)
+            with contextlib.suppress(FileExistsError):  # another process was quicker, and may have written into its own
+                _rename_to_new(draft, file)
+        finally:
+            draft.unlink(missing_ok=True)
+        sync_folder(file.parent)
+
+
+def _rename_to_new(draft: Path, file: Path) -> None:
+    """Give the draft its name, and never replace what has it."""
+    try:
+        os.link(draft, file)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without links
+        if not file.exists():
+            os.replace(draft, file)
 
 
 def limit_requests(patience: float) -> None:

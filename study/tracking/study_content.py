@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from study.config.search_settings import SEED
-from study.config.study_file import Objective
+from study.config.study_file import Objective, StudyFile
 from study.config.tracking_uri import mask_text
 from study.ledger.best import find_best, rank_trials
 from study.ledger.records import TrialRecord, TrialState
@@ -41,12 +41,20 @@ FILES = (STUDY_FILE, "manifest.json", "trials.csv", "report.html")  # in a study
 
 
 def build_study_run(
-    trials: Trials, name: str, objective: Objective | None = None, files: tuple[tuple[str, int], ...] = ()
+    trials: Trials,
+    name: str,
+    objective: Objective | None = None,
+    files: tuple[tuple[str, int], ...] = (),
+    study: StudyFile | None = None,
 ) -> RunContent:
-    """The study's own run, and the views of its page; `files` as `find_files` has them."""
+    """The study's own run, and the views of its page; `files` as `find_files` has them. What the `study` has used of
+    its budget is in tags."""
     objective = objective or Objective()
     state = trials.study_state
     tags = {"study.status": state.value, ROLE: STUDY_ROLE}
+    if study is not None and study.budget is not None:
+        used = trials.spent.measure(study.budget, study.workers)
+        tags |= {f"budget.{name}": f"{used[name]:.3g} of {limit:g}" for name, limit in study.budget.limits.items()}
     if trials.best is not None:
         number, recipe_hash = trials.best
         tags |= {"study.best_trial": str(number), "study.best_recipe_hash": recipe_hash}

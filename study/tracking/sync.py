@@ -11,9 +11,9 @@ import uuid
 from collections.abc import Callable, Iterator
 from itertools import islice
 
-from study.ledger.event_log import EventLog, Position
+from study.ledger.follower import Follower
 from study.ledger.ledger import Ledger
-from study.ledger.records import TrialState
+from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
 from study.tracking.mlflow_runs import MlflowRuns
 from study.tracking.mlflow_store import is_sqlite, sqlite_file, store_uri
@@ -22,21 +22,29 @@ from study.tracking.study_content import build_study_run, describe_corpus, find_
 
 WRITER = "tracked.writer"
 Number = int | None  # of a trial and its run; None is the study's own run
+Source = Callable[[], Trials]  # gives the trials as they are now
 
-_MAX_EVENTS = 500  # that are read at a time
 _MAX_RUNS = 20  # of one batch
 
 
 class Sync:
-    """Follows one study's ledger with records of its own. For one thread, except `count_outdated`."""
+    """Follows one study's ledger. For one thread, except `count_outdated`."""
 
-    def __init__(self, ledger: Ledger, on_progress: Callable[[], None] = lambda: None) -> None:
-        """`on_progress` is called after each run that was brought up to date. Nothing is opened yet."""
+    def __init__(
+        self, ledger: Ledger, on_progress: Callable[[], None] = lambda: None, source: Source | None = None
+    ) -> None:
+        """`on_progress` is called after each run that was brought up to date. Nothing is opened yet.
+
+        `source` is where the trials come from; by default the ledger's events are read and folded here.
+        """
         self.uri = store_uri(ledger.study.tracking, ledger.folder)
         self.has_compared = False  # MLflow's runs were read at least once
         self._folder, self._name, self._on_progress = ledger.folder, ledger.study.name, on_progress
+        self._study = ledger.study
         self._objective, self._corpus = ledger.study.objective, describe_corpus(ledger.study.corpus, ledger.manifest)
-        self._log, self._position, self._trials = EventLog(ledger.folder), Position(), Trials()
+        self._source = source or Follower(ledger.folder)
+        self._trials, self._records = Trials(), dict[int, TrialRecord]()  # as they were read last
+        self._selection, self._applied = self._trials.selection, self._trials.applied  # likewise
         study_id, artifacts = ledger.manifest.get("id") or self._name, ledger.study.object_store.artifacts
         self._runs = MlflowRuns(self.uri, self._name, study_id, ledger.folder, artifacts)
         self._files: tuple[tuple[str, int], ...] = ()  # of the study, which are written after its last event
@@ -49,13 +57,13 @@ class Sync:
 
         `verify`: compare all runs with their records point by point, those too whose fingerprints are right.
         """
-        self._read_events()
+        self._read_trials()
         self._look_at_files()
         if not self._changed:
             return 0  # without a turn
         with self._take_turn() as was_ours:
             # Again, because another process may have read more, and its runs must not be set back.
-            self._read_events()
+            self._read_trials()
             try:
                 if self._must_load or verify or not was_ours:
                     self._load_runs(verify)
@@ -71,7 +79,7 @@ class Sync:
 
     def compare(self) -> int:
         """How many runs are not up to date; nothing is changed. Raises what the store raises."""
-        self._read_events()
+        self._read_trials()
         if not is_sqlite(self.uri) or sqlite_file(self.uri).exists():  # to open it would make it
             self._runs.load()
         return self.count_outdated(self._trials)
@@ -92,7 +100,7 @@ class Sync:
                 yield content
 
     def _build_study_run(self, trials: Trials) -> RunContent:
-        return build_study_run(trials, self._name, self._objective, find_files(self._folder))
+        return build_study_run(trials, self._name, self._objective, find_files(self._folder), self._study)
 
     def _look_at_files(self) -> None:
         """The study's own run may have to be sent again where its report was written after its last event."""
@@ -102,16 +110,15 @@ class Sync:
             self._files = files
             self._changed.add(None)
 
-    def _read_events(self) -> None:
-        while True:
-            events, self._position = self._log.read_since(self._position, _MAX_EVENTS)
-            if not events:
-                return
-            for event in events:
-                self._trials.apply(event)
-                number = getattr(event, "number", None)
-                # An event of the study itself, such as the start of a session, may change every trial.
-                self._changed |= {None, number} if number in self._trials else {None, *self._trials}
+    def _read_trials(self) -> None:
+        trials = self._source()
+        # Other finalists change the roles of trials whose records stay as they were.
+        known = self._records if trials.selection is self._selection else {}
+        self._changed |= {number for number, record in trials.items() if known.get(number) is not record}
+        if trials.applied != self._applied:
+            self._changed.add(None)
+        self._trials, self._records = trials, dict(trials)
+        self._selection, self._applied = trials.selection, trials.applied
 
     def _load_runs(self, verify: bool = False) -> None:
         self._runs.load(trust=not verify)

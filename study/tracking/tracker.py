@@ -1,6 +1,6 @@
 """Follows a study that runs, in the background and never in its way: a thread that syncs MLflow with the ledger.
 
-The ledger's events are on the disk before the thread reads them, so nothing is lost however long MLflow is away.
+The ledger's events are on the disk before the thread knows of them, so nothing is lost however long MLflow is away.
 """
 
 from __future__ import annotations
@@ -9,9 +9,11 @@ import contextlib
 import logging
 import threading
 
+from model.errors import UserError
 from study.config.tracking_uri import mask_uri
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord
+from study.ledger.trials import Trials
 from study.tracking.mlflow_store import brief, client_of, refuses_credentials, store_uri
 from study.tracking.sync import Sync
 
@@ -28,7 +30,7 @@ class Tracker:
         self.uri = store_uri(ledger.study.tracking, ledger.folder)
         self.refused = False  # the server refuses the credentials; it is asked no more
         self._ledger = ledger
-        self._sync = Sync(ledger, self._note_progress)
+        self._sync = Sync(ledger, self._note_progress, self._read_trials)
         self._awake, self._closing, self._stopped = threading.Event(), threading.Event(), threading.Event()
         self._moved = threading.Condition()
         self._progress = 0
@@ -71,6 +73,19 @@ class Tracker:
         """How many runs MLflow is not known to have as the ledger has them."""
         return self._sync.count_outdated(self._ledger.trials)
 
+    def _read_trials(self) -> Trials:
+        """The trials of the driver itself, which a study of thousands has no room for twice.
+
+        Once another driver has taken the study over, its events are not among them: then nothing more is sent.
+        """
+        trials = self._ledger.copy_trials()
+        try:
+            self._ledger.check_ownership()
+        except UserError:
+            self._stopped.set()
+            raise
+        return trials
+
     def _follow(self) -> None:
         with contextlib.suppress(Exception):  # an interpreter that ends takes modules away under a daemon thread
             self._sync_until_closed()
@@ -83,6 +98,8 @@ class Tracker:
             try:
                 sent = self._sync.sync_batch()
             except Exception as error:  # MLflow, its database and its HTTP client each raise their own
+                if self._stopped.is_set():
+                    return
                 self.refused = refuses_credentials(error)
                 if self.refused or not pause:
                     self._warn(error)

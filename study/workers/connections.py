@@ -21,7 +21,8 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 from cluster.errors import ClusterError, format_error
 from cluster.worker_ports import WORKER_PORTS, listen_on_worker_port
 from model.runtime.stop_request import StopRequest
-from study.workers.messages import Close, Interrupt, Task, ToDriver, ToWorker, decode, encode
+from study.workers.messages import Close, Interrupt, SendStacks, Stacks, Task, ToDriver, ToWorker, decode, encode
+from study.workers.stacks import dump_stacks
 from study.workers.worker import DriverGoneError
 
 CONTROLLER = -1  # in place of a rank: Ray Train's process that starts the workers
@@ -131,18 +132,21 @@ def connect_to_driver(address: DriverAddress, rank: int, actor: str) -> Connecti
 class SocketChannel:
     """A worker's end of its connection. Once it was closed by the driver, every later message is a Close again.
 
-    A thread reads it: an Interrupt comes while the worker trains.
+    A thread reads it: an Interrupt, and a request for stacks, come while the worker trains.
     """
 
     def __init__(self, connection: Connection) -> None:
         self.stop = StopRequest()
         self._connection = connection
+        self._sending = threading.Lock()
+        self._trains = threading.get_ident()  # the thread that makes the channel is the one that serves it
         self._received: queue.SimpleQueue[ToWorker | None] = queue.SimpleQueue()  # None: the driver is gone
         threading.Thread(target=self._read, daemon=True).start()
 
     def send(self, message: ToDriver) -> None:
         try:
-            self._connection.send_bytes(encode(message))
+            with self._sending:
+                self._connection.send_bytes(encode(message))
         except OSError:
             raise DriverGoneError from None
 
@@ -165,6 +169,10 @@ class SocketChannel:
                 return
             if isinstance(message, Interrupt):
                 self.stop.make()
+                continue
+            if isinstance(message, SendStacks):
+                with contextlib.suppress(DriverGoneError):
+                    self.send(Stacks(dump_stacks(self._trains)))
                 continue
             if isinstance(message, Task):
                 self.stop = StopRequest()

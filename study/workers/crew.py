@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import time
 from abc import ABC, abstractmethod
+from pathlib import Path
 
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import (
@@ -17,12 +18,16 @@ from study.workers.messages import (
     Failed,
     Interrupt,
     Interrupted,
+    Progress,
     Report,
     Running,
+    Stacks,
     Task,
     ToDriver,
     ToWorker,
 )
+from study.workers.stacks import STACKS_FILE, choose_rank, find_place, save_stacks
+from study.workers.stall import StallWatch
 
 # A rank whose peer died or failed only sees its connection close; the peer's own error is the one worth reading.
 _ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
@@ -34,10 +39,16 @@ STOP_SECONDS = 5.0  # for workers to leave a training that was stopped
 class Crew(ABC):
     """`count` workers that train one recipe after the other. Not for several threads."""
 
-    def __init__(self, count: int) -> None:
+    def __init__(self, count: int, stall_seconds: float | None = None, start_seconds: float = 0.0) -> None:
+        """Workers without progress for `stall_seconds` are ended; None: they are waited for without a limit.
+
+        The first sign of it may take `start_seconds`.
+        """
         self.count = count
         self.usable = True  # whether it can take another recipe
-        self._hash = ""
+        self.holds_process = False  # whether a worker hangs that only ends with this process
+        self._hash = self._folder = ""
+        self._watch = StallWatch(stall_seconds, start_seconds)
         self._latest: dict[int, ToDriver] = {}  # rank -> its last message, once it waits for an answer or has ended
         self._busy = False
         self._ranks: dict[int, Running] = {}  # where each of them runs
@@ -46,6 +57,15 @@ class Crew(ABC):
     def node_ids(self) -> set[str]:
         """Ray's ids of the nodes on which workers have run so far."""
         return {running.node_id for running in self._ranks.values() if running.node_id}
+
+    @property
+    @abstractmethod
+    def has_started(self) -> bool:
+        """Whether all workers are there."""
+
+    @abstractmethod
+    def _find_stacks(self) -> tuple[dict[int, str], dict[int, str]]:
+        """Where the threads of each rank are, and of those that do not answer, why not as far as that is known."""
 
     @abstractmethod
     def _send(self, rank: int, message: ToWorker) -> None:
@@ -61,7 +81,8 @@ class Crew(ABC):
 
     def begin(self, task: Task) -> None:
         """Have all workers train a task."""
-        self._hash, self._latest, self._busy = task.recipe_hash, {}, True
+        self._hash, self._folder, self._latest, self._busy = task.recipe_hash, task.folder, {}, True
+        self._watch.restart()
         self._send_all(task)
 
     def interrupt(self) -> bool:
@@ -82,8 +103,14 @@ class Crew(ABC):
             if isinstance(received, Failure):
                 return self._find_cause(received)
             if received is None:
-                return None
+                break
             rank, message = received
+            if isinstance(message, Running):
+                self._watch.restart()
+            else:
+                self._watch.note()
+            if isinstance(message, Progress | Stacks):
+                continue
             if isinstance(message, Running):
                 self._ranks[rank] = message
                 if message.recipe_hash != self._hash:
@@ -94,11 +121,15 @@ class Crew(ABC):
                 return self._find_cause(None)
             if len(self._latest) == self.count:
                 return self._agreed()
-        return None
+        if not self.has_started:  # a start has a limit of its own
+            self._watch.restart()
+        stalled = self._watch.look() if self._busy else None
+        return None if stalled is None else self._end_stalled(stalled)
 
     def answer(self, proceed: bool) -> None:
         """Answer a report."""
         self._latest = {}
+        self._watch.restart()
         self._send_all(Answer(proceed))
 
     def stop(self) -> None:
@@ -136,7 +167,7 @@ class Crew(ABC):
                 break
             if isinstance(received, Failure):
                 failure = received
-            else:
+            elif not isinstance(received[1], Progress | Stacks):
                 self._latest[received[0]] = received[1]
         failed = self._list_failed()
         self.usable = failure is None and len(failed) == self.count and all(message.reusable for message in failed)
@@ -144,6 +175,28 @@ class Crew(ABC):
         if own := self._list_own_errors():
             return Failure(own[0].failure, own[0].reason, own[0].node, own[0].node_id)
         return failure or Failure(FailureKind.LOST, failed[0].reason)
+
+    def _end_stalled(self, seconds: float) -> Failure:
+        """Keep where the workers hang, and end them."""
+        stacks, silence = self._find_stacks()
+        saved = save_stacks(Path(self._folder), stacks)
+        self.usable = self._busy = False
+        self.close()
+        rank, is_certain = choose_rank(stacks, silence)
+        worker = "its worker" if self.count == 1 else f"worker {rank} of {self.count}"
+        place = self._ranks.get(rank) if is_certain else None
+        if place is not None:
+            worker += f" on {place.node}"
+        found = find_place(stacks.get(rank, ""))
+        where = f"was in {found}" if found else f"did not answer: {silence.get(rank, 'it is not known why')}"
+        file = STACKS_FILE.format(rank=rank)
+        kept = f"; all threads are in {file} in its folder" if any(path.name == file for path in saved) else ""
+        return Failure(
+            FailureKind.LOST,
+            f"no progress for {seconds:.0f} s (failures.stall_seconds {self._watch.seconds:g}): {worker} {where}{kept}",
+            place.node if place else None,
+            place.node_id if place else None,
+        )
 
     def _list_failed(self) -> list[Failed]:
         messages = [self._latest[rank] for rank in sorted(self._latest)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import threading
 from collections.abc import Collection
 from typing import Any
 
@@ -15,8 +17,18 @@ from study.workers.messages import CrewConfig, Done, Interrupted, Report, TrialC
 
 HEARTBEAT_SECONDS = 1.0  # so long may a stop wait for a driver that watches its workers
 SAVE_SECONDS = 8.0  # for a checkpoint when the study stops; Tune waits ten for the end of a driver
+EXIT_SECONDS = 15.0  # for Tune to read the error of a driver that has to end, and to end it
+ANSWER_SECONDS = 1.0  # for it to read that the driver was ended
 MESSAGE = "message"  # in a result: a Report or a Failure
 TRIAL, CREW = "trial", "crew"  # in a config: a TrialConfig and a CrewConfig
+
+
+class StalledError(Exception):
+    """A worker hangs that only ends with its driver's process. An error, since Tune uses no driver again after one."""
+
+    def __init__(self, failure: Failure) -> None:
+        super().__init__(failure)
+        self.failure = failure
 
 
 class TrialDriver(tune.Trainable):
@@ -42,6 +54,9 @@ class TrialDriver(tune.Trainable):
             self._crew.close()  # the node is shut down once nothing is there
             reason = f"{self._announced}; the trial left it {message.place}, and continues on another one"
             message = Failure(FailureKind.PREEMPTED, reason, message.node, message.node_id)
+        if isinstance(message, Failure) and self._crew.holds_process:
+            _exit_after(EXIT_SECONDS)
+            raise StalledError(message)
         self._unanswered = isinstance(message, Report)
         result: dict[str, Any] = {"done": isinstance(message, Done | Failure)}
         if isinstance(message, Report | Failure):
@@ -60,6 +75,9 @@ class TrialDriver(tune.Trainable):
 
     def cleanup(self) -> None:
         self._draining.close()
+        if self._crew.holds_process:
+            _exit_after(ANSWER_SECONDS)
+            return
         if not self._unanswered and self._crew.interrupt():  # the study stops, and would lose a part of an epoch
             self._crew.next(SAVE_SECONDS)
         self._crew.close()
@@ -75,13 +93,20 @@ class TrialDriver(tune.Trainable):
                 self._announced = announced
 
 
+def _exit_after(seconds: float) -> None:
+    """End this process, although a thread of it hangs, which Python would wait for at its end."""
+    timer = threading.Timer(seconds, os._exit, (1,))
+    timer.daemon = True
+    timer.start()
+
+
 def open_crew(config: CrewConfig, avoided: Collection[str] = ()) -> Crew:
     """The crew that a study's `workers` ask for, on none of the `avoided` nodes.
 
     A single worker is where Tune has placed this process: `study.execution.tune` avoids the nodes for it.
     """
     if config.count == 1:
-        return InProcess(config.train, config.cpus)
+        return InProcess(config.train, config.cpus, config.stall_seconds, config.start_seconds)
     from study.workers.group import Group  # Ray Train takes a second to import
 
     return Group(config, avoided)

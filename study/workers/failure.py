@@ -21,6 +21,7 @@ class FailureKind(StrEnum):
     LOST = "lost"  # a worker, its driver or their machine is gone
     PREEMPTED = "preempted"  # the machine will be taken, as was announced, and the trial left it with a checkpoint
     START = "start"  # the workers' process group did not form
+    SPLIT = "split"  # a step ran out of memory; from the checkpoint on such batches are taken in more parts
     OUT_OF_MEMORY = "out of memory"  # even with the batch split into single utterances
     IMPOSSIBLE = "impossible"  # the recipe makes no model, or fits no data
     NON_FINITE = "non-finite"  # the loss or the objective is not finite

@@ -9,9 +9,12 @@ from __future__ import annotations
 
 import contextlib
 import queue
+import socket
 import threading
+import time
 from collections.abc import Collection
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import ray
 
@@ -20,12 +23,15 @@ from cluster.placement_groups import list_placement_groups, remove_placement_gro
 from study.workers.connections import CONTROLLER, WorkerListener
 from study.workers.crew import Crew
 from study.workers.failure import Failure, FailureKind
-from study.workers.messages import Close, CrewConfig, ToDriver, ToWorker, decode, encode
+from study.workers.messages import Close, CrewConfig, SendStacks, Stacks, ToDriver, ToWorker, decode, encode
+from study.workers.stacks import request_stacks
 from study.workers.trainer import find_root_cause, make_trainer
 from study.workers.worker import one_line
 
 END_SECONDS = 15.0  # for Ray to end a run
 ELSEWHERE_SECONDS = 60.0  # for room, where some nodes are avoided
+STACK_SECONDS = 5.0  # for the workers to send where they are
+SIGNAL_SECONDS = 1.0  # for one to write it into a file, where it could not send it
 CAUSE_SECONDS = 2.0  # for Ray to report how a worker ended whose connection was closed
 
 
@@ -34,7 +40,7 @@ class Group(Crew):
 
     def __init__(self, config: CrewConfig, avoided: Collection[str] = ()) -> None:
         """No worker is placed on the nodes with the `avoided` ids of Ray."""
-        super().__init__(config.count)
+        super().__init__(config.count, config.stall_seconds, config.start_seconds)
         self._config = config
         self._arrivals: queue.Queue[tuple[int, ToDriver] | Failure] = queue.Queue()
         self._lock = threading.Lock()
@@ -81,6 +87,38 @@ class Group(Crew):
         if self._controller is not None:
             with contextlib.suppress(ray.exceptions.RayError):
                 remove_placement_groups_of(self._controller)
+
+    @property
+    def has_started(self) -> bool:
+        with self._lock:
+            return self._is_complete()
+
+    def _find_stacks(self) -> tuple[dict[int, str], dict[int, str]]:
+        self._send_all(SendStacks())
+        stacks: dict[int, str] = {}
+        silence: dict[int, str] = {}
+        deadline = time.monotonic() + STACK_SECONDS
+        while len(stacks) < self.count and (left := deadline - time.monotonic()) > 0:
+            received = self._receive(left)
+            if isinstance(received, tuple) and isinstance(received[1], Stacks):
+                stacks[received[0]] = received[1].content
+        for rank in set(range(self.count)) - set(stacks):
+            stacks[rank], silence[rank] = self._find_by_signal(rank)
+        return {rank: content for rank, content in stacks.items() if content}, silence
+
+    def _find_by_signal(self, rank: int) -> tuple[str, str]:
+        """The stacks of a worker that did not send them, as far as they can be had here, and why it did not."""
+        running = self._ranks.get(rank)
+        if running is None or running.pid is None or running.stacks_file is None:
+            return "", "it is not known where it runs"
+        if running.node != socket.gethostname():
+            return "", f"process {running.pid} is stopped, or no other thread of it can run"
+        if why := request_stacks(running.pid, running.stacks_file):
+            return "", why
+        time.sleep(SIGNAL_SECONDS)
+        with contextlib.suppress(OSError):
+            return Path(running.stacks_file).read_text(encoding="utf-8", errors="replace"), "no other thread can run"
+        return "", "its stacks cannot be read"
 
     def _send(self, rank: int, message: ToWorker) -> None:
         with self._lock:

@@ -9,6 +9,7 @@ from model.runtime.stop_request import StopRequest
 from study.workers.crew import Crew
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Close, Failed, Interrupt, Task, ToDriver, ToWorker
+from study.workers.stacks import dump_stacks
 from study.workers.worker import DriverGoneError, one_line, serve
 
 
@@ -33,10 +34,13 @@ class _Channel:
 class InProcess(Crew):
     """One worker, in a thread that outlives each recipe."""
 
-    def __init__(self, train: str, cpus: float) -> None:
-        super().__init__(1)
+    has_started = True
+
+    def __init__(self, train: str, cpus: float, stall_seconds: float | None = None, start_seconds: float = 0.0) -> None:
+        super().__init__(1, stall_seconds, start_seconds)
         self._channel = _Channel()
-        threading.Thread(target=_serve_in_thread, args=(self._channel, train, cpus), daemon=True).start()
+        self._thread = threading.Thread(target=_serve_in_thread, args=(self._channel, train, cpus), daemon=True)
+        self._thread.start()
 
     def _send(self, rank: int, message: ToWorker) -> None:
         if isinstance(message, Interrupt):
@@ -51,6 +55,10 @@ class InProcess(Crew):
             return 0, self._channel.to_driver.get(timeout=seconds)
         except queue.Empty:
             return None
+
+    def _find_stacks(self) -> tuple[dict[int, str], dict[int, str]]:
+        self.holds_process = True  # a thread cannot be ended
+        return {0: dump_stacks(self._thread.ident)}, {}
 
     def close(self) -> None:
         """The thread ends when it receives next; a training that is under way ends with the process."""

@@ -1,7 +1,9 @@
 """What a trial's driver and its workers send each other: frozen values, as JSON where they are sent over a socket.
 
-driver -> worker   Task, then an Answer to each Report, and at any time Interrupt; Close at the end of the crew
-worker -> driver   Running when the recipe is read, a Report each epoch, then Done, Failed or Interrupted
+driver -> worker   Task, then an Answer to each Report, and at any time Interrupt or SendStacks; Close at the end of
+                   the crew
+worker -> driver   Running when the recipe is read, a Report each epoch, then Done, Failed or Interrupted; in between
+                   Progress, and Stacks where they were asked for
 """
 
 from __future__ import annotations
@@ -41,6 +43,11 @@ class Interrupt:
 
 
 @dataclass(frozen=True)
+class SendStacks:
+    """Send where each thread is; answered while the worker trains, or hangs."""
+
+
+@dataclass(frozen=True)
 class Close:
     """No more tasks."""
 
@@ -53,6 +60,20 @@ class Running:
     node: str
     device: str
     node_id: str | None = None  # of Ray
+    pid: int | None = None
+    stacks_file: str | None = None  # what the process writes into after SIGUSR1, on its own machine
+
+
+@dataclass(frozen=True)
+class Progress:
+    """The task got further: a step was taken, a batch was scored. Sent once a second at the most."""
+
+
+@dataclass(frozen=True)
+class Stacks:
+    """Where each thread of a worker is, as `study.workers.stacks` writes it."""
+
+    content: str
 
 
 @dataclass(frozen=True)
@@ -90,8 +111,8 @@ class Interrupted:
     node_id: str | None = None  # of Ray
 
 
-ToWorker = Task | Answer | Interrupt | Close
-ToDriver = Running | Report | Done | Failed | Interrupted
+ToWorker = Task | Answer | Interrupt | SendStacks | Close
+ToDriver = Running | Progress | Stacks | Report | Done | Failed | Interrupted
 
 
 _CLASSES: dict[str, type[Any]] = {cls.__name__: cls for cls in (*get_args(ToWorker), *get_args(ToDriver))}
@@ -120,6 +141,7 @@ class CrewConfig:
     cpus: float = 1.0  # of each worker
     gpus: float = 0.0  # of each worker
     start_seconds: float = 600.0  # for all workers to come: an autoscaler takes minutes to add a machine
+    stall_seconds: float | None = None  # without progress, after which they are ended; None: never
 
 
 @dataclass(frozen=True)

@@ -28,6 +28,7 @@ from cluster.process_group import ProcessGroup
 from study.workers.connections import CONTROLLER, DriverAddress, SocketChannel, connect_to_driver
 from study.workers.messages import CrewConfig
 from study.workers.placement import select_other_nodes
+from study.workers.stacks import answer_signal
 from study.workers.worker import serve
 
 NOT_NEEDED = ("DatasetsCallback", "PlacementGroupCleanerCallback")
@@ -71,7 +72,7 @@ def serve_driver(config: Mapping[str, Any]) -> None:
     torch.set_num_threads(config["threads"])
     rank = ray.train.get_context().get_world_rank()
     connection = connect_to_driver(config["address"], rank, ray.get_runtime_context().get_actor_id())
-    serve(SocketChannel(connection), rank, config["train"])
+    serve(SocketChannel(connection), rank, config["train"], answer_signal())
 
 
 def find_root_cause(error: BaseException | None) -> BaseException:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 import gc
 import importlib
+import os
 import time
 import traceback
 from collections.abc import Callable, Mapping
@@ -15,13 +16,26 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from model.errors import NonFiniteLossError, OutOfMemoryError, TrainingInterruptedError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError, TrainingInterruptedError, UserError
 from model.recipe.recipe import Recipe
+from model.runtime.progress import follow_progress
 from model.runtime.stop_request import StopRequest
 from model.weights.object_store import StoreError
 from study.workers.failure import FailureKind, is_disk_full
-from study.workers.messages import Answer, Done, Failed, Interrupted, Report, Running, Task, ToDriver, ToWorker
+from study.workers.messages import (
+    Answer,
+    Done,
+    Failed,
+    Interrupted,
+    Progress,
+    Report,
+    Running,
+    Task,
+    ToDriver,
+    ToWorker,
+)
 from study.workers.placement import find_own_node
+from study.workers.stall import SignSender
 from study.workers.storage import StorageError, check_storage
 
 ERROR_FILE = "error-{rank}.txt"
@@ -43,19 +57,22 @@ class Channel(Protocol):
     def receive(self) -> ToWorker: ...
 
 
-def serve(channel: Channel, rank: int, train: str) -> None:
-    """Train what the driver sends, with `train` ("module:function"), until it closes the channel."""
+def serve(channel: Channel, rank: int, train: str, stacks_file: str | None = None) -> None:
+    """Train what the driver sends, with `train` ("module:function"), until it closes the channel.
+
+    `stacks_file` is what this process writes its stacks into after SIGUSR1, where it does.
+    """
     first = True
     with contextlib.suppress(DriverGoneError):
         while isinstance(task := channel.receive(), Task):
-            channel.send(_run(task, channel, rank, train))
+            channel.send(_run(task, channel, rank, train, stacks_file))
             gc.collect()  # the model before the next one, whose place it holds
             if first:
                 gc.freeze()  # all that is imported now stays: no collection has to look at it again
             first = False
 
 
-def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed | Interrupted:
+def _run(task: Task, channel: Channel, rank: int, train: str, stacks_file: str | None) -> Done | Failed | Interrupted:
     folder, waited = Path(task.folder), None
     node, node_id = find_own_node()
 
@@ -73,9 +90,10 @@ def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed |
     try:
         check_storage(task)
         recipe, device = Recipe.model_validate_json(task.recipe), _device()
-        channel.send(Running(recipe.hash, node, device, node_id))
+        channel.send(Running(recipe.hash, node, device, node_id, os.getpid(), stacks_file))
         parts_file = task.parts_file and Path(task.parts_file)
-        load_function(train)(recipe, folder, report, task.score_tests, parts_file, channel.stop)
+        with follow_progress(SignSender(lambda: _send_progress(channel))):
+            load_function(train)(recipe, folder, report, task.score_tests, parts_file, channel.stop)
     except DriverGoneError:
         raise
     except TrainingInterruptedError as interruption:
@@ -83,6 +101,11 @@ def _run(task: Task, channel: Channel, rank: int, train: str) -> Done | Failed |
     except Exception as error:
         return replace(_make_failed(error, folder, rank), node=node, node_id=node_id)
     return Done()
+
+
+def _send_progress(channel: Channel) -> None:
+    with contextlib.suppress(DriverGoneError):  # the next report finds that the driver is gone
+        channel.send(Progress())
 
 
 def _device() -> str:
@@ -93,10 +116,13 @@ def _device() -> str:
 
 
 def _make_failed(error: Exception, folder: Path, rank: int) -> Failed:
-    with contextlib.suppress(OSError):  # on a full disk the reason is sent without the file
-        (folder / ERROR_FILE.format(rank=rank)).write_text("".join(traceback.format_exception(error)), encoding="utf-8")
     kind = classify_error(error)
-    reason = str(error) if kind in (FailureKind.STORAGE, FailureKind.OBJECT_STORE) else one_line(error)
+    if kind is not FailureKind.SPLIT:  # the trial goes on, and nothing is wrong with it
+        with contextlib.suppress(OSError):  # on a full disk the reason is sent without the file
+            text = "".join(traceback.format_exception(error))
+            (folder / ERROR_FILE.format(rank=rank)).write_text(text, encoding="utf-8")
+    is_explained = kind in (FailureKind.STORAGE, FailureKind.OBJECT_STORE, FailureKind.SPLIT)
+    reason = str(error) if is_explained else one_line(error)
     # Only the worker that writes gets the error of a full disk, or of a store.
     is_common = kind not in (FailureKind.DISK_FULL, FailureKind.OBJECT_STORE)
     return Failed(kind, reason, isinstance(error, _REUSABLE_AFTER) and is_common)
@@ -115,6 +141,8 @@ def classify_error(error: BaseException) -> FailureKind:
         return FailureKind.STORAGE
     if isinstance(error, NonFiniteLossError):
         return FailureKind.NON_FINITE
+    if isinstance(error, SplitFurtherError):
+        return FailureKind.SPLIT
     if isinstance(error, OutOfMemoryError):
         return FailureKind.OUT_OF_MEMORY
     return FailureKind.IMPOSSIBLE if isinstance(error, UserError) else FailureKind.ERROR

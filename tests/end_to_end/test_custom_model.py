@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from typer.testing import CliRunner, Result
@@ -14,8 +15,10 @@ from model.errors import UserError
 from model.recipe.files import read_recipe
 from model.strict import file_fingerprint
 from study.cli.main import app
+from study.execution.export import write_run_onnx
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
+from study.tracking.served_model import TranscriptionModel
 
 TOY = Path(__file__).parents[1] / "toy_model.py"
 RECIPE = {
@@ -67,4 +70,11 @@ def test_a_study_searches_a_networks_settings_with_weight_and_placement(
     with pytest.raises(UserError, match=r"in use with another base recipe \(custom_model\.fingerprint was "):
         invoke("run", str(study))
     shutil.rmtree("networks")
-    assert load_run("model").recipe.custom_model.path == str(Path("model").resolve())
+    with pytest.raises(UserError, match=r"^model: its network is the Python code studied_toy:make of .* --trust-code"):
+        invoke("reproduce", "model")
+    with pytest.raises(UserError, match=r"^ONNX is for the project's own network, not for studied_toy:make; "):
+        write_run_onnx(Path("model"), Path("onnx"))
+    served = TranscriptionModel()
+    served.load_context(SimpleNamespace(artifacts={"model": "model"}))
+    assert served.predict(None, [[0.0] * 16_000])["error"].tolist() == [""]
+    assert load_run("model", trust_code=True).recipe.custom_model.path == str(Path("model").resolve())

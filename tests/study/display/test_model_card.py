@@ -115,6 +115,17 @@ def test_the_text_has_the_figures_the_verdict_and_how_to_use_it() -> None:
     assert "## What the study shows" not in make_model_card(FACTS, [])
 
 
+def test_where_epochs_scored_a_part_of_the_dev_sets_the_perplexity_is_that_of_all_of_them() -> None:
+    def row_of(**metrics: float) -> str:
+        named = {f"dev/{name}": value for name, value in metrics.items()}
+        one = replace(FACTS.training, metrics=FACTS.training.metrics | named)
+        lines = make_model_card(replace(FACTS, training=one), []).splitlines()
+        return next(line for line in lines if "internal LM" in line)
+
+    assert "| 20.00 |" in row_of(ilm_perplexity=20.0)
+    assert "| 30.00 |" in row_of(ilm_perplexity=20.0, ilm_perplexity_final=30.0)
+
+
 def test_the_limits_say_what_was_not_tested_and_not_known() -> None:
     limits = " ".join(list_limits(FACTS))
     assert "Trained on 1.00 hours of the corpus spoken" in limits

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cluster.resources import ClusterUse, Node, NodeUse, TrialResources
-from study.execution.capacity import GONE_SECONDS, LOOK_SECONDS, PATIENCE_SECONDS, Capacity
+from study.execution.capacity import GONE_SECONDS, LOOK_SECONDS, LOST_SECONDS, PATIENCE_SECONDS, Capacity
 
 ONE, PAIR = TrialResources(1, 1), TrialResources(2, 1)
 
@@ -243,6 +243,17 @@ def stops_after(study: Probe) -> float:
             if study.stopped is not None:
                 return seconds
     return math.inf
+
+
+def test_a_study_that_has_lost_the_node_of_its_own_ray_stops_soon_because_no_other_will_come() -> None:
+    study = probe(may_grow=False)
+    for seconds in (0.0, LOST_SECONDS - 1):
+        study.admits_after(seconds, running=1)
+        assert study.stopped is None
+    study.admits_after(1, running=1)
+    assert study.stopped == (
+        "waited 10 s (workers.wait_seconds sets another time) for 1 CPU on one node; the cluster has no node"
+    )
 
 
 def test_a_study_stops_after_the_time_that_it_gives_and_by_default_only_where_the_machines_are_gone() -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from ray.exceptions import OutOfDiskError
 
-from model.errors import UserError
+from model.errors import SplitFurtherError, UserError
 from model.strict import write_atomically
 from study.config.run_settings import FailureSettings
 from study.execution.decisions import Action, Decision, decide, is_same_error
@@ -30,6 +30,8 @@ TABLE = [
     (FailureKind.PREEMPTED, 2, 9, Action.MOVE, TrialState.INTERRUPTED, 2, ""),
     (FailureKind.START, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 1, RETRIES),
     (FailureKind.START, 2, 1, Action.END, TrialState.FAILED, 3, ""),
+    (FailureKind.SPLIT, 0, 0, Action.RETRY, TrialState.INTERRUPTED, 0, ""),
+    (FailureKind.SPLIT, 2, 9, Action.RETRY, TrialState.INTERRUPTED, 2, ""),
     (FailureKind.OUT_OF_MEMORY, 0, 9, Action.END, TrialState.INFEASIBLE, 1, ""),
     (FailureKind.IMPOSSIBLE, 0, 0, Action.END, TrialState.INFEASIBLE, 1, ""),
     (FailureKind.IMPOSSIBLE, 0, 2, Action.STOP, TrialState.INFEASIBLE, 3, SAME),
@@ -95,3 +97,4 @@ def test_a_user_error_of_a_full_disk_does_not_make_the_recipe_infeasible(small_d
     assert classify_error(caught.value) is FailureKind.DISK_FULL
     assert classify_error(UserError("no training utterance is left")) is FailureKind.IMPOSSIBLE
     assert classify_error(StorageError("node one does not see it")) is FailureKind.STORAGE
+    assert classify_error(SplitFurtherError("out of memory at epoch 1, step 2")) is FailureKind.SPLIT

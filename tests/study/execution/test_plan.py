@@ -75,6 +75,37 @@ def test_an_epoch_has_the_steps_that_the_recipe_gives_it(values: dict[str, Any],
     assert plan(base=with_values(BASE, values)).epoch_steps == steps
 
 
+SLOW = replace(PROBE, step=(0.5,) * 3, scoring=(0.2,) * 3)  # an epoch trains for 1,800 s, all of dev takes 720 s
+
+
+@pytest.mark.parametrize("workers", [1, 4])
+def test_of_scoring_that_takes_long_the_plan_says_how_many_utterances_make_it_a_tenth(workers: int) -> None:
+    given = {"workers": {"count": workers}}
+    probe = replace(SLOW, scoring=(0.2 * workers,) * 3)
+    *_, line = describe_plan(plan(probe, **given))
+    share = "scoring 100 dev utterances takes 40 % of the time that an epoch trains"
+    assert line == f"{share}; validation.utterances: 25 would make it 10 %"
+    less = plan(probe, base=with_values(BASE, {"validation.utterances": 25}), **given)
+    assert "scoring" not in "".join(describe_plan(less))
+    assert less.epoch_seconds == pytest.approx((1800 + 180, 1800 + 180)), "only the part is counted"
+    assert "scoring" not in "".join(describe_plan(plan())), "a hundredth"
+
+
+def test_where_too_few_utterances_would_be_left_the_plan_says_how_long_an_epoch_should_be() -> None:
+    short = with_values(BASE, {"training.epoch_steps": 60})
+    *_, line = describe_plan(plan(SLOW, base=short))
+    assert line.endswith(
+        "validation.utterances: 20 and training.epoch_steps: 2880, with fewer epochs, would make it 10 %"
+    )
+    longer = with_values(BASE, {"training.epoch_steps": 2880, "validation.utterances": 20})
+    assert "scoring" not in "".join(describe_plan(plan(SLOW, base=longer)))
+    fewest = with_values(BASE, {"training.epoch_steps": 60, "validation.utterances": 10})
+    *_, line = describe_plan(plan(SLOW, base=fewest))
+    assert line.startswith(
+        "scoring 10 dev utterances takes 240 % of the time that an epoch trains; training.epoch_steps:"
+    )
+
+
 def test_a_plan_is_read_in_hours_and_a_short_one_in_minutes() -> None:
     lines = list(describe_plan(plan(workers={"count": 2, "gpus": 1})))
     assert lines[0] == "22 trials, then 6 to confirm finalists, 1 at a time"

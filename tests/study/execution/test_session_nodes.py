@@ -14,7 +14,7 @@ from model.errors import UserError
 from study.cli.main import app
 from study.display.status import describe_excluded
 from study.execution.node_watch import EXCLUDED_SECONDS, WorkerNode
-from study.execution.reopen import use_node
+from study.execution.steering import give_command
 from study.ledger.events import NodeExcluded, StudyEnded, StudyInterrupted
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
@@ -140,12 +140,12 @@ def test_a_node_that_was_corrected_is_used_again_by_the_command(on_cluster: Open
     on_cluster.session.interrupt()
     folder = on_cluster.ledger.folder
     with pytest.raises(UserError, match=r"^study 's' excludes no node 'host-b'; it excludes host-a \(a\)$"):
-        use_node(on_cluster.ledger, "host-b", print)
-    assert use_node(on_cluster.ledger, "host-a", print) == "host-a (a)"
+        give_command(folder, "use", value="host-b")
+    assert give_command(folder, "use", value="host-a") == "node host-a (a) is used again when the study is continued"
     ledger = Ledger.open(folder)
     assert (ledger.trials.excluded, ledger.trials.study_state) == ((), TrialState.INTERRUPTED)
     with pytest.raises(UserError, match=r"^study 's' excludes no node 'a'; it excludes none$"):
-        use_node(ledger, "a", print)
+        give_command(folder, "use", value="a")
     assert not avoided(OpenSession(folder, on_cluster.nodes), "a")
 
 

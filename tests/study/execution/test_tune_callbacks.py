@@ -30,6 +30,7 @@ class RecordingListener:
     def __init__(self, stopping: bool = False) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self._stopping = stopping
+        self.order: tuple[Ruling, str] | None = None  # what a person wants of every trial
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -39,6 +40,9 @@ class RecordingListener:
     def is_stopping(self) -> bool:
         return self._stopping
 
+    def find_order(self, number: int) -> tuple[Ruling, str] | None:
+        return self.order
+
 
 class FixedRule:
     """A rule with the same ruling for every trial."""
@@ -46,6 +50,7 @@ class FixedRule:
     def __init__(self, ruling: Ruling, why: str | None = None) -> None:
         self._ruling, self._why = ruling, why
         self.decided: list[tuple[bool, bool]] = []
+        self.overridden: list[tuple[int, bool]] = []
 
     def decide(self, number: int, epoch: int, metrics: Mapping[str, float], *, baseline: bool, last: bool) -> Ruling:
         self.decided.append((baseline, last))
@@ -55,6 +60,9 @@ class FixedRule:
         return self._why
 
     def remove(self, number: int) -> None: ...
+
+    def override(self, number: int, ended: bool) -> None:
+        self.overridden.append((number, ended))
 
     def promote_next(self, closed: bool = False) -> int | None:
         return None

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from study.ledger.budget_events import BudgetReached, SessionWorkers, TestsStarted
 from study.ledger.event_lines import KINDS, UnknownKindError, from_line, to_line
 from study.ledger.events import (
     ControlGiven,
@@ -40,6 +41,7 @@ VALUES = {"ctc_weight": 0.25, "auxiliary.placement": "1,3", "training.seed": 7, 
 REPORT = EpochReport(time=5.0, epoch=2, step=80, metrics={"dev/wer": 40.0}, seconds=Seconds(training=9.5))
 EXAMPLES = [
     SessionStarted(version="0.2.0", node="a", process=7, trials=4, concurrency=2, sealed={"000001.jsonl": 99}),
+    SessionStarted(workers=SessionWorkers(count=2, cpus=4.0, gpus=1.0), alive_until=9.5),
     TrialStarted(
         number=3, recipe_hash="abc", decoding={"beam": 4}, values=VALUES, point=VALUES, baseline="ed", epochs=6
     ),
@@ -58,6 +60,8 @@ EXAMPLES = [
     TrialDecodingSearched(
         number=3, decoding={"beam": 4}, tried=({"seconds": 0.5},), stages=({"stage": "start"},), seconds=3.0, share=0.1
     ),
+    TestsStarted(number=3),
+    BudgetReached(part="search", budget={"hours": 24.0}, reason="budget: hours 23.9 of 24 used"),
     FinalistsChosen(
         metric="dev/wer_final",
         stage="CTC weight 0.5",

@@ -266,7 +266,7 @@ def hash_without(recipe: Recipe, *keys: tuple[str, str]) -> str:
     del content["name"], content["data"]["corpus"], content["decoding"], content["test_decoding"]
     del content["decoding_search"]
     do_not_count = ("data", "longest_scored_seconds"), ("optimiser", "accumulate"), ("training", "compile")
-    do_not_count += ("data", "readers"), ("validation", "batch_seconds")
+    do_not_count += ("data", "readers"), ("validation", "batch_seconds"), ("validation", "ilm_estimators")
     for parent, key in (*keys, *do_not_count):
         del content[parent][key]
     content = drop_keys(content, ADDED_KEYS)

@@ -24,6 +24,7 @@ SEARCH: dict[str, Any] = {
 CONTENT: dict[str, Any] = {"name": "s", "corpus": "/speech", "search": SEARCH}
 MAY_CHANGE: dict[str, Any] = {
     "trials": 99,
+    "budget": {"hours": 24.0},
     "early_stopping": {"rule": "none"},
     "failures": {"retries": 0, "same_error_stops": 9},
     "score_tests": "all",
@@ -33,6 +34,8 @@ MAY_CHANGE: dict[str, Any] = {
     "workers": {"count": 4, "cpus": 2, "gpus": 1, "concurrent_trials": 2},
     "tracking": "http://elsewhere",
     "register_as": "probe-asr",
+    "notify": {"mail": "me@example.org"},
+    "disk": {"keep_best": 3},
     "object_store": {"checkpoints": "s3://elsewhere/studies"},
     "storage": "elsewhere",
     "corpus": "/moved",

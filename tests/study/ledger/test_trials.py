@@ -160,6 +160,13 @@ def test_a_retry_on_another_node_is_not_counted() -> None:
     assert record.lost_seconds == 2.0
 
 
+def test_a_retry_in_more_parts_is_not_counted() -> None:
+    split = TrialRetried(number=0, count=0, in_more_parts=True, reason="out of memory", lost_seconds=2.0)
+    record = Trials([TrialStarted(number=0), split, TrialStarted(number=0), split])[0]
+    assert (record.state, record.retries, record.retries_here) == (TrialState.INTERRUPTED, 0, 0)
+    assert record.lost_seconds == 4.0
+
+
 def test_a_trial_that_left_a_drained_node_will_be_resumed_and_has_neither_failed_nor_lost_anything() -> None:
     trials = Trials([TrialStarted(number=0), TrialEpoch(number=0, epoch=1), TrialMoved(number=0, reason="drained")])
     record = trials[0]

@@ -112,7 +112,7 @@ def test_a_study_that_has_a_folder_continues_from_it(
     folder.mkdir()
     (folder / "study.yaml").write_text("")
     submitted, lines = resume(jobs, place)
-    assert jobs.commands[submitted.job] == f"python -m study run {folder} --address auto"
+    assert jobs.commands[submitted.job] == f"python -m study run {folder} --address auto --resume"
     assert lines == []
     assert resume(jobs, place)[0] == Submitted(submitted.job, is_new=False), "it runs"
 

@@ -40,9 +40,7 @@ def test_every_second_of_a_training_is_charged_once() -> None:
 def test_the_time_that_an_interrupted_trial_stood_still_is_not_charged() -> None:
     recorded = make_recorded([0.1, 0.2, 0.3, 0.4])
     first = recorded.records[0]
-    late = tuple(
-        report.model_copy(update={"time": report.time + 3600 * (i > 1)}) for i, report in enumerate(first.epochs)
-    )
+    late = tuple(replace(report, time=report.time + 3600 * (i > 1)) for i, report in enumerate(first.epochs))
     stood = replace(first, epochs=late, ended=(first.ended or 0) + 7200)
     table = make_table([replace(recorded, records=(stood, *recorded.records[1:]))])
     assert sum(table.trainings[0].costs) == pytest.approx(START + EPOCHS * SECONDS)

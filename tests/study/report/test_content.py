@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean, stdev
 
@@ -14,8 +15,10 @@ from reported_study import SETS, read_json, write_study
 from scipy.stats import t, ttest_rel
 
 from study.ledger.ledger import Ledger
+from study.report.blocks import Text
 from study.report.content import make_report
-from study.report.landscape import find_front, measure_interval
+from study.report.course import list_trials
+from study.report.landscape import find_front, make_planes, measure_interval
 from study.report.progress import estimate_saved
 from study.report.value import Report, to_json
 
@@ -64,6 +67,20 @@ def test_the_verdicts_numbers_are_those_that_follow_from_the_events(ledger: Ledg
     ]
     assert effects["mean of 2 sets"]["difference"] == pytest.approx(fmean(means[0]) - fmean(means[1]))
     assert effects["mean of 2 sets"]["first_seeds"] == pytest.approx(means[0])
+
+
+def test_where_epochs_score_a_part_of_the_dev_sets_the_report_says_so_and_mixes_nothing(report: Report) -> None:
+    part = {"dev/utterances": 50.0, "dev/in_domain/ilm_perplexity": 7.0, "dev/in_domain/ilm_perplexity_final": 8.0}
+    of_part = [
+        replace(one, metrics={**one.metrics, **part}) if one.state == "complete" else one for one in report.trials
+    ]
+    plane = next(one for one in make_planes(of_part) if one.name == "dev sets, in domain")
+    assert (plane.x_metric, plane.y_metric) == ("dev/in_domain/ilm_perplexity_final", "dev/in_domain/wer_final")
+    assert {point.x for point in plane.points} == {8.0}
+    note = "Figures of the dev sets that are not called final are of 50 utterances (validation.utterances)."
+    texts = [block.text for block in list_trials(replace(report, trials=tuple(of_part))) if isinstance(block, Text)]
+    assert note in texts
+    assert not any("validation.utterances" in str(block) for block in list_trials(report))
 
 
 def test_the_best_trial_and_the_baselines_are_those_of_the_events(ledger: Ledger, report: Report) -> None:

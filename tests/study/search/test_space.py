@@ -193,6 +193,10 @@ def test_every_placement_of_a_size_can_be_suggested() -> None:
         ),
         ({"recipe": {"optimiser": {"choice": [1, 2]}}}, "search.recipe: optimiser is no key of the recipe"),
         ({"recipe": {"data.corpus": {"choice": ["a", "b"]}}}, "data.corpus cannot be searched"),
+        (
+            {"recipe": {"validation.utterances": {"choice": [50, 100]}}},
+            "search.recipe: validation.utterances cannot be searched: trials are compared on the same utterances;",
+        ),
         ({"ctc_weight": {"uniform": [0.5, 1.5]}}, "search.ctc_weight can be 1.5, but 'loss.ctc_weight' is 1.5; input"),
         ({"recipe": {"training.epochs": {"uniform": [1, 9]}}}, "input should be a valid integer"),
         ({"recipe": {"encoder.cgmlp_kernel": {"integer": [13, 15]}}}, "cgmlp_kernel is 14, but must be odd"),

@@ -135,7 +135,7 @@ def test_a_reason_keeps_what_every_database_takes() -> None:
 
 
 CHANGES = [
-    EPOCHS[2].model_copy(update={"time": 4.5}),
+    replace(EPOCHS[2], time=4.5),
     TrialEpoch(time=8.0, number=0, epoch=4, metrics={"dev/wer": 1.0}),
     TrialRetried(time=8.0, number=0, reason="lost", count=1),
     TrialStarted(time=8.0, number=0, recipe_hash="abc", values={"ctc_weight": 0.4}, baseline="ed"),

@@ -1,0 +1,177 @@
+"""What a study has used: the hours of its sessions, and the time that its trials held their workers.
+
+A trial holds its workers from its start, or its continuation, until it pauses, is interrupted, retried or ends. So
+training, validation, the search for a decoding, the scoring of test sets, and whatever was lost and has to be repeated
+are counted. What a driver did between its last event and its death is counted until its last heartbeat, where the next
+session knows it.
+
+Laws, tested: folding a and then b is folding a + b; nothing that was used ever becomes less.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from study.config.budget import SECONDS_PER_HOUR, BudgetSettings, Workers
+from study.ledger.budget_events import SessionWorkers, TestsStarted
+from study.ledger.events import (
+    AnyEvent,
+    SessionStarted,
+    StudyEnded,
+    StudyInterrupted,
+    TrialDecoded,
+    TrialDecodingSearched,
+    TrialEnded,
+    TrialEpoch,
+    TrialMoved,
+    TrialPaused,
+    TrialRetried,
+    TrialStarted,
+    TrialState,
+)
+
+
+@dataclass
+class TrialUse:
+    """The seconds that one trial held its workers, and what they went into."""
+
+    seconds: float = 0.0  # without those since it last got them
+    since: float | None = None  # when it last got its workers; None while it has none
+    latest: float = 0.0  # when it got them, or reported last
+    starts: int = 0  # times that it reported for the first time since it got them
+    starting: float = 0.0  # seconds until its workers trained, all starts together
+    reports: int = 0  # epochs whose seconds are known, those that had to be repeated included
+    reporting: float = 0.0  # seconds of these epochs
+    longest: float = 0.0  # seconds of the longest of them
+    ending: float | None = None  # seconds from the last report to the end of a complete trial
+    has_started: bool = False  # whether it has reported since it got its workers
+
+    def add_epoch(self, seconds: float) -> None:
+        """Take in the seconds of an epoch that was reported."""
+        self.reports, self.reporting = self.reports + 1, self.reporting + seconds
+        self.longest = max(self.longest, seconds)
+
+
+@dataclass
+class Spent:
+    """The fold. `time` is that of the last event; a clock that was set back adds nothing."""
+
+    time: float = 0.0
+    events: int = 0  # so many were folded
+    trials: dict[int, TrialUse] = field(default_factory=dict)
+    tests: dict[int, TrialUse] = field(default_factory=dict)  # scoring of test sets after a trial's end
+    _session: float | None = None  # when the session began that runs
+    _sessions: float = 0.0  # seconds of those before it
+    _workers: SessionWorkers | None = None  # of the session
+    # Seconds by the workers that trials had; None in sessions of earlier versions, which do not say it.
+    _closed: defaultdict[SessionWorkers | None, float] = field(default_factory=lambda: defaultdict(float))
+
+    @classmethod
+    def fold(cls, events: Iterable[AnyEvent]) -> Spent:
+        """What these events used."""
+        spent = cls()
+        for event in events:
+            spent.apply(event)
+        return spent
+
+    def apply(self, event: AnyEvent) -> None:
+        """Take the next event in."""
+        now = max(event.time, self.time)
+        if isinstance(event, SessionStarted):
+            # Whatever ran before it ended with its driver: at the last event, or at a later heartbeat.
+            self._close_session(min(max(event.alive_until or 0.0, self.time), now))
+            self._session, self._workers = now, event.workers
+        self.time, self.events = now, self.events + 1
+        match event:
+            case StudyEnded() | StudyInterrupted():
+                self._close_session(now)
+            case TrialStarted():
+                self._take_workers(self.trials, event.number)
+            case TestsStarted():
+                self._take_workers(self.tests, event.number)
+            case TrialEpoch():
+                self._note_report(event)
+            case TrialPaused() | TrialRetried() | TrialMoved():
+                self._give_back(self.trials, event.number, now)
+            case TrialEnded():
+                self._end(event)
+            case TrialDecoded() | TrialDecodingSearched():
+                self._decode(event)
+
+    @property
+    def running(self) -> list[int]:
+        """The trials that hold workers, those whose test sets are scored not included."""
+        return [number for number, use in self.trials.items() if use.since is not None]
+
+    def count_hours(self, now: float | None = None) -> float:
+        """The hours in which sessions ran, until `now` or the last event."""
+        now = max(self.time, now or 0.0)
+        return (self._sessions + (0.0 if self._session is None else now - self._session)) / SECONDS_PER_HOUR
+
+    def measure(self, budget: BudgetSettings, workers: Workers, now: float | None = None) -> dict[str, float]:
+        """What was used of each limit of the budget; `workers` are those of sessions that do not say theirs."""
+        now, seconds = max(self.time, now or 0.0), self._closed.copy()
+        # Copies, because another thread may read while events are folded.
+        for use in (*tuple(self.trials.values()), *tuple(self.tests.values())):
+            if (since := use.since) is not None:
+                seconds[self._workers] += now - since
+        used = {}
+        for name in budget.limits:
+            if name == "hours":
+                used[name] = self.count_hours(now)
+            else:
+                used[name] = sum(value * budget.find_rate(name, one or workers) for one, value in seconds.items())
+        return used
+
+    def _take_workers(self, uses: dict[int, TrialUse], number: int) -> None:
+        use = uses.setdefault(number, TrialUse())
+        if use.since is None:
+            use.since = use.latest = self.time
+            use.has_started = False
+
+    def _give_back(self, uses: dict[int, TrialUse], number: int, now: float) -> None:
+        use = uses.get(number)
+        if use is not None and use.since is not None:
+            held = max(0.0, now - use.since)
+            use.seconds, use.since = use.seconds + held, None
+            self._closed[self._workers] += held
+
+    def _note_report(self, event: TrialEpoch) -> None:
+        use = self.trials.get(event.number)
+        if use is None or use.since is None:
+            return
+        seconds = self.time - use.latest
+        if use.has_started:
+            use.add_epoch(seconds)
+        else:  # workers had to start, or to be found, before its epoch began
+            known = (event.seconds.training or 0.0) + (event.seconds.validation or 0.0)
+            use.starts, use.starting = use.starts + 1, use.starting + max(0.0, seconds - known)
+            if known:
+                use.add_epoch(min(known, seconds))
+        use.has_started, use.latest = True, self.time
+
+    def _end(self, event: TrialEnded) -> None:
+        use = self.trials.get(event.number)
+        if use is not None and use.since is not None and event.state is TrialState.COMPLETE:
+            use.ending = self.time - use.latest
+        self._give_back(self.trials, event.number, self.time)
+
+    def _decode(self, event: TrialDecoded | TrialDecodingSearched) -> None:
+        """Within a trial's own time, or that of the scoring, it counts already; otherwise its seconds are added."""
+        number = event.number
+        if any(number in uses and uses[number].since is not None for uses in (self.trials, self.tests)):
+            if isinstance(event, TrialDecoded):
+                self._give_back(self.tests, number, self.time)
+            return
+        self.tests.setdefault(number, TrialUse()).seconds += event.seconds or 0.0
+        self._closed[self._workers] += event.seconds or 0.0
+
+    def _close_session(self, now: float) -> None:
+        for uses in (self.trials, self.tests):
+            for number in uses:
+                self._give_back(uses, number, now)
+        if self._session is not None:
+            self._sessions += max(0.0, now - self._session)
+        self._session = None

@@ -1,0 +1,69 @@
+"""Studies of 5,000 trials and 50,000 epochs: the memory of their process, the time to read them, and a late MLflow."""
+
+from __future__ import annotations
+
+import gc
+import shutil
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from backlogs import open_study, write_backlog
+from memory_growth import growth_per_trial, measure_growth, own_bytes
+
+from model.corpora.corpus import Corpus
+from study.ledger.ledger import Ledger
+from study.tracking.sync import Sync
+
+TRIALS, EPOCHS, METRICS = 5_000, 10, 20
+MIB = 2**20
+TITLE = "a study of 5,000 trials of 10 epochs"
+HEADER = ("what", "measured", "at most")
+
+
+@pytest.mark.speed
+@pytest.mark.timeout(3600)
+def test_memory_of_a_study_of_5000_trials(corpus: Corpus, tmp_path: Path, add_row: Callable[..., None]) -> None:
+    samples = measure_growth(corpus.folder, tmp_path, TRIALS, EPOCHS, 3500.0)
+    growth = (samples[-1][1] - samples[0][1]) / (samples[-1][0] - samples[0][0]) * TRIALS / MIB
+    per_trial = growth_per_trial(samples) / 1024
+    add_row(TITLE, HEADER, ("growth of its process, MiB", f"{growth:.0f} ({per_trial:.0f} KiB a trial)", "100"))
+    assert growth < 100
+
+
+@pytest.mark.speed
+@pytest.mark.timeout(600)
+def test_reading_the_ledger_of_a_study_of_5000_trials(tmp_path: Path, add_row: Callable[..., None]) -> None:
+    folder = open_study(tmp_path, "http://127.0.0.1:9").folder
+    write_backlog(folder, TRIALS, EPOCHS, METRICS)
+    seconds, before = [], own_bytes()
+    for _ in range(3):
+        began = time.perf_counter()
+        trials = Ledger.open(folder).trials
+        assert len(trials) == TRIALS
+        seconds.append(time.perf_counter() - began)
+    gc.collect()
+    add_row(TITLE, HEADER, ("reading and folding its ledger, s", f"{min(seconds):.2f}", "1"))
+    add_row(TITLE, HEADER, ("the same, MiB", f"{(own_bytes() - before) / MIB:.0f}", "100"))
+    assert min(seconds) < 1.0
+
+
+@pytest.mark.speed
+@pytest.mark.timeout(3600)
+def test_catch_up_of_a_million_points(tmp_path: Path, empty_mlflow: Path, add_row: Callable[..., None]) -> None:
+    """After a week's outage, on MLflow's SQLite store."""
+    shutil.copyfile(empty_mlflow, tmp_path / "mlflow.db")
+    ledger = open_study(tmp_path, f"sqlite:///{tmp_path}/mlflow.db")
+    write_backlog(ledger.folder, TRIALS, EPOCHS, METRICS)
+    sync = Sync(ledger)
+    sent, began, sizes = sync.sync_batch(), time.perf_counter(), [own_bytes()]
+    while count := sync.sync_batch():
+        sent += count
+        sizes.append(own_bytes())
+    minutes, growth = (time.perf_counter() - began) / 60, (max(sizes) - sizes[0]) / MIB
+    points = f"{TRIALS * EPOCHS * METRICS:,}"
+    add_row(TITLE, HEADER, (f"MLflow's catch-up of {points} points: growth, MiB", f"{growth:.0f}", "100"))
+    add_row(TITLE, HEADER, ("the same, minutes", f"{minutes:.1f}", ""))
+    assert sent == TRIALS + 1
+    assert growth < 100

@@ -1,0 +1,139 @@
+"""A budget is never passed, and nearly all of it is used; on a virtual clock, with the real agenda and proposer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from simulated_budget import EPOCHS, Simulation, make_study
+
+from study.config.study_file import StudyFile
+from study.ledger.budget_events import CONFIRMATION, SEARCH
+from study.ledger.records import TrialState
+from study.verdict.study_verdict import make_verdict
+
+TRIAL = 290.0 / 3600  # hours that a trial of the simulation takes, more or less
+QUESTION: dict[str, Any] = {
+    "question": "decred against ed",
+    "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "auxiliary": {"count": [0, 2]}, "sampler": "random"},
+}
+LIMITS = st.sampled_from(("hours", "cpu_hours", "cost"))
+
+
+def make_budget(name: str, trials: float) -> dict[str, Any]:
+    """A budget for so many trials, one at a time."""
+    prices = {"prices": {"cpu_hour": 1.0}} if name == "cost" else {}
+    return {name: trials * TRIAL, **prices}
+
+
+def with_budget(study: StudyFile, budget: dict[str, Any]) -> StudyFile:
+    return StudyFile.model_validate(study.model_dump() | {"budget": budget})
+
+
+@settings(max_examples=25, deadline=None)
+@given(
+    LIMITS,
+    st.floats(0.3, 12.0),
+    st.booleans(),
+    st.integers(1, 3),
+    st.floats(0.0, 1.0),
+    st.floats(1.0, 8.0),
+    st.floats(0.0, 3000.0),
+    st.lists(st.floats(10.0, 1500.0), max_size=3),
+    st.integers(0, 1000),
+)
+def test_a_budget_is_never_passed_whatever_becomes_slower_and_whenever_the_driver_is_killed(
+    name: str,
+    trials: float,
+    asks: bool,
+    slots: int,
+    spread: float,
+    slow: float,
+    slow_after: float,
+    kills: list[float],
+    seed: int,
+) -> None:
+    study = make_study(make_budget(name, trials), **(QUESTION if asks else {}), score_tests="none")
+    simulation = Simulation(study, slots, spread=spread, slow=slow, slow_after=1000 + slow_after, seed=seed)
+    for after in kills:
+        simulation.run(until=simulation.now + after)
+        assert simulation.used[name] <= trials * TRIAL
+        if simulation.ended:
+            break
+    for _ in range(3):  # one that had to stop at once is continued with the same budget, and then ends
+        if not simulation.ended:
+            simulation.run()
+        assert simulation.used[name] <= trials * TRIAL
+    assert simulation.ended
+    assert simulation.trials.running == []
+
+
+@pytest.mark.parametrize(("name", "slots"), [("hours", 1), ("cpu_hours", 3)])
+@pytest.mark.parametrize("more", [{}, QUESTION], ids=["search alone", "with a verdict"])
+def test_nearly_all_of_a_budget_is_used_while_trials_remain(name: str, slots: int, more: dict[str, Any]) -> None:
+    simulation = Simulation(make_study(make_budget(name, 36), **more), slots).run()
+    used = simulation.used[name] / (36 * TRIAL)
+    assert simulation.trials.budget_reached.keys() == {SEARCH}, "the search's trials were too few for the budget"
+    assert 0.95 <= used <= 1.0
+    assert {record.state for record in simulation.trials.values()} == {TrialState.COMPLETE}
+
+
+def test_a_verdict_is_planned_into_the_budget() -> None:
+    trials = Simulation(make_study(make_budget("cpu_hours", 20), **QUESTION), slots=2).run().trials
+    confirmations = [record for record in trials.values() if record.confirms is not None]
+    assert len(confirmations) == 6
+    assert {record.state for record in confirmations} == {TrialState.COMPLETE}
+    assert make_verdict(trials) is not None
+
+
+def test_where_a_verdict_takes_more_than_half_of_the_budget_the_search_uses_all_of_it() -> None:
+    trials = Simulation(make_study(make_budget("cpu_hours", 10), **QUESTION)).run().trials
+    assert trials.budget_reached.keys() == {SEARCH, CONFIRMATION}
+    assert not [record for record in trials.values() if record.confirms is not None]
+    assert len(trials) >= 8
+
+
+def test_the_first_trial_runs_alone_until_it_has_reported() -> None:
+    simulation = Simulation(make_study(make_budget("cpu_hours", 20), baselines=["ed", "decred-paper"]), slots=4).run()
+    assert simulation.running_at_reports[0] == 1, "nothing is known of what a trial takes"
+    assert max(simulation.running_at_reports) == 4
+
+
+def test_a_trial_that_has_no_room_any_more_is_interrupted_after_an_epoch_and_a_larger_budget_continues_it() -> None:
+    study = make_study(make_budget("cpu_hours", 6))
+    simulation = Simulation(study, slots=2, slow=4.0, slow_after=1600.0).run()
+    assert simulation.ended
+    stopped = simulation.list_states(TrialState.INTERRUPTED)
+    assert stopped
+    for record in stopped:
+        assert 1 <= record.epoch < EPOCHS
+        reason = record.reason or ""
+        assert reason.startswith("budget: CPU-hours 0.")
+        assert reason.endswith(f"of {6 * TRIAL:g} used after epoch {record.epoch}, no room for the rest of it")
+    simulation.study = with_budget(study, make_budget("cpu_hours", 30))
+    simulation.run()
+    assert [simulation.trials[record.number].state for record in stopped] == [TrialState.COMPLETE] * len(stopped)
+    assert simulation.used["cpu_hours"] <= 30 * TRIAL
+
+
+def test_a_budget_below_a_single_trial_ends_the_study_soon() -> None:
+    simulation = Simulation(make_study(make_budget("cpu_hours", 0.6))).run()
+    assert simulation.ended
+    assert [record.state for record in simulation.trials.values()] == [TrialState.INTERRUPTED]
+    assert simulation.used["cpu_hours"] < 0.4 * TRIAL, "it went on though it could not end"
+
+
+def test_a_budget_that_holds_all_trials_ends_nothing() -> None:
+    simulation = Simulation(make_study(make_budget("hours", 30), trials=4, **QUESTION), slots=2).run()
+    assert simulation.ended
+    assert simulation.trials.budget_reached == {}
+    assert len(simulation.trials) == 1 + 4 + 6
+
+
+def test_the_limit_that_is_reached_first_counts() -> None:
+    budget = {"hours": 100.0, "cpu_hours": 8 * TRIAL}
+    simulation = Simulation(make_study(budget), slots=2).run()
+    assert simulation.ended
+    assert 0.85 * 8 * TRIAL <= simulation.used["cpu_hours"] <= 8 * TRIAL

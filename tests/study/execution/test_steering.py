@@ -1,0 +1,203 @@
+"""Commands to a study that nobody runs: this process records them, and the next session follows."""
+
+from __future__ import annotations
+
+import io
+import threading
+import time
+from pathlib import Path
+
+import optuna
+import pytest
+from ledger_events import end_trial, list_kinds, report_epoch
+from rich.console import Console
+
+from model.errors import UserError
+from study.display.status import print_status
+from study.early_stopping.rules import values_by_epoch
+from study.execution.steering import give_command, prepare_session
+from study.ledger.commands import CommandAnswer, list_commands, take_answer, write_answer
+from study.ledger.events import ControlGiven, StudyEnded, TrialEnded
+from study.ledger.lease import hold_lease
+from study.ledger.ledger import Ledger
+from study.ledger.records import TrialState
+from study.search.optuna_trials import SamplerTrials
+from study.search.proposer import Proposer
+from study.search.space import Space
+
+
+@pytest.fixture
+def ended(old: Ledger) -> Ledger:
+    """A study of four trials that has come to its end; trial 3 failed after its last epoch."""
+    end_trial(old, 3, TrialState.FAILED, "KeyError: 3")
+    old.append(StudyEnded(state=TrialState.COMPLETE, best=0, best_recipe_hash=old.trials[0].recipe_hash))
+    return Ledger.open(old.folder)
+
+
+def read_controls(folder: Path) -> list[ControlGiven]:
+    return [event for event in Ledger.open(folder).log.read() if isinstance(event, ControlGiven)]
+
+
+def test_a_reopened_trial_is_interrupted_after_its_last_epoch_and_the_study_has_not_ended(ended: Ledger) -> None:
+    line = give_command(ended.folder, "retry", 3)
+    assert line == "trial 0003 continues after epoch 3 when the study is continued"
+    ledger = Ledger.open(ended.folder)
+    record = ledger.trials[3]
+    assert (record.state, record.epoch) == (TrialState.INTERRUPTED, 3)
+    assert (record.reason or "").startswith("reopened by ")
+    assert not ledger.trials.has_ended
+    assert (ledger.trials.study_state, ledger.trials.best) == (TrialState.INTERRUPTED, ended.trials.best)
+    assert list_kinds(ledger)[-3:] == ["session_started", "control_given", "study_interrupted"]
+    (control,) = read_controls(ended.folder)
+    assert (control.command, control.number) == ("retry", 3)
+    assert "@" in control.who
+    assert control.time > 0
+
+
+def test_the_sampler_the_rule_and_the_budget_count_a_reopened_trial_as_one_that_runs(ended: Ledger) -> None:
+    space, metric = Space(ended.study.search, ended.base_recipe), ended.study.objective.metric
+    proposer = Proposer(ended.study, ended.base_recipe, ended.read_recipe)
+    remaining = proposer.count_remaining(ended.trials)
+    assert 3 not in values_by_epoch(ended.trials, metric)
+    give_command(ended.folder, "retry", 3)
+    trials = Ledger.open(ended.folder).trials
+    assert proposer.count_remaining(trials) == remaining
+    assert list(values_by_epoch(trials, metric)[3]) == [1, 2, 3]
+    sampled = SamplerTrials(space, metric, lambda record: {}).update(trials)
+    assert sampled[3].state is optuna.trial.TrialState.RUNNING
+
+
+@pytest.mark.parametrize(
+    ("command", "number", "expected"),
+    [
+        ("retry", 0, "trial 0000 is complete; only one that failed, or that could not be trained, can be tried again"),
+        ("retry", 1, "trial 0001 is pruned; only one that failed"),
+        ("retry", 4, "trial 0004 is infeasible and makes no recipe; only one that failed"),
+        ("stop", 0, "trial 0000 has ended, it is complete"),
+        ("promote", 1, "trial 0001 has ended, it is pruned"),
+        ("resume", 0, "trial 0000 is not paused by anybody, it is complete"),
+        ("note", 9, "has no trial 9; it has 0 to 4"),
+        ("pause", None, "has ended, so there is nothing to pause"),
+        ("resume", None, "study 'old' is not paused"),
+        ("drain", None, "study 'old' does not run, so there is nothing to drain"),
+        ("set", None, "'' sets nothing; give trials=NUMBER or concurrent_trials=NUMBER"),
+        ("dance", None, "this version knows no command 'dance'"),
+    ],
+)
+def test_what_is_refused_is_one_line_and_nothing_is_written(
+    command: str, number: int | None, expected: str, ended: Ledger
+) -> None:
+    ended.append(TrialEnded(number=4, state=TrialState.INFEASIBLE, reason="it makes no recipe"))
+    if command == "pause":
+        ended.append(StudyEnded(state=TrialState.COMPLETE))
+    before = len(list_kinds(ended))
+    with pytest.raises(UserError, match=expected) as raised:
+        give_command(ended.folder, command, number)
+    assert "\n" not in str(raised.value)
+    assert len(list_kinds(Ledger.open(ended.folder))) == before
+    assert list_commands(ended.folder) == []
+
+
+def test_a_note_leaves_a_study_ended_that_had_ended(ended: Ledger) -> None:
+    assert give_command(ended.folder, "note", 0, "the  best\nso far", who="ada@laptop") == "noted of trial 0000"
+    trials = Ledger.open(ended.folder).trials
+    assert trials[0].notes == ("the best so far (ada@laptop)",)
+    assert trials.has_ended
+    assert trials.study_state is TrialState.COMPLETE
+    assert trials.best == ended.trials.best
+
+
+def test_a_command_waits_for_the_driver_that_has_the_study_and_gives_its_answer(ended: Ledger) -> None:
+    def answer() -> None:
+        while not (ids := list_commands(ended.folder)):
+            time.sleep(0.01)
+        write_answer(ended.folder, ids[0], CommandAnswer(False, "trial 0003 is being scored"))
+
+    with hold_lease(ended.folder):
+        thread = threading.Thread(target=answer)
+        thread.start()
+        with pytest.raises(UserError, match=r"^trial 0003 is being scored$"):
+            give_command(ended.folder, "retry", 3, wait=60.0)
+        thread.join()
+    assert read_controls(ended.folder) == [], "the driver records, not this process"
+
+
+def test_a_command_that_no_driver_answers_stays_and_the_next_session_records_it_before_it_starts(
+    ended: Ledger,
+) -> None:
+    with hold_lease(ended.folder):
+        line = give_command(ended.folder, "retry", 3, wait=0.0)
+        assert "is carried out when that looks next" in line
+    (id_,) = list_commands(ended.folder)
+    assert Ledger.open(ended.folder).trials[3].state is TrialState.FAILED
+    with hold_lease(ended.folder):
+        ledger = Ledger.open(ended.folder)
+        assert [line.split(": ")[1] for line in prepare_session(ledger, ledger.study, resumes=False)] == [
+            "trial 0003 continues after epoch 3 when the study is continued"
+        ]
+        assert prepare_session(ledger, ledger.study, resumes=False) == []
+    assert Ledger.open(ended.folder).trials[3].state is TrialState.INTERRUPTED
+    answer = take_answer(ended.folder, id_)
+    assert answer is not None
+    assert answer.is_done
+
+
+def test_a_pause_outlives_sessions_until_it_is_resumed_by_the_command_or_by_a_run_that_resumes(old: Ledger) -> None:
+    folder = old.folder
+    give_command(folder, "pause", who="ada@laptop")
+    for _ in range(2):
+        ledger = Ledger.open(folder)
+        (line,) = prepare_session(ledger, ledger.study, resumes=False)
+        assert line.startswith("the study is paused by ada@laptop, and nothing starts until: decred-study resume ")
+    with pytest.raises(UserError, match=r"^study 'old' is paused already, by ada@laptop$"):
+        give_command(folder, "pause")
+    assert prepare_session(ledger, ledger.study, resumes=True) == []
+    assert Ledger.open(folder).trials.steering.paused_by is None
+    give_command(folder, "pause")
+    assert give_command(folder, "resume") == "study 'old' is resumed when the study is continued"
+    assert Ledger.open(folder).trials.steering.paused_by is None
+
+
+def test_what_was_set_stands_until_the_study_file_says_another_number_than_it_said_then(old: Ledger) -> None:
+    folder, before = old.folder, old.study.trials
+    give_command(folder, "set", value="trials=40", who="ada@laptop")
+    ledger = Ledger.open(folder)
+    lines = prepare_session(ledger, ledger.study, resumes=False)
+    assert lines == [f"trials=40, as ada@laptop has set it, instead of the study file's trials={before}"]
+    assert ledger.trials.steering.get("trials", before) == 40
+    changed = ledger.study.model_copy(update={"trials": 12})
+    assert prepare_session(ledger, changed, resumes=False) == []
+    assert ledger.trials.steering.get("trials", 12) == 12
+    assert prepare_session(ledger, changed, resumes=False) == []
+
+
+def test_a_setting_that_a_study_file_could_not_have_is_refused(old: Ledger) -> None:
+    with pytest.raises(UserError, match="concurrent_trials is 0, but must be 1 or more"):
+        give_command(old.folder, "set", value="concurrent_trials=0")
+    assert give_command(old.folder, "set", value="concurrent_trials=none").startswith("concurrent_trials=none from now")
+
+
+def test_a_trial_that_was_stopped_before_it_reported_anything_says_nothing_to_the_sampler(old: Ledger) -> None:
+    recipe, metric = old.read_recipe(old.trials[0]), old.study.objective.metric
+    space = Space(old.study.search, old.base_recipe)
+    for number, reports in ((4, ()), (5, (1,))):
+        ledger = Ledger.open(old.folder)
+        ledger.start_trial(number, recipe, {}, point=old.trials[0].point)
+        for epoch in reports:
+            report_epoch(ledger, number, epoch, {metric: 30.0})
+        give_command(old.folder, "stop", number)
+    sampled = SamplerTrials(space, metric, lambda record: {}).update(Ledger.open(old.folder).trials)
+    assert sampled[4].state is optuna.trial.TrialState.FAIL
+    assert (sampled[5].state, sampled[5].value) == (optuna.trial.TrialState.PRUNED, 30.0)
+
+
+def test_status_shows_the_orders_in_force_and_the_notes(old: Ledger) -> None:
+    give_command(old.folder, "pause", who="ada@laptop")
+    give_command(old.folder, "note", 0, "the best so far", who="ada@laptop")
+    give_command(old.folder, "set", value="trials=40", who="ada@laptop")
+    printed = Console(file=io.StringIO(), width=160)
+    print_status(Ledger.open(old.folder), old.folder, printed)
+    output = printed.file.getvalue()  # type: ignore[attr-defined]
+    assert "the study is paused by ada@laptop; nothing starts before it is resumed" in output
+    assert "trials=40 is set by ada@laptop" in output
+    assert "trial 0000: the best so far (ada@laptop)" in output
