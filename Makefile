@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help study test slow cluster-test image-test chaos benchmark test-gpu benchmark-gpu docs check wheel-check clean
+.PHONY: help study test slow cluster-test image-test chaos chaos-random benchmark test-gpu benchmark-gpu docs check wheel-check clean
 
 help:  ## print these targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -28,6 +28,9 @@ image-test: $(INSTALLED)  ## run the instructions of the Dockerfiles in an overl
 
 chaos: $(INSTALLED)  ## kill and starve studies in every way they claim to survive; about half an hour
 	$(BIN)/pytest -m chaos tests/chaos
+
+chaos-random: $(INSTALLED)  ## random faults in every combination: SEEDS=1-200, a minute or two each; seeds that passed are left out
+	CHAOS_SEEDS='$(or $(SEEDS),1-20)' CHAOS_ACTIONS='$(ACTIONS)' $(BIN)/pytest -n 0 -m chaos tests/chaos/test_random_faults.py
 
 benchmark: $(INSTALLED)  ## the tables of RESULTS.md: speed beside the machine's matmul rate, learning curves, studies of 2,000 trials
 	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds -o faulthandler_timeout=3600

@@ -10,7 +10,9 @@ from typing import TypeVar
 from study.ledger.event_log import EventLog
 from study.ledger.events import (
     AnyEvent,
+    ControlGiven,
     SessionStarted,
+    TestsStarted,
     TrialDecoded,
     TrialEnded,
     TrialEpoch,
@@ -43,7 +45,7 @@ def assert_trained_once(events: Iterable[AnyEvent]) -> None:
     ended: set[int] = set()
     for event in events:
         number = getattr(event, "number", None)
-        scored_later = isinstance(event, TrialDecoded)
+        scored_later = isinstance(event, TrialDecoded | TestsStarted | ControlGiven)  # and notes of people
         assert scored_later or number not in ended, f"trial {number} had ended: {event}"
         match event:
             case SessionStarted():
@@ -52,6 +54,9 @@ def assert_trained_once(events: Iterable[AnyEvent]) -> None:
                 lost.add(event.number)
             case TrialEnded():
                 ended.add(event.number)
+            case ControlGiven(command="retry", number=int(reopened)):
+                ended.discard(reopened)
+                lost.add(reopened)
             case TrialEpoch():
                 before = last[event.number]
                 again = event.epoch == before > 0 and event.number in lost
