@@ -36,7 +36,7 @@ def measure(ledger: Ledger) -> float:
     return 3600 * ledger.trials.spent.measure(ledger.study.budget, ledger.study.workers)["cpu_hours"]
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_budget_ends_the_search_is_never_passed_and_a_larger_one_continues_the_study(
     ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:

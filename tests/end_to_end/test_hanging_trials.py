@@ -60,7 +60,7 @@ def test_a_trial_whose_reader_hangs_continues_in_another_process_and_its_stacks_
         assert "in read_silent_file" in (folder / "stacks-rank0.txt").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_rank_that_hangs_is_told_from_the_one_that_waits_for_it_and_both_are_ended(
     ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:
@@ -73,7 +73,7 @@ def test_a_rank_that_hangs_is_told_from_the_one_that_waits_for_it_and_both_are_e
         assert "in all_reduce" in (folder / "stacks-rank0.txt").read_text()
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_rank_whose_process_is_stopped_is_killed_and_its_trial_continues(
     ray_here: None, stub: Work, study_in: Callable[..., Path]
 ) -> None:
@@ -82,7 +82,7 @@ def test_a_rank_whose_process_is_stopped_is_killed_and_its_trial_continues(
     assert any("did not answer: its process is stopped (SIGSTOP)" in reason for reason in reasons), reasons
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_driver_whose_process_is_stopped_is_killed_and_its_trial_continues(
     ray_here: None, stub: Work, study_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -13,7 +13,7 @@ TRIALS, EPOCHS, TIMEOUT = 400, 10, 900.0
 MOST_BYTES = 50 * 1024  # a trial; it was 120 KiB to 300 KiB while Tune kept what it knew of each one
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.timeout(TIMEOUT + 60)
 def test_a_study_of_400_trials_grows_by_less_than_50_kib_a_trial(corpus: Corpus, tmp_path: Path) -> None:
     samples = measure_growth(corpus.folder, tmp_path, TRIALS, EPOCHS, TIMEOUT)
