@@ -62,7 +62,7 @@ def test_the_fields_are_those_that_are_documented(ledger: Ledger) -> None:
     assert set(study) == STUDY_FIELDS
     assert (status["schema"], study["name"], study["state"]) == (SCHEMA, "s", "running")
     assert set(study["running"]) == {"host", "process"}
-    assert study["objective"] == {"metric": "dev/wer", "mode": "min", "ranking": "final"}
+    assert study["objective"] == {"metric": "dev/wer", "mode": "min", "ranking": "final", "limits": {}}
     assert (study["trials"]["complete"], study["trials"]["running"], study["trials"]["failed"]) == (1, 1, 0)
     assert set(study["trials"]) == {str(state) for state in TrialState}
     best = {"number": 0, "metric": "dev/wer_final", "figure": 25.0, "stage": None, "recipe_hash": ""}

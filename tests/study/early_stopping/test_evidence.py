@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from hypothesis import given, settings
@@ -155,8 +154,8 @@ def test_a_trial_that_failed_is_no_evidence() -> None:
     assert study.rule.find_rung() is not None
     study.rule.remove(0)
     assert study.rule.find_rung() is None, "one trial too few"
-    failed: dict[str, Any] = {**vars(study.records[0]), "state": TrialState.FAILED}
-    again = build_rule(SETTINGS, "dev/wer", study.records | {0: TrialRecord(**failed)})
+    failed = replace(study.records[0], state=TrialState.FAILED)
+    again = build_rule(SETTINGS, "dev/wer", study.records | {0: failed})
     assert isinstance(again, Evidence)
     assert again.find_rung() is None
 

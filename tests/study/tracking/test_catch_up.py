@@ -48,6 +48,7 @@ class CountingClient(FakeClient):
         return super().search_runs(experiments, query, max_results, page_token)
 
 
+@pytest.mark.slow
 def test_a_backlog_is_sent_with_a_few_contents_in_memory_however_long_it_is(tmp_path: Path) -> None:
     ledger, client = open_study(tmp_path, SERVER), CountingClient()
     write_backlog(ledger.folder, trials=60, epochs=2, metrics=3)
