@@ -157,7 +157,7 @@ def to_pcm(samples: np.ndarray) -> np.ndarray:
 
 
 def _copy(checked: CheckedSegment, pcm: np.ndarray, number: int, part: Part) -> CheckedSegment:
-    # The number tells apart what the id does not: ids that are long, or there twice, or differ in case alone.
+    # The number distinguishes what the id does not: ids that are long, or there twice, or differ in case alone.
     relative = f"{part.audio_folder}/{number:03d}-{quote(checked.id, safe=' ')[:NAME_CHARACTERS]}.flac"
     content = io.BytesIO()
     soundfile.write(content, pcm, SAMPLE_RATE, format="FLAC", subtype="PCM_16")

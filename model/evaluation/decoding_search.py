@@ -1,4 +1,4 @@
-"""The search for a decoding after training: the encoder's states of the dev sets are computed once, and decoded anew.
+"""The search for a decoding after training: the encoder's states of the dev sets are computed once, decoded often.
 
 It goes stage by stage: `start`, each CTC weight greedily, `language models` and `mixing` if the settings have any, each
 beam, `length penalty`. A stage is done whole or not at all, so that models which were searched as far as the same stage
@@ -92,7 +92,7 @@ def search_decoding(
     """Decodings of the dev sets, `start` first; the same on all ranks.
 
     The search takes about `seconds`, the encoder included: it ends before the first stage that would take longer than
-    what is left, as far as the decodings before it tell. `start` is always tried.
+    what is left, as far as the decodings before it show. `start` is always tried.
     """
     began = time.monotonic()
     model.eval()

@@ -39,7 +39,7 @@ def enqueue(
 
     It may lie outside the search space; then no sampler learns from it. With --from it is trial N's recipe, in a new
     training that starts from the weights which that trial chose: epochs, optimiser and the learning rate's schedule
-    start anew, so that training.epochs=+10 trains ten epochs more.
+    start from the beginning, so that training.epochs=+10 trains ten epochs more.
     """
     from study.execution.enqueuing import describe_recipe
 

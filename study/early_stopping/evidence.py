@@ -32,7 +32,7 @@ class Evidence:
     """See the module. A ruling depends on the reports and ends of all trials, not on the order in which they came."""
 
     def __init__(self, objective: str, complete_first: int, class_of: ClassOf | None = None) -> None:
-        """With `class_of` a trial is compared with those of its class; what a rung is worth, all classes tell."""
+        """With `class_of` a trial is compared with those of its class; rungs are estimated from all classes."""
         self._objective, self._complete_first, self._class_of = objective, complete_first, class_of
         self._reports: dict[int, dict[int, Mapping[str, float]]] = {}
         self._ended: set[int] = set()
@@ -127,7 +127,7 @@ class Evidence:
             self._estimate()
 
     def _estimate(self) -> None:
-        """Estimate anew what is known of the rungs, since another trial has ended."""
+        """Estimate what is known of the rungs again, since another trial has ended."""
         self._sample = choose_unselected(self._ended, self._stopped, self._baselines, self._complete_first)
         enough = len(self._sample) >= max(self._complete_first, FEWEST)
         trials = [self._reports[number] for number in self._sample]

@@ -68,7 +68,7 @@ class Unlimited:
 
 
 class BudgetPlan:
-    """The budget of a study, planned anew from its trials whenever it is asked. `clock` gives Unix seconds.
+    """The budget of a study, planned again from its trials whenever it is asked. `clock` gives Unix seconds.
 
     `concurrency` is how many trials have room at the same time.
     """

@@ -69,7 +69,7 @@ class Capacity:
         """`count_waiting` gives the number of trials that could start beside so many running ones, were there room;
         `show` gets how many have room and what the others wait for.
 
-        `most` is the most trials at the same time; `find_most` gives it anew before each trial. `wait_seconds` is how
+        `most` is the most trials at the same time; `find_most` gives it again before each trial. `wait_seconds` is how
         long not a single trial may have room; None is GONE_SECONDS where the machines are gone, LOST_SECONDS where
         the cluster may not grow, and without a limit where others use them. Where `may_grow`, the cluster is asked for
         what the waiting trials need. `find_end` says why all that runs has to end now; None while it need not.

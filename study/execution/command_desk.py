@@ -43,7 +43,7 @@ class CommandDesk:
         announce: Callable[[str], object],
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`update` tells the observers of a trial's new record, `announce` gets a line for each command."""
+        """`update` gives the observers a trial's new record, `announce` gets a line for each command."""
         self._ledger, self._rule, self._nodes = ledger, rule, nodes
         self._update, self._announce, self._clock = update, announce, clock
         self._next_look = -float("inf")
@@ -91,7 +91,7 @@ class CommandDesk:
             tidy_trial(self._ledger, record.number)
 
     def _compare_again(self, record: TrialRecord) -> None:
-        """Give the rule back what a trial had reported before it failed, as if the study had been opened anew."""
+        """Give the rule back what a trial had reported before it failed, as if the study had been opened again."""
         metric = self._ledger.study.objective.metric
         for report in record.epochs:
             if metric in report.metrics and record.confirms is None:

@@ -1,4 +1,4 @@
-"""`decode`: the decodings of a study that has ended are searched, its trials ranked and their test sets scored anew."""
+"""`decode`: the decodings of an ended study are searched, its trials ranked and their test sets scored again."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.search.confirmation import MOST_SHARE
 
-Tell = Callable[[str], None]
+Print = Callable[[str], None]
 
 
 def search_event(number: int, found: FoundDecoding) -> TrialDecodingSearched:
@@ -28,7 +28,7 @@ def search_event(number: int, found: FoundDecoding) -> TrialDecodingSearched:
     return TrialDecodingSearched(number=number, **fields)
 
 
-def decode_study(ledger: Ledger, share: float | None, tell: Tell, base: Recipe | None = None) -> None:
+def decode_study(ledger: Ledger, share: float | None, print_line: Print, base: Recipe | None = None) -> None:
     """Search the decoding of every complete trial, which trains nothing; `share` is of its training's own seconds.
 
     By default it is the recipe's, or where that is 0 the default of recipes. With a `base` recipe the trials are
@@ -39,7 +39,7 @@ def decode_study(ledger: Ledger, share: float | None, tell: Tell, base: Recipe |
     from model.runtime.memory import keep_freed_memory
     from model.weights.chosen import CHOSEN
 
-    with hold_lease(ledger.folder, tell) as lease:
+    with hold_lease(ledger.folder, print_line) as lease:
         ledger.check_ownership = lease.check
         usable = [
             record
@@ -57,7 +57,7 @@ def decode_study(ledger: Ledger, share: float | None, tell: Tell, base: Recipe |
             limit = ledger.study.failures.stall_seconds
             with end_hanging(f"decoding trial {record.number:04d}", limit, computes=False):
                 line = _decode(ledger, record, share, base)
-            tell(line)
+            print_line(line)
         best = find_best(ledger.trials.values(), ledger.study.objective)
         fields = {"best": best.number, "best_recipe_hash": best.recipe_hash} if best is not None else {}
         if has_ended:

@@ -63,7 +63,7 @@ def make_enqueued(text: str, ledger: Ledger) -> Recipe:
 def _continue_from(record: TrialRecord, ledger: Ledger, values: Mapping[str, Any]) -> Recipe:
     """A trial's recipe with other values, which starts from the weights that the trial chose.
 
-    It is a new training: its epochs, its optimiser and its learning rate's schedule start anew, so that
+    It is a new training: its epochs, its optimiser and its learning rate's schedule start from the beginning, so that
     `training.epochs` is what it trains beyond the trial's own.
     """
     from model.weights.initial import fingerprint_weights  # torch takes seconds to import

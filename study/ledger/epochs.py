@@ -43,9 +43,9 @@ class Figures(Mapping[str, float]):
         # NaN is always the same one, so that dicts of these are equal, too.
         return value if (value := self._values[self._places[name]]) == value else math.nan
 
-    def get(self, name: object, default: Any = None) -> Any:
+    def get(self, name: str, default: Any = None) -> Any:
         """As of any mapping; for a name that is not there the inherited method raises, and takes five times as long."""
-        return self[name] if name in self._places else default  # type: ignore[index]
+        return self[name] if name in self._places else default
 
     def __iter__(self) -> Iterator[str]:
         return iter(self._places)

@@ -170,7 +170,7 @@ def _list_placements(auxiliary: AuxiliarySettings, base: Recipe) -> dict[int, li
         if (subsets := math.comb(len(layers), count)) > MAX_PLACEMENTS:
             raise UserError(
                 f"search.auxiliary makes {subsets} placements of {count} classifiers on {len(layers)} layers, but "
-                f"{MAX_PLACEMENTS} is the most a sampler can tell apart; narrow search.auxiliary.layers"
+                f"{MAX_PLACEMENTS} is the most that a sampler can distinguish; narrow search.auxiliary.layers"
             )
     return {
         count: [_format_layers(subset) for subset in itertools.combinations(layers, count)]

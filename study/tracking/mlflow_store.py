@@ -178,7 +178,7 @@ def ui_environment(uri: str | None = None) -> dict[str, str]:
 
 def client_of(uri: str) -> MlflowClient:
     """A client of the store."""
-    # MLflow sends usage figures to its makers unless told not to before it is imported.
+    # MLflow sends usage figures to its makers unless that is turned off before it is imported.
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow  # here because it takes seconds, which `--help` should not cost
 

@@ -39,14 +39,7 @@ def train_until_corrected(
     stub_training.train(recipe, folder, report, score_tests, stop=stop)
 
 
-def train_with_nan(
-    recipe: Recipe,
-    folder: Path,
-    report: loop.Report,
-    score_tests: bool = True,
-    parts_file: Path | None = None,
-    stop: StopRequest | None = None,
-) -> None:
+def train_with_nan(recipe: Recipe, folder: Path, *arguments: Any) -> None:
     """The real training; one recipe's features hold NaN at one step."""
     run_step = loop.run_step
 
@@ -57,17 +50,10 @@ def train_with_nan(
         return run_step(run, step, progress)
 
     with mock.patch.object(loop, "run_step", run_planted_step):
-        loop.train(recipe, folder, report, score_tests, stop=stop)
+        loop.train(recipe, folder, *arguments)
 
 
-def train_in_little_memory(
-    recipe: Recipe,
-    folder: Path,
-    report: loop.Report,
-    score_tests: bool = True,
-    parts_file: Path | None = None,
-    stop: StopRequest | None = None,
-) -> None:
+def train_in_little_memory(recipe: Recipe, folder: Path, *arguments: Any) -> None:
     """The real training; from epoch 2 on, steps of worker 1 run out of memory with more than `MOST` utterances.
 
     The memory probe finds that all fit.
@@ -81,4 +67,4 @@ def train_in_little_memory(
         return accumulate(model, part, *others)
 
     with mock.patch.object(optimiser, "accumulate_gradients", accumulate_few):
-        loop.train(recipe, folder, report, score_tests, parts_file, stop)
+        loop.train(recipe, folder, *arguments)

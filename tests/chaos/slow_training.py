@@ -4,26 +4,19 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Any
 from unittest import mock
 
 import ray
 
 from model.recipe.recipe import Recipe
-from model.runtime.stop_request import StopRequest
 from model.training import loop
 
 STEPS = "steps.txt"  # in a trial's folder: Ray's id of the node, epoch and step of each step of rank 0
 STEP_SECONDS = 1.5  # in the first epoch
 
 
-def train(
-    recipe: Recipe,
-    folder: Path,
-    report: loop.Report,
-    score_tests: bool = True,
-    parts_file: Path | None = None,
-    stop: StopRequest | None = None,
-) -> None:
+def train(recipe: Recipe, folder: Path, *arguments: Any) -> None:
     """As `loop.train`."""
     run_step = loop.run_step
 
@@ -36,7 +29,7 @@ def train(
         return run_step(run, step, progress)
 
     with mock.patch.object(loop, "run_step", run_slow_step):
-        loop.train(recipe, folder, report, score_tests, parts_file, stop)
+        loop.train(recipe, folder, *arguments)
 
 
 def read_steps(folder: Path) -> list[tuple[str, int, int]]:

@@ -1,6 +1,6 @@
 """Recorded speech to try a study on: the telephone prompts of Debian's asterisk-core-sounds-en-wav, as a table.
 
-Of its dev and test sentences every word is heard in training, in other sentences.
+Of its dev and test sentences every word occurs in training, in other sentences.
 
 apt-get install asterisk-core-sounds-en asterisk-core-sounds-en-wav
 python -m model.corpora.sources.asterisk > prompts.tsv

@@ -66,7 +66,7 @@ def _find(path: Path) -> Iterator[tuple[str, Path]]:
 
 
 def _kind(path: Path) -> str | None:
-    """By what its first item has, as lhotse tells them apart."""
+    """By what its first item has, as lhotse distinguishes them."""
     item = read_first(path)
     if str(item.get("type")).endswith("Cut"):
         return "cuts"

@@ -1,4 +1,4 @@
-"""What a study has used, as its events tell it."""
+"""What a study has used, by its events."""
 
 from __future__ import annotations
 
