@@ -61,7 +61,7 @@ class Board:
                 self._started[number] = self._clock()
                 values = ", ".join(f"{name} {format_value(value)}" for name, value in record.values.items())
                 self._print(number, "started" if before is None else "continues", record.baseline or values)
-            else:
+            elif before is None or record.epochs is not before.epochs:  # or something else was recorded
                 self._print_epoch(record)
             return
         if before is not None and before.state is record.state is TrialState.COMPLETE:

@@ -61,6 +61,17 @@ def test_without_a_terminal_every_event_is_printed_as_one_plain_line() -> None:
     ]
 
 
+def test_an_epoch_is_printed_once_whatever_else_is_recorded_of_its_trial_and_again_when_it_is_trained_again() -> None:
+    board, console, _ = make_board()
+    board.update(running_record(0))
+    epoch, again = (running_record(0, {"dev/wer": 61.25}) for _ in range(2))
+    board.update(epoch)
+    board.update(replace(epoch, found_decoding={"beam": 4}, notes=("good",)))
+    assert len(printed_lines(console)) == 2
+    board.update(again)
+    assert printed_lines(console)[1:] == 2 * ["trial 0000 epoch 1/4: WER 61.25"]
+
+
 def test_the_time_left_is_estimated_from_the_trials_so_far() -> None:
     board, _, clock = make_board(trials=4)
     board.update(running_record(0))
