@@ -26,6 +26,13 @@ SLEEPS = """
 Thread 0x00007f0000000001 (most recent call first):
   File "/code/model/data/features.py", line 7 in read
 """
+# PyDLL keeps the interpreter's lock. A signal ends a sleep in C, but not the read of an empty pipe.
+HOLD = """
+import ctypes, os
+read, (pipe, _), buffer = ctypes.PyDLL(None).read, os.pipe(), ctypes.create_string_buffer(1)
+read(pipe, buffer, 1)
+"""
+HELD = '(most recent call first):\n  File "<string>", line 4 in <module>'  # the read itself is what it is in
 NAMED = "# 0x00007f0000000001 trains\n"
 
 
@@ -96,18 +103,19 @@ def test_the_rank_that_the_others_wait_for_is_the_one_outside_of_what_all_do_tog
 
 
 def test_a_process_whose_interpreter_is_held_in_c_code_writes_its_stacks_after_a_signal() -> None:
-    hold = "import ctypes, threading; ctypes.PyDLL(None).sleep(3600)"  # PyDLL keeps the interpreter's lock
-    process = answering_process(hold)
+    process = answering_process(HOLD)
     try:
         assert process.stdout is not None
         path = process.stdout.readline().strip()
         deadline, content = time.monotonic() + SECONDS, ""
-        while 'File "<string>", line 1 in <module>' not in content:
+        while HELD not in content:
             assert time.monotonic() < deadline, content
             assert request_stacks(process.pid, path) is None
             time.sleep(0.1)
             content = Path(path).read_text()
-        assert process.poll() is None, "the signal ended it"
+        for _ in range(10):
+            assert request_stacks(process.pid, path) is None, "the signal ended it"
+            time.sleep(0.01)
     finally:
         process.kill()
         process.communicate()
