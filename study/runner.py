@@ -124,7 +124,6 @@ class _Run:
     proposer: Proposer
     tracker: Tracker
     changes: Changes  # of versions and machine since the first session
-    alive_until: float | None = None  # the last heartbeat of the session before, where it was killed
     notifier: Notifier | None = None  # where the study file asks for messages
     is_unfinished: bool = False  # whether the session ended before all its trials
     stopped: str | None = None  # why the study had to stop
@@ -167,6 +166,7 @@ def _open_run(
     lease = stack.enter_context(hold_lease(folder, lambda line: print_line(console, line)))
     manifest = make_manifest(study, prepared)
     ledger = Ledger.create_or_open(folder, study, prepared, manifest, lease.check)
+    ledger.alive_until = alive_until
     changes = find_changes(ledger.manifest, manifest)
     if line := describe_changes(changes):
         print_line(console, line)
@@ -174,7 +174,7 @@ def _open_run(
     tracker.start()
     notifier = None if study.notify is None else Notifier(study, folder, ledger.trials)
     proposer = Proposer(study, prepared, ledger.read_recipe)
-    return _Run(study, ledger, proposer, tracker, changes, alive_until, notifier)
+    return _Run(study, ledger, proposer, tracker, changes, notifier)
 
 
 def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str | None:
@@ -187,7 +187,7 @@ def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str 
     if work.train == TRAIN:  # a stand-in keeps no weights
         confirmations = run.proposer.count_confirmations(ledger.trials)
         check_disk(ledger, trials_to_run, confirmations, concurrency, functools.partial(print_line, console))
-    ledger.start_session(trials_to_run, concurrency, run.changes, run.alive_until)
+    ledger.start_session(trials_to_run, concurrency, run.changes)
     if study.search.prior is not None and ledger.trials.prior is None:
         ledger.append(read_prior(study.search.prior, run.proposer.class_spaces))
     trials = ledger.trials

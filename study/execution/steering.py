@@ -26,6 +26,7 @@ from study.ledger.commands import (
 )
 from study.ledger.events import ControlGiven, StudyEnded, StudyInterrupted
 from study.ledger.lease import find_living_holder, hold_lease
+from study.ledger.lease_file import find_last_heartbeat
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.ledger.steering import NOTE, RESUME, SET, format_setting
@@ -116,9 +117,10 @@ def _record_here(folder: Path) -> bool:
 @contextlib.contextmanager
 def _hold(folder: Path, print_line: Callable[[str], object] = print) -> Iterator[Ledger]:
     """The ledger with all that its drivers wrote, while no other may open it."""
+    alive_until = find_last_heartbeat(folder)  # of a driver that was killed: one that ended took its lease away
     with hold_lease(folder, print_line) as lease:
         ledger = Ledger.open(folder)
-        ledger.check_ownership = lease.check
+        ledger.check_ownership, ledger.alive_until = lease.check, alive_until
         yield ledger
 
 

@@ -60,6 +60,7 @@ class Ledger:
         self.manifest = manifest
         self.log = EventLog(folder)
         self.trials = _fold(self.log)
+        self.alive_until: float | None = None  # the last heartbeat of a driver that was killed, for the next session
         self._lock = threading.Lock()  # of the fold, which a tracker's thread copies
 
     @classmethod
@@ -116,12 +117,8 @@ class Ledger:
         trials: int = 0,
         concurrency: int = 0,
         changed: dict[str, list[Any]] | None = None,
-        alive_until: float | None = None,
     ) -> None:
-        """Open this driver's event file; `trials` are to run, `concurrency` at a time. Whatever ran is interrupted.
-
-        `alive_until` is the last heartbeat of a driver that was killed.
-        """
+        """Open this driver's event file; `trials` are to run, `concurrency` at a time. Whatever ran is interrupted."""
         self.check_ownership()
         workers = self.study.workers
         header = SessionStarted(
@@ -132,9 +129,10 @@ class Ledger:
             concurrency=concurrency,
             changed=changed or {},
             workers=SessionWorkers(count=workers.count, cpus=workers.cpus, gpus=workers.gpus),
-            alive_until=alive_until,
+            alive_until=self.alive_until,
         )
         header = self.log.start_session(header)
+        self.alive_until = None
         with self._lock:
             self.trials.apply(header)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import threading
 import time
 from pathlib import Path
@@ -17,8 +18,9 @@ from study.display.status import print_status
 from study.early_stopping.rules import values_by_epoch
 from study.execution.steering import give_command, prepare_session
 from study.ledger.commands import CommandAnswer, list_commands, take_answer, write_answer
-from study.ledger.events import ControlGiven, StudyEnded, TrialEnded
+from study.ledger.events import ControlGiven, StudyEnded, TrialEnded, TrialStarted
 from study.ledger.lease import hold_lease
+from study.ledger.lease_file import LEASE, Machine, format_lease, make_holder
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.search.optuna_trials import SamplerTrials
@@ -201,3 +203,19 @@ def test_status_shows_the_orders_in_force_and_the_notes(old: Ledger) -> None:
     assert "the study is paused by ada@laptop; nothing starts before it is resumed" in output
     assert "trials=40 is set by ada@laptop" in output
     assert "trial 0000: the best so far (ada@laptop)" in output
+
+
+def test_what_ran_in_a_driver_that_was_killed_counts_until_its_last_heartbeat_where_a_command_comes_first(
+    old: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old.append(TrialStarted(number=4))
+    now, hours = time.time(), old.trials.spent.count_hours()
+    lease = old.folder / LEASE
+    lease.write_bytes(format_lease(make_holder(Machine.detect(), 2.0, locked=True), 7))
+    os.utime(lease, (now + 360, now + 360))
+    monkeypatch.setattr(time, "time", lambda: now + 7200)
+    give_command(old.folder, "note", 0, "well")
+    spent = Ledger.open(old.folder).trials.spent
+    assert spent.count_hours() - hours == pytest.approx(0.1, abs=0.002)
+    assert spent.trials[4].seconds == pytest.approx(360, abs=5)
+    assert spent.running == []
