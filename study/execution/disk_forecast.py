@@ -11,8 +11,10 @@ from model.errors import UserError
 from model.recipe.recipe import Recipe
 from study.config.study_file import StudyFile
 from study.execution.disk_space import Usage, find_reserve, format_bytes
-from study.execution.plan import CHECKPOINTS, OPTIMISER_COPIES
 from study.ledger.ledger import Ledger
+
+OPTIMISER_COPIES = 2  # AdamW's moments, beside the weights, in a checkpoint
+CHECKPOINTS = 2  # that a training keeps
 
 
 def check_disk(
@@ -51,9 +53,8 @@ def measure_weights(recipe: Recipe) -> int | None:
 
 
 def forecast_bytes(study: StudyFile, weights: int, trials: int, confirmations: int, concurrency: int) -> int:
-    """What so many trials and new trainings of finalists will need, of which so many run at the same time.
-
-    Features are not counted, since they are there when a study starts.
+    """What the weights and checkpoints of so many trials and new trainings of finalists will need, of which so many run
+    at the same time. Features are not counted, since they are there when a study starts.
     """
     kept = trials
     if study.disk.keep_best is not None:

@@ -15,11 +15,10 @@ from model.corpora.corpus import Corpus, Role
 from model.recipe.recipe import Recipe
 from model.training.probe import Probe
 from study.config.study_file import StudyFile
+from study.execution.disk_forecast import forecast_bytes
 
 Interval = tuple[float, float]
 CONFIDENCE = 0.95
-OPTIMISER_COPIES = 2  # AdamW's moments, beside the weights, in a checkpoint
-CHECKPOINTS = 2  # that a training keeps
 FEATURE_BYTES = 100 * 80 * 2  # of a second: frames, mel bins, float16
 MOST_SCORING = 0.1  # of an epoch's training, that scoring after it should take
 FEWEST = 20  # dev utterances that trials can still be compared by
@@ -64,7 +63,7 @@ def make_plan(
     final = _add(_scale(whole, confirmations), (tests[0] * scored, tests[1] * scored * WIDEST_BEAM))
     total = _add((shortest + stopped, trials * whole[1]), final)
     hours = _scale(total, 1 / 3600 / concurrency)
-    checkpoint = probe.weight_bytes * (1 + OPTIMISER_COPIES) * CHECKPOINTS
+    weights = forecast_bytes(study, probe.weight_bytes, trials, confirmations, concurrency)
     return Plan(
         trials=trials,
         confirmations=confirmations,
@@ -79,9 +78,7 @@ def make_plan(
         trial_seconds=whole,
         hours=hours,
         gpu_hours=_scale(total, workers * study.workers.gpus / 3600),
-        disk_bytes=checkpoint * concurrency
-        + probe.weight_bytes * (trials + confirmations)
-        + _feature_bytes(base, corpus),
+        disk_bytes=weights + _feature_bytes(base, corpus),
     )
 
 
