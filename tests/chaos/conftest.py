@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from chaos.fault_results import SEEDS, read_results, summarise
 from chaos.faults import Disk, small_disk
 from chaos.sick_training import PLANTED
 from ray.cluster_utils import Cluster
@@ -89,3 +91,11 @@ def cluster(stub: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
         yield cluster
     finally:
         cluster.shutdown()
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """What became of all seeds of random faults, once, also where several processes ran them."""
+    if SEEDS in os.environ and (results := read_results()):
+        terminalreporter.section("random faults")
+        for line in summarise(results):
+            terminalreporter.line(line)

@@ -5,41 +5,22 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import sys
 import time
 from typing import Any
 
+from chaos.fault_disk import fill_disk, kill_driver, kill_in_write, slow_disk, tear_line
+from chaos.fault_nodes import lose_node
 from chaos.fault_run import CLOCK_FILE, Action, StudyUnderFaults
 from chaos.fault_schedule import FILE, SERVER
+from chaos.fault_steering import kill_command, pause_study, run_command, start_second_driver, steer
 from chaos.faults import Locker
 from chaos.invariants import assert_clean_output
-from chaos.study_process import CommandProcess, psutil
+from chaos.study_process import psutil
 
 from study.ledger.event_log import EventLog
 
 FROZEN_SECONDS = 3.0
-FULL_SECONDS = 4.0
 DAY = 86_400.0
-COMMANDS = (
-    ("status", "study.yaml"),
-    ("validate", "study.yaml"),
-    ("trial", "study.yaml", "0", "retry"),
-    ("run", "study.yaml"),
-)
-STEERING = (
-    ("trial", "study.yaml", "0", "note", "looks well"),
-    ("trial", "study.yaml", "1", "stop"),
-    ("trial", "study.yaml", "1", "promote"),
-    ("set", "study.yaml", "concurrent_trials=1"),
-    ("drain", "study.yaml"),
-    ("pause", "study.yaml"),
-)
-
-
-def kill_driver(study: StudyUnderFaults) -> None:
-    study.was_killed = True
-    study.driver.kill()
-    study.driver.close()
 
 
 def stop_driver(study: StudyUnderFaults) -> None:
@@ -70,8 +51,10 @@ def freeze(name: str) -> Action:
         if process is not None:
             with contextlib.suppress(psutil.Error):
                 process.suspend()
-                time.sleep(FROZEN_SECONDS)
+                start = time.monotonic()
+                time.sleep(study.chance.uniform(0.5, FROZEN_SECONDS))
                 process.resume()
+                study.invariants.held_up += time.monotonic() - start
 
     return strike
 
@@ -91,57 +74,6 @@ def replace_driver(study: StudyUnderFaults) -> None:
     assert code in (0, 2), f"the replaced driver ended with {code}:\n{frozen.output}"
     if code == 2:
         assert "was taken over by" in more, frozen.output
-
-
-def start_second_driver(study: StudyUnderFaults) -> None:
-    """It is refused, at once, as long as the first one lives."""
-    second = study.start_driver()
-    code = second.wait_for_end()
-    assert_clean_output(second.output)
-    if study.driver.process.poll() is None:
-        assert code == 2, f"a second driver ended with {code}:\n{second.output}"
-        assert "is being run by" in second.output, second.output
-
-
-def run_command(study: StudyUnderFaults) -> None:
-    """A user's command at an odd time does its work, or is refused in a line."""
-    arguments = study.chance.choice(COMMANDS)
-    if arguments[0] == "run":
-        start_second_driver(study)
-        return
-    _run(study, *arguments)
-
-
-def steer(study: StudyUnderFaults) -> None:
-    """A user steers the study; a pause of everything is taken back after a while."""
-    arguments = study.chance.choice(STEERING)
-    _run(study, *arguments)
-    if arguments[0] == "pause":
-        study.wait(FROZEN_SECONDS)
-        _run(study, "resume", str(study.folder))
-
-
-def _run(study: StudyUnderFaults, *arguments: str) -> None:
-    """A command that does its work, or is refused in a line."""
-    command = CommandProcess([sys.executable, "-m", "study", *arguments])
-    study.drivers.append(command)
-    assert command.wait_for_end() in (0, 1, 2), command.output
-    assert_clean_output(command.output)
-
-
-def fill_disk(study: StudyUnderFaults) -> None:
-    study.disk.fill()
-    study.wait(FULL_SECONDS)
-    study.disk.free()
-
-
-def tear_line(study: StudyUnderFaults) -> None:
-    """The driver is killed while it appends: a part of a line is left."""
-    kill_driver(study)
-    if files := EventLog(study.folder).files():
-        line = files[-1].read_bytes().splitlines()[-1]
-        with files[-1].open("ab") as file:
-            file.write(line[: study.chance.randrange(1, len(line))])
 
 
 def move_clock(study: StudyUnderFaults) -> None:
@@ -187,8 +119,13 @@ FAULTS: dict[str, tuple[Action, str | None, float]] = {
     "replace_driver": (replace_driver, None, 0.5),
     "second_driver": (start_second_driver, None, 1),
     "run_command": (run_command, None, 1),
-    "steer": (steer, None, 2),
+    "steer": (steer, None, 4),
+    "pause_study": (pause_study, None, 0.5),
+    "kill_command": (kill_command, None, 1),
+    "lose_node": (lose_node, None, 0.7),
     "fill_disk": (fill_disk, None, 2),
+    "slow_disk": (slow_disk, None, 1),
+    "kill_in_write": (kill_in_write, None, 2),
     "tear_line": (tear_line, None, 1),
     "move_clock": (move_clock, None, 1),
     "lock_database": (lock_database, FILE, 1),

@@ -1,31 +1,59 @@
-"""What became of each seed, kept by the content of the code, so that seeds that passed are not run again."""
+"""What became of each seed, kept by the content of the code, so that seeds that passed are not run again.
+
+`PYTHONPATH=.:tests python -m chaos.fault_results` prints what was tried, how often, and what was lost.
+"""
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
 
 from model.strict import write_atomically
 
+SEEDS = "CHAOS_SEEDS"  # an environment variable that `make chaos-random` sets
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "build" / "chaos-random"
 _CODE = ("model", "study", "cluster", "tests/chaos")
 
 
 @dataclass(frozen=True)
+class Tally:
+    """What was done to the study of a seed, and to the shorter lists of one that failed, and what was checked."""
+
+    struck: tuple[str, ...] = ()  # the kinds of the faults that struck
+    sessions: int = 0
+    processes: int = 0  # that ran the study, those that were refused included
+    orders: int = 0  # commands of people
+    ended: int = 0  # trials whose end was checked
+    lost: int = 0  # of them, those that were gone or changed, or ended twice
+
+    def __add__(self, other: Tally) -> Tally:
+        return Tally(*(mine + theirs for mine, theirs in zip(_fields(self), _fields(other), strict=True)))
+
+
+@dataclass(frozen=True)
 class SeedResult:
-    """`faults`: the list that struck, and of a failed seed the shortest one found that fails."""
+    """`faults`: the list that was drawn, and of a failed seed the shortest one found that fails."""
 
     seed: int
     passed: bool
     faults: str
     seconds: float
     error: str = ""
+    tally: Tally = Tally()
+
+    @classmethod
+    def read(cls, path: Path) -> SeedResult:
+        content = json.loads(path.read_text())
+        tally = content.pop("tally")
+        return cls(**content, tally=Tally(**tally | {"struck": tuple(tally["struck"])}))
 
 
 @cache
@@ -44,7 +72,7 @@ def keep_result(result: SeedResult) -> None:
 
 def read_results() -> dict[int, SeedResult]:
     """The results of the code of now, by their seed."""
-    results = [SeedResult(**json.loads(path.read_text())) for path in (RESULTS / hash_code()).glob("*.json")]
+    results = [SeedResult.read(path) for path in (RESULTS / hash_code()).glob("*.json")]
     return {result.seed: result for result in sorted(results, key=lambda result: result.seed)}
 
 
@@ -54,14 +82,43 @@ def choose_seeds(seeds: Sequence[int]) -> list[int]:
     return [seed for seed in seeds if seed not in results or not results[seed].passed]
 
 
+@contextlib.contextmanager
+def claim_seed(seed: int) -> Iterator[bool]:
+    """Whether this process is to run the seed: no other does so now, nor has it passed since the seeds were chosen."""
+    path = _file_of(seed).with_suffix(".lock")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("ab") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            yield False
+        else:
+            yield bool(choose_seeds([seed]))
+
+
 def summarise(results: dict[int, SeedResult]) -> list[str]:
-    """A line on all seeds, and one for each that failed."""
+    """A line on all seeds, one for each that failed, and what was tried in all of them."""
     counts = Counter(result.passed for result in results.values())
     seconds = sum(result.seconds for result in results.values())
     lines = [f"{len(results)} seeds in {seconds / 60:.0f} minutes: {counts[True]} passed, {counts[False]} failed"]
     failed = [result for result in results.values() if not result.passed]
-    return lines + [f"seed {result.seed}: {result.faults}: {result.error.splitlines()[0]}" for result in failed]
+    lines += [f"seed {result.seed}: {result.faults}: {result.error.splitlines()[0]}" for result in failed]
+    tally = sum((result.tally for result in results.values()), Tally())
+    lines.append(
+        f"{len(tally.struck)} faults and {tally.orders} commands struck {tally.sessions} sessions, for which "
+        f"{tally.processes} processes were started; {tally.ended} trials ended, {tally.lost} of them lost or doubled"
+    )
+    kinds = sorted(Counter(tally.struck).items(), key=lambda kind: (-kind[1], kind[0]))
+    return [*lines, *(f"  {name:<20} {count:4}" for name, count in kinds)]
 
 
 def _file_of(seed: int) -> Path:
     return RESULTS / hash_code() / f"seed-{seed:04d}.json"
+
+
+def _fields(tally: Tally) -> tuple[tuple[str, ...], int, int, int, int, int]:
+    return tally.struck, tally.sessions, tally.processes, tally.orders, tally.ended, tally.lost
+
+
+if __name__ == "__main__":
+    print("\n".join(summarise(read_results())))

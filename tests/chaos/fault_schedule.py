@@ -10,9 +10,17 @@ from typing import Any
 
 import stub_training
 
+from study.config.budget import SECONDS_PER_HOUR
+
 RULES = ("asha", "asha-promote", "median", "evidence", "none")
 FILE, SERVER, POSTGRESQL = "file", "server", "postgresql"  # where MLflow's runs are
 REAL_EVERY = 10  # of so many seeds one trains the recipe `tiny`, the others the stand-in
+CPUS = 2  # of the machine that the trials share
+# CPU-seconds of a budget for each trial: with the smaller ones there is no room for all.
+BUDGETS = (6.0, 12.0, 25.0, 60.0)
+BUDGET_EVERY = 4
+# A budget is measured by the clock, so that one that is moved by a day uses it up.
+NEEDS_NO_BUDGET = {"move_clock"}
 # What the stand-in does in a trial, by the share of trials that draw it.
 BEHAVIOURS = [stub_training.SUCCEEDS, stub_training.VARIES, stub_training.DIES_ONCE, stub_training.NAN_OBJECTIVE]
 _FAULT = re.compile(r"([a-z_]+)@(\d+)(?:\+([\d.]+))?")
@@ -43,6 +51,7 @@ class Scenario:
     tracking: str
     is_real: bool
     faults: tuple[Fault, ...]
+    budget: float | None = None  # CPU-seconds
 
     def with_faults(self, faults: Sequence[Fault]) -> Scenario:
         return replace(self, faults=tuple(faults))
@@ -58,7 +67,8 @@ class Scenario:
             stopping["grace_epochs"] = 1
         if self.rule in ("asha", "asha-promote"):
             stopping["reduction"] = 2
-        return {
+        budget = {} if self.budget is None else {"budget": {"cpu_hours": self.budget / SECONDS_PER_HOUR}}
+        return budget | {
             "name": "probe",
             "corpus": corpus,
             "storage": storage,
@@ -71,7 +81,7 @@ class Scenario:
             "failures": {"same_error_stops": 100},
             "workers": {
                 "count": self.workers,
-                "cpus": 1 / self.workers,
+                "cpus": (1.0 if self.concurrent_trials <= CPUS else 0.6) / self.workers,
                 "concurrent_trials": self.concurrent_trials,
             },
         }
@@ -87,14 +97,15 @@ def draw_scenario(seed: int, kinds: Sequence[tuple[str, str | None, float]]) -> 
         seed,
         chance.choice(RULES),
         chance.choice((1, 1, 2)),
-        chance.choice((1, 2)),
+        chance.choice((1, 2, 2, 3)),
         trials,
         epochs,
         tracking,
         is_real,
         (),
+        (trials + 1) * chance.choice(BUDGETS) if chance.randrange(BUDGET_EVERY) == 0 else None,
     )
-    possible = [(kind, weight) for kind, needs, weight in kinds if needs in (None, tracking) or _fits(needs, tracking)]
+    possible = [(kind, weight) for kind, needs, weight in kinds if _fits(kind, needs, scenario)]
     most = trials * epochs // 2  # of the epochs, of which early stopping leaves about half
     faults = [
         Fault(chance.randint(0, most), round(chance.uniform(0.0, 1.0), 2), kind)
@@ -136,6 +147,7 @@ def shrink(find_error: Callable[[Scenario, str], str | None], scenario: Scenario
     return scenario, error
 
 
-def _fits(needs: str | None, tracking: str) -> bool:
-    """A database behind a server is a server too."""
-    return needs == SERVER and tracking == POSTGRESQL
+def _fits(kind: str, needs: str | None, scenario: Scenario) -> bool:
+    """Whether a kind of fault can strike the study; a database behind a server is a server too."""
+    has_tracking = needs in (None, scenario.tracking) or (needs == SERVER and scenario.tracking == POSTGRESQL)
+    return has_tracking and (scenario.budget is None or kind not in NEEDS_NO_BUDGET)

@@ -5,10 +5,25 @@ from pathlib import Path
 import pytest
 from chaos import fault_results
 from chaos.fault_actions import FAULTS
-from chaos.fault_results import SeedResult, choose_seeds, keep_result, read_results, summarise
-from chaos.fault_schedule import FILE, SERVER, Fault, Scenario, draw_scenario, parse_faults, parse_seeds, shrink
+from chaos.fault_results import SeedResult, Tally, choose_seeds, claim_seed, keep_result, read_results, summarise
+from chaos.fault_schedule import (
+    CPUS,
+    FILE,
+    NEEDS_NO_BUDGET,
+    SERVER,
+    Fault,
+    Scenario,
+    draw_scenario,
+    parse_faults,
+    parse_seeds,
+    shrink,
+)
+from chaos.orders import FollowedOrders, Orders
 
+from cluster.resources import Node
 from study.config.study_file import StudyFile
+from study.execution.checks import max_concurrent_trials
+from study.ledger.events import AnyEvent, ControlGiven, SessionStarted, TrialEnded, TrialEpoch, TrialStarted, TrialState
 
 KINDS = [(kind, needs, weight) for kind, (_, needs, weight) in FAULTS.items()]
 SEEDS = range(400)
@@ -30,12 +45,25 @@ def test_every_kind_is_drawn_and_only_where_its_tracking_is() -> None:
         assert needs <= ({FILE} if scenario.tracking == FILE else {SERVER}), scenario
 
 
+def test_about_one_study_of_four_has_a_budget_and_no_clock_is_moved_in_one() -> None:
+    drawn = [draw_scenario(seed, KINDS) for seed in SEEDS]
+    with_budget = [scenario for scenario in drawn if scenario.budget is not None]
+    assert 0.2 < len(with_budget) / len(drawn) < 0.3
+    assert not {fault.kind for scenario in with_budget for fault in scenario.faults} & NEEDS_NO_BUDGET
+
+
+def test_every_number_of_workers_is_drawn_with_every_number_of_trials_at_the_same_time() -> None:
+    drawn = {(scenario.workers, scenario.concurrent_trials) for scenario in (draw_scenario(s, KINDS) for s in SEEDS)}
+    assert drawn == {(workers, trials) for workers in (1, 2) for trials in (1, 2, 3)}
+
+
 def test_what_is_drawn_is_a_valid_study() -> None:
     for seed in SEEDS:
         scenario = draw_scenario(seed, KINDS)
         study = StudyFile.model_validate(scenario.make_study("/speech", "studies", None, {}))
         assert study.trials == scenario.trials
-        assert study.workers.count * study.workers.cpus == 1.0
+        assert study.workers.count * study.workers.cpus == (1.0 if scenario.concurrent_trials <= CPUS else 0.6)
+        assert max_concurrent_trials(study, [Node(CPUS, 0.0)]) == scenario.concurrent_trials
 
 
 def test_text_that_is_no_fault_is_refused() -> None:
@@ -59,12 +87,75 @@ def test_a_failing_list_is_shortened_to_the_faults_without_which_it_passes() -> 
 
 def test_seeds_that_passed_with_this_code_are_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(fault_results, "RESULTS", tmp_path)
-    keep_result(SeedResult(3, True, "kill_driver@3+0", 60.0))
-    keep_result(SeedResult(4, False, "fill_disk@7+0", 60.0, "AssertionError: lost\nmore"))
+    keep_result(SeedResult(3, True, "kill_driver@3+0", 60.0, tally=Tally(("kill_driver",), 2, 2, 0, 5, 0)))
+    tally = Tally(("fill_disk", "fill_disk", "steer"), 4, 5, 2, 6, 1)
+    keep_result(SeedResult(4, False, "fill_disk@7+0", 60.0, "AssertionError: lost\nmore", tally))
     assert choose_seeds(parse_seeds("3-5,9")) == [4, 5, 9]
     assert summarise(read_results()) == [
         "2 seeds in 2 minutes: 1 passed, 1 failed",
         "seed 4: fill_disk@7+0: AssertionError: lost",
+        "4 faults and 2 commands struck 6 sessions, for which 7 processes were started; "
+        "11 trials ended, 1 of them lost or doubled",
+        "  fill_disk               2",
+        "  kill_driver             1",
+        "  steer                   1",
     ]
     monkeypatch.setattr(fault_results, "hash_code", lambda: "other-code")
     assert choose_seeds([3]) == [3]
+
+
+def test_a_seed_is_run_by_one_process_at_a_time_and_not_again_after_it_passed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(fault_results, "RESULTS", tmp_path)
+    with claim_seed(3) as first, claim_seed(3) as second, claim_seed(4) as other:
+        assert (first, second, other) == (True, False, True)
+        keep_result(SeedResult(3, True, "", 1.0))
+    with claim_seed(3) as again, claim_seed(4) as free:
+        assert (again, free) == (False, True)
+
+
+STOPPED, PAUSED, PROMOTED = (
+    ControlGiven(who="ada", command=command, number=0) for command in ("stop", "pause", "promote")
+)
+STUDY_PAUSED, DRAINED = (ControlGiven(who="ada", command=command) for command in ("pause", "drain"))
+FORBIDDEN: list[tuple[list[AnyEvent], AnyEvent]] = [
+    ([STOPPED, TrialEpoch(number=0, epoch=1)], TrialEpoch(number=0, epoch=2)),
+    ([PAUSED, TrialEpoch(number=0, epoch=1)], TrialEpoch(number=0, epoch=2)),
+    ([STUDY_PAUSED, TrialEpoch(number=0, epoch=1)], TrialEpoch(number=0, epoch=2)),
+    ([PAUSED], TrialStarted(number=0)),
+    ([STUDY_PAUSED], TrialStarted(number=1)),
+    ([DRAINED], TrialStarted(number=1)),
+    ([PROMOTED], TrialEnded(number=0, state=TrialState.PRUNED, reason="behind its rung")),
+]
+
+
+@pytest.mark.parametrize(("before", "event"), FORBIDDEN)
+def test_an_event_that_an_order_forbids_is_found(before: list[AnyEvent], event: AnyEvent) -> None:
+    followed = FollowedOrders()
+    for earlier in before:
+        followed.apply(earlier)
+    with pytest.raises(AssertionError):
+        followed.apply(event)
+
+
+def test_orders_that_were_taken_back_forbid_nothing() -> None:
+    followed = FollowedOrders()
+    resumed, retried = ControlGiven(who="ada", command="resume"), ControlGiven(who="ada", command="retry", number=0)
+    for event in (STUDY_PAUSED, resumed, DRAINED, SessionStarted(), STOPPED, retried, PROMOTED):
+        followed.apply(event)
+    for epoch in (1, 2, 2, 3):
+        followed.apply(TrialEpoch(number=0, epoch=epoch))
+    followed.apply(TrialStarted(number=1))
+    followed.apply(TrialEnded(number=0, state=TrialState.PRUNED, reason="stopped by ada"))
+
+
+def test_a_command_that_was_answered_and_is_not_recorded_is_found_and_one_that_is_recorded_twice() -> None:
+    orders = Orders()
+    orders.acknowledge("trial", "0", "stop")
+    given = ControlGiven(who="ada", command="stop", number=0, id="a")
+    orders.check([given])
+    with pytest.raises(AssertionError, match="not recorded"):
+        orders.check([])
+    with pytest.raises(AssertionError, match="recorded twice"):
+        orders.check([given, given])

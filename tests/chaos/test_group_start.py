@@ -11,11 +11,14 @@ from typing import Any
 
 import pytest
 import ray
+from hanging_start import serve_but_rank_1
 from stub_training import SUCCEEDS
 
 from cluster.placement_groups import OrphanWatch, PlacementGroupRecord, list_placement_groups
 from cluster.worker_ports import WORKER_PORTS
 from model.recipe.files import named_recipe, with_values
+from study.workers import trainer
+from study.workers.connections import CONTROLLER
 from study.workers.driver import open_crew
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import CrewConfig, Report, Task
@@ -25,10 +28,13 @@ PATIENCE = 120.0  # seconds for anything that a busy machine may be slow at
 
 
 class _Driver:
-    """A trial's driver: an actor, which opens a group. With `ports`, servers listen within them."""
+    """A trial's driver: an actor, which opens a group. With `ports`, servers listen within them; `serve` is what a
+    worker does instead of serving it."""
 
-    def __init__(self, config: CrewConfig, ports: str = "") -> None:
+    def __init__(self, config: CrewConfig, ports: str = "", serve: Callable[..., None] | None = None) -> None:
         os.environ[WORKER_PORTS] = ports
+        if serve is not None:
+            trainer.serve_driver = serve
         self._crew = open_crew(config)
 
     def process(self) -> int:
@@ -47,6 +53,9 @@ class _Driver:
     def port(self) -> int:
         return self._crew._listener.address.port  # type: ignore[attr-defined, no-any-return]
 
+    def count_workers(self) -> int:
+        return len([rank for rank in self._crew._connections if rank != CONTROLLER])  # type: ignore[attr-defined]
+
     def expire(self) -> None:
         """The time for its start is over, whatever the clock shows."""
         self._crew._give_up()  # type: ignore[attr-defined]
@@ -63,9 +72,9 @@ def start_driver(ray_here: None, tmp_path: Path) -> Iterator[Start]:
     """Starts drivers of two workers with `cpus` each; their folder is made."""
     drivers = []
 
-    def start(cpus: float, start_seconds: float = 600.0, ports: str = "") -> Any:
+    def start(cpus: float, start_seconds: float = 600.0, ports: str = "", serve: Any = None) -> Any:
         config = CrewConfig("stub_training:train", str(tmp_path / "train"), 2, cpus, start_seconds=start_seconds)
-        drivers.append(ray.remote(num_cpus=0)(_Driver).remote(config, ports))
+        drivers.append(ray.remote(num_cpus=0)(_Driver).remote(config, ports, serve))
         return drivers[-1]
 
     yield start
@@ -139,6 +148,18 @@ def test_a_start_ends_when_its_time_is_over_and_the_next_group_finds_room(start_
     another = start_driver(cpus=1)
     ray.get(another.begin.remote(str(tmp_path)))
     assert isinstance(ray.get(another.next.remote(PATIENCE)), Report), "the next group did not start"
+
+
+@pytest.mark.chaos
+def test_a_worker_whose_start_hangs_fails_the_start_of_its_group_which_releases_all(start_driver: Start) -> None:
+    driver = start_driver(cpus=1, serve=serve_but_rank_1)
+    wait_until(lambda: ray.get(driver.count_workers.remote()) == 1, "no worker came")
+    ray.get(driver.expire.remote())
+    failure = ray.get(driver.next.remote(PATIENCE))
+    assert failure.kind is FailureKind.START
+    assert failure.reason.startswith("1 of 2 workers came within 600 s: they have their resources, but did not connect")
+    assert not ray.get(driver.is_usable.remote())
+    wait_for_free_cpus()
 
 
 @pytest.mark.chaos

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-import sys
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 from chaos.fault_actions import FAULTS
-from chaos.fault_results import SeedResult, choose_seeds, keep_result, read_results, summarise
-from chaos.fault_run import StudyUnderFaults, write_study
+from chaos.fault_results import SEEDS, SeedResult, Tally, choose_seeds, claim_seed, keep_result
+from chaos.fault_run import StudyUnderFaults, run_here, write_study
 from chaos.fault_schedule import (
     FILE,
     POSTGRESQL,
@@ -24,18 +24,17 @@ from chaos.fault_schedule import (
     shrink,
 )
 from chaos.faults import small_disk
-from chaos.invariants import Invariants, assert_clean_output
-from chaos.study_process import CommandProcess
+from chaos.invariants import Invariants
 from mlflow_server import Server
 
 from model.corpora.corpus import Corpus
 from study.runner import Work
 
-SEEDS, ACTIONS = "CHAOS_SEEDS", "CHAOS_ACTIONS"  # environment variables that `make chaos-random` sets
+ACTIONS = "CHAOS_ACTIONS"  # an environment variable that `make chaos-random` sets, as it sets SEEDS
 DISK_SIZE = {False: "48m", True: "128m"}  # of the stand-in's study, and of one with real checkpoints
 KINDS = [(kind, needs, weight) for kind, (_, needs, weight) in FAULTS.items()]
 
-RunScenario = Callable[[Scenario, str], None]
+RunScenario = Callable[[Scenario, str], Tally]
 
 
 def _list_seeds() -> list[int]:
@@ -46,9 +45,12 @@ def _list_seeds() -> list[int]:
 
 @pytest.fixture
 def run_scenario(stub: Work, corpus: Corpus, tmp_path: Path, request: pytest.FixtureRequest) -> RunScenario:
-    """Run a scenario in a new folder of this name, to the study's end and all checks."""
+    """Run a scenario in a new folder of this name, to the study's end and all checks.
 
-    def run(scenario: Scenario, name: str) -> None:
+    A ScenarioError holds what failed and what was done until then; what the study had written is in the folder `kept`.
+    """
+
+    def run(scenario: Scenario, name: str) -> Tally:
         folder = tmp_path / name
         folder.mkdir()
         with contextlib.ExitStack() as stack:
@@ -58,12 +60,38 @@ def run_scenario(stub: Work, corpus: Corpus, tmp_path: Path, request: pytest.Fix
             tracking = server.url if server else None
             study_folder = write_study(scenario, str(corpus.folder), disk, tracking, _miniature())
             study = StudyUnderFaults(scenario, study_folder, disk, server, Invariants(study_folder))
-            study.run({kind: action for kind, (action, _, _) in FAULTS.items()})
-            print(f"{name}: struck by {' '.join(map(str, study.taken)) or 'nothing'} in {len(study.drivers)} processes")
-            _send_runs()
-            study.invariants.check_end(scenario.trials + 1)
+            try:
+                study.run({kind: action for kind, (action, _, _) in FAULTS.items()})
+                assert run_here("track", "study.yaml", "--flush") is not None, "what no session sent cannot be sent"
+                study.invariants.check_end(scenario.trials)
+            except Exception as error:  # whatever it is, the seed has failed and is shrunk
+                _keep_files(study_folder)
+                raise ScenarioError(f"{type(error).__name__}: {error}", _count(study)) from error
+            finally:
+                print(f"{name}: {study.describe()}")
+            return _count(study)
 
     return run
+
+
+class ScenarioError(Exception):
+    """A scenario that failed, and what was done until then."""
+
+    def __init__(self, message: str, tally: Tally) -> None:
+        super().__init__(message)
+        self.tally = tally
+
+
+def _keep_files(study_folder: Path) -> None:
+    """Copy the events and orders from the disk, which is gone after the test."""
+    with contextlib.suppress(OSError, shutil.Error):
+        shutil.copytree(study_folder, Path("kept"), ignore=shutil.ignore_patterns("train", "*.pt"))
+
+
+def _count(study: StudyUnderFaults) -> Tally:
+    checked, kinds = study.invariants, tuple(fault.kind for fault in study.taken)
+    processes, ended, lost = len(study.drivers), checked.count_ended(), checked.count_lost()
+    return Tally(kinds, checked.sessions, processes, checked.orders.given, ended, lost)
 
 
 @contextlib.contextmanager
@@ -83,13 +111,6 @@ def _start_tracking(scenario: Scenario, request: pytest.FixtureRequest) -> Itera
         server.stop()
 
 
-def _send_runs() -> None:
-    """What a session could not send, as its last line says."""
-    command = CommandProcess([sys.executable, "-m", "study", "track", "study.yaml"])
-    assert command.wait_for_end() == 0, command.output
-    assert_clean_output(command.output)
-
-
 def _miniature() -> dict[str, Any]:
     return {"decoding_search.share": 0.0, "data.batch_seconds": 12.0, "tokenizer.vocabulary": 40}
 
@@ -104,20 +125,26 @@ def test_faults_that_a_seed_draws_lose_nothing_and_the_study_comes_to_its_end(
     if actions := os.environ.get(ACTIONS):
         scenario = scenario.with_faults(parse_faults(actions))
     print(scenario)
-    start = time.monotonic()
-    error = _find_error(run_scenario, scenario, "whole")
-    if error is not None and not actions:
-        scenario, error = shrink(lambda shorter, name: _find_error(run_scenario, shorter, name), scenario, error)
+    # `make chaos` runs its two seeds again, whoever has run them.
+    with claim_seed(seed) if os.environ.get(SEEDS) and not actions else contextlib.nullcontext(True) as is_ours:
+        if not is_ours:
+            pytest.skip(f"another process runs seed {seed}, or has run it")
+        start, tallies = time.monotonic(), []
+
+        def find_error(shorter: Scenario, name: str) -> str | None:
+            try:
+                tallies.append(run_scenario(shorter, name))
+            except ScenarioError as error:
+                tallies.append(error.tally)
+                return str(error)
+            return None
+
+        error = find_error(scenario, "whole")
+        if error is not None and not actions:
+            scenario, error = shrink(find_error, scenario, error)
+        if not actions:
+            faults = " ".join(map(str, scenario.faults))
+            seconds = round(time.monotonic() - start, 1)
+            keep_result(SeedResult(seed, error is None, faults, seconds, error or "", sum(tallies, Tally())))
     faults = " ".join(map(str, scenario.faults))
-    if not actions:
-        keep_result(SeedResult(seed, error is None, faults, round(time.monotonic() - start, 1), error or ""))
-        print("\n".join(summarise(read_results())))
     assert error is None, f"make chaos-random SEEDS={seed} ACTIONS='{faults}'\n{scenario}\n{error}"
-
-
-def _find_error(run_scenario: RunScenario, scenario: Scenario, name: str) -> str | None:
-    try:
-        run_scenario(scenario, name)
-    except Exception as error:  # whatever it is, the seed has failed and is shrunk
-        return f"{type(error).__name__}: {error}"
-    return None
