@@ -20,6 +20,10 @@ class SplitFurtherError(Exception):
     """
 
 
+class StalledError(Exception):
+    """A training made no progress for too long; the message says where it was. Its last checkpoint is whole."""
+
+
 class TrainingInterruptedError(Exception):
     """Training stopped because it was asked to; its checkpoint is written, and another call continues from there.
 

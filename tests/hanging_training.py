@@ -51,6 +51,19 @@ def train_with_hung_reader(recipe: Recipe, folder: Path, *arguments: Any, **more
         loop.train(recipe, folder, *arguments, **more)
 
 
+def train_with_hung_scoring(recipe: Recipe, folder: Path, *arguments: Any, **more: Any) -> None:
+    """The real training; the scoring of what it has chosen hangs, in the end."""
+    score_chosen = loop.score_chosen
+
+    def score(*given: Any) -> Any:
+        if hangs_now(folder):
+            read_silent_file(folder)
+        return score_chosen(*given)
+
+    with mock.patch.object(loop, "score_chosen", score):
+        loop.train(recipe, folder, *arguments, **more)
+
+
 def train_with_hung_rank(recipe: Recipe, folder: Path, report: Any, *arguments: Any) -> None:
     """The stand-in; rank 1 hangs while rank 0 waits for it in an all_reduce."""
 

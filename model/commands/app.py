@@ -13,7 +13,7 @@ from model.commands.lm import lm
 from model.commands.mix import mix
 from model.commands.train import train
 from model.commands.transcribe import SETTINGS, transcribe
-from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError, StalledError, UserError
 
 PANEL = "Single recipes"
 COMMANDS: dict[str, tuple[Callable[..., None], str]] = {  # with an example for their help
@@ -53,7 +53,7 @@ def main() -> None:
         sys.exit(_print_error(error, 2))
     except typer.TyperException as error:
         sys.exit(_print_usage_error(error))
-    except (NonFiniteLossError, OutOfMemoryError, SplitFurtherError) as error:
+    except (NonFiniteLossError, OutOfMemoryError, SplitFurtherError, StalledError) as error:
         sys.exit(_print_error(error, 1))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import tempfile
+from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,12 +13,15 @@ import typer
 
 from model.commands.formatting import format_epoch
 from model.commands.termination import stop_on_sigterm
-from model.errors import SplitFurtherError, UserError
+from model.errors import SplitFurtherError, StalledError, UserError
+from model.runtime.hang_watch import STALL_SECONDS, Work, end_hanging
 
 if TYPE_CHECKING:
     from model.recipe.recipe import Recipe
 
 METRICS_FILE = "metrics.jsonl"
+SETTING = "--stall-seconds"
+START_SECONDS = 600.0  # for the first sign of progress: libraries are imported, and memory is tried
 
 
 def train(
@@ -26,32 +31,45 @@ def train(
         int | None,
         typer.Option(min=1, help="processes that share each batch; by default one for each GPU", show_default=False),
     ] = None,
+    stall_seconds: Annotated[
+        float, typer.Option(min=0.0, help="seconds without progress after which training ends; 0 for no limit")
+    ] = STALL_SECONDS,
 ) -> None:
     """Train one recipe on this machine, without Ray; resumes from the folder's last checkpoint.
 
     Every epoch is printed, and appended to metrics.jsonl in the folder. A GPU that CUDA_VISIBLE_DEVICES leaves out is
     not used; torchrun may start the processes instead. After SIGTERM a checkpoint is written at once, within the
-    epoch, and the exit code is 143.
+    epoch, and the exit code is 143. A training that hangs ends with exit code 1 and a line that says where, and each
+    process' stacks are kept in the folder.
     """
-    from model.recipe.files import read_recipe
     from model.runtime.rank import is_rank
     from model.runtime.worker_group import choose_count
-    from model.training.prepare import prepare
 
     if is_rank():
-        _train_as_rank(recipe, out, workers)
+        _train_as_rank(recipe, out, workers, stall_seconds)
         return
     count = choose_count(workers)
-    prepared = prepare(read_recipe(recipe))
+    prepared = _prepare(recipe, stall_seconds)
     _print_start(prepared, out)
     if count == 1:
-        train_prepared(prepared, out)
+        train_prepared(prepared, out, stall_seconds)
     else:
-        _train_in_group(prepared, out, count)
+        _train_in_group(prepared, out, count, stall_seconds)
 
 
-def train_prepared(recipe: Recipe, out: Path) -> None:
-    """Train a prepared recipe in this process, which may be a rank of a group; rank 0 prints and writes metrics."""
+def _prepare(file: Path, stall_seconds: float) -> Recipe:
+    from model.recipe.files import read_recipe
+    from model.training.prepare import prepare
+
+    with end_hanging(Work("the preparation of tokenizer and features", SETTING), stall_seconds or None):
+        return prepare(read_recipe(file))
+
+
+def train_prepared(recipe: Recipe, out: Path, stall_seconds: float = 0.0) -> None:
+    """Train a prepared recipe in this process, which may be a rank of a group; rank 0 prints and writes metrics.
+
+    Raises a StalledError where it makes no progress for `stall_seconds`, unless these are 0.
+    """
     from model.runtime.distributed import current_context
     from model.training.advice import advise
     from model.training.loop import train as train_recipe
@@ -73,15 +91,37 @@ def train_prepared(recipe: Recipe, out: Path) -> None:
             if advice := advise(losses, wer):
                 typer.echo(f"warning: {advice}", err=True)
 
-    with stop_on_sigterm() as stop:
+    with _end_hanging(out, stall_seconds), stop_on_sigterm() as stop:
         train_recipe(recipe, out, report, stop=stop)
+
+
+def _end_hanging(out: Path, seconds: float) -> AbstractContextManager[None]:
+    """End the training in the block where it hangs; a rank ends at once, since the others wait for it."""
+    from model.runtime.distributed import current_context
+    from model.runtime.rank import leave_stalled
+
+    # While a rank waits for the others it may use a whole core, so that the use of the CPU says nothing.
+    context = current_context()
+    leave = partial(leave_stalled, rank=context.rank) if context.world_size > 1 else None
+    work = Work(
+        "training",
+        SETTING,
+        computes=False,
+        first_seconds=START_SECONDS,
+        folder=out,
+        rank=context.rank,
+        error=StalledError,
+        code=1,
+        leave=leave,
+    )
+    return end_hanging(work, seconds or None)
 
 
 def _print_start(recipe: Recipe, out: Path) -> None:
     typer.echo(f"recipe {recipe.name} {recipe.hash} on {recipe.data.corpus}, in {out}")
 
 
-def _train_in_group(recipe: Recipe, out: Path, count: int) -> None:
+def _train_in_group(recipe: Recipe, out: Path, count: int, stall_seconds: float = STALL_SECONDS) -> None:
     """Train in so many processes; a lost one is an error of one line and exit code 1."""
     from model.runtime.worker_group import WorkerError, run_group
     from model.strict import to_yaml, write_atomically
@@ -91,7 +131,8 @@ def _train_in_group(recipe: Recipe, out: Path, count: int) -> None:
         write_atomically(file, to_yaml(recipe))
         while True:  # ends: a batch is split until each part is one utterance
             try:
-                code = run_group("model.commands.worker", [str(file), str(out.absolute())], count)
+                arguments = [str(file), str(out.absolute()), str(stall_seconds)]
+                code = run_group("model.commands.worker", arguments, count, out)
                 break
             except SplitFurtherError as error:
                 typer.echo(f"warning: {error}; it is started again now", err=True)
@@ -102,12 +143,10 @@ def _train_in_group(recipe: Recipe, out: Path, count: int) -> None:
         raise typer.Exit(code)
 
 
-def _train_as_rank(file: Path, out: Path, workers: int | None) -> None:
+def _train_as_rank(file: Path, out: Path, workers: int | None, stall_seconds: float) -> None:
     """Train as a process that torchrun started: rank 0 prepares the recipe for all."""
-    from model.recipe.files import read_recipe
     from model.runtime.distributed import current_context
     from model.runtime.rank import join_group
-    from model.training.prepare import prepare
 
     if workers is not None:
         raise UserError(
@@ -118,7 +157,7 @@ def _train_as_rank(file: Path, out: Path, workers: int | None) -> None:
         found: Recipe | UserError | None = None
         if current_context().rank == 0:
             try:
-                found = prepare(read_recipe(file))
+                found = _prepare(file, stall_seconds)
                 _print_start(found, out)
             except UserError as error:
                 found = error
@@ -126,4 +165,4 @@ def _train_as_rank(file: Path, out: Path, workers: int | None) -> None:
         if isinstance(found, UserError):
             raise found
         assert found is not None
-        train_prepared(found, out)
+        train_prepared(found, out, stall_seconds)

@@ -1,4 +1,4 @@
-"""One of the processes that `train` starts: `python -m model.commands.worker RECIPE.yaml FOLDER`."""
+"""One of the processes that `train` starts: `python -m model.commands.worker RECIPE.yaml FOLDER SECONDS`."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ def main() -> None:
     from model.recipe.files import read_recipe
     from model.runtime.rank import run_rank
 
-    recipe, folder = Path(sys.argv[1]), Path(sys.argv[2])
+    recipe, folder, stall_seconds = Path(sys.argv[1]), Path(sys.argv[2]), float(sys.argv[3])
 
     def work() -> None:
         try:
-            train_prepared(read_recipe(recipe), folder)
+            train_prepared(read_recipe(recipe), folder, stall_seconds)
         except typer.Exit as end:
             sys.exit(end.exit_code)
 

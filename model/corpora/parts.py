@@ -25,6 +25,7 @@ from model.corpora.findings import Finding
 from model.corpora.normaliser import normalise, version_of
 from model.corpora.source import AudioRef, Segment
 from model.recipe.architecture import SAMPLE_RATE
+from model.runtime.progress import note_progress
 from model.strict import replace_file
 
 SEGMENTS = 256  # in a part: seconds of work
@@ -104,7 +105,10 @@ def divide(segments: Sequence[Segment], normaliser: str, copies: bool, draft: Pa
 def check_part(part: Part) -> int:
     """Check a part and keep its result; the number of its segments. What is there already is not done again."""
     if not part.result.is_file():
-        checked = [check_segment(segment, number, part) for number, segment in enumerate(part.segments)]
+        checked = []
+        for number, segment in enumerate(part.segments):
+            checked.append(check_segment(segment, number, part))
+            note_progress()
         lines = [json.dumps(dataclasses.asdict(one)) for one in checked]  # in ASCII, whatever names of files hold
         replace_file(part.result, "".join(f"{line}\n" for line in lines))
     return len(part.segments)

@@ -25,6 +25,7 @@ from model.corpora.selection import check_sets, explain, select_usable
 from model.corpora.sets import choose_kinds, divide_into_sets, kind_of
 from model.corpora.source import Segment, Source, is_unicode
 from model.errors import UserError
+from model.runtime.progress import note_progress
 from model.strict import make_folders, replace_file
 
 FINDINGS_FILE = "findings.tsv"
@@ -194,6 +195,7 @@ def _check_all(parts: Sequence[Part], run_parts: RunParts, progress: Progress) -
     done = total - sum(len(part.segments) for part in left)
     progress(done, total)
     for count in run_parts(check_part, left):
+        note_progress()
         done += count
         progress(done, total)
 

@@ -22,6 +22,7 @@ from model.data.batches import Batch, TrainingSet
 from model.data.epoch_plan import Rows
 from model.data.tokenizer import Tokenizer
 from model.recipe.recipe import AugmentationConfig, DataConfig
+from model.runtime.stacks import answer_signal
 
 Item = TypeVar("Item")
 Content = TypeVar("Content")
@@ -141,6 +142,11 @@ class _Shares(Dataset[list[Batch] | Exception]):
             return error
 
 
+def _start_reader(number: int) -> None:
+    """A reader that hangs says where, when it is asked."""
+    answer_signal()
+
+
 @functools.lru_cache(1)
 def _make_loader(readers: int) -> tuple[DataLoader[Any], _Queue]:
     queue = _Queue()
@@ -151,6 +157,7 @@ def _make_loader(readers: int) -> tuple[DataLoader[Any], _Queue]:
         num_workers=readers,
         prefetch_factor=AHEAD,
         persistent_workers=True,
+        worker_init_fn=_start_reader,
         pin_memory=torch.cuda.is_available(),
         multiprocessing_context="forkserver",
     )

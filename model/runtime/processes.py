@@ -13,6 +13,7 @@ from concurrent.futures.process import BrokenProcessPool
 from typing import TypeVar
 
 from model.errors import UserError
+from model.runtime.stacks import answer_signal
 
 T = TypeVar("T")
 
@@ -67,12 +68,16 @@ def _interrupts_later() -> Iterator[None]:
 
 
 def _start() -> None:
-    """One thread of torch's in each process, and an end with Ctrl-C, in silence, or with the parent."""
+    """One thread of torch's in each process, and an end with Ctrl-C, in silence, or with the parent.
+
+    It says where it is when it is asked, as `model.runtime.child_processes` does.
+    """
     import torch
 
     torch.set_num_threads(1)
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    answer_signal()
     threading.Thread(target=_end_with_parent, daemon=True).start()
 
 

@@ -20,14 +20,17 @@ from model.errors import (
     NonFiniteLossError,
     OutOfMemoryError,
     SplitFurtherError,
+    StalledError,
     TrainingInterruptedError,
     UserError,
 )
+from model.runtime.stacks import answer_signal, waits_for_others
 
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FAILURES = "DECRED_FAILURES"  # the folder in which a rank leaves the error that ended it
 ERROR_FILE = "error-{rank}.txt"
 TERMINATED = 128 + signal.SIGTERM
+STALLED = 3  # the exit code of a rank that made no progress for too long
 KINDS: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (UserError, NonFiniteLossError, OutOfMemoryError, SplitFurtherError)
 }
@@ -43,10 +46,18 @@ class Failure:
     kind: str
     message: str
     at: float
+    waits: bool = False  # whether it made no progress since it waited for the others
+
+    @property
+    def is_stalled(self) -> bool:
+        """Whether the rank made no progress for too long."""
+        return self.kind == StalledError.__name__
 
     @property
     def is_echo(self) -> bool:
         """Whether it may have come of another rank's end alone."""
+        if self.is_stalled:
+            return self.waits
         return self.kind not in KINDS and bool(_ECHO.search(f"{self.kind} {self.message}"))
 
 
@@ -77,6 +88,7 @@ def run_rank(function: Callable[[], None], folder: Path) -> None:
     An error is left for that process; what is no error of the user's is written into `folder` with its traceback.
     """
     threading.Thread(target=_end_with_starter, daemon=True).start()
+    answer_signal()
     code, rank = 0, int(os.environ["RANK"])
     try:
         with join_group():
@@ -95,6 +107,17 @@ def run_rank(function: Callable[[], None], folder: Path) -> None:
     os._exit(code)  # not through exit handlers, which may wait for ranks that are gone
 
 
+def leave_stalled(line: str, place: str | None, rank: int) -> None:
+    """End this process, a rank that hangs in `place`: at once, and from any thread. The line is left for its starter,
+    or printed where there is none that reads it."""
+    failure = Failure(rank, StalledError.__name__, line, time.time(), waits_for_others(place))
+    if FAILURES in os.environ:
+        _leave(failure)
+    else:
+        print(f"error: worker {rank}: {line}", file=sys.stderr, flush=True)
+    os._exit(STALLED)
+
+
 def _end_with_starter() -> None:
     sys.stdin.buffer.read()  # returns when the other end of the pipe is closed
     os._exit(1)
@@ -108,6 +131,9 @@ def _leave_failure(error: BaseException, rank: int, folder: Path) -> None:
             text = "".join(traceback.format_exception(error))
             (folder / ERROR_FILE.format(rank=rank)).write_text(text, encoding="utf-8")
             message = f"{message}; see {folder / ERROR_FILE.format(rank=rank)}"
-    failure = Failure(rank, kind, message, time.time())
+    _leave(Failure(rank, kind, message, time.time()))
+
+
+def _leave(failure: Failure) -> None:
     with contextlib.suppress(OSError, KeyError):
-        Path(os.environ[FAILURES], f"{rank}.json").write_text(json.dumps(asdict(failure)), encoding="utf-8")
+        Path(os.environ[FAILURES], f"{failure.rank}.json").write_text(json.dumps(asdict(failure)), encoding="utf-8")

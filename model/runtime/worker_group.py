@@ -20,13 +20,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from model.errors import UserError
-from model.runtime.rank import FAILURES, KINDS, TERMINATED, Failure
+from model.runtime.child_processes import Child, dump_children, dump_processes
+from model.runtime.rank import FAILURES, KINDS, STALLED, TERMINATED, Failure
+from model.runtime.stacks import save_stacks
 
 if TYPE_CHECKING:
     from torch.distributed import TCPStore
 
 LOOPBACK = {"linux": "lo", "darwin": "lo0"}
 GATHER_SECONDS = 2.0  # for the other ranks' errors, when the first rank has ended
+STALL_SECONDS = 10.0  # for the other ranks to see that they hang too, and to keep where
 STOP_SECONDS = 5.0  # for ranks to end after Ctrl-C
 
 
@@ -50,12 +53,12 @@ def choose_count(workers: int | None) -> int:
     return workers or max(gpus, 1)
 
 
-def run_group(module: str, arguments: Sequence[str], count: int) -> int:
+def run_group(module: str, arguments: Sequence[str], count: int, folder: Path | None = None) -> int:
     """Run `python -m MODULE ARGUMENTS` in `count` processes until all have ended; the exit code, 0 or that of SIGTERM.
 
     Rank 0 prints. When a rank fails all others are ended, and its error is raised here: one of `KINDS` as it was,
     anything else as a WorkerError. Ctrl-C ends them, SIGTERM is passed on to them. They end when this process ends,
-    however that comes about.
+    however that comes about. Where they hang, the stacks of those that could not keep them are kept in `folder`.
     """
     with tempfile.TemporaryDirectory(prefix="decred-workers-") as temporary:
         store = _open_store(count)
@@ -65,6 +68,8 @@ def run_group(module: str, arguments: Sequence[str], count: int) -> int:
                 for rank in range(count):
                     processes.append(_start(module, arguments, rank, count, store.port, Path(temporary)))
                 codes = _watch(processes)
+                if STALLED in codes and folder is not None:
+                    _keep_stacks(processes, folder)
         except BaseException:
             _interrupt(processes)
             raise
@@ -124,10 +129,19 @@ def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
     while None in (codes := [process.poll() for process in processes]):
         if failed_at is None and any(code not in (0, TERMINATED, None) for code in codes):
             failed_at = time.monotonic()
-        if failed_at is not None and time.monotonic() > failed_at + GATHER_SECONDS:
+        patience = STALL_SECONDS if STALLED in codes else GATHER_SECONDS
+        if failed_at is not None and time.monotonic() > failed_at + patience:
             break
         time.sleep(0.05)
     return codes
+
+
+def _keep_stacks(processes: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
+    """Keep the stacks of the ranks that have not ended, or say why there are none."""
+    for rank, process in enumerate(processes):
+        if process.poll() is None:
+            stacks = dump_processes([Child(process.pid, f"worker {rank}", os.getpid())]) + dump_children(process.pid)
+            save_stacks(folder, {rank: stacks})
 
 
 @contextlib.contextmanager
@@ -174,6 +188,8 @@ def _find_error(codes: Sequence[int | None], temporary: Path) -> Exception:
     for failure in failures:
         if failure.kind in KINDS:
             return KINDS[failure.kind](failure.message)
+    if stalled := [failure for failure in failures if failure.is_stalled]:
+        return WorkerError(_describe_stalled(stalled, codes))
     for failure in failures:
         if not failure.is_echo:
             return WorkerError(f"worker {failure.rank} of {len(codes)}: {failure.kind}: {failure.message}")
@@ -186,3 +202,16 @@ def _find_error(codes: Sequence[int | None], temporary: Path) -> Exception:
     rank, code = next((rank, code) for rank, code in enumerate(codes) if code not in (0, TERMINATED, None))
     echoes = [f": {failure.message}" for failure in failures[:1]]
     return WorkerError(f"worker {rank} of {len(codes)} ended with exit code {code}{''.join(echoes)}")
+
+
+def _describe_stalled(stalled: Sequence[Failure], codes: Sequence[int | None]) -> str:
+    """Where the rank is that the others wait for, or else that it does not answer."""
+    for failure in stalled:
+        if not failure.waits:
+            return f"worker {failure.rank} of {len(codes)}: {failure.message}"
+    silent = [rank for rank, code in enumerate(codes) if code is None]
+    if silent:
+        return f"worker {silent[0]} of {len(codes)} does not answer, and worker {stalled[0].rank} waits for it: " + (
+            stalled[0].message
+        )
+    return f"worker {stalled[0].rank} of {len(codes)}: {stalled[0].message}"

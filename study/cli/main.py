@@ -12,7 +12,7 @@ from typing import Annotated
 import typer
 
 from model.commands.app import make_app
-from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError, UserError
+from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError, StalledError, UserError
 from study.cli import cluster, compare, data, errors, export, prepare, replay, report, steering, studies, trial
 from study.cli.arguments import example
 
@@ -76,7 +76,7 @@ def main() -> None:
         sys.exit(_report(error, 2))
     except typer.TyperException as error:
         sys.exit(_report_usage(error))
-    except (NonFiniteLossError, OutOfMemoryError, SplitFurtherError) as error:
+    except (NonFiniteLossError, OutOfMemoryError, SplitFurtherError, StalledError) as error:
         sys.exit(_report(error, 1))
     except KeyboardInterrupt:
         sys.exit(130)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from model.errors import UserError
+from model.runtime.hang_watch import STALL_SECONDS, Work, end_hanging
 from study.cli.arguments import example
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ Address = Annotated[
     typer.Option(help="the head of a running Ray cluster, HOST:PORT, whose machines share the work and the paths"),
 ]
 
+StallSeconds = Annotated[
+    float, typer.Option(min=0.0, help="seconds without progress after which the command ends; 0 for no limit")
+]
 WaitSeconds = Annotated[float, typer.Option(min=1.0, help="seconds for a CPU of that cluster to be free")]
 
 
@@ -57,6 +62,7 @@ def prepare_demo(
     train_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
     dev_utterances: Annotated[int | None, typer.Option(min=1, help="instead of the demo's own size")] = None,
     test_utterances: Annotated[int | None, typer.Option(min=1, help="of each of the three test sets")] = None,
+    stall_seconds: StallSeconds = STALL_SECONDS,
 ) -> None:
     """Make the demo corpus with the speech synthesiser Espeak NG (extra `demo`)."""
     from model.corpora.demo.build import make_demo
@@ -67,7 +73,9 @@ def prepare_demo(
         "test_utterances": test_utterances,
     }
     chosen = {name: size for name, size in sizes.items() if size is not None}
-    _report_corpus(make_demo(out, seed=seed, **chosen))
+    with _end_hanging("the preparation of the demo", stall_seconds):
+        corpus = make_demo(out, seed=seed, **chosen)
+    _report_corpus(corpus)
 
 
 def _prepare(
@@ -82,6 +90,7 @@ def _prepare(
     jobs: Jobs = 0,
     address: Address = None,
     wait_seconds: WaitSeconds = 600.0,
+    stall_seconds: StallSeconds = STALL_SECONDS,
 ) -> None:
     from cluster.errors import ClusterError
     from cluster.tasks import run_on_cluster
@@ -99,7 +108,9 @@ def _prepare(
         else partial(run_on_cluster, address=address, wait_seconds=wait_seconds)
     )
     try:
-        with handle_stop_signals(), show_progress("utterances checked") as progress:
+        waits = 0.0 if address is None else wait_seconds
+        hanging = _end_hanging("the preparation of the corpus", stall_seconds and stall_seconds + waits)
+        with handle_stop_signals(), hanging, show_progress("utterances checked") as progress:
             prepared = prepare_corpus(source, out, settings, run_parts, progress)
     except ClusterError as error:
         raise UserError(str(error)) from None
@@ -113,6 +124,11 @@ def _prepare(
     _report_corpus(prepared.corpus)
 
 
+def _end_hanging(what: str, seconds: float, goes_on: bool = False) -> AbstractContextManager[None]:
+    """What `seconds` without progress end, none where they are 0."""
+    return end_hanging(Work(what, "--stall-seconds", goes_on=goes_on), seconds or None)
+
+
 def _command(name: str, *examples: str) -> Callable[[Callable[..., Source]], Callable[..., Source]]:
     """Make a function that reads a source a command, which prepares it: it has the options of `_prepare` too."""
 
@@ -122,7 +138,8 @@ def _command(name: str, *examples: str) -> Callable[[Callable[..., Source]], Cal
 
         def command(**given: Any) -> None:
             try:
-                source = read(**{name: value for name, value in given.items() if name in own})
+                with _end_hanging("reading the source", given["stall_seconds"], goes_on=True):
+                    source = read(**{name: value for name, value in given.items() if name in own})
             except OSError as error:  # such as a name that is too long, or a folder that may not be entered
                 raise UserError(f"{error.filename}: cannot be read ({error.strerror}); give another path") from None
             _prepare(source, **{name: value for name, value in given.items() if name in shared})

@@ -176,11 +176,13 @@ def plan(study: StudyPath, on: On = None, address: Address = None) -> None:
         return
     from study.config.study_file import read_study
     from study.execution.budget_check import check_plan
+    from study.execution.hang_watch import end_hanging
     from study.execution.plan import describe_plan
     from study.execution.probing import plan_study
 
     study_file = read_study(study)
-    found = plan_study(study_file, address)
+    with end_hanging("the probe of the base recipe", study_file.failures.stall_seconds):
+        found = plan_study(study_file, address)
     for line in (*describe_plan(found), *check_plan(study_file, found)):
         typer.echo(line)
 

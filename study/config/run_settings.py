@@ -74,8 +74,15 @@ class FailureSettings(Strict):
         gt=0,
         description="how long a trial may be without a sign of progress, which is a step taken or a batch of "
         "utterances scored; where it has had longer pauses, three times its longest. Then its workers are ended, where "
-        "they hung is kept in its folder, and it is resumed as retries allows. A preparation that hangs so long ends "
-        "the command. null = no limit",
+        "they hung is kept in its folder, and it is resumed as retries allows. A preparation, a plan or a decoding "
+        "that hangs so long ends its command. null = no limit",
+    )
+    stall_epochs: float | None = Field(
+        3.0,
+        gt=0,
+        description="a trial is not ended before it was without a sign of progress for so many times its usual epoch, "
+        "which is the median of its last nine since its workers began with it; stall_seconds is the least. null = "
+        "stall_seconds alone",
     )
 
 

@@ -54,8 +54,8 @@ def decode_study(ledger: Ledger, share: float | None, print_line: Print, base: R
         keep_freed_memory()
         has_ended = ledger.trials.has_ended
         for record in usable:
-            limit = ledger.study.failures.stall_seconds
-            with end_hanging(f"decoding trial {record.number:04d}", limit, computes=False):
+            what, limit = f"decoding trial {record.number:04d}", ledger.study.failures.stall_seconds
+            with end_hanging(what, limit, computes=False, folder=ledger.trial_folder(record.number)):
                 line = _decode(ledger, record, share, base)
             print_line(line)
         best = find_best(ledger.trials.values(), ledger.study.objective)

@@ -6,13 +6,13 @@ A driver that responds sends Tune a result about once a second, and watches its 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Collection
 
 import ray
 from ray.tune.experiment import Trial
 
+from model.runtime.stall import StallWatch
 from study.execution.tune_guard import NotPickled
-from study.workers.stall import StallWatch
 
 LEAST_SECONDS = 60.0  # a driver may be busy with the start and the end of its workers
 
@@ -30,7 +30,7 @@ class DriverWatch(NotPickled):
         # A new one each time: however long a driver was silent before, it may be no longer than the limit.
         self._watches[trial.trial_id] = StallWatch(self._seconds)
 
-    def look(self, trials: Iterable[Trial]) -> None:
+    def look(self, trials: Collection[Trial]) -> None:
         """Kill the drivers of running trials that are silent for too long; Tune then finds that they are lost."""
         for trial in trials:
             watch = self._watches.get(trial.trial_id)
@@ -42,6 +42,12 @@ class DriverWatch(NotPickled):
                 self._silent[trial.trial_id] = silent
                 with contextlib.suppress(ray.exceptions.RayError):
                     ray.kill(actor)
+        self._forget_all_but({trial.trial_id for trial in trials if trial.status in (Trial.PENDING, Trial.RUNNING)})
+
+    def _forget_all_but(self, kept: set[str]) -> None:
+        """A study has thousands of trials; one that paused is noted again when it continues."""
+        for gone in self._watches.keys() - kept:
+            del self._watches[gone]
 
     def take_silence(self, trial: Trial) -> str | None:
         """Why a trial's driver was killed; None where it was not."""

@@ -12,6 +12,7 @@ from ray import tune
 
 from study.early_stopping.rule import Rule
 from study.execution.driver_watch import DriverWatch
+from study.execution.start_watch import StartWatch
 from study.execution.tune_callbacks import (
     Admission,
     EndCallback,
@@ -68,7 +69,12 @@ def run_trials(
             storage_path=str(folder),
             verbose=0,
             stop=StopAll(errors),
-            callbacks=[EndCallback(listener, scheduler, errors, DriverWatch(crew.stall_seconds)), NoProgress()],
+            callbacks=[
+                EndCallback(
+                    listener, scheduler, errors, DriverWatch(crew.stall_seconds), StartWatch(crew.start_seconds)
+                ),
+                NoProgress(),
+            ],
             # The trial's own checkpoints are the recipe's business; Tune would ask for one at the end of each trial.
             checkpoint_config=tune.CheckpointConfig(checkpoint_at_end=False),
             failure_config=tune.FailureConfig(max_failures=0, fail_fast=False),

@@ -21,6 +21,7 @@ from ray.tune.search import Searcher
 from cluster.placement_groups import OrphanWatch
 from study.early_stopping.rule import Rule, Ruling
 from study.execution.driver_watch import DriverWatch
+from study.execution.start_watch import StartWatch
 from study.execution.tune_guard import FirstError, NotPickled
 from study.execution.tune_memory import ForgetfulScheduler
 from study.workers.driver import MESSAGE, TRIAL, StalledError
@@ -120,11 +121,13 @@ class RuleScheduler(NotPickled, ForgetfulScheduler):
         super().__init__()
         self._listener, self._rule, self._objective, self._errors = listener, rule, objective, errors
         self._find_stop = find_stop
+        self.controller: Any = None  # Tune's, once it has a trial
         self.last: dict[int, dict[str, float]] = {}  # the metrics of a trial's last report
         self.decided: dict[int, tuple[Ruling | FailureKind, str]] = {}  # why a trial was stopped
 
     def on_trial_add(self, tune_controller: Any, trial: Trial) -> None:
         super().on_trial_add(tune_controller, trial)
+        self.controller = tune_controller
         self.decided.pop(number_of(trial), None)  # it was paused, or is retried
 
     def on_trial_result(self, tune_controller: Any, trial: Trial, result: dict) -> str:
@@ -189,10 +192,15 @@ class EndCallback(NotPickled, tune.Callback):
     """Passes the end of each trial on, with the state that it really ended in."""
 
     def __init__(
-        self, listener: Listener, scheduler: RuleScheduler, errors: FirstError, drivers: DriverWatch | None = None
+        self,
+        listener: Listener,
+        scheduler: RuleScheduler,
+        errors: FirstError,
+        drivers: DriverWatch | None = None,
+        starts: StartWatch | None = None,
     ) -> None:
         self._listener, self._scheduler, self._errors = listener, scheduler, errors
-        self._drivers = drivers or DriverWatch(None)
+        self._drivers, self._starts = drivers or DriverWatch(None), starts or StartWatch(None)
         self._failures: dict[int, Failure] = {}
         self._orphans = OrphanWatch()
 
@@ -203,6 +211,7 @@ class EndCallback(NotPickled, tune.Callback):
         self._orphans.step()
         self._errors.call(self._listener.look_at_commands)
         self._drivers.look(trials)
+        self._starts.look(self._scheduler.controller)
 
     def on_trial_start(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         self._drivers.note(trial)
@@ -245,6 +254,8 @@ class EndCallback(NotPickled, tune.Callback):
         error = _read_error(trial)
         if isinstance(error, StalledError):
             failure = error.failure
+        elif (late := self._starts.take_failure(trial)) is not None:
+            failure = late
         else:
             reason = self._drivers.take_silence(trial) or f"the trial's driver was lost ({_describe(error)})"
             failure = Failure(FailureKind.LOST, reason)

@@ -20,9 +20,10 @@ from multiprocessing.connection import Connection, answer_challenge, deliver_cha
 
 from cluster.errors import ClusterError, format_error
 from cluster.worker_ports import WORKER_PORTS, listen_on_worker_port
+from model.runtime.child_processes import dump_children
+from model.runtime.stacks import dump_stacks
 from model.runtime.stop_request import StopRequest
 from study.workers.messages import Close, Interrupt, SendStacks, Stacks, Task, ToDriver, ToWorker, decode, encode
-from study.workers.stacks import dump_stacks
 from study.workers.worker import DriverGoneError
 
 CONTROLLER = -1  # in place of a rank: Ray Train's process that starts the workers
@@ -172,7 +173,7 @@ class SocketChannel:
                 continue
             if isinstance(message, SendStacks):
                 with contextlib.suppress(DriverGoneError):
-                    self.send(Stacks(dump_stacks(self._trains)))
+                    self.send(Stacks(dump_stacks(self._trains) + dump_children(os.getpid())))
                 continue
             if isinstance(message, Task):
                 self.stop = StopRequest()

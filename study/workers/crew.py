@@ -11,6 +11,8 @@ import time
 from abc import ABC, abstractmethod
 from pathlib import Path
 
+from model.runtime.stacks import STACKS_FILE, find_place, save_stacks
+from model.runtime.stall import StallWatch
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import (
     Answer,
@@ -26,8 +28,7 @@ from study.workers.messages import (
     ToDriver,
     ToWorker,
 )
-from study.workers.stacks import STACKS_FILE, choose_rank, find_place, save_stacks
-from study.workers.stall import StallWatch
+from study.workers.stacks import choose_rank
 
 # A rank whose peer died or failed only sees its connection close; the peer's own error is the one worth reading.
 _ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
@@ -39,16 +40,22 @@ STOP_SECONDS = 5.0  # for workers to leave a training that was stopped
 class Crew(ABC):
     """`count` workers that train one recipe after the other. Not for several threads."""
 
-    def __init__(self, count: int, stall_seconds: float | None = None, start_seconds: float = 0.0) -> None:
+    def __init__(
+        self,
+        count: int,
+        stall_seconds: float | None = None,
+        start_seconds: float = 0.0,
+        stall_epochs: float | None = None,
+    ) -> None:
         """Workers without progress for `stall_seconds` are ended; None: they are waited for without a limit.
 
-        The first sign of it may take `start_seconds`.
+        The first sign of it may take `start_seconds`, any other one `stall_epochs` times their usual epoch.
         """
         self.count = count
         self.usable = True  # whether it can take another recipe
         self.holds_process = False  # whether a worker hangs that only ends with this process
         self._hash = self._folder = ""
-        self._watch = StallWatch(stall_seconds, start_seconds)
+        self._watch = StallWatch(stall_seconds, start_seconds, epochs=stall_epochs)
         self._latest: dict[int, ToDriver] = {}  # rank -> its last message, once it waits for an answer or has ended
         self._busy = False
         self._ranks: dict[int, Running] = {}  # where each of them runs
@@ -82,6 +89,7 @@ class Crew(ABC):
     def begin(self, task: Task) -> None:
         """Have all workers train a task."""
         self._hash, self._folder, self._latest, self._busy = task.recipe_hash, task.folder, {}, True
+        self._watch.forget_epochs()
         self._watch.restart()
         self._send_all(task)
 
@@ -147,6 +155,8 @@ class Crew(ABC):
         first = self._latest[0]
         if all(isinstance(message, Report) for message in self._latest.values()):
             assert isinstance(first, Report)
+            if "finished" not in first.metrics:
+                self._watch.note_epoch()
             return first
         if all(isinstance(message, Done) for message in self._latest.values()):
             self._busy = False
@@ -170,7 +180,9 @@ class Crew(ABC):
             elif not isinstance(received[1], Progress | Stacks):
                 self._latest[received[0]] = received[1]
         failed = self._list_failed()
-        self.usable = failure is None and len(failed) == self.count and all(message.reusable for message in failed)
+        # Errors of two kinds were raised at two places: one may have left a sum for the next recipe to take part in.
+        is_common = len(failed) == self.count and len({message.failure for message in failed}) == 1
+        self.usable = failure is None and is_common and all(message.reusable for message in failed)
         self._busy = False
         if own := self._list_own_errors():
             return Failure(own[0].failure, own[0].reason, own[0].node, own[0].node_id)
@@ -193,7 +205,7 @@ class Crew(ABC):
         kept = f"; all threads are in {file} in its folder" if any(path.name == file for path in saved) else ""
         return Failure(
             FailureKind.LOST,
-            f"no progress for {seconds:.0f} s (failures.stall_seconds {self._watch.seconds:g}): {worker} {where}{kept}",
+            f"no progress for {seconds:.0f} s ({self._watch.describe_limit()}): {worker} {where}{kept}",
             place.node if place else None,
             place.node_id if place else None,
         )

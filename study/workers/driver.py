@@ -106,7 +106,7 @@ def open_crew(config: CrewConfig, avoided: Collection[str] = ()) -> Crew:
     A single worker is where Tune has placed this process: `study.execution.tune` avoids the nodes for it.
     """
     if config.count == 1:
-        return InProcess(config.train, config.cpus, config.stall_seconds, config.start_seconds)
+        return InProcess(config.train, config.cpus, config.stall_seconds, config.start_seconds, config.stall_epochs)
     from study.workers.group import Group  # Ray Train takes a second to import
 
     return Group(config, avoided)

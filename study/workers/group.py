@@ -20,11 +20,12 @@ import ray
 
 from cluster.errors import ClusterError
 from cluster.placement_groups import list_placement_groups, remove_placement_groups_of
+from model.runtime.child_processes import dump_children
+from model.runtime.stacks import request_stacks
 from study.workers.connections import CONTROLLER, WorkerListener
 from study.workers.crew import Crew
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Close, CrewConfig, SendStacks, Stacks, ToDriver, ToWorker, decode, encode
-from study.workers.stacks import request_stacks
 from study.workers.trainer import find_root_cause, make_trainer
 from study.workers.worker import one_line
 
@@ -40,7 +41,7 @@ class Group(Crew):
 
     def __init__(self, config: CrewConfig, avoided: Collection[str] = ()) -> None:
         """No worker is placed on the nodes with the `avoided` ids of Ray."""
-        super().__init__(config.count, config.stall_seconds, config.start_seconds)
+        super().__init__(config.count, config.stall_seconds, config.start_seconds, config.stall_epochs)
         self._config = config
         self._arrivals: queue.Queue[tuple[int, ToDriver] | Failure] = queue.Queue()
         self._lock = threading.Lock()
@@ -117,7 +118,8 @@ class Group(Crew):
             return "", why
         time.sleep(SIGNAL_SECONDS)
         with contextlib.suppress(OSError):
-            return Path(running.stacks_file).read_text(encoding="utf-8", errors="replace"), "no other thread can run"
+            stacks = Path(running.stacks_file).read_text(encoding="utf-8", errors="replace")
+            return stacks + dump_children(running.pid), "no other thread can run"
         return "", "its stacks cannot be read"
 
     def _send(self, rank: int, message: ToWorker) -> None:
@@ -233,6 +235,8 @@ class Group(Crew):
                 self._arrivals.put((rank, decode(connection.recv_bytes())))
         except (OSError, EOFError):
             with self._lock:
+                if self._closed:  # from here: what failed before that is reported, such as its start
+                    return
                 self._lost = rank if self._lost is None else self._lost
             self._loss.set()
             self._ended.wait(CAUSE_SECONDS)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import queue
 import threading
 
+from model.runtime.child_processes import dump_children
+from model.runtime.stacks import dump_stacks
 from model.runtime.stop_request import StopRequest
 from study.workers.crew import Crew
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Close, Failed, Interrupt, Task, ToDriver, ToWorker
-from study.workers.stacks import dump_stacks
 from study.workers.worker import DriverGoneError, one_line, serve
 
 
@@ -36,8 +38,15 @@ class InProcess(Crew):
 
     has_started = True
 
-    def __init__(self, train: str, cpus: float, stall_seconds: float | None = None, start_seconds: float = 0.0) -> None:
-        super().__init__(1, stall_seconds, start_seconds)
+    def __init__(
+        self,
+        train: str,
+        cpus: float,
+        stall_seconds: float | None = None,
+        start_seconds: float = 0.0,
+        stall_epochs: float | None = None,
+    ) -> None:
+        super().__init__(1, stall_seconds, start_seconds, stall_epochs)
         self._channel = _Channel()
         self._thread = threading.Thread(target=_serve_in_thread, args=(self._channel, train, cpus), daemon=True)
         self._thread.start()
@@ -58,7 +67,7 @@ class InProcess(Crew):
 
     def _find_stacks(self) -> tuple[dict[int, str], dict[int, str]]:
         self.holds_process = True  # a thread cannot be ended
-        return {0: dump_stacks(self._thread.ident)}, {}
+        return {0: dump_stacks(self._thread.ident) + dump_children(os.getpid())}, {}
 
     def close(self) -> None:
         """The thread ends when it receives next; a training that is under way ends with the process."""

@@ -142,6 +142,7 @@ class CrewConfig:
     gpus: float = 0.0  # of each worker
     start_seconds: float = 600.0  # for all workers to come: an autoscaler takes minutes to add a machine
     stall_seconds: float | None = None  # without progress, after which they are ended; None: never
+    stall_epochs: float | None = None  # not before so many times their usual epoch
 
 
 @dataclass(frozen=True)

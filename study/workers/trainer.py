@@ -25,10 +25,10 @@ from ray.train.torch import TorchTrainer
 from ray.train.v2._internal.execution.callback import ControllerCallback
 
 from cluster.process_group import ProcessGroup
+from model.runtime.stacks import answer_signal
 from study.workers.connections import CONTROLLER, DriverAddress, SocketChannel, connect_to_driver
 from study.workers.messages import CrewConfig
 from study.workers.placement import select_other_nodes
-from study.workers.stacks import answer_signal
 from study.workers.worker import serve
 
 NOT_NEEDED = ("DatasetsCallback", "PlacementGroupCleanerCallback")

@@ -125,7 +125,20 @@ def _make_failed(error: Exception, folder: Path, rank: int) -> Failed:
     reason = str(error) if is_explained else one_line(error)
     # Only the worker that writes gets the error of a full disk, or of a store.
     is_common = kind not in (FailureKind.DISK_FULL, FailureKind.OBJECT_STORE)
-    return Failed(kind, reason, isinstance(error, _REUSABLE_AFTER) and is_common)
+    return Failed(kind, reason, _is_reusable(error) and is_common)
+
+
+def _is_reusable(error: Exception) -> bool:
+    """Whether this process can take part in the next recipe.
+
+    Where memory ran out for one of several workers in its forward pass, and for another in its backward pass, the sum
+    of gradients that the other had begun is still under way: the first sum of the next recipe would meet it.
+    """
+    from model.runtime.distributed import current_context
+
+    if isinstance(error, OutOfMemoryError) and current_context().world_size > 1:
+        return False
+    return isinstance(error, _REUSABLE_AFTER)
 
 
 def classify_error(error: BaseException) -> FailureKind:

@@ -199,6 +199,21 @@ def test_a_worker_that_is_killed_is_lost_and_its_trial_goes_on_with_others(
     assert epochs(rest(crew)) == [2, 3]
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("crews", ["group of two"], indirect=True)
+def test_a_sum_that_was_left_half_done_where_memory_ran_out_does_not_reach_the_next_recipe(
+    crews: Callable[[], Crew], tmp_path: Path
+) -> None:
+    crew = crews()
+    begin(crew, tmp_path / "too-large", recipe(stub_training.LEAVES_A_SUM))
+    assert rest(crew)[-1].kind is FailureKind.OUT_OF_MEMORY
+    # The next sum says whether a worker is to stop: that of worker 1 would be met by worker 0's.
+    begin(crews(), tmp_path / "next", recipe())
+    messages = rest(crews())
+    assert epochs(messages) == [1, 2, 3]
+    assert isinstance(messages[-1], Done)
+
+
 @pytest.mark.parametrize(
     ("seed", "failure"),
     [

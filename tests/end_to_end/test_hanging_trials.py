@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hanging_start import HANGS_EACH_TIME, DriverThatHangs
 from hanging_training import HUNG
 from rich.console import Console
 
 from model.errors import UserError
 from study.execution.driver_watch import DriverWatch
-from study.ledger.events import TrialRetried
+from study.ledger.events import TrialEpoch, TrialRetried
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.runner import Work, run_study
@@ -29,7 +30,7 @@ ONE_TRIAL: dict[str, Any] = {
 
 
 # Several times what a busy machine needs for a step, and more retries than it needs where that was not enough.
-PATIENT = {"stall_seconds": 5.0, "retries": 20}
+PATIENT: dict[str, Any] = {"stall_seconds": 5.0, "stall_epochs": None, "retries": 20}
 
 
 def run_one(path: Path, work: Work) -> tuple[list[str], Path]:
@@ -58,6 +59,22 @@ def test_a_trial_whose_reader_hangs_continues_in_another_process_and_its_stacks_
     )
     if hung == reasons:
         assert "in read_silent_file" in (folder / "stacks-rank0.txt").read_text()
+
+
+@pytest.mark.chaos
+def test_a_trial_that_hangs_while_its_end_is_scored_is_a_lost_worker_and_its_retry_trains_no_epoch_again(
+    ray_here: None, stub: Work, study_in: Callable[..., Path]
+) -> None:
+    path = study_in(**ONE_TRIAL, failures=PATIENT | {"stall_epochs": 2.0})
+    reasons, folder = run_one(path, Work("hanging_training:train_with_hung_scoring"))
+    hung = [reason for reason in reasons if "pathlib.py" in reason and "called at model/training/loop.py" in reason]
+    assert len(hung) == 1, reasons
+    limit = r"(failures\.stall_seconds 5|failures\.stall_epochs 2, its usual epoch takes \d+ s)"
+    assert re.match(rf"no progress for \d+ s \({limit}\): its worker on ", hung[0])
+    if hung == reasons:
+        assert "in read_silent_file" in (folder / "stacks-rank0.txt").read_text()
+        epochs = [event.epoch for event in Ledger.open(STUDY).log.read() if isinstance(event, TrialEpoch)]
+        assert epochs == [1, 2, 3]
 
 
 @pytest.mark.chaos
@@ -91,6 +108,33 @@ def test_a_driver_whose_process_is_stopped_is_killed_and_its_trial_continues(
     reasons, _ = run_one(path, Work("hanging_training:train_with_stopped_driver", stub.prepare))
     silent = r"the trial's driver did not respond for \d+ s \(failures.stall_seconds\), and was killed"
     assert any(re.match(silent, reason) for reason in reasons), reasons
+
+
+@pytest.mark.chaos
+def test_a_driver_that_does_not_start_is_killed_and_its_trial_is_tried_again(
+    ray_here: None, stub: Work, study_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("study.execution.tune.TrialDriver", DriverThatHangs)
+    path = study_in(**ONE_TRIAL, failures={"retries": 20}, workers={"count": 1, "cpus": 1, "start_seconds": 30.0})
+    reasons, _ = run_one(path, stub)
+    late = "the trial's driver had its resources, but did not start within 30 s (workers.start_seconds), and was killed"
+    assert any(reason.startswith(late) for reason in reasons), reasons
+
+
+@pytest.mark.chaos
+def test_a_trial_whose_driver_never_starts_fails_with_the_reason_once_its_retries_are_used_up(
+    ray_here: None, stub: Work, study_in: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("study.execution.tune.TrialDriver", DriverThatHangs)
+    path = study_in(**ONE_TRIAL, failures={"retries": 1}, workers={"count": 1, "cpus": 1, "start_seconds": 3.0})
+    (STUDY / "trials").mkdir(parents=True)
+    (STUDY / "trials" / HANGS_EACH_TIME).touch()
+    output = io.StringIO()
+    assert run_study(path, console=Console(file=output, width=200), work=stub) == 1, output.getvalue()
+    (record,) = Ledger.open(STUDY).trials.values()
+    assert record.state is TrialState.FAILED
+    assert "did not start within 3 s (workers.start_seconds)" in (record.reason or "")
+    assert "tried 2 times, as failures.retries 1 allows" in (record.reason or "")
 
 
 def test_a_preparation_that_hangs_ends_the_command_with_one_line_and_no_study_is_made(

@@ -26,7 +26,7 @@ def tries(monkeypatch: pytest.MonkeyPatch) -> list[Exception | int]:
     """What the groups that are started come to, one after the other."""
     outcomes: list[Exception | int] = []
 
-    def run_group(module: str, arguments: list[str], count: int) -> int:
+    def run_group(module: str, arguments: list[str], count: int, folder: Path) -> int:
         outcome = outcomes.pop(0)
         if isinstance(outcome, Exception):
             raise outcome

@@ -1,8 +1,13 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
+import os
+import shutil
 import threading
+import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 import torch
@@ -12,6 +17,8 @@ from model.data import reading
 from model.data.batches import Batch, TrainingSet
 from model.data.reading import Share, TrainingData, open_training_set, read_ahead, read_shares
 from model.errors import UserError
+from model.runtime.child_processes import dump_children
+from model.runtime.stacks import dump_stacks, find_place
 from model.training.prepare import ensure_tokenizer
 
 WAVEFORMS = {"augmentation.noise_share": 0.7, "augmentation.reverberation_share": 0.7, "augmentation.time_masks": 1}
@@ -125,3 +132,30 @@ def test_a_corpus_that_is_gone_is_named_by_the_readers(make_data, tmp_path) -> N
     gone = Share(elsewhere, share.rows, 0, 1, 1, "0/0")
     with pytest.raises(UserError, match=r"^corpus .*gone: no such folder; make one with .*$"):
         list(read_shares(training_set, [gone]))
+
+
+def test_a_reader_whose_file_never_answers_is_named_while_the_training_waits_for_it(make_data, tmp_path: Path) -> None:
+    data, pipe = make_data({"data.readers": 2}), tmp_path / "tokenizer.model"
+    os.mkfifo(pipe)
+    writer = os.open(pipe, os.O_RDWR)
+    training_set, errors = open_training_set(data), list[Exception]()
+    shares = list_shares(dataclasses.replace(data, tokenizer=str(pipe)), training_set)
+
+    def train() -> None:
+        try:
+            list(read_shares(training_set, shares))
+        except (UserError, RuntimeError) as error:
+            errors.append(error)
+
+    trains = threading.Thread(target=train, daemon=True)
+    trains.start()
+    deadline, place = time.monotonic() + 60.0, ""
+    while "called at model/data/tokenizer.py:" not in place:
+        assert time.monotonic() < deadline, place
+        place = find_place(dump_stacks(trains.ident) + dump_children(os.getpid())) or ""
+    assert ", in its process " in place
+    shutil.copyfile(data.tokenizer, tmp_path / "tokenizer")
+    os.replace(tmp_path / "tokenizer", pipe)
+    os.close(writer)
+    trains.join(60.0)
+    assert len(errors) == 1, "what was read of it is no tokenizer"

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from hanging_training import read_silent_file
 from ledger_events import list_kinds
 
+from model.data import features
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
@@ -108,6 +111,25 @@ def test_a_study_that_has_not_ended_can_be_continued_afterwards(make_recipe, tmp
     reopened = Ledger.open(tmp_path / "s")
     assert reopened.trials.study_state is TrialState.INTERRUPTED
     assert reopened.trials.best == (0, recipe.hash)
+
+
+def test_a_decoding_that_hangs_ends_with_one_line_and_its_stacks_in_the_trials_folder(
+    ended: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    failures = ended.study.failures.model_copy(update={"stall_seconds": 3.0})
+    monkeypatch.setattr(ended, "study", ended.study.model_copy(update={"failures": failures}))
+    # As of a file system whose server is away: the map of the features is opened, and nothing comes.
+    monkeypatch.setattr(features, "_open_part", lambda path: read_silent_file(tmp_path))
+    with pytest.raises(UserError) as raised:
+        decode_study(ended, 0.9, lambda _: None)
+    stacks = ended.trial_folder(0) / "stacks-rank0.txt"
+    line = str(raised.value)
+    assert re.match(r"decoding trial 0000 made no progress for \d+ s \(failures.stall_seconds 3\) in \S+:\d+ in ", line)
+    assert f"all threads are in {stacks}." in line
+    assert re.search(
+        r'in read_silent_file\n(.*\n)+.*/model/data/features\.py", line \d+ in __getitem__', stacks.read_text()
+    )
+    assert Ledger.open(ended.folder).trials[0].tried_decodings == ()
 
 
 def test_a_study_without_a_trained_model_is_one_line(make_recipe, tmp_path: Path) -> None:

@@ -107,3 +107,16 @@ def test_the_failure_of_a_worker_that_only_ends_with_its_driver_arrives_as_it_wa
     listener, trial = FailureListener(), make_trial(file)
     make_callback(listener, DriverWatch(None)).on_trial_error(0, [trial], trial)
     assert listener.failures == [(3, failure)]
+
+
+@pytest.mark.parametrize("status", [Trial.PAUSED, Trial.TERMINATED, Trial.ERROR, None])
+def test_nothing_is_kept_of_a_trial_that_has_left_its_driver(status: str | None, tmp_path: Path) -> None:
+    watch, trial, other = DriverWatch(60.0), make_trial(tmp_path), make_trial(tmp_path)
+    other.trial_id = "tune-4"
+    watch.note(trial)
+    watch.note(other)
+    watch.look([trial, other])
+    assert watch._watches.keys() == {"tune-3", "tune-4"}
+    trial.status = status
+    watch.look([other] if status is None else [trial, other])  # Tune forgets trials that have ended
+    assert watch._watches.keys() == {"tune-4"}

@@ -15,7 +15,7 @@ from cluster.worker_ports import WORKER_PORTS
 from study.workers.connections import CONTROLLER, DriverAddress
 from study.workers.failure import Failure, FailureKind
 from study.workers.group import Group
-from study.workers.messages import CrewConfig
+from study.workers.messages import CrewConfig, Failed, Task, encode
 
 SECONDS = 30.0  # that a busy machine may take
 
@@ -105,3 +105,39 @@ def test_a_run_that_ends_before_all_workers_came_is_a_start_that_failed(came: li
     expected = Failure(FailureKind.START, "the workers did not start: ValueError: no such image")
     assert group._receive(SECONDS) == expected
     del ends
+
+
+@pytest.mark.parametrize(
+    ("kinds", "is_usable"),
+    [
+        ((FailureKind.NON_FINITE, FailureKind.NON_FINITE), True),
+        ((FailureKind.NON_FINITE, FailureKind.IMPOSSIBLE), False),
+    ],
+)
+def test_workers_take_another_recipe_only_where_all_of_them_failed_alike(
+    kinds: tuple[FailureKind, ...], is_usable: bool, group: Group
+) -> None:
+    """Others were at two places in training, and may have left a sum over all ranks half done."""
+    ends = [connect(group, rank) for rank in (0, 1)]
+    group.begin(Task("{}", "hash", "/folder"))
+    for end, kind in zip(ends, kinds, strict=True):
+        end.send_bytes(encode(Failed(kind, "the reason", reusable=True)))
+    assert group.next(SECONDS) == Failure(kinds[0], "the reason")
+    assert group.usable is is_usable
+
+
+def test_a_start_that_is_given_up_is_no_lost_worker_where_one_had_come(
+    group: Group, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(group, "_lacks_room", lambda: False)
+    monkeypatch.setattr(group, "_explain_wait", lambda: "the others hang")
+    group._listener = SimpleNamespace(close=lambda: None)  # type: ignore[assignment]
+    end = connect(group, 1)
+    run_ends = threading.Thread(target=lambda: (end.recv_bytes(), end.close(), group._ended.set()))
+    run_ends.start()  # as Ray ends it
+    group._give_up(7.0)
+    assert group._receive(SECONDS) == Failure(
+        FailureKind.START, "1 of 2 workers came within 7 s: the others hang", lacks_room=False
+    )
+    run_ends.join(SECONDS)
+    assert group._receive(0.5) is None
