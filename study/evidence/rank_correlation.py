@@ -6,8 +6,10 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Sequence
 
+import numpy as np
+
 from study.config.study_file import StudyFile
-from study.evidence.rungs import choose_unselected, find_evidence
+from study.evidence.rungs import choose_unselected, find_evidence, rank_rows
 from study.ledger.records import TrialRecord, TrialState
 
 MIN_TRIALS = 3  # of two, the correlation is 1 or -1 whatever they are
@@ -21,15 +23,16 @@ def describe_rungs(records: Iterable[TrialRecord], study: StudyFile) -> list[str
     Trainings that confirm a finalist are left out: they are of the best alone.
     """
     records, metric = [record for record in records if record.confirms is None], study.objective.metric
-    curves = [_read_curve(record, metric) for record in records if record.state is TrialState.COMPLETE]
-    curves = [curve for curve in curves if curve]
+    complete = [record for record in records if record.state is TrialState.COMPLETE]
+    curves = [(record.epoch, record.curve(metric)) for record in complete]
+    curves = [(last, curve) for last, curve in curves if math.isfinite(curve.get(last, math.nan))]
     stopped = any(record.state in (TrialState.PRUNED, TrialState.WAITING) for record in records)
     lines = []
-    for rung in _list_rungs(study, max((max(curve) for curve in curves), default=0)):
-        passed = [curve for curve in curves if rung in curve and max(curve) > rung]
-        rho = spearman([curve[rung] for curve in passed], [curve[max(curve)] for curve in passed])
+    for rung in _list_rungs(study, max((last for last, _ in curves), default=0)):
+        passed = _gather_passed(curves, rung)
+        rho = spearman([figure for figure, *_ in passed], [end for _, end, _ in passed])
         if rho is not None:
-            last = {max(curve) for curve in passed}
+            last = {epoch for *_, epoch in passed}
             end = f"epoch {last.pop()}" if len(last) == 1 else "the last epoch"
             trials = f"{len(passed)} trials" + (" that were not stopped" if stopped else "")
             interval = _format_interval(rho, len(passed))
@@ -41,9 +44,11 @@ def spearman(early: Sequence[float], late: Sequence[float]) -> float | None:
     """Spearman's rank correlation, equal values sharing their mean rank; None for fewer than three, or all equal."""
     if len(early) < MIN_TRIALS or len(set(early)) == 1 or len(set(late)) == 1:
         return None
-    from scipy.stats import spearmanr  # takes a second to import
-
-    return float(spearmanr(early, late).statistic)
+    figures = np.array([early, late])
+    if np.isnan(figures).any():
+        return math.nan
+    correlations = np.asarray(np.corrcoef(rank_rows(figures)))  # not by scipy, which takes most of a second to import
+    return float(correlations[0, 1])
 
 
 def _describe_best(records: Sequence[TrialRecord], study: StudyFile) -> list[str]:
@@ -83,12 +88,13 @@ def _format_interval(rho: float, trials: int) -> str:
     return "" if low is None else f" [{low:.2f}, {high:.2f}]"
 
 
-def _read_curve(record: TrialRecord, metric: str) -> dict[int, float]:
-    """epoch -> finite value of the metric; empty where the last epoch has none."""
-    values = {report.epoch: report.metrics.get(metric, math.nan) for report in record.epochs}
-    if not values or not math.isfinite(values[max(values)]):
-        return {}
-    return {epoch: value for epoch, value in values.items() if math.isfinite(value)}
+def _gather_passed(curves: Sequence[tuple[int, dict[int, float]]], rung: int) -> list[tuple[float, float, int]]:
+    """Of each trial that passed the rung with a finite figure: this figure, its last one, and its last epoch."""
+    return [
+        (curve[rung], curve[last], last)
+        for last, curve in curves
+        if rung < last and math.isfinite(curve.get(rung, math.nan))
+    ]
 
 
 def _list_rungs(study: StudyFile, last: int) -> list[int]:

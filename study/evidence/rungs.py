@@ -111,7 +111,7 @@ def _list_candidates(trials: Sequence[Reports], objective: str) -> list[tuple[in
 
 def is_figure(metric: str) -> bool:
     """Whether a metric says how good a model is, the smaller the better."""
-    is_of_dev = metric.startswith("dev/") and not metric.endswith(("seconds", "utterances"))
+    is_of_dev = metric.startswith("dev/") and not metric.endswith(("seconds", "utterances", "/rtf"))
     return is_of_dev or metric.startswith("train/loss")
 
 
@@ -121,12 +121,23 @@ def _is_finite(reports: Reports, epoch: int, metric: str) -> bool:
 
 def _standardise(figures: Floats) -> Floats:
     """Ranks along each row, equal values sharing their mean rank, with mean 0 and length 1; 0 where all are equal."""
-    from scipy.stats import rankdata  # takes a second to import
-
-    ranks = rankdata(figures, axis=1)
+    ranks = rank_rows(figures)
     ranks -= ranks.mean(1, keepdims=True)
     lengths = np.sqrt((ranks**2).sum(1, keepdims=True))
     return np.divide(ranks, lengths, out=np.zeros_like(ranks), where=lengths > 0)
+
+
+def rank_rows(figures: Floats) -> Floats:
+    """Ranks along each row from 1 on, equal values sharing their mean rank: scipy's `rankdata`, without its import."""
+    order = figures.argsort(1, kind="stable")
+    ordered = np.take_along_axis(figures, order, 1)
+    places, ends = np.arange(figures.shape[1]), np.ones((len(figures), 1), bool)
+    differs = ordered[:, 1:] != ordered[:, :-1]
+    first = np.maximum.accumulate(np.where(np.hstack([ends, differs]), places, 0), 1)
+    last = np.minimum.accumulate(np.where(np.hstack([differs, ends]), places, places[-1])[:, ::-1], 1)[:, ::-1]
+    ranks = np.empty(figures.shape)
+    np.put_along_axis(ranks, order, (first + last) / 2 + 1, 1)
+    return ranks
 
 
 def _find_chance(ranks: Floats, ends: Floats) -> float:

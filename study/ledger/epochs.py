@@ -27,13 +27,29 @@ class Figures(Mapping[str, float]):
 
     def __init__(self, figures: Mapping[str, float | None] | None = None) -> None:
         """None is a figure that is not finite."""
-        names = tuple(figures or ())
         values: Any = tuple((figures or {}).values())
-        self._places = _PLACES.get(names) or _PLACES.setdefault(names, {name: at for at, name in enumerate(names)})
+        self._places = self.place(tuple(figures or ()))
         try:
             self._values = array("d", values)
         except TypeError:
             self._values = array("d", [math.nan if value is None else value for value in values])
+
+    @staticmethod
+    def place(names: tuple[str, ...]) -> dict[str, int]:
+        """The place of each name, for `restore`."""
+        return _PLACES.get(names) or _PLACES.setdefault(names, {name: at for at, name in enumerate(names)})
+
+    @classmethod
+    def restore(cls, places: dict[str, int], values: array[float]) -> Figures:
+        """Figures whose names have these places, without a look at their values."""
+        figures = cls.__new__(cls)
+        figures._places, figures._values = places, values
+        return figures
+
+    def add_to(self, values: array[float]) -> None:
+        """Append the values as a file has them: one that is not finite is NaN when it is read."""
+        all_finite = math.isfinite(sum(self._values))
+        values.extend(self._values if all_finite else (one if math.isfinite(one) else math.nan for one in self._values))
 
     def to_dict(self) -> dict[str, float]:
         """The same as a dict."""

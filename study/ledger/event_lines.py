@@ -17,6 +17,7 @@ from study.ledger.events import AnyEvent
 
 KINDS: dict[str, type[Any]] = {cls.__pydantic_fields__["kind"].default: cls for cls in get_args(AnyEvent)}
 _ADAPTERS = {kind: TypeAdapter(cls) for kind, cls in KINDS.items()}
+_READERS = {kind: adapter.validator.validate_python for kind, adapter in _ADAPTERS.items()}
 _FORMAT_1 = {"study_started": "session_started"}  # kinds that had another name
 
 
@@ -44,18 +45,18 @@ def from_line(line: bytes | str) -> AnyEvent:
     if "time" not in content:
         raise ValueError("it has no time")
     try:
-        event: AnyEvent = _ADAPTERS[kind].validate_python(_of_format_1(content, kind))
+        event: AnyEvent = _READERS[kind](_of_format_1(content, kind))
     except ValidationError as error:
         raise ValueError(str(error.errors()[0]["msg"])) from None
     return event
 
 
-def _of_format_1(content: Mapping[str, Any], kind: str) -> dict[str, Any]:
+def _of_format_1(content: dict[str, Any], kind: str) -> dict[str, Any]:
     """Format 1 wrote null for what has a default now, and the seconds of an epoch among its metrics."""
-    kept = dict(content)
+    kept = content
     if kept["kind"] != kind or None in kept.values():
         kept = {name: value for name, value in content.items() if value is not None} | {"kind": kind}
     metrics = kept.get("metrics")
     if kind == "trial_epoch" and "seconds" not in kept and isinstance(metrics, Mapping):
-        kept["seconds"] = {"training": metrics.get("train/seconds"), "validation": metrics.get("dev/seconds")}
+        kept = kept | {"seconds": {"training": metrics.get("train/seconds"), "validation": metrics.get("dev/seconds")}}
     return kept

@@ -80,6 +80,16 @@ class EventLog:
         ends = _ends(files)
         return {path: event_file.read_lines(path, 0, ends.get(path.name)) for path in files}
 
+    def count_bytes(self, position: Position | None = None) -> dict[Path, int]:
+        """How many bytes count of each event file, up to the position or of all that was written by now."""
+        files = self.files()
+        ends = _ends(files)
+        before = files if position is None else files[: position.index]
+        lengths = {path: ends.get(path.name, event_file.whole_bytes(path)) for path in before}
+        if position is not None:
+            lengths |= dict.fromkeys(files[position.index : position.index + 1], position.offset)
+        return lengths
+
     def iterate(self) -> Iterator[AnyEvent]:
         """Every event, as `read` gives them, but never more than a few thousand at a time in memory."""
         position = Position()

@@ -9,7 +9,7 @@ trials/0003/          recipe.yaml, checkpoints and hypotheses of trial 3
 
 from __future__ import annotations
 
-import gc
+import contextlib
 import json
 import os
 import socket
@@ -22,6 +22,7 @@ from model.errors import UserError
 from model.recipe.files import read_recipe
 from model.recipe.hashing import content_hash
 from model.recipe.recipe import Recipe
+from model.runtime.garbage import no_collection
 from model.strict import Strict, make_folders, read_yaml, to_yaml, validate, write_atomically
 from study.config.question import class_of
 from study.config.study_file import BaseRecipe, StudyFile, drop_unused_keys, read_study
@@ -29,6 +30,7 @@ from study.config.tracking_uri import holds_password, refuse_password
 from study.ledger.budget_events import SessionWorkers
 from study.ledger.event_log import EventLog
 from study.ledger.events import AnyEvent, SessionStarted, TrialStarted, Values
+from study.ledger.fold_cache import keep_fold, read_fold
 from study.ledger.lease import unwritable_folder_error
 from study.ledger.manifest import find_version
 from study.ledger.records import TrialRecord
@@ -59,7 +61,9 @@ class Ledger:
         self.base_recipe = base_recipe
         self.manifest = manifest
         self.log = EventLog(folder)
-        self.trials = _fold(self.log)
+        with no_collection():  # the search for garbage takes half of the time where it is made, and there is none
+            fold = read_fold(self.log)
+        self.trials, self.position = fold.trials, fold.position  # up to which the event files were read
         self.alive_until: float | None = None  # the last heartbeat of a driver that was killed, for the next session
         self._lock = threading.Lock()  # of the fold, which a tracker's thread copies
 
@@ -145,6 +149,11 @@ class Ledger:
         with self._lock:
             self.trials.apply(event)
 
+    def keep_fold(self) -> None:
+        """Have the next reader of a long study find what its events fold to; an error of the disk changes nothing."""
+        with self._lock, contextlib.suppress(OSError):
+            keep_fold(self.log, self.trials)
+
     def copy_trials(self) -> Trials:
         """The trials as they are now, for another thread than that which writes; records are shared, not copied."""
         with self._lock:
@@ -220,17 +229,6 @@ def read_any_study(path: Path) -> StudyFile:
     if study.recipe.is_file:
         changes["recipe"] = BaseRecipe(base=str(folder / BASE_RECIPE))
     return study.model_copy(update=changes)
-
-
-def _fold(log: EventLog) -> Trials:
-    """All events, without a search for garbage, which takes half of the time where it is made, and there is none."""
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        return Trials(log.iterate())
-    finally:
-        if was_enabled:
-            gc.enable()
 
 
 def _read_files(folder: Path) -> tuple[StudyFile, Recipe]:

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
-from study.ledger.events import EpochReport, TrialState
+from pydantic_core import from_json, to_json
 
-__all__ = ["TrialRecord", "TrialState", "change"]
+from study.ledger.events import EpochReport, TrialState
+from study.ledger.packed_epochs import PackedReports
+
+__all__ = ["TrialRecord", "TrialState", "change", "pack_tried"]
+
+_FAST = 1  # the level of compression: higher ones take several times as long for a tenth
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +30,7 @@ class TrialRecord:
     recipe_class: str = ""  # ed, decred or interctc; empty where it is not known
     confirms: int | None = None  # the finalist that it trains again with another seed
     recipe_hash: str = ""
-    epochs: tuple[EpochReport, ...] = ()
+    epochs: Sequence[EpochReport] = ()
     metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and above them the final ones
     final_metrics: dict[str, float] = field(default_factory=dict)  # of the chosen weights, once it has ended
     planned_epochs: int | None = None  # that the recipe asks for; None where it is not known
@@ -37,7 +43,7 @@ class TrialRecord:
     source: str | None = None  # "study/number" of a trial that came by `fork`
     decoding_hash: str = ""  # of its final decoding
     found_decoding: dict[str, Any] | None = None  # the best of `tried_decodings` on the dev sets
-    tried_decodings: tuple[dict[str, Any], ...] = ()
+    tried: bytes = b""  # `tried_decodings` in a tenth of its memory; only reports and few others ask for them
     decoding_stages: tuple[dict[str, Any], ...] = ()  # how far they were searched, with the figures of each stage
     training_of: int | None = None  # the trial whose training it shares
     was_decoded: bool = False  # whether its decoding was run again after its end, for the test sets
@@ -46,8 +52,15 @@ class TrialRecord:
     notes: tuple[str, ...] = ()  # what people noted about it, and who
 
     @property
+    def tried_decodings(self) -> tuple[dict[str, Any], ...]:
+        """What its search for a decoding tried: each a decoding, its figures and its seconds."""
+        return tuple(from_json(zlib.decompress(self.tried))) if self.tried else ()
+
+    @property
     def epoch(self) -> int:
         """The last epoch that was reported; 0 before the first."""
+        if isinstance(self.epochs, PackedReports):
+            return self.epochs.find_last_epoch()
         return self.epochs[-1].epoch if self.epochs else 0
 
     @property
@@ -67,7 +80,15 @@ class TrialRecord:
 
     def curve(self, metric: str) -> dict[int, float]:
         """The metric by epoch, where it was reported."""
+        if isinstance(self.epochs, PackedReports):
+            return self.epochs.curve(metric)
         return {report.epoch: report.metrics[metric] for report in self.epochs if metric in report.metrics}
+
+
+def pack_tried(tried: Iterable[Mapping[str, Any]]) -> bytes:
+    """The field `tried`."""
+    content = list(tried)
+    return zlib.compress(to_json(content, inf_nan_mode="null"), _FAST) if content else b""
 
 
 def change(record: TrialRecord, **changes: Any) -> TrialRecord:

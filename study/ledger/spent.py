@@ -11,8 +11,9 @@ Laws, tested: folding a and then b is folding a + b; nothing that was used ever 
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from typing import Any
 
 from study.config.budget import SECONDS_PER_HOUR, BudgetSettings, Workers
 from study.ledger.budget_events import SessionWorkers, TestsStarted
@@ -84,21 +85,8 @@ class Spent:
             self._close_session(min(max(event.alive_until or 0.0, self.time), now))
             self._session, self._workers = now, event.workers
         self.time, self.events = now, self.events + 1
-        match event:
-            case StudyEnded() | StudyInterrupted():
-                self._close_session(now)
-            case TrialStarted():
-                self._take_workers(self.trials, event.number)
-            case TestsStarted():
-                self._take_workers(self.tests, event.number)
-            case TrialEpoch():
-                self._note_report(event)
-            case TrialPaused() | TrialRetried() | TrialMoved():
-                self._give_back(self.trials, event.number, now)
-            case TrialEnded():
-                self._end(event)
-            case TrialDecoded() | TrialDecodingSearched():
-                self._decode(event)
+        if (take := _TAKE.get(type(event))) is not None:
+            take(self, event)
 
     @property
     def running(self) -> list[int]:
@@ -175,3 +163,19 @@ class Spent:
         if self._session is not None:
             self._sessions += max(0.0, now - self._session)
         self._session = None
+
+
+# By kind, because a long study has tens of thousands of events, and a chain of comparisons takes three times as long.
+_TAKE: dict[type, Callable[[Spent, Any], None]] = {
+    StudyEnded: lambda spent, event: spent._close_session(spent.time),
+    StudyInterrupted: lambda spent, event: spent._close_session(spent.time),
+    TrialStarted: lambda spent, event: spent._take_workers(spent.trials, event.number),
+    TestsStarted: lambda spent, event: spent._take_workers(spent.tests, event.number),
+    TrialEpoch: Spent._note_report,
+    TrialPaused: lambda spent, event: spent._give_back(spent.trials, event.number, spent.time),
+    TrialRetried: lambda spent, event: spent._give_back(spent.trials, event.number, spent.time),
+    TrialMoved: lambda spent, event: spent._give_back(spent.trials, event.number, spent.time),
+    TrialEnded: Spent._end,
+    TrialDecoded: Spent._decode,
+    TrialDecodingSearched: Spent._decode,
+}

@@ -92,6 +92,8 @@ class Steering:
 
     def after(self, event: AnyEvent) -> Steering:
         """The orders after an event."""
+        if type(event) not in _CHANGES:
+            return self
         match event:
             case ControlGiven():
                 known = self if event.id is None else replace(self, applied=self.applied | {event.id})
@@ -107,6 +109,10 @@ class Steering:
             case SessionStarted() | StudyInterrupted() | StudyEnded() if self.drained_by is not None:
                 return replace(self, drained_by=None)  # the session that it was about is over
         return self
+
+
+# What may change orders; nearly all events are epochs, and go through no chain of comparisons.
+_CHANGES = frozenset({ControlGiven, TrialStarted, TrialEnded, SessionStarted, StudyInterrupted, StudyEnded})
 
 
 def describe_stop(who: str, epoch: int) -> str:

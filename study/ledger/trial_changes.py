@@ -19,7 +19,7 @@ from study.ledger.events import (
     TrialStarted,
     TrialState,
 )
-from study.ledger.records import TrialRecord, change
+from study.ledger.records import TrialRecord, change, pack_tried
 from study.ledger.steering import NOTE, RETRY
 
 
@@ -137,7 +137,8 @@ def _decode(trial: TrialRecord, event: TrialDecoded) -> TrialRecord:
 
 
 def _search(trial: TrialRecord, event: TrialDecodingSearched) -> TrialRecord:
-    return change(trial, found_decoding=event.decoding, tried_decodings=event.tried, decoding_stages=event.stages)
+    tried = pack_tried(event.tried)
+    return change(trial, found_decoding=event.decoding, tried=tried, decoding_stages=event.stages)
 
 
 def _stop(trial: TrialRecord, event: TrialEnded) -> TrialRecord:

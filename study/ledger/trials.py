@@ -100,6 +100,11 @@ class Trials(Mapping[int, TrialRecord]):
             case ControlGiven(number=int(number)) if number in self._records:
                 self._put(steer(self._records[number], event))
 
+    def restore(self, records: Iterable[TrialRecord]) -> None:
+        """Take in the records of an earlier fold of the same events, in the order of their numbers."""
+        self._settled = {record.number: record for record in records}
+        self._running = {number for number, record in self._settled.items() if record.state is TrialState.RUNNING}
+
     def copy(self) -> Trials:
         """The same trials, to which no later event is applied; what was spent is not copied."""
         same = copy.copy(self)

@@ -3,23 +3,30 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from ledger_events import end_trial, report_epoch
+from scipy.stats import rankdata, spearmanr
 from typer.testing import CliRunner
 
 from model.recipe.files import named_recipe
 from study.cli.main import app
 from study.config.study_file import StudyFile
 from study.evidence.rank_correlation import describe_rungs, spearman
+from study.evidence.rungs import rank_rows
 from study.ledger.events import EpochReport
 from study.ledger.ledger import Ledger
+from study.ledger.packed_epochs import Packer, Unpacker
 from study.ledger.records import TrialRecord, TrialState
 
+TIED = st.integers(0, 5).map(float) | st.floats(-1e9, 1e9)
 VALUES = st.lists(st.integers(0, 50).map(float), min_size=3, max_size=20, unique=True)
 
 
@@ -45,6 +52,51 @@ def test_equal_values_share_their_mean_rank() -> None:
 def test_only_the_order_counts(values: list[float]) -> None:
     assert spearman(values, [math.exp(value / 10) for value in values]) == pytest.approx(1)
     assert spearman(values, [-value for value in values]) == pytest.approx(-1)
+
+
+@given(st.lists(st.tuples(TIED, TIED), min_size=3, max_size=30))
+def test_it_is_that_of_scipy(pairs: list[tuple[float, float]]) -> None:
+    early, late = ([pair[place] for pair in pairs] for place in (0, 1))
+    rho = spearman(early, late)
+    if rho is None:
+        assert len(set(early)) == 1 or len(set(late)) == 1
+    else:
+        assert rho == pytest.approx(float(spearmanr(early, late).statistic), abs=1e-12)
+
+
+@given(st.integers(1, 4).flatmap(lambda width: st.lists(st.lists(TIED, min_size=width, max_size=width), min_size=1)))
+def test_ranks_are_those_of_scipy_to_the_last_digit(rows: list[list[float]]) -> None:
+    assert rank_rows(np.array(rows)).tolist() == rankdata(rows, axis=1).tolist()
+
+
+@given(
+    wers=st.lists(st.lists(st.integers(0, 5).map(float) | st.just(math.nan), max_size=6), max_size=12),
+    packed=st.booleans(),
+)
+def test_the_lines_of_rungs_are_those_of_the_plain_definition(wers: list[list[float]], packed: bool) -> None:
+    records = [trial(number, *values) for number, values in enumerate(wers)]
+    if packed:
+        packer = Packer()
+        parts = [packer.pack(record.epochs) for record in records]
+        unpacker = Unpacker(packer.figures, packer.names)
+        records = [
+            replace(record, epochs=unpacker.unpack(record.number, part))
+            for record, part in zip(records, parts, strict=True)
+        ]
+    lines = [line for line in describe_rungs(records, study()) if "as epoch" in line or "as the last epoch" in line]
+    assert [line.partition(" [")[0] for line in lines] == list(describe_plainly(wers))
+
+
+def describe_plainly(wers: list[list[float]]) -> Iterator[str]:
+    """At epochs 2 and 4: the trials with a finite figure there and at a later end, and scipy's correlation of them."""
+    for rung in (2, 4):
+        passed = [one for one in wers if len(one) > rung and math.isfinite(one[rung - 1]) and math.isfinite(one[-1])]
+        early, late = [one[rung - 1] for one in passed], [one[-1] for one in passed]
+        if len(passed) >= 3 and len(set(early)) > 1 and len(set(late)) > 1:
+            ends = {len(one) for one in passed}
+            end = f"epoch {ends.pop()}" if len(ends) == 1 else "the last epoch"
+            rho = float(spearmanr(early, late).statistic)
+            yield f"dev/wer at epoch {rung} ranks {len(passed)} trials as {end} does with rho {rho:.2f}"
 
 
 @pytest.mark.parametrize(
