@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import heapq
 import random
 from dataclasses import dataclass, field
@@ -11,9 +12,11 @@ from ledger_events import start_event
 
 from model.recipe.files import named_recipe, with_values
 from study.config.study_file import StudyFile
-from study.early_stopping.rule import Never
+from study.early_stopping.rule import Ruling
+from study.early_stopping.rules import build_rule
 from study.execution.agenda import Agenda
 from study.execution.budget_plan import plan_for
+from study.ledger.budget_events import SEARCH
 from study.ledger.events import (
     BudgetReached,
     FinalistsChosen,
@@ -23,6 +26,7 @@ from study.ledger.events import (
     StudyInterrupted,
     TrialEnded,
     TrialEpoch,
+    TrialPaused,
     TrialState,
 )
 from study.ledger.records import TrialRecord
@@ -31,7 +35,6 @@ from study.search.proposal import InfeasiblePoint, Proposal
 from study.search.proposer import Proposer
 
 EPOCHS = 4
-BASE = with_values(named_recipe("tiny", "/speech"), {"training.epochs": EPOCHS, "decoding_search.share": 0.0})
 TICK = 1.0  # seconds between two looks at the limits, as the driver looks while trials run
 
 
@@ -44,6 +47,7 @@ def make_study(budget: dict[str, Any] | None, **changes: Any) -> StudyFile:
         "baselines": ["ed"],
         "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "sampler": "random"},
         "score_tests": "none",
+        "early_stopping": {"rule": "none"},
         "budget": budget,
     }
     return StudyFile.model_validate(content | changes)
@@ -53,7 +57,8 @@ def make_study(budget: dict[str, Any] | None, **changes: Any) -> StudyFile:
 class Simulation:
     """A study whose epochs take `epoch` seconds, times up to `1 + spread`, and `slow` times as long after `slow_after`.
 
-    `slots` trials have room at the same time.
+    `slots` trials have room at the same time, and each trains `epochs`. Trials differ in how good they are, which shows
+    from their first epoch on but for some noise.
     """
 
     study: StudyFile
@@ -65,6 +70,7 @@ class Simulation:
     seed: int = 0
     slow: float = 1.0
     slow_after: float = float("inf")
+    epochs: int = EPOCHS
     now: float = 1000.0
     trials: Trials = field(default_factory=Trials)
     ended: bool = False
@@ -76,19 +82,24 @@ class Simulation:
         self._trains_since: dict[int, float] = {}
         self._proposals: dict[int, Proposal] = {}
         self.running_at_reports: list[int] = []  # how many ran at each report
+        self.at_end: Trials | None = None  # as they were when the search ended because of the budget
+        self.left_at_end: dict[str, float] = {}  # of each limit then
 
     def run(self, until: float = float("inf")) -> Simulation:
         """A session: to its end, or to a kill at `until`, as the next session will find it."""
-        proposer = Proposer(self.study, BASE, lambda record: BASE)
+        values = {"training.epochs": self.epochs, "decoding_search.share": 0.0}
+        base = with_values(named_recipe("tiny", "/speech"), values)
+        proposer = Proposer(self.study, base, lambda record: base)
         self._queue, self.stopped, self.ended = [], None, False
-        self.trials.apply(SessionStarted(time=self.now, alive_until=self.now))
-        self._plan = plan_for(self.study, self.trials, BASE, lambda: self.now)
+        self.trials.apply(SessionStarted(time=self.now, alive_until=self.now, concurrency=self.slots))
+        self._plan = plan_for(self.study, self.trials, base, lambda: self.now)
         self._plan.concurrency = self.slots
+        self._rule = build_rule(self.study.early_stopping, "dev/wer", self.trials, self.study.classes)
         agenda = Agenda(
             self.trials,
             proposer,
             lambda record: self._proposals[record.number],
-            Never(),
+            self._rule,
             self.study.failures,
             lambda: self.now,
             self._plan,
@@ -96,11 +107,13 @@ class Simulation:
         while self.now < until:
             while len(self._queue) < self.slots and (given := self._take(agenda)) is not None:
                 self._proposals[given.number] = given
-                self.trials.apply(start_event(given, EPOCHS).model_copy(update={"time": self.now}))
+                self.trials.apply(start_event(given, self.epochs).model_copy(update={"time": self.now}))
                 self._trains_since[given.number] = self.now + self.start
                 self._expect(given.number, self.epoch, self.start)
             if not self._queue:
                 assert agenda.is_done(), "nothing runs, and nothing comes"
+                for number in agenda.never_promoted():
+                    self._end(number, TrialState.PRUNED, "others of its rung were better")
                 self.trials.apply(StudyEnded(time=self.now, state=TrialState.COMPLETE))
                 self.ended = True
                 return self
@@ -116,6 +129,11 @@ class Simulation:
         assert self.study.budget is not None
         return self.trials.spent.measure(self.study.budget, self.study.workers, self.now)
 
+    @property
+    def _limits(self) -> dict[str, float]:
+        assert self.study.budget is not None
+        return self.study.budget.limits
+
     def list_states(self, state: TrialState) -> list[TrialRecord]:
         """The trials in a state."""
         return [record for record in self.trials.values() if record.state is state]
@@ -123,6 +141,9 @@ class Simulation:
     def _take(self, agenda: Agenda) -> Proposal | None:
         while isinstance(given := agenda.next(), InfeasiblePoint | FinalistsChosen | BudgetReached):
             assert not isinstance(given, InfeasiblePoint)
+            if isinstance(given, BudgetReached) and given.part == SEARCH:
+                self.at_end = copy.deepcopy(self.trials)
+                self.left_at_end = {name: limit - self.used[name] for name, limit in self._limits.items()}
             self.trials.apply(given.model_copy(update={"time": self.now}))
         return given
 
@@ -140,19 +161,38 @@ class Simulation:
     def _report(self, number: int) -> None:
         record = self.trials[number]
         self.running_at_reports.append(len(self.trials.running))
-        if record.epoch == EPOCHS:
-            metrics = {"dev/wer": 40.0 + number % 7, "dev/wer_final": 40.0 + number % 7}
-            self.trials.apply(TrialEnded(time=self.now, number=number, state=TrialState.COMPLETE, metrics=metrics))
+        quality = random.Random(1000 * self.seed + number).gauss(0.0, 3.0)
+        if record.epoch == self.epochs:
+            metrics = {"dev/wer": 40.0 + quality, "dev/wer_final": 40.0 + quality}
+            self._end(number, TrialState.COMPLETE, metrics=metrics)
             return
         epoch = record.epoch + 1
         seconds = Seconds(training=self.now - self._trains_since[number])
         self._trains_since[number] = self.now
-        metrics = {"dev/wer": 50.0 - epoch}
+        metrics = {"dev/wer": 50.0 + quality - 10.0 * epoch / self.epochs + self._random.gauss(0.0, 1.0)}
         self.trials.apply(TrialEpoch(time=self.now, number=number, epoch=epoch, metrics=metrics, seconds=seconds))
-        if reason := self._plan.find_stop(number):
-            self.trials.apply(TrialEnded(time=self.now, number=number, state=TrialState.INTERRUPTED, reason=reason))
+        self._follow(number, epoch, metrics)
+
+    def _follow(self, number: int, epoch: int, metrics: dict[str, float]) -> None:
+        """What becomes of a trial after an epoch: the rule is asked first, and then the budget, as Tune's scheduler
+        asks them."""
+        record, last = self.trials[number], epoch == self.epochs
+        ruling = Ruling.CONTINUE
+        if record.confirms is None:
+            ruling = self._rule.decide(number, epoch, metrics, baseline=record.baseline is not None, last=last)
+        if ruling is Ruling.PRUNE:
+            self._end(number, TrialState.PRUNED, "behind its rung")
+        elif ruling is Ruling.PAUSE:
+            self.trials.apply(TrialPaused(time=self.now, number=number, epoch=epoch, reason="waits at its rung"))
+        elif reason := self._plan.find_stop(number):
+            self._end(number, TrialState.INTERRUPTED, reason)
         else:
-            self._expect(number, self.ending if epoch == EPOCHS else self.epoch)
+            self._expect(number, self.ending if last else self.epoch)
+
+    def _end(
+        self, number: int, state: TrialState, reason: str | None = None, metrics: dict[str, float] | None = None
+    ) -> None:
+        self.trials.apply(TrialEnded(time=self.now, number=number, state=state, reason=reason, metrics=metrics or {}))
 
     def _expect(self, number: int, seconds: float, start: float = 0.0) -> None:
         slower = self.slow if self.now >= self.slow_after else 1.0

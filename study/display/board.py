@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
@@ -40,9 +41,15 @@ class Board:
         concurrency: int = 1,
         clock: Callable[[], float] = time.monotonic,
         describe_budget: Callable[[], Iterable[str]] = tuple,
+        count_left: Callable[[], int] | None = None,
+        find_limit: Callable[[int], float] = lambda concurrency: math.inf,
     ) -> None:
-        """`records` are the trials of earlier sessions; `describe_budget` gives the footer's lines on it."""
-        self._describe_budget = describe_budget
+        """`records` are the trials of earlier sessions; `describe_budget` gives the footer's lines on it.
+
+        `count_left` gives the trials that run or are to come, which people may change; without it there are
+        `trials_to_run` in all. `find_limit` gives the seconds after which the budget ends so many trials at a time.
+        """
+        self._describe_budget, self._count_left, self._find_limit = describe_budget, count_left, find_limit
         self._records = dict(records)
         self._console, self._title = console, title
         self._trials_to_run, self._concurrency, self._clock = trials_to_run, concurrency, clock
@@ -72,6 +79,7 @@ class Board:
             self._trials_to_run -= 1
         elif started is not None and record.state.final:
             self._durations.append(self._clock() - started)
+        self._count_again()
         self._print_end(record)
 
     def show_capacity(self, concurrency: int, waits_for: str | None) -> None:
@@ -80,6 +88,7 @@ class Board:
         Where there is no terminal, a wait is printed when it is shown first and when it is over.
         """
         self._concurrency = concurrency
+        self._count_again()
         before, self._waits_for = self._waits_for, waits_for
         if waits_for is not None and before is None:
             self._waits_since = self._clock()
@@ -94,7 +103,13 @@ class Board:
         if mean is None:
             return None
         spent = sum(min(now - started, mean) for started in self._started.values())
-        return max(0.0, (self._trials_to_run - ended) * mean - spent) / self._concurrency
+        of_trials = max(0.0, (self._trials_to_run - ended) * mean - spent) / self._concurrency
+        return min(of_trials, self._find_limit(self._concurrency))
+
+    def _count_again(self) -> None:
+        """Count the trials to come, not while the table is drawn: that is another thread, and the records change."""
+        if self._count_left is not None:
+            self._trials_to_run = len(self._durations) + self._count_left()
 
     def render(self) -> RenderableType:
         """The table as it stands, with a footer."""

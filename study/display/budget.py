@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from study.config.budget import NAMES, SECONDS_PER_HOUR, BudgetSettings, describe_use
 from study.config.study_file import StudyFile
-from study.evidence.costs import Costs
+from study.evidence.costs import Costs, Seconds
+from study.evidence.reserve import find_margin
 from study.ledger.budget_events import CONFIRMATION, SEARCH
 from study.ledger.open_parts import is_closed
 from study.ledger.records import TrialState
+from study.ledger.steering import TRIALS
 from study.ledger.trials import Trials
 
 
@@ -32,7 +35,17 @@ def describe_budget(study: StudyFile, trials: Trials, now: float | None = None) 
     parts = [f"budget: {describe_use(used, budget)} used ({100 * share:.0f} %)"]
     if forecast := _describe_trial(study, budget, trials):
         parts.append(forecast)
-    yield "; ".join([*parts, *_describe_ends(study, trials)])
+    yield "; ".join([*parts, *_describe_ends(study, trials, used)])
+
+
+def find_limit(study: StudyFile, trials: Trials, concurrency: int, now: float | None = None) -> float:
+    """The seconds after which the budget is used up by so many trials at the same time; infinite without one."""
+    budget, left = study.budget, [math.inf]
+    for name, used in measure_use(study, trials, now).items():
+        if budget is not None:
+            at_a_time = 1 if name == "hours" else concurrency
+            left.append(max(0.0, budget.limits[name] - used) / (at_a_time * _find_rate(study, budget, name)))
+    return min(left)
 
 
 def describe_budget_now(study: StudyFile, trials: Trials) -> Iterator[str]:
@@ -42,31 +55,57 @@ def describe_budget_now(study: StudyFile, trials: Trials) -> Iterator[str]:
 
 def _describe_trial(study: StudyFile, budget: BudgetSettings, trials: Trials) -> str | None:
     """What a whole trial takes of each limit; None before any has reported two epochs."""
-    epochs = max((record.planned_epochs or 0 for record in trials.values()), default=0)
-    whole = Costs(trials).estimate_whole("", epochs, with_tests=False)
+    whole = _estimate_trial(trials)
     if whole is None:
         return None
-    rates = {
-        name: 1 / SECONDS_PER_HOUR if name == "hours" else budget.find_rate(name, study.workers)
-        for name in budget.limits
-    }
-    return "a whole trial takes about " + ", ".join(
-        f"{whole.mean * rate:.2g} {NAMES[name]}" for name, rate in rates.items()
-    )
+    takes = (f"{whole.mean * _find_rate(study, budget, name):.2g} {NAMES[name]}" for name in budget.limits)
+    return "a whole trial takes about " + ", ".join(takes)
 
 
-def _describe_ends(study: StudyFile, trials: Trials) -> Iterator[str]:
-    waiting = [
-        record.number
-        for record in trials.values()
-        if record.state in (TrialState.INTERRUPTED, TrialState.WAITING) and is_closed(trials, study, SEARCH)
-    ]
+def _describe_ends(study: StudyFile, trials: Trials, used: Mapping[str, float]) -> Iterator[str]:
     if is_closed(trials, study, SEARCH):
-        sampled = sum(record.baseline is None and record.confirms is None for record in trials.values())
-        yield f"it has no room for another trial after {sampled} of {study.trials} sampled ones; a larger one has"
-    if waiting:
-        numbers = ", ".join(f"{number:04d}" for number in waiting[:5]) + (", ..." if len(waiting) > 5 else "")
-        yield f"with it trial {numbers} would continue"
+        sampled = sum(
+            record.baseline is None and record.confirms is None and record.enqueued_by is None
+            for record in trials.values()
+        )
+        asked = trials.steering.get(TRIALS, study.trials)
+        yield f"it has no room for another trial after {sampled} of {asked} sampled ones; a larger one has"
+        yield from _describe_rest(study, trials, used)
+        interrupted = _list_numbers(trials, TrialState.INTERRUPTED)
+        if interrupted:
+            numbers = ", ".join(f"{number:04d}" for number in interrupted[:5])
+            yield f"with it trial {numbers}{', ...' if len(interrupted) > 5 else ''} would continue"
+        if waiting := len(_list_numbers(trials, TrialState.WAITING)):
+            wait = "trial waits at its rung" if waiting == 1 else "trials wait at their rungs"
+            yield f"{waiting} {wait}, and with it the best of a rung would continue"
     if is_closed(trials, study, CONFIRMATION):
         confirmed = sum(record.confirms is not None and record.state.final for record in trials.values())
         yield f"of the finalists' new trainings it had room for {confirmed}"
+
+
+def _describe_rest(study: StudyFile, trials: Trials, used: Mapping[str, float]) -> Iterator[str]:
+    """What is left of the limit that ended the search, beside what a whole trial may take of it."""
+    budget, whole = study.budget, _estimate_trial(trials)
+    if budget is None or whole is None:
+        return
+    name = max(used, key=lambda name: used[name] / budget.limits[name])
+    left, most = budget.limits[name] - used[name], whole.high * _find_rate(study, budget, name)
+    at_a_time = max(1, trials.session.concurrency) if trials.session is not None else 1
+    if left < most + find_margin(study, budget, name, at_a_time):  # else it is what was kept for finalists
+        stopping = "" if left < most else " with what stopping in order may take"
+        yield f"a trial takes up to {most:.2g} {NAMES[name]}, {left:.2g} is left{stopping}"
+
+
+def _estimate_trial(trials: Trials) -> Seconds | None:
+    """Of the longest trial so far, and of the class that takes longest."""
+    epochs = max((record.planned_epochs or 0 for record in trials.values()), default=0)
+    return Costs(trials).estimate_whole("", epochs, with_tests=False)
+
+
+def _find_rate(study: StudyFile, budget: BudgetSettings, name: str) -> float:
+    """What a second of a trial adds to a limit."""
+    return 1 / SECONDS_PER_HOUR if name == "hours" else budget.find_rate(name, study.workers)
+
+
+def _list_numbers(trials: Trials, state: TrialState) -> list[int]:
+    return [record.number for record in trials.values() if record.state is state]

@@ -1,7 +1,7 @@
 """Which trial is next, and what follows when one fails.
 
 What a trial did is read from the study's fold; the agenda itself knows only what no event records: when a retry is due,
-and which error the trials that ended last had in common.
+which error the trials that ended last had in common, and which paused trials the budget has kept from continuing.
 """
 
 from __future__ import annotations
@@ -55,25 +55,23 @@ class Agenda:
     ) -> None:
         """`restore` makes the proposal of a trial that continues."""
         self._budget = budget or Unlimited()
-        self._refused: float | None = None  # when the last event was, as the budget had no room for a proposal
+        self._refused: int | None = None  # how many events there were, as the budget had no room for a proposal
         self._trials, self._proposals, self._restore = trials, proposals, restore
         self._settings, self._rungs, self._clock = settings, rungs, clock
         self._due: dict[int, float] = {}  # when a retried trial may start
         self._errors: list[str] = []  # of the trials that ended last, as long as they failed alike
+        # Trials that their rung has promoted while the budget had no room for them, and the epoch they paused after.
+        self._promoted: dict[int, int | None] = {}
 
     def next(self) -> Proposal | InfeasiblePoint | FinalistsChosen | BudgetReached | None:
         """What to start or to record now, before anything else is asked; None when there is nothing, or nothing yet."""
-        number = self._next_interrupted()
-        if number is None:
-            number = self._promote(closed=False)
-        if number is None:
-            proposal = self._propose()
-            if proposal is not None:
-                return proposal
-            number = self._promote(closed=True) if self._is_searched() else None
-        if number is not None:
-            return self._restore(self._trials[number])
-        return self._close_search() or (self._confirm() if self._is_searched() else None)
+        given = self._next_of_search()
+        if given is None and self._lacks_room() and self._budget.release_reserve():
+            self._refused = None
+            # What is nearest to its end comes first: the finalists that are missing may be among these.
+            number = self._promote(closed=True)
+            given = self._next_of_search() if number is None else self._restore(self._trials[number])
+        return given or self._close_search() or (self._confirm() if self._is_searched() else None)
 
     def is_done(self) -> bool:
         """Whether `next` has no more trial to give but paused ones, now or later."""
@@ -137,28 +135,60 @@ class Agenda:
         affordable = (number for number in sorted(due, key=lambda number: (self._due.get(number, 0.0), number)))
         return next((number for number in affordable if self._budget.admits_again(number)), None)
 
+    def _next_of_search(self) -> Proposal | InfeasiblePoint | None:
+        """The next trial that continues, or the next new one of the search. When there is room for no new one, the
+        paused trials are promoted as at the end of the search: those that are nearly at theirs may still have room."""
+        number = self._next_interrupted()
+        if number is None:
+            number = self._promote(closed=False)
+        if number is None:
+            proposal = self._propose()
+            if proposal is not None:
+                return proposal
+            if self._is_searched() or self._lacks_room():
+                number = self._promote(closed=True)
+        return None if number is None else self._restore(self._trials[number])
+
     def _promote(self, closed: bool) -> int | None:
-        return self._rungs.promote_next(closed) if self._budget.admits_promotion() else None
+        """The next paused trial that its rung promotes and that the budget has room for."""
+        if self._budget.is_closed(SEARCH):
+            return None
+        for waiting in self._list_promoted():
+            if self._budget.admits_again(waiting):
+                return waiting
+        while (number := self._rungs.promote_next(closed)) is not None:
+            if self._budget.admits_again(number):
+                return number
+            self._promoted[number] = self._trials[number].paused_at
+        return None
+
+    def _list_promoted(self) -> list[int]:
+        """The promoted trials that still wait for room in the budget."""
+        records = ((self._trials[number], epoch) for number, epoch in self._promoted.items())
+        return [one.number for one, epoch in records if (one.state, one.paused_at) == (TrialState.WAITING, epoch)]
 
     def _propose(self) -> Proposal | InfeasiblePoint | None:
         """The next proposal, where the budget has room for it; where it had none, not before anything has happened."""
-        if self._refused is not None and self._refused == self._trials.changed:
+        if self._refused is not None and self._refused == self._trials.applied:
             return None
         proposal, self._refused = self._proposals.propose(self._trials), None
         if isinstance(proposal, Proposal) and not self._budget.admits(proposal):
-            self._refused = self._trials.changed
+            self._refused = self._trials.applied
             return None
         return proposal
 
     def _close_search(self) -> BudgetReached | None:
-        """The end of a search that the budget has no more room for, once nothing of it runs; else None."""
+        """The end of a search that the budget has no more room for; else None."""
+        return self._budget.close(SEARCH) if self._lacks_room() else None
+
+    def _lacks_room(self) -> bool:
+        """Whether the search has more to do, and nothing of it runs because the budget has no room."""
         if self._budget.is_closed(SEARCH) or self._is_in_progress(SEARCH):
-            return None
+            return False
         held = self._trials.steering.held  # what people have paused is not for want of a budget
         ours = [number for number in self._interrupted() if part_of(self._trials[number]) == SEARCH]
         stopped = [number for number in ours if number not in held]
-        left = self._proposals.count_remaining(self._trials) > 0 or bool(stopped)
-        return self._budget.close(SEARCH) if left or not self._budget.admits_promotion() else None
+        return self._proposals.count_remaining(self._trials) > 0 or bool(stopped) or bool(self._list_promoted())
 
     def _confirm(self) -> Proposal | FinalistsChosen | BudgetReached | None:
         proposal = self._proposals.confirm(self._trials)
@@ -168,6 +198,8 @@ class Agenda:
 
     def _is_in_progress(self, part: str) -> bool:
         """Whether a trial of a part of the study runs, or was interrupted and will continue by itself."""
+        if any(part_of(self._trials[number]) == part for number in self._trials.running):
+            return True
         held = self._trials.steering.held
-        continuing = (one for one in self._interrupted() if one not in held and self._budget.admits_again(one))
-        return any(part_of(self._trials[number]) == part for number in (*self._trials.running, *continuing))
+        ours = (one for one in self._interrupted() if part_of(self._trials[one]) == part and one not in held)
+        return any(self._budget.admits_again(one) for one in ours)

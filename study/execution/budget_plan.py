@@ -3,6 +3,11 @@
 A trial starts only when it can end within what is left after two things: what running trials still need, and what is
 kept for the verdict. The estimates become better while trials run, so a trial that was let in may turn out to have no
 room; it is then interrupted after an epoch, and continues when the budget is raised. Nothing is said of it meanwhile.
+
+So what a search leaves unused is less than its next trial may take, beside what is kept for the verdict and for running
+trials to leave their workers: a test holds this. Of a budget for 36 trials that is at most a twentieth; of one for 12
+it may be a tenth. Where a rule pauses trials, the best of them are brought to their ends with what is too little for a
+new one. Where no finalists can be named when the search has no more room, what was kept for them is its own.
 """
 
 from __future__ import annotations
@@ -16,16 +21,13 @@ from study.config.budget import SECONDS_PER_HOUR, BudgetSettings, describe_use, 
 from study.config.question import class_of
 from study.config.study_file import StudyFile
 from study.evidence.costs import Costs, Seconds, add
-from study.evidence.reserve import Reserve, keep_reserve
+from study.evidence.reserve import Reserve, find_margin, keep_reserve
 from study.ledger.budget_events import CONFIRMATION, SEARCH, BudgetReached, StudyPart
 from study.ledger.ledger import Ledger
 from study.ledger.open_parts import is_closed, part_of
-from study.ledger.records import TrialState
 from study.ledger.trials import Trials
 from study.search.proposal import Proposal
-
-STOP_SECONDS = 10.0  # that running trials may take to leave their workers with a checkpoint
-MOST_MARGIN = 0.01  # of a limit, that is left for it
+from study.verdict.finalists import choose_finalists
 
 
 class Budget(Protocol):
@@ -33,7 +35,7 @@ class Budget(Protocol):
 
     def admits(self, proposal: Proposal) -> bool: ...
     def admits_again(self, number: int) -> bool: ...
-    def admits_promotion(self) -> bool: ...
+    def release_reserve(self) -> bool: ...
     def is_closed(self, part: StudyPart) -> bool: ...
     def close(self, part: StudyPart) -> BudgetReached: ...
 
@@ -50,8 +52,8 @@ class Unlimited:
     def admits_again(self, number: int) -> bool:
         return True
 
-    def admits_promotion(self) -> bool:
-        return True
+    def release_reserve(self) -> bool:
+        return False
 
     def is_closed(self, part: StudyPart) -> bool:
         return False
@@ -86,6 +88,7 @@ class BudgetPlan:
         self.concurrency = 1
         self.refused_last = False  # whether there was no room for what was asked for last
         self._study, self._budget, self._trials, self._epochs, self._clock = study, budget, trials, epochs, clock
+        self._is_released = False  # whether nothing is kept for finalists until there are some
         self._costs = Costs(trials, share)
 
     def admits(self, proposal: Proposal) -> bool:
@@ -100,13 +103,13 @@ class BudgetPlan:
         part = part_of(self._trials[number])
         return not self.is_closed(part) and self._admits(part, self._costs.estimate_rest(number, self._clock()))
 
-    def admits_promotion(self) -> bool:
-        """Whether any of the paused trials can end within the budget: the rule says afterwards which one continues."""
-        if self.is_closed(SEARCH):
+    def release_reserve(self) -> bool:
+        """Keep nothing to confirm finalists as long as none can be named, once the search has room for nothing else;
+        whether that makes a difference."""
+        if self._is_released or self._has_finalists():
             return False
-        waiting = [number for number, record in self._trials.items() if record.state is TrialState.WAITING]
-        rests = [self._costs.estimate_rest(number, self._clock()) for number in waiting]
-        return all(self._admits(SEARCH, rest) for rest in rests)
+        self._is_released = bool(self._keep(SEARCH).trainings)
+        return self._is_released
 
     def is_closed(self, part: StudyPart) -> bool:
         """Whether the budget, as it is now, has ended a part of the study."""
@@ -120,7 +123,8 @@ class BudgetPlan:
     def find_stop(self, number: int) -> str | None:
         """Why a running trial that has just reported leaves its workers now; None where it goes on."""
         now, record, running = self._clock(), self._trials[number], self._trials.spent.running
-        reserve = self._keep(part_of(record)).at_mean()
+        # What was let in while nothing was kept ends, though there may be finalists now.
+        reserve = (self._keep_tests() if self._is_released else self._keep(part_of(record))).at_mean()
         rests = {other: (self._costs.estimate_rest(other, now) or Seconds()).mean for other in running}
         own = rests.get(number, 0.0)
         # Of those that have no room together, the ones that need most leave.
@@ -142,11 +146,10 @@ class BudgetPlan:
     @property
     def _limits(self) -> dict[str, float]:
         """The limits, less what is used while running trials leave their workers."""
-        limits = {}
-        for name, limit in self._budget.limits.items():
-            rate = 1 / SECONDS_PER_HOUR if name == "hours" else self.concurrency * self._rate(name)
-            limits[name] = limit - min(STOP_SECONDS * rate, MOST_MARGIN * limit)
-        return limits
+        return {
+            name: limit - find_margin(self._study, self._budget, name, self.concurrency)
+            for name, limit in self._budget.limits.items()
+        }
 
     def _admits(self, part: StudyPart, cost: Seconds | None) -> bool:
         now, running = self._clock(), self._trials.spent.running
@@ -158,7 +161,15 @@ class BudgetPlan:
         self.refused_last = not admitted
         return admitted
 
+    def _has_finalists(self) -> bool:
+        return choose_finalists(self._trials, self._study) is not None
+
+    def _keep_tests(self) -> Reserve:
+        return self._keep(CONFIRMATION)  # which keeps nothing but these
+
     def _keep(self, part: StudyPart) -> Reserve:
+        if part == SEARCH and self._is_released and not self._has_finalists():
+            return self._keep_tests()
         return keep_reserve(self._study, self._trials, self._costs, part, self._epochs, self.concurrency)
 
     def _has_room(self, needed: Seconds, longest: Seconds, reserve: Reserve, now: float) -> bool:

@@ -33,6 +33,7 @@ from study.ledger.steering import (
     parse_setting,
 )
 from study.ledger.trial_changes import can_reopen
+from study.search.model_size import find_excess
 
 LONGEST_NOTE = 1000  # characters
 
@@ -116,6 +117,8 @@ def _judge_note(command: Command, ledger: Ledger, is_running: bool) -> Order:
 
 def _judge_enqueue(command: Command, ledger: Ledger, is_running: bool) -> Order:
     recipe: Recipe = make_enqueued(command.value or "", ledger)
+    if reason := find_excess(recipe, ledger.study.objective):
+        raise UserError(f"the recipe is not enqueued: {reason}; enqueue a smaller model, or raise that limit")
     which = describe_differences(recipe, ledger.base_recipe) or "the base recipe"
     line = f"enqueued: {which}; it is tried next{_describe_when(is_running)}"
     return _order(command, line, recipe.model_dump_json())

@@ -118,6 +118,33 @@ def test_the_time_left_is_of_as_many_trials_at_the_same_time_as_have_room() -> N
     assert board.estimate_seconds_left() == (4 * 40.0 - 10.0) / 2
 
 
+def test_the_time_left_follows_what_is_enqueued_or_set_and_ends_with_the_budget() -> None:
+    clock, left, limits = Clock(), [4], [1000.0]
+    board = Board(
+        Console(file=io.StringIO()),
+        "probe",
+        {},
+        4,
+        clock=clock,
+        count_left=lambda: left[0],
+        find_limit=lambda concurrency: limits[0] / concurrency,
+    )
+    board.update(running_record(0))
+    clock.now = 10.0
+    board.update(running_record(0, {}))
+    assert board.estimate_seconds_left() == 4 * 40.0 - 10.0
+    left[0] = 6  # two more were enqueued
+    board.show_capacity(1, None)
+    assert board.estimate_seconds_left() == 6 * 40.0 - 10.0
+    clock.now, left[0] = 40.0, 2  # the file's number of trials was set to three
+    board.update(end(running_record(0, {}), TrialState.COMPLETE))
+    assert board.estimate_seconds_left() == 2 * 40.0
+    limits[0] = 50.0
+    assert board.estimate_seconds_left() == 50.0
+    board.show_capacity(2, None)
+    assert board.estimate_seconds_left() == 25.0
+
+
 def test_the_table_has_a_line_a_trial_with_its_metrics_and_values() -> None:
     board, console, _ = make_board(terminal=True)
     board.update(running_record(7, {}, {"dev/wer": 61.25, "dev/ilm_perplexity": 12.0}))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import io
+import math
+import re
 from typing import Any
 
+import pytest
 from rich.console import Console
 from simulated_budget import Simulation, make_study
 
 from study.config.study_file import StudyFile
 from study.display.board import Board
-from study.display.budget import describe_budget, measure_use
+from study.display.budget import describe_budget, find_limit, measure_use
 from study.execution.budget_check import check_plan
 from study.execution.plan import Plan
+from study.ledger.records import TrialState
 from study.ledger.trials import Trials
 from study.tracking.study_content import build_study_run
 
@@ -40,6 +44,31 @@ def test_the_line_says_what_a_trial_takes_and_that_the_search_is_over_and_how_it
     assert "; with it trial 000" in line
     assert (
         build_study_run(simulation.trials, "s", study=simulation.study).tags["budget.cpu_hours"] == f"{used:.3g} of 0.5"
+    )
+
+
+def test_the_line_has_what_a_trial_takes_beside_what_is_left_and_the_trials_that_wait_at_a_rung() -> None:
+    rule = {"rule": "asha-promote", "grace_epochs": 1}
+    simulation = Simulation(make_study({"cpu_hours": 0.5}, trials=40, early_stopping=rule), slots=2).run()
+    (line,) = describe_budget(simulation.study, simulation.trials)
+    found = re.search(r"; a trial takes up to ([0-9.]+) CPU-hours, ([0-9.]+) is left", line)
+    assert found is not None
+    most, left = map(float, found.groups())
+    assert left == pytest.approx(0.5 - simulation.used["cpu_hours"], rel=0.05)
+    assert 290 / 3600 < most < 1.2 * 290 / 3600
+    waiting = len(simulation.list_states(TrialState.WAITING))
+    assert waiting > 1
+    assert f"; {waiting} trials wait at their rungs, and with it the best of a rung would continue" in line
+
+
+def test_the_seconds_to_the_end_of_the_budget_are_those_of_the_limit_that_is_reached_first() -> None:
+    study = make_study({"hours": 2.0, "cpu_hours": 3.0})
+    assert find_limit(study, Trials(), 1) == 2.0 * 3600
+    assert find_limit(study, Trials(), 2) == 1.5 * 3600
+    assert find_limit(make_study(None), Trials(), 2) == math.inf
+    simulation = Simulation(study).run(until=4600.0)
+    assert find_limit(study, simulation.trials, 2, simulation.now) == pytest.approx(
+        min(3600 * (2.0 - simulation.used["hours"]), 3600 * (3.0 - simulation.used["cpu_hours"]) / 2)
     )
 
 

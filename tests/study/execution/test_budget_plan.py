@@ -7,9 +7,11 @@ from typing import Any
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from simulated_budget import EPOCHS, Simulation, make_study
+from simulated_budget import EPOCHS, TICK, Simulation, make_study
 
 from study.config.study_file import StudyFile
+from study.evidence.costs import Costs
+from study.evidence.reserve import find_margin, keep_reserve
 from study.ledger.budget_events import CONFIRMATION, SEARCH
 from study.ledger.records import TrialState
 from study.verdict.study_verdict import make_verdict
@@ -20,6 +22,13 @@ QUESTION: dict[str, Any] = {
     "search": {"ctc_weight": {"uniform": [0.1, 0.6]}, "auxiliary": {"count": [0, 2]}, "sampler": "random"},
 }
 LIMITS = st.sampled_from(("hours", "cpu_hours", "cost"))
+RULES: dict[str, dict[str, Any]] = {
+    "none": {"rule": "none"},
+    "asha": {"rule": "asha", "grace_epochs": 1},
+    "asha-promote": {"rule": "asha-promote", "grace_epochs": 1},
+    "median": {"rule": "median", "grace_epochs": 1},
+    "evidence": {"rule": "evidence"},
+}
 
 
 def make_budget(name: str, trials: float) -> dict[str, Any]:
@@ -80,6 +89,47 @@ def test_nearly_all_of_a_budget_is_used_while_trials_remain(name: str, slots: in
     assert {record.state for record in simulation.trials.values()} == {TrialState.COMPLETE}
 
 
+@pytest.mark.parametrize("rule", RULES)
+@pytest.mark.parametrize("more", [{}, QUESTION], ids=["search alone", "with a verdict"])
+def test_where_a_trial_is_less_than_3_percent_of_a_budget_95_percent_of_it_is_used(
+    rule: str, more: dict[str, Any]
+) -> None:
+    study = make_study(make_budget("cpu_hours", 36), early_stopping=RULES[rule], **more)
+    for slots, seed in ((1, 1), (4, 2)):
+        simulation = Simulation(study, slots, seed=seed).run()
+        assert simulation.ended
+        assert 0.95 <= simulation.used["cpu_hours"] / (36 * TRIAL) <= 1.0
+
+
+@settings(max_examples=20, deadline=None)
+@given(
+    LIMITS,
+    st.sampled_from(sorted(RULES)),
+    st.floats(1.2, 16.0),
+    st.booleans(),
+    st.integers(1, 4),
+    st.integers(2, 9),
+    st.floats(0.0, 1.0),
+    st.integers(0, 1000),
+)
+def test_what_a_search_leaves_unused_is_less_than_its_next_trial_may_take(
+    name: str, rule: str, trials: float, asks: bool, slots: int, epochs: int, spread: float, seed: int
+) -> None:
+    study = make_study(make_budget(name, trials), early_stopping=RULES[rule], **(QUESTION if asks else {}))
+    simulation = Simulation(study, slots, epochs=epochs, spread=spread, seed=seed).run()
+    if (then := simulation.at_end) is None:
+        return  # a limit was reached while trials ran, so nothing is left
+    assert study.budget is not None
+    costs = Costs(then)
+    next_trial = costs.estimate_whole("", epochs, with_tests=False)
+    assert next_trial is not None
+    rate = 1 / 3600 if name == "hours" else study.budget.find_rate(name, study.workers)
+    kept = keep_reserve(study, then, costs, SEARCH, epochs, slots)
+    needed = kept.find_duration(slots) if name == "hours" else kept.sum_up()
+    most = (next_trial.high + needed.high) * rate + find_margin(study, study.budget, name, slots)
+    assert simulation.left_at_end[name] < most
+
+
 def test_a_verdict_is_planned_into_the_budget() -> None:
     trials = Simulation(make_study(make_budget("cpu_hours", 20), **QUESTION), slots=2).run().trials
     confirmations = [record for record in trials.values() if record.confirms is not None]
@@ -118,11 +168,58 @@ def test_a_trial_that_has_no_room_any_more_is_interrupted_after_an_epoch_and_a_l
     assert simulation.used["cpu_hours"] <= 30 * TRIAL
 
 
+def test_trials_that_wait_at_a_rung_when_the_budget_ends_stay_resumable_and_a_larger_budget_continues_them() -> None:
+    study = make_study(make_budget("cpu_hours", 6), early_stopping=RULES["asha-promote"], trials=24)
+    simulation = Simulation(study, slots=2).run()
+    assert simulation.ended
+    assert simulation.trials.budget_reached.keys() == {SEARCH}
+    waiting = simulation.list_states(TrialState.WAITING)
+    assert waiting
+    assert {record.state for record in simulation.trials.values()} == {TrialState.COMPLETE, TrialState.WAITING}
+    before = len(simulation.trials)
+    assert before < 25
+    simulation.run()
+    assert len(simulation.trials) == before, "the same budget continues nothing"
+    assert simulation.list_states(TrialState.WAITING) == waiting
+
+    simulation.study = with_budget(study, make_budget("cpu_hours", 40))
+    simulation.run()
+    assert simulation.ended
+    assert len(simulation.trials) == 25
+    after = [simulation.trials[record.number] for record in waiting]
+    assert {record.state for record in after} == {TrialState.COMPLETE, TrialState.PRUNED}
+    assert all(record.reason == "others of its rung were better" for record in after if not record.has_all_epochs)
+    assert simulation.used["cpu_hours"] <= 40 * TRIAL
+
+
+def test_what_has_no_room_as_a_new_trial_brings_the_best_of_the_paused_trials_to_their_ends() -> None:
+    study = make_study(make_budget("cpu_hours", 2.6), early_stopping=RULES["asha-promote"], baselines=[])
+    simulation = Simulation(study).run()
+    assert len(simulation.list_states(TrialState.COMPLETE)) == 1, "without it the study would end with no best trial"
+    assert simulation.list_states(TrialState.WAITING)
+
+
+def test_where_the_search_has_no_finalists_yet_it_may_use_what_was_kept_to_confirm_them() -> None:
+    rule = {"early_stopping": RULES["asha-promote"]}
+    simulation = Simulation(make_study(make_budget("cpu_hours", 12), **QUESTION, **rule), seed=1)
+    simulation.run()
+    classes = {record.recipe_class for record in simulation.list_states(TrialState.COMPLETE)}
+    assert classes == {"ed", "decred"}
+    assert [record for record in simulation.trials.values() if record.confirms is not None]
+    assert 0.9 <= simulation.used["cpu_hours"] / (12 * TRIAL) <= 1.0
+
+
 def test_a_budget_below_a_single_trial_ends_the_study_soon() -> None:
     simulation = Simulation(make_study(make_budget("cpu_hours", 0.6))).run()
     assert simulation.ended
     assert [record.state for record in simulation.trials.values()] == [TrialState.INTERRUPTED]
     assert simulation.used["cpu_hours"] < 0.4 * TRIAL, "it went on though it could not end"
+
+
+def test_a_budget_of_less_than_a_minute_is_stopped_a_look_before_its_end() -> None:
+    simulation = Simulation(make_study({"cpu_hours": 40 / 3600}), epoch=600.0).run()
+    assert (simulation.stopped or "").endswith("used; raise budget.cpu_hours")
+    assert 40.0 - 3600 * simulation.used["cpu_hours"] >= TICK, "a driver that is late by one look would have passed it"
 
 
 def test_a_budget_that_holds_all_trials_ends_nothing() -> None:

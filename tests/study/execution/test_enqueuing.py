@@ -9,10 +9,13 @@ import pytest
 from open_session import TINY, OpenSession, report
 
 from model.errors import UserError
+from model.network.making import count_parameters
 from model.recipe.files import with_values
 from model.strict import to_yaml
 from model.weights import initial
 from study.execution.enqueuing import describe_recipe, make_enqueued
+from study.execution.orders import judge_command
+from study.ledger.commands import make_command
 from study.ledger.ledger import Ledger
 
 
@@ -92,3 +95,22 @@ def test_a_recipe_of_another_corpus_is_refused_with_both(ledger: Ledger) -> None
         UserError, match=r"^the recipe was made for the corpus /other \(not prepared\), but the study has /sp"
     ):
         make_enqueued(other, ledger)
+
+
+def test_a_recipe_with_more_parameters_than_the_study_allows_is_refused_with_both_numbers(ledger: Ledger) -> None:
+    allowed = count_parameters(TINY)
+    objective = ledger.study.objective.model_copy(update={"limits": {"parameters": float(allowed)}})
+    ledger.study = ledger.study.model_copy(update={"objective": objective})
+
+    def enqueue(word: str) -> str:
+        command = make_command("enqueue", value=describe_recipe([word]))
+        return judge_command(command, ledger, is_running=True).line
+
+    assert enqueue("ctc_weight=0.4") == "enqueued: loss.ctc_weight 0.4; it is tried next"
+    larger = count_parameters(with_values(TINY, {"decoder.layers": 6}))
+    with pytest.raises(UserError) as raised:
+        enqueue("decoder.layers=6")
+    assert str(raised.value) == (
+        f"the recipe is not enqueued: its model has {larger:,} parameters, objective.limits allows {allowed:,}; "
+        "enqueue a smaller model, or raise that limit"
+    )
