@@ -4,6 +4,7 @@ import study
 
 opened = study.open_study("studies/demo")
 opened.best                       # the best trial's record, or None
+opened.front                      # the Pareto front of a study of two objectives, or None
 opened.trials[3].curve("dev/wer") # epoch -> WER
 opened.to_pandas()                # a row a trial
 """
@@ -20,6 +21,7 @@ from study.config.places import study_folder
 from study.config.study_file import StudyFile, read_study
 from study.ledger.best import export_recipe, find_best
 from study.ledger.ledger import Ledger
+from study.ledger.pareto import Front, make_front
 from study.ledger.records import TrialRecord
 
 if TYPE_CHECKING:
@@ -39,6 +41,11 @@ class OpenedStudy:
     def best(self) -> TrialRecord | None:
         """The complete trial with the lowest objective; None while there is none."""
         return find_best(self.trials.values(), self.file.objective)
+
+    @property
+    def front(self) -> Front | None:
+        """The complete trials that no other one dominates; None for a study of one objective."""
+        return make_front(self.trials.values(), self.file.objective)
 
     def read_recipe(self, number: int | None = None) -> Recipe:
         """The recipe of a trial, by default of the best one, with the decoding that was found for it; a UserError where

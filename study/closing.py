@@ -12,6 +12,7 @@ from rich.console import Console
 from study.config.places import PLACE_VARIABLE
 from study.config.study_file import StudyFile
 from study.display.budget import describe_budget
+from study.display.front import describe_front
 from study.display.references import print_references
 from study.display.table import make_table
 from study.display.verdict import print_verdict
@@ -45,6 +46,8 @@ def print_results(
     console.print(make_table(records, study))
     budget, broken = describe_budget(study, ledger.trials), describe_broken(records, study.objective)
     for line in (*describe_rungs(records, study), *describe_stuck(records), *broken, *budget):
+        print_line(console, line)
+    for line in describe_front(records, study.objective, path):
         print_line(console, line)
     for record in records:
         if record.state in (TrialState.FAILED, TrialState.INFEASIBLE):

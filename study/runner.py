@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,7 +23,7 @@ from study.closing import make_continue_command, print_line, print_results, shor
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, with_trials
 from study.display.board import Board, make_console, show_live
-from study.display.budget import describe_budget_now
+from study.display.budget import describe_budget_now, find_limit
 from study.display.steering import describe_orders
 from study.early_stopping.rules import build_rule
 from study.execution.agenda import Agenda
@@ -192,7 +193,16 @@ def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str 
         ledger.append(read_prior(study.search.prior, run.proposer.class_spaces))
     trials = ledger.trials
     describe = functools.partial(describe_budget_now, study, trials)
-    board = Board(console, study.name, trials, trials_to_run, concurrency, describe_budget=describe)
+    board = Board(
+        console,
+        study.name,
+        trials,
+        trials_to_run,
+        concurrency,
+        describe_budget=describe,
+        count_left=lambda: run.trials_to_run,
+        find_limit=lambda at_a_time: find_limit(study, trials, at_a_time, time.time()),
+    )
     rule = build_rule(study.early_stopping, objective, trials, study.classes)
 
     def restore(record: TrialRecord) -> Proposal:
@@ -213,6 +223,7 @@ def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str 
         workers.gpus,
         workers.start_seconds,
         study.failures.stall_seconds,
+        study.failures.stall_epochs,
     )
     disk = DiskWatch(ledger.folder, study.disk, board.show_capacity, session)
     capacity = make_capacity(ledger, run.proposer, disk.show, session, nodes, may_grow, budget)
@@ -246,6 +257,7 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     """Record how the session ended and print what came of the study; or how to continue."""
     best = find_best(run.ledger.trials.values(), run.study.objective)
     _record_end(run, best, command)
+    run.ledger.keep_fold()
     if run.is_unfinished and run.stopped is None:
         return _report_interruption(run.ledger.folder, command, console)
     return print_results(run.ledger, run.study, best, run.stopped, path, command, console)

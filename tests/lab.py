@@ -172,7 +172,7 @@ def find_job(printed: str) -> str:
 
 def drop_clock(metrics: dict[str, float]) -> dict[str, float]:
     """Metrics without those that differ from run to run."""
-    clocks = ("seconds", "_per_second", "memory")
+    clocks = ("seconds", "_per_second", "memory", "rtf")
     return {name: value for name, value in metrics.items() if not any(clock in name for clock in clocks)}
 
 

@@ -7,6 +7,8 @@ perplexity_layer_2     the same of the auxiliary classifier on decoder layer 2
 ilm_perplexity         the internal language model's: the mean over utterances of exp(mean NLL) without the audio
 ilm_perplexity_corpus  exp(total NLL / tokens) without it
 ilm_perplexity_word    exp(total NLL / words) without it
+rtf                    of the dev sets alone: the real-time factor of decoding, as `decoding_clock` measures it; only
+                       this one differs when a model is scored again
 
 Where `validation.utterances` names a part of the dev sets, `dev/utterances` is its size. All metrics of the dev sets
 are of it then, but for those that end in `_final`, and those of other estimators of the internal language model.

@@ -24,6 +24,7 @@ from model.decoding.encoding import encode, keep_cast_weights
 from model.decoding.fusion import make_fusion
 from model.decoding.length_limit import resolve_tokens_per_second
 from model.errors import OutOfMemoryError
+from model.evaluation.decoding_clock import DecodingClock
 from model.evaluation.error_rates import ALIGNER, ScoredUtterance, character_edits, word_edits
 from model.evaluation.internal_lm import token_nll
 from model.evaluation.metrics import average_domains, compute_metrics
@@ -43,16 +44,19 @@ def score_set(
     decoding: SearchConfig,
     tokenizer: Tokenizer,
     context: DistributedContext,
+    clock: DecodingClock | None = None,
 ) -> list[ScoredUtterance]:
     """Every utterance of a set, scored; the list is the same on all ranks, in the order of ids.
 
-    A batch that does not fit in memory is split. Raises an OutOfMemoryError where a single utterance does not fit.
+    `clock` counts how long this rank's utterances take to decode. A batch that does not fit in memory is split. Raises
+    an OutOfMemoryError where a single utterance does not fit.
     """
     model.eval()
     own: list[ScoredUtterance] = []
+    clock = clock or DecodingClock()
     with torch.inference_mode(), use_mixing(model, decoding), keep_cast_weights(context.device), keep_graphs():
         for batch in make_scoring_batches(utterances, decoding.batch_seconds, context.rank, context.world_size):
-            own += _score_in_parts(model, batch, utterances, decoding, tokenizer, context.device)
+            own += _score_in_parts(model, batch, utterances, decoding, tokenizer, context.device, clock)
             note_progress()
     return sorted(_gather(own, context.world_size), key=lambda utterance: utterance.id)
 
@@ -64,30 +68,37 @@ def _score_in_parts(
     decoding: SearchConfig,
     tokenizer: Tokenizer,
     device: torch.device,
+    clock: DecodingClock,
 ) -> list[ScoredUtterance]:
     """Score a batch, or where memory does not suffice each half of it."""
     size = f"{len(batch.ids)} utterances x {batch.features.shape[1]} frames, beam {decoding.beam}"
     try:
         with convert_memory_failures(f"decoding {size}", "lower the decoding's beam or the model's sizes"):
-            return _score_batch(model, batch.to(device), utterances, decoding, tokenizer)
+            return _score_batch(model, batch.to(device), utterances, decoding, tokenizer, clock)
     except OutOfMemoryError:
         if len(batch.ids) == 1:  # a beam is not split: at 60 s of audio, one of 10 takes a tenth more memory than 1
             raise
     release_memory()
     halves = batch.split()
-    return [
-        scored for half in halves for scored in _score_in_parts(model, half, utterances, decoding, tokenizer, device)
-    ]
+    rest = utterances, decoding, tokenizer, device, clock
+    return [scored for half in halves for scored in _score_in_parts(model, half, *rest)]
 
 
 def _score_batch(
-    model: Recogniser, batch: Batch, utterances: Utterances, decoding: SearchConfig, tokenizer: Tokenizer
+    model: Recogniser,
+    batch: Batch,
+    utterances: Utterances,
+    decoding: SearchConfig,
+    tokenizer: Tokenizer,
+    clock: DecodingClock,
 ) -> list[ScoredUtterance]:
-    encoded = encode(model, batch.features, batch.lengths, decoding)
     bound = resolve_tokens_per_second(decoding.tokens_per_second, model.tokens_per_second)
     search = decoding.beam, decoding.ctc_weight, None, decoding.length_penalty, bound
-    memory = model.prepare_memory(encoded)
-    nbest = beam_search(model, encoded, *search, make_fusion(model, decoding, tokenizer), memory)
+    fusion = make_fusion(model, decoding, tokenizer)
+    with clock.measure(float(utterances.seconds[batch.rows].sum()), batch.features.device):
+        encoded = encode(model, batch.features, batch.lengths, decoding)
+        memory = model.prepare_memory(encoded)
+        nbest = beam_search(model, encoded, *search, fusion, memory)
     ctc_paths = decode_ctc_greedy(model, encoded)
     labels = batch.labels.to(encoded.states.device)
     nll, ilm_nll = _nll(model, memory, labels), _ilm_nll(model, labels)

@@ -13,6 +13,7 @@ from torch import Tensor
 from model.corpora.corpus import Corpus
 from model.data.utterances import Utterances
 from model.errors import UserError
+from model.evaluation.decoding_clock import DecodingClock
 from model.evaluation.decoding_search import DecodingSearch, best_decoding, search_decoding
 from model.evaluation.ilm_estimators import score_dev_estimators
 from model.evaluation.metrics import compute_dev_metrics, dev_error_rates
@@ -35,7 +36,7 @@ from model.weights.chosen import (
 )
 from model.weights.found_decoding import FoundDecoding, identify_search, read_found, save_found
 
-FINAL = ("/wer", "/cer")  # ends of the metrics that the decoding decides; perplexities do not depend on it
+FINAL = ("/wer", "/cer", "/rtf")  # ends of the metrics that the decoding decides; perplexities do not depend on it
 FINAL_OF_PART = ("/perplexity", "/ilm_perplexity")  # but where epochs' are of a part of the dev sets, these are of all
 
 
@@ -118,6 +119,7 @@ def score_chosen(run: ScoredRun, chosen: Chosen, score_tests: bool) -> dict[str,
         scoring = run.model, run.corpus, recipe.test_decoding or decoding, run.tokenizer, run.context
         metrics |= score_test_sets(*scoring, run.hypotheses)
     facts = {"epoch": float(chosen.epoch), "step": float(chosen.step), "chosen_epoch": float(chosen.epochs[0])}
+    facts["parameters"] = float(sum(parameter.numel() for parameter in run.model.parameters()))
     return metrics | facts | {"decoding/seconds": time.monotonic() - began, "finished": 1.0}
 
 
@@ -191,9 +193,11 @@ def _describe_weights(decoding: DecodingConfig, found: FoundDecoding) -> dict[st
 
 
 def _score_dev(run: ScoredRun, dev: Utterances, decoding: SearchConfig, name: str) -> dict[str, float]:
-    scored = score_set(run.model, dev, decoding, run.tokenizer, run.context)
+    clock = DecodingClock()
+    scored = score_set(run.model, dev, decoding, run.tokenizer, run.context, clock)
     write_hypotheses(scored, run.hypotheses / f"{name}.jsonl", run.corpus, decoding, run.context)
-    return compute_dev_metrics(run.corpus, scored, run.model.decoder.placement)
+    metrics = compute_dev_metrics(run.corpus, scored, run.model.decoder.placement)
+    return metrics | {"dev/rtf": clock.find_real_time_factor(run.context)}
 
 
 def differs(decoding: SearchConfig, validation: SearchConfig) -> bool:

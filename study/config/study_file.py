@@ -23,6 +23,8 @@ from study.config.search_settings import SearchSettings
 
 DATABASE = "database"  # a key of earlier versions
 
+SecondMetric = Literal[EpochMetric, "dev/rtf", "parameters"]
+LimitedMetric = Literal[SecondMetric, "dev/rtf_final"]
 Baseline = Literal["ed", "decred-paper", "decred-published", "decred-recipe", "interctc"]
 
 
@@ -41,7 +43,10 @@ class Objective(Strict):
     """What the study minimises, by the recipe's `validation`; of a trial that has ended, with the weights it chose.
 
     dev/wer pools all dev sets, dev/macro_wer is the plain mean over them; in_domain and out_of_domain pool those of one
-    domain. Test sets are scored after training, so no trial can be chosen by them.
+    domain. Test sets are scored after training, so no trial can be chosen by them. dev/rtf is the real-time factor:
+    seconds of decoding, encoder and search, for each second of dev audio, both summed over the workers, in batches and
+    without the making of features. It is measured where the trial runs, so trials are alike in it where they ran on
+    like machines under like load, and a repeated trial differs.
     """
 
     metric: EpochMetric = Field("dev/wer", description="of the dev sets, or of training")
@@ -51,11 +56,28 @@ class Objective(Strict):
         description="what the best trial is chosen by: the metric with the decoding that was found for each trial, or "
         "as validation has it; early stopping and the sampler see validation's in any case",
     )
-    limits: dict[EpochMetric | Literal["parameters"], Annotated[float, Field(gt=0)]] = Field(
+    second: SecondMetric | None = Field(
+        None,
+        description="another metric to keep low, or the model's parameters: the complete trials that no other one "
+        "dominates in both are shown as the Pareto front. Early stopping, the best trial and the finalists go by "
+        "`metric` alone; so does the sampler tpe, unless early_stopping.rule is none: of stopped trials it can compare "
+        "one figure only. null = one objective",
+    )
+    limits: dict[LimitedMetric, Annotated[float, Field(gt=0)]] = Field(
         {},
         description="the most that a trial may have of a metric, or of parameters; one that has more is never the best "
-        "one or a finalist, and the sampler avoids its like. A recipe with too many parameters is not trained",
+        "one, a finalist or on the Pareto front, and the sampler avoids its like. dev/rtf is of validation's decoding, "
+        "dev/rtf_final of the final one. A recipe with too many parameters is not trained",
     )
+
+    @model_validator(mode="after")
+    def _check_second(self) -> Objective:
+        if self.second == self.metric:
+            raise ValueError(
+                f"second is {self.second}, and so is metric; name another metric, or leave second out for a study of "
+                "one objective"
+            )
+        return self
 
 
 class StudyFile(Strict):

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from study.display.board import make_console
 from study.display.budget import describe_budget
+from study.display.front import describe_front
 from study.display.references import print_references
 from study.display.rows import Rows, describe_left_out
 from study.display.steering import describe_steering
@@ -40,6 +41,8 @@ def print_status(ledger: Ledger, study: Path, console: Console | None = None, ro
     for line in (*describe_rungs(records, ledger.study), *describe_stuck(records)):
         console.print(line, soft_wrap=True, highlight=False)
     for line in (*describe_broken(records, ledger.study.objective), *describe_budget(ledger.study, ledger.trials)):
+        console.print(line, soft_wrap=True, highlight=False, markup=False)
+    for line in describe_front(records, ledger.study.objective, study):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     print_references(ledger, console)
     print_verdict(ledger, console)

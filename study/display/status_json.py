@@ -3,10 +3,11 @@
 Field names are kept. SCHEMA is raised when one goes or changes its meaning; fields may be added without that. Times
 are Unix seconds. What is not known, and a figure that is not finite, is null.
 
-schema, study {name, folder, state, reason, running {host, process}, question, objective {metric, mode, ranking}, began,
-changed, trials (the number in each state), best {number, metric, figure, stage, recipe_hash}, seconds_left,
-spent {hours, gpu_hours, cpu_hours}}, trials [{number, state, reason, name, class, confirms, source, values, epoch,
-planned_epochs, metrics, started, ended, retries, recipe_hash, node, device}], excluded_nodes [{node, reason, until}]
+schema, study {name, folder, state, reason, running {host, process}, question, objective {metric, mode, ranking, second,
+limits}, began, changed, trials (the number in each state), best {number, metric, figure, stage, recipe_hash},
+front {metrics, stage, trials [{number, figures}], lacking}, seconds_left, spent {hours, gpu_hours, cpu_hours}}, trials
+[{number, state, reason, name, class, confirms, source, values, epoch, planned_epochs, metrics, started, ended, retries,
+recipe_hash, node, device}], excluded_nodes [{node, reason, until}]
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from study.display.rows import Rows
 from study.display.study_state import StudyState, estimate_seconds_left, find_state
 from study.ledger.best import find_best, rank_figures, rank_trials
 from study.ledger.ledger import Ledger
+from study.ledger.pareto import make_front
 from study.ledger.records import TrialRecord, TrialState
 
 SCHEMA = 1
@@ -50,6 +52,7 @@ def make_status(ledger: Ledger, rows: Rows | None = None, now: float | None = No
             "changed": trials.changed,
             "trials": {str(one): counts[one] for one in TrialState},
             "best": _describe_best(ledger),
+            "front": _describe_front(ledger),
             "seconds_left": estimate_seconds_left(trials, now) if running else None,
             "spent": _measure_spent(ledger, now if running else None),
         },
@@ -75,6 +78,19 @@ def _describe_best(ledger: Ledger) -> dict[str, Any] | None:
         "figure": _finite(ranking.figures.get(best.number)),
         "stage": ranking.stage,
         "recipe_hash": best.recipe_hash,
+    }
+
+
+def _describe_front(ledger: Ledger) -> dict[str, Any] | None:
+    """The Pareto front; None for a study of one objective. `lacking` are complete trials without the second figure."""
+    front = make_front(ledger.trials.values(), ledger.study.objective)
+    if front is None:
+        return None
+    return {
+        "metrics": list(front.metrics),
+        "stage": front.stage,
+        "trials": [{"number": one.number, "figures": [one.first, one.second]} for one in front.trials],
+        "lacking": list(front.lacking),
     }
 
 

@@ -9,7 +9,7 @@ from rich import box
 from rich.table import Table
 
 from study.config.study_file import StudyFile
-from study.ledger.best import find_best, rank_trials
+from study.ledger.best import PARAMETERS, find_best, rank_trials
 from study.ledger.records import TrialRecord, TrialState
 
 FIGURES = {
@@ -18,6 +18,7 @@ FIGURES = {
     "dev/ilm_perplexity": "ILM ppl",
     "out_of_domain/wer": "OOD WER",
 }
+TITLES = FIGURES | {"dev/rtf": "RTF", "dev/rtf_final": "final RTF"}
 STYLES = {
     TrialState.WAITING: "blue",
     TrialState.RUNNING: "cyan",
@@ -33,10 +34,12 @@ def make_table(records: Iterable[TrialRecord], study: StudyFile, shown: Sequence
     """A table with a line for every trial, or for those that are `shown`, in their order; the best one is marked."""
     records = sorted(records, key=lambda record: record.number)
     ranking, best = rank_trials(records, study.objective), find_best(records, study.objective)
-    metrics = [study.objective.metric, *(name for name in FIGURES if name != study.objective.metric)]
+    objective = study.objective
+    second = [objective.second, f"{objective.second}_final"] if objective.second is not None else []
+    metrics = list(dict.fromkeys([objective.metric, *second, *FIGURES]))
     metrics = [name for name in metrics if any(name in record.metrics for record in records)]
     searched = list_searched_quantities(records)
-    headings = [FIGURES.get(name, name) for name in metrics]
+    headings = [TITLES.get(name, name) for name in metrics]
     table = make_empty_table(study.name, ("trial", "name", "state", "epoch", *headings), searched)
     if ranking.stage is not None and ranking.metric in metrics:
         table.caption = (
@@ -47,7 +50,7 @@ def make_table(records: Iterable[TrialRecord], study: StudyFile, shown: Sequence
         figures = dict(record.metrics)
         if record.number in ranking.figures:
             figures = figures | {ranking.metric: ranking.figures[record.number]}
-        cells = [_format_metric(figures.get(name)) for name in metrics]
+        cells = [format_metric(name, figures.get(name)) for name in metrics]
         cells += [format_folding(record.values.get(name)) for name in searched]
         table.add_row(
             f"{record.number:04d}{' *' if record is best else ''}",
@@ -110,5 +113,10 @@ def _format_label(record: TrialRecord) -> str:
     return "\n".join(part for part in (record.baseline, confirms, origin, enqueued, retries) if part)
 
 
-def _format_metric(value: Any) -> str:
-    return "-" if value is None else f"{value:.2f}"
+def format_metric(name: str, value: float | None) -> str:
+    """A figure with the digits that matter: real-time factors are small, numbers of parameters large."""
+    if value is None:
+        return "-"
+    if name == PARAMETERS:
+        return f"{value:,.0f}"
+    return f"{value:.4f}" if name.endswith(("/rtf", "/rtf_final")) else f"{value:.2f}"

@@ -2,19 +2,28 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
 from study.ledger.ledger import Ledger
-from study.verdict.models_at_hand import describe_models
-from study.verdict.seed_effects import FEWEST_SEEDS, Judged
-from study.verdict.study_verdict import Verdict, make_verdict
-from study.verdict.words import FIGURES, describe_verdict
+
+if TYPE_CHECKING:
+    from study.verdict.seed_effects import Judged
+    from study.verdict.study_verdict import Verdict
 
 
 def print_verdict(ledger: Ledger, console: Console) -> None:
     """What the study shows, as a table of effects and in words; nothing while no finalist is confirmed."""
+    if ledger.trials.selection is None:  # without the imports below, which take a while
+        return
+    from study.verdict.models_at_hand import describe_models
+    from study.verdict.seed_effects import FEWEST_SEEDS
+    from study.verdict.study_verdict import make_verdict
+    from study.verdict.words import describe_verdict
+
     verdict = make_verdict(ledger.trials)
     if verdict is None:
         return
@@ -29,6 +38,8 @@ def print_verdict(ledger: Ledger, console: Console) -> None:
 
 def make_table(verdict: Verdict) -> Table:
     """A line for each figure of each test set; what is shown is bold."""
+    from study.verdict.words import FIGURES
+
     first, second = verdict.classes
     table = Table(
         title=f"{first} against {second}, {len(verdict.seeds)} seeds each",

@@ -29,9 +29,8 @@ class Follower:
 
     def __init__(self, ledger: Ledger) -> None:
         self.ledger = ledger
-        self._files = self._count = 0
-        self._position = Position()
-        self._read_whole()
+        self._files, self._count = ledger.position.index + 1, ledger.trials.applied
+        self._position = ledger.position
 
     def read(self) -> list[AnyEvent]:
         """Take the new events into the ledger's trials, and return them."""

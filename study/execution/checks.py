@@ -53,6 +53,8 @@ def check(study: StudyFile, address: str | None = None) -> CheckResult:
     checked = check_space(study)
     corpus = load_corpus(checked.base)
     check_objective(study.objective.metric, corpus)
+    if study.objective.second is not None:
+        check_objective(study.objective.second, corpus, "second")
     check_search(checked.base, study.search)
     base = with_values(checked.base, {"data.fingerprint": corpus.fingerprint})
     _check_folder(study_folder(study), study, base)
@@ -84,14 +86,14 @@ def check_object_store(study: StudyFile) -> None:
         check_store(url)
 
 
-def check_objective(metric: str, corpus: Corpus) -> None:
-    """A UserError where the corpus has no dev set of the domain that the objective is about."""
+def check_objective(metric: str, corpus: Corpus, key: str = "metric") -> None:
+    """A UserError where the corpus has no dev set of the domain that the objective's `key` is about."""
     domains: dict[str, Domain] = {"dev/in_domain/": "in", "dev/out_of_domain/": "out"}
     for prefix, domain in domains.items():
         if metric.startswith(prefix) and not corpus.set_names("dev", domain):
             sets = ", ".join(f"{name} ({corpus.sets[name].domain})" for name in corpus.set_names("dev"))
             raise UserError(
-                f"objective.metric is {metric}, but corpus {corpus.folder} has no dev set with domain {domain}; its "
+                f"objective.{key} is {metric}, but corpus {corpus.folder} has no dev set with domain {domain}; its "
                 f"dev sets: {sets}. Give the corpus one, or choose dev/wer"
             )
 

@@ -161,7 +161,7 @@ def _copy_trial(adopted: Adopted, old: Ledger, ledger: Ledger) -> None:
             point=record.point,
             baseline=record.baseline,
             recipe_class=class_of(adopted.recipe),
-            epochs=record.epochs,
+            epochs=tuple(record.epochs),
             state=record.state,
             reason=record.reason,
             metrics=record.final_metrics,

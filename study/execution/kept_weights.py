@@ -10,9 +10,10 @@ import contextlib
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
-from study.config.study_file import StudyFile
+from study.config.study_file import Objective, StudyFile
 from study.ledger.best import find_best, rank_trials
 from study.ledger.ledger import Ledger
+from study.ledger.pareto import make_front
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
 
@@ -29,6 +30,9 @@ def choose_kept(trials: Trials, study: StudyFile) -> set[int]:
         kept |= {finalist.number for finalist in trials.selection.finalists}
     if (best := find_best(trials.values(), study.objective)) is not None:
         kept.add(best.number)
+    for objective in _list_rankings(study):
+        if (front := make_front(trials.values(), objective)) is not None:
+            kept |= {one.number for one in front.trials}
     for ranked in _rank_by_class(trials, study):
         kept |= set(ranked[:most])
     # In an object store a trial that shares a training has its weights where that training has them.
@@ -61,14 +65,18 @@ def _is_kept_always(record: TrialRecord) -> bool:
     )
 
 
+def _list_rankings(study: StudyFile) -> list[Objective]:
+    """The objective as the study ranks by it, and as validation has it."""
+    return [study.objective, study.objective.model_copy(update={"ranking": "validation"})]
+
+
 def _rank_by_class(trials: Trials, study: StudyFile) -> Iterator[list[int]]:
     """The complete trials of each class, best first, as the study ranks them and as validation does.
 
     How far all were searched for their decoding changes as others end, and with it the first order; a trial that would
     come to the front in this way is seldom behind in the second.
     """
-    by_validation = study.objective.model_copy(update={"ranking": "validation"})
-    for objective in (study.objective, by_validation):
+    for objective in _list_rankings(study):
         classes: dict[str, list[tuple[float, int]]] = {}
         for number, figure in rank_trials(trials.values(), objective).figures.items():
             classes.setdefault(trials[number].recipe_class, []).append((figure, number))

@@ -1,7 +1,7 @@
 """Whether a study file continues the study in a folder, or describes another study under the same name.
 
 What makes trials incomparable must not change: search space, objective, corpus, tokenizer, base recipe. Everything else
-may: budget, baselines, sampler, early stopping, failures, workers, tracking, where it runs.
+may: budget, baselines, sampler, second objective, early stopping, failures, workers, tracking, where it runs.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from model.errors import UserError
 from model.recipe.hashing import NOT_TRAINING, drop_keys
 from model.recipe.recipe import Recipe
 from study.config.search_settings import SearchSettings
-from study.config.study_file import StudyFile
+from study.config.study_file import Objective, StudyFile
 
 TRAININGS = 2  # raised whenever a released version trains another model with the same recipe; 1 until version 0.2
 # How points are sampled, not which points there are.
@@ -32,7 +32,7 @@ def refuse_change(folder: Path, before: tuple[StudyFile, Recipe], after: tuple[S
     (old, old_base), (study, base) = before, after
     parts = {
         "search space": (_dump_space(old.search), _dump_space(study.search)),
-        "objective": (old.objective.model_dump(), study.objective.model_dump()),
+        "objective": (_dump_objective(old.objective), _dump_objective(study.objective)),
         "corpus": ({"fingerprint": old_base.data.fingerprint}, {"fingerprint": base.data.fingerprint}),
         "base recipe": _dump_content(old_base, base),
     }
@@ -66,6 +66,10 @@ def refuse_other_files(folder: Path, name: str, before: dict[str, Any], after: d
                 f"study '{name}' in {folder} is in use with another {part} (its content was {old[part]}, is "
                 f"{new[part]}); put the old one back, or give the new study another name"
             )
+
+
+def _dump_objective(objective: Objective) -> dict[str, Any]:
+    return objective.model_dump(exclude={"second"})  # by which no trial is chosen
 
 
 def _dump_space(search: SearchSettings) -> dict[str, Any]:

@@ -69,7 +69,9 @@ class _Simulation:
     ) -> None:
         named = [name for name in table.study.baselines if any(t.record.baseline == name for t in trainings)]
         search = table.study.search.model_copy(update={"sampler": strategy.sampler, "seed": seed})
-        update = {"search": search, "trials": len(trainings), "baselines": tuple(named)}
+        # One objective: what is measured is how soon its best is found, also by rules that stop trials.
+        objective = table.study.objective.model_copy(update={"second": None})
+        update = {"search": search, "trials": len(trainings), "baselines": tuple(named), "objective": objective}
         self._table, self._workers = table, workers
         self._proposer = Proposer(table.study.model_copy(update=update), table.base)
         self._candidates = Candidates(self._proposer.space, trainings)

@@ -151,11 +151,12 @@ charts.makers.seeds = (study, element) => {
   return { traces, layout };
 };
 
-// WER against the perplexity of the internal language model, with the Pareto front.
+// A figure against another one, such as WER against the perplexity of the internal language model, with the Pareto front.
 charts.makers.plane = (study, element) => {
   const plane = study.planes[Number(element.dataset.key)];
   const trials = charts.byNumber(study);
   const traces = [];
+  const digits = (metric) => (metric === "parameters" ? ",.0f" : /rtf/.test(metric) ? ".4f" : ".2f");
   const front = plane.points.filter((point) => point.on_front).sort((a, b) => a.x - b.x);
   traces.push({
     type: "scatter", mode: "lines", name: "Pareto front", x: front.map((point) => point.x), y: front.map((point) => point.y),
@@ -174,7 +175,7 @@ charts.makers.plane = (study, element) => {
         x: points.map((point) => point.x), y: points.map((point) => point.y), marker,
         text: points.map(label), textposition: "top center",
         textfont: { size: 11 }, customdata: points.map((point) => charts.describe(trials.get(point.number))),
-        hovertemplate: "%{customdata}<br>WER %{y:.2f}, ILM perplexity %{x:.2f}<extra></extra>",
+        hovertemplate: `%{customdata}<br>${charts.label(plane.y_metric)} %{y:${digits(plane.y_metric)}}, ${charts.label(plane.x_metric)} %{x:${digits(plane.x_metric)}}<extra></extra>`,
       });
     }
   }

@@ -8,13 +8,20 @@ from dataclasses import replace
 from study.ledger.best import Ranking, find_best, rank_figures, rank_trials
 from study.ledger.ledger import Ledger
 from study.ledger.manifest import find_version
+from study.ledger.pareto import make_front
 from study.ledger.records import TrialRecord
 from study.ledger.trials import Trials
 from study.report import negative
 from study.report.answers import make_tests_part, make_verdict_part
 from study.report.importances import make_importance_part
 from study.report.labels import label_metric
-from study.report.landscape import list_quantities, make_placements, make_planes, measure_associations
+from study.report.landscape import (
+    list_quantities,
+    make_objectives_plane,
+    make_placements,
+    make_planes,
+    measure_associations,
+)
 from study.report.origin import make_origin
 from study.report.progress import make_decodings, make_hours, make_progress
 from study.report.standings import make_headline, make_standings
@@ -51,7 +58,7 @@ def make_report(ledger: Ledger) -> Report:
         quantities=tuple(quantities),
         verdict=verdict,
         tests=make_tests_part(records, ledger.manifest.get("references") or {}),
-        planes=tuple(make_planes(trials)),
+        planes=(*make_planes(trials), *make_objectives_plane(make_front(records, study.objective))),
         placements=make_placements(trials),
         associations=tuple(measure_associations(trials, quantities)),
         importance=make_importance_part(ledger, ranking.figures),

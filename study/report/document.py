@@ -10,6 +10,7 @@ from study.report.blocks import Block, Grid, Section
 from study.report.course import list_curves, list_decodings, list_hours, list_negative, list_origin, list_trials
 from study.report.results import (
     list_importance,
+    list_objectives,
     list_parallel,
     list_planes,
     list_search,
@@ -20,6 +21,7 @@ from study.report.value import Report
 
 SECTIONS: tuple[tuple[str, str, Callable[[Report], list[Block]]], ...] = (
     ("verdict", "Verdict", list_verdict),
+    ("objectives", "Both objectives", list_objectives),
     ("planes", "WER against the internal language model", list_planes),
     ("search", "What was searched", list_search),
     ("importance", "Importance", list_importance),
@@ -34,8 +36,10 @@ SECTIONS: tuple[tuple[str, str, Callable[[Report], list[Block]]], ...] = (
 
 
 def make_sections(reports: Sequence[Report]) -> list[Section]:
-    """The sections of one report, or of two: what they differ in comes first then."""
+    """The sections of one report, or of two: what they differ in comes first then. Those without anything are left
+    out."""
     sections = [Section(anchor, title, tuple(tuple(make(one)) for one in reports)) for anchor, title, make in SECTIONS]
+    sections = [section for section in sections if any(section.columns)]
     if len(reports) == 1:
         return sections
     return [Section("beside", "Side by side", shared=tuple(list_common(reports[0], reports[1]))), *sections]

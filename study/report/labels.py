@@ -6,6 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
+from study.ledger.best import PARAMETERS
+
 METRICS = {
     "dev/wer": "dev WER",
     "dev/wer_final": "final dev WER",
@@ -17,6 +19,8 @@ METRICS = {
     "dev/out_of_domain/wer_final": "final out-of-domain dev WER",
     "dev/ctc_wer": "dev WER, CTC alone",
     "dev/cer": "dev CER",
+    "dev/rtf": "real-time factor",
+    "dev/rtf_final": "final real-time factor",
     "dev/perplexity": "dev perplexity",
     "dev/ilm_perplexity": "ILM perplexity",
     "dev/ilm_perplexity_final": "final ILM perplexity",
@@ -62,6 +66,13 @@ def label_quantity(name: str) -> str:
 def format_figure(value: float | None, digits: int = 2) -> str:
     """A figure with its digits, or a dash."""
     return "–" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def count_digits(metric: str) -> int:
+    """The digits of a metric's figures that matter, behind the point."""
+    if metric == PARAMETERS:
+        return 0
+    return 4 if metric.endswith(("/rtf", "/rtf_final")) else 2
 
 
 def format_interval(low: float | None, high: float | None, digits: int = 2) -> str:

@@ -9,7 +9,8 @@ from statistics import fmean, stdev
 from study.config.search_settings import SEED
 from study.config.study_file import StudyFile
 from study.evidence.rank_correlation import estimate_interval, spearman
-from study.report.labels import count_trials, label_quantity
+from study.ledger.pareto import Front, find_front
+from study.report.labels import count_trials, label_metric, label_quantity
 from study.report.parts import Association, Cell, PlacementPart, Plane, Point, Quantity, Trial
 
 PLACEMENT, FINAL_WEIGHT, WEIGHTS = "auxiliary.placement", "final_weight", "auxiliary.weights"
@@ -34,6 +35,19 @@ def make_planes(trials: Sequence[Trial]) -> list[Plane]:
     return [plane for plane in planes if not (has_domains and plane.name == "all dev sets")]
 
 
+def make_objectives_plane(front: Front | None) -> list[Plane]:
+    """The study's two objectives, as its front has them; none of a study of one objective."""
+    if front is None:
+        return []
+    (first, second), notes = front.metrics, []
+    points = tuple(Point(one.number, one.second, one.first, one.on_front) for one in front.compared)
+    if not points:
+        notes.append("nothing to show: no complete trial within the limits has both figures")
+    if front.lacking:
+        notes.append(f"left out: {count_trials(len(front.lacking))}, complete but without {label_metric(second)}")
+    return [Plane("both objectives", second, first, points, tuple(notes), is_objectives=True)]
+
+
 def _make_plane(trials: Sequence[Trial], name: str, x_metric: str, rates: Sequence[str]) -> Plane | None:
     complete = [trial for trial in trials if trial.state == "complete"]
     y_metric = next((rate for rate in rates if any(rate in trial.metrics for trial in complete)), None)
@@ -48,17 +62,6 @@ def _make_plane(trials: Sequence[Trial], name: str, x_metric: str, rates: Sequen
     front = find_front(pairs)
     points = tuple(Point(trial.number, *pair, pair in front) for trial, pair in zip(usable, pairs, strict=True))
     return Plane(name, x_metric, y_metric, points, tuple(describe_left_out(trials, usable)))
-
-
-def find_front(pairs: Sequence[tuple[float, float]]) -> set[tuple[float, float]]:
-    """The pairs that no other is below or equal to in both, and below in one."""
-    front: set[tuple[float, float]] = set()
-    lowest = math.inf
-    for x, y in sorted(set(pairs)):
-        if y < lowest:
-            front.add((x, y))
-            lowest = y
-    return front
 
 
 def describe_left_out(trials: Sequence[Trial], shown: Sequence[Trial]) -> list[str]:

@@ -131,13 +131,15 @@ class Point:
 
 @dataclass(frozen=True)
 class Plane:
-    """WER against the perplexity of the internal language model; the front are trials that none beats in both."""
+    """A figure against another one: WER against the perplexity of the internal language model, or the study's own two
+    objectives. The front are trials that no other one dominates."""
 
     name: str
     x_metric: str
     y_metric: str
     points: tuple[Point, ...]
     notes: Notes
+    is_objectives: bool = False
 
 
 @dataclass(frozen=True)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from study.report.blocks import Block, Chart, Control, Grid, Text, remarks
 from study.report.labels import (
     FIGURES,
+    count_digits,
     count_trials,
     format_figure,
     format_interval,
@@ -13,7 +14,7 @@ from study.report.labels import (
     label_metric,
     label_quantity,
 )
-from study.report.parts import Effect, TestRow
+from study.report.parts import Effect, Plane, TestRow
 from study.report.value import Report
 
 TOP = (("0", "all trials"), ("10", "best 10"), ("20", "best 20"), ("50", "best 50"), ("100", "best 100"))
@@ -122,27 +123,52 @@ def _format_row(row: TestRow, sets: tuple[str, ...], figure: str) -> tuple[str, 
     return (name, row.recipe_class or "–", *figures)
 
 
+def list_objectives(report: Report) -> list[Block]:
+    """A study's two objectives, and the trials on their front; nothing for a study of one."""
+    blocks: list[Block] = []
+    for number, plane in enumerate(report.planes):
+        if plane.is_objectives and plane.points:
+            caption = (
+                "Complete trials within the limits. Lower left is better; the line is the Pareto front: no other trial "
+                "is as low in both and lower in one."
+            )
+            blocks += [Chart("plane", caption, str(number)), _make_front_grid(report, plane, "Pareto front")]
+            blocks.append(Text("To export one of these trials: decred-study export STUDY --trial N.", True))
+        blocks += remarks(plane.notes) if plane.is_objectives else []
+    return blocks
+
+
 def list_planes(report: Report) -> list[Block]:
     """WER against perplexity, and the trials of each front."""
-    if not report.planes:
+    if all(plane.is_objectives for plane in report.planes):
         return [Text("nothing to show: no complete trial has both a WER and a perplexity of its internal LM", True)]
-    names = {trial.number: trial.name for trial in report.trials}
     charts: list[Block] = []
     tables: list[Block] = []
     for number, plane in enumerate(report.planes):
+        if plane.is_objectives:
+            continue
         caption = (
             f"{plane.name.capitalize()}. Lower left is better; the line is the Pareto front: none is better in both."
         )
         charts.append(Chart("plane", caption, str(number), "half"))
-        rows = tuple(
-            (f"{point.number:04d} {names[point.number]}".rstrip(), format_figure(point.y), format_figure(point.x))
-            for point in plane.points
-            if point.on_front
-        )
-        header = ("trial", label_metric(plane.y_metric), label_metric(plane.x_metric))
-        tables.append(Grid(header, rows, f"Pareto front, {plane.name}", frozenset({1, 2})))
+        tables.append(_make_front_grid(report, plane, f"Pareto front, {plane.name}"))
         tables += remarks(plane.notes)
     return [*charts, *tables]
+
+
+def _make_front_grid(report: Report, plane: Plane, title: str) -> Grid:
+    names = {trial.number: trial.name for trial in report.trials}
+    rows = tuple(
+        (
+            f"{point.number:04d} {names[point.number]}".rstrip(),
+            format_figure(point.y, count_digits(plane.y_metric)),
+            format_figure(point.x, count_digits(plane.x_metric)),
+        )
+        for point in plane.points
+        if point.on_front
+    )
+    header = ("trial", label_metric(plane.y_metric), label_metric(plane.x_metric))
+    return Grid(header, rows, title, frozenset({1, 2}))
 
 
 def list_search(report: Report) -> list[Block]:

@@ -43,9 +43,12 @@ class SamplerTrials:
         metric: str,
         find_point: Callable[[TrialRecord], Point],
         limits: Mapping[str, float] | None = None,
+        second: str | None = None,
     ) -> None:
-        """`find_point` gives the point of a record that has none; `limits` are the objective's, by metric."""
+        """`find_point` gives the point of a record that has none; `limits` are the objective's, by metric; `second` is
+        the second metric of a sampler that minimises two."""
         self._space, self._metric, self._find_point, self._limits = space, metric, find_point, dict(limits or {})
+        self._second = second
         self._converted: dict[int, tuple[TrialRecord, FrozenTrial]] = {}
 
     def update(self, records: Mapping[int, TrialRecord]) -> list[FrozenTrial]:
@@ -61,10 +64,10 @@ class SamplerTrials:
                 paused = record.state is TrialState.WAITING and bool(record.curve(self._metric))
                 state = _OPTUNA.PRUNED if paused or is_untrainable(record, self._metric) else None
                 with_point = record if record.point is not None else replace(record, point=self._find_point(record))
-                self._converted[number] = (
-                    record,
-                    convert_record(with_point, self._space, self._metric, number + 1, state, self._limits),
-                )
+                trial = convert_record(with_point, self._space, self._metric, number + 1, state, self._limits)
+                if self._second is not None:
+                    _add_second(trial, record.metrics.get(self._second, math.nan))
+                self._converted[number] = (record, trial)
         return [trial for _, trial in self._converted.values()]
 
 
@@ -110,6 +113,20 @@ def convert_record(
     if record.ended is not None and state.is_finished():
         trial.datetime_complete = datetime.fromtimestamp(record.ended)
     return trial
+
+
+def _add_second(trial: FrozenTrial, value: float) -> None:
+    """Give a trial of one objective the value of a second one.
+
+    A complete trial without it counts as failed. One that was stopped loses its values after each epoch, and so counts
+    as bad: Optuna compares stopped trials of one objective only.
+    """
+    if trial.state is _OPTUNA.COMPLETE and math.isfinite(value):
+        trial.values = [*trial.values, value]
+        return
+    if trial.state is _OPTUNA.COMPLETE:
+        trial.state = _OPTUNA.FAIL
+    trial.values, trial.intermediate_values = None, {}
 
 
 def is_untrainable(record: TrialRecord, metric: str) -> bool:

@@ -21,26 +21,28 @@ def project_trials(own: Sequence[FrozenTrial], others: Sequence[FrozenTrial]) ->
     ours, theirs = _list_values(own), _list_values(others)
     if not ours or not theirs:
         return []
-    shift = median(ours) - median(theirs)
-    return [_project(trial, shift) for trial in others if trial.state.is_finished()]
+    columns = zip(zip(*ours, strict=True), zip(*theirs, strict=True), strict=True)
+    shifts = [median(our) - median(their) for our, their in columns]  # of each objective
+    return [_project(trial, shifts) for trial in others if trial.state.is_finished()]
 
 
-def _list_values(trials: Iterable[FrozenTrial]) -> list[float]:
+def _list_values(trials: Iterable[FrozenTrial]) -> list[list[float]]:
+    """The values of each complete trial, one for each objective."""
     return [
-        trial.value
+        trial.values
         for trial in trials
-        if trial.state is optuna.trial.TrialState.COMPLETE and trial.value is not None and math.isfinite(trial.value)
+        if trial.state is optuna.trial.TrialState.COMPLETE and trial.values and all(map(math.isfinite, trial.values))
     ]
 
 
-def _project(trial: FrozenTrial, shift: float) -> FrozenTrial:
+def _project(trial: FrozenTrial, shifts: Sequence[float]) -> FrozenTrial:
     names = [name for name in trial.params if not name.startswith(AUXILIARY)]
     projected = optuna.create_trial(
         state=trial.state,
-        value=None if trial.value is None else trial.value + shift,
+        values=None if not trial.values else [value + shift for value, shift in zip(trial.values, shifts, strict=True)],
         params={name: trial.params[name] for name in names},
         distributions={name: trial.distributions[name] for name in names},
-        intermediate_values={epoch: value + shift for epoch, value in trial.intermediate_values.items()},
+        intermediate_values={epoch: value + shifts[0] for epoch, value in trial.intermediate_values.items()},
     )
     projected.number = trial.number
     for name, value in trial.constraints.items():

@@ -178,7 +178,8 @@ class Proposer:
             return name, space, first[0]
         known = {one: part.trials.update(_select(trials, one)) for one, part in self._sampled.items()}
         own, others = known[name], [trial for one in names if one != name for trial in known[one]]
-        point = draw_point(space, self._search, number, [*own, *project_trials(own, others)])
+        objectives = 1 if self._second is None else 2
+        point = draw_point(space, self._search, number, [*own, *project_trials(own, others)], objectives)
         return name, space, draw_near(point, found, space, self._search, number, len(tried))
 
     def _propose_enqueued(self, enqueued: Enqueued, number: int) -> Proposal:
@@ -190,7 +191,13 @@ class Proposer:
     def _make_sampled(self, space: Space) -> _Sampled:
         objective = self._study_file.objective
         limits = {str(name): limit for name, limit in objective.limits.items() if name != PARAMETERS}
-        return _Sampled(space, SamplerTrials(space, objective.metric, self._find_point, limits))
+        return _Sampled(space, SamplerTrials(space, objective.metric, self._find_point, limits, self._second))
+
+    @property
+    def _second(self) -> str | None:
+        """The second metric that the sampler minimises. Where trials are stopped early it minimises one alone: Optuna
+        can learn from stopped trials by one figure only, and most trials may be such."""
+        return self._study_file.objective.second if self._study_file.early_stopping.rule == "none" else None
 
     def _encode_or_none(self, recipe: Recipe) -> Point | None:
         """The recipe's point in the space of its class; None where it has none."""
@@ -220,7 +227,8 @@ class Proposer:
         tried = {
             (record.recipe_class if record.recipe_class in self._sampled else "", _make_key(record.point))
             for record in trials.values()
-            if record.point and _is_sampled(record)
+            # A point that a person has enqueued is tried as well; a baseline on a point is not one of the grid's.
+            if record.point and (_is_sampled(record) or record.enqueued_by is not None)
         }
         return [(name, point) for name, point in self._grid or [] if (name, _make_key(point)) not in tried]
 

@@ -86,13 +86,19 @@ class _GivenTrials(optuna.storages.InMemoryStorage):
         return [*given, *super().get_all_trials(study_id, deepcopy, states)]
 
 
-def draw_point(space: Space, search: SearchSettings, number: int, trials: list[FrozenTrial]) -> Point:
-    """The point that the study's sampler proposes for trial `number` after `trials`.
+def draw_point(
+    space: Space, search: SearchSettings, number: int, trials: list[FrozenTrial], objectives: int = 1
+) -> Point:
+    """The point that the study's sampler proposes for trial `number` after `trials`, which have so many values each.
 
     The new trial has Optuna's number 0, so the given ones must be numbered from 1.
     """
     with _without_warnings():
-        study = optuna.create_study(storage=_GivenTrials(trials), sampler=make_sampler(search, number))
+        study = optuna.create_study(
+            storage=_GivenTrials(trials),
+            sampler=make_sampler(search, number),
+            directions=["minimize"] * objectives,
+        )
         return space.suggest(TrialSource(study.ask()))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -61,7 +61,7 @@ class RunContent:
     ended: int | None
     params: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
-    epochs: tuple[EpochReport, ...] = ()
+    epochs: Sequence[EpochReport] = ()
     final_metrics: dict[str, float] = field(default_factory=dict)  # shown beside the last epoch, once it has ended
     curve: dict[Point, float] = field(default_factory=dict)  # of the study itself
     corpus: Corpus | None = None

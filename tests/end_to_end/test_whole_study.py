@@ -46,6 +46,7 @@ def test_a_study_trains_scores_exports_and_its_recipe_trains_again(
     assert trial.state is TrialState.COMPLETE
     assert len(trial.epochs) == 2
     assert {"dev/wer", "dev/ilm_perplexity", "in_domain/wer", "out_of_domain/wer"} <= trial.metrics.keys()
+    assert min(trial.metrics["dev/rtf"], trial.metrics["dev/rtf_final"]) > 0, "measured by two workers"
 
     result = CliRunner().invoke(app, ["status", str(study)], catch_exceptions=False)
     assert "complete" in result.output

@@ -50,6 +50,18 @@ def test_a_study_is_opened_by_its_folder_or_its_file(
     assert dict(study.open_study("old.yaml").trials) == dict(by_folder.trials)
 
 
+def test_a_study_has_a_front_where_its_file_names_a_second_objective(folder: Path) -> None:
+    assert study.open_study(folder).front is None
+    path = folder / "study.yaml"
+    content = yaml.safe_load(path.read_text())
+    path.write_text(yaml.safe_dump(content | {"objective": content["objective"] | {"second": "dev/ilm_perplexity"}}))
+    opened = study.open_study(folder)
+    assert opened.front is not None
+    assert opened.best is not None
+    assert opened.front.trials[0].number == opened.best.number, "the best one has the lowest first figure"
+    assert all(opened.trials[one.number].state is TrialState.COMPLETE for one in opened.front.trials)
+
+
 def test_a_folder_without_a_study_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="holds no study; give the folder of a study"):
         study.open_study(tmp_path)

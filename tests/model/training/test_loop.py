@@ -19,6 +19,7 @@ from training_runs import (
 
 from model.data.tokenizer import TOKENIZER_FILE
 from model.errors import UserError
+from model.network.making import count_parameters
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training.loop import train, train_epoch
@@ -27,12 +28,13 @@ from model.training.prepare import ensure_tokenizer
 from model.training.run import TrainingRun, start_or_resume
 
 DEV = {"dev/wer", "dev/cer", "dev/ctc_wer", "dev/perplexity", "dev/perplexity_layer_2", "dev/ilm_perplexity"}
-DEV |= {"dev/macro_wer", "dev/in_domain/wer", "dev/dev/wer"}
+DEV |= {"dev/macro_wer", "dev/in_domain/wer", "dev/dev/wer", "dev/rtf"}
 TRAIN = {"train/loss", "train/loss_ctc", "train/loss_attention", "train/loss_layer_2", "train/loss_final"}
 TRAIN |= {"train/gradient_norm", "train/learning_rate", "train/peak_learning_rate", "train/frames_per_second"}
 TRAIN |= {"train/tokens_per_second", "train/peak_memory_mib", "train/skipped", "train/accumulate", "train/seconds"}
 FINAL = {"test/test-in/wer", "test/test-ood-text/ilm_perplexity", "in_domain/wer", "out_of_domain/wer"}
 FINAL |= {"out_of_domain/ilm_perplexity", "dev/wer_final", "dev/cer_final", "chosen_epoch", "decoding/seconds"}
+FINAL |= {"dev/rtf_final", "parameters"}
 RANDOM = {
     "encoder.dropout": 0.1,
     "decoder.dropout": 0.1,
@@ -89,6 +91,8 @@ def test_the_last_epoch_is_marked_and_only_the_report_after_it_has_the_test_sets
         assert min(metrics[name] for name in TRAIN - {"train/skipped"}) > 0
     assert reports[2].keys() >= DEV | FINAL
     assert reports[2]["finished"] == 1.0
+    assert reports[2]["parameters"] == count_parameters(recipe)
+    assert min(report["dev/rtf"] for report in reports) > 0
     best = min(reports[:2], key=lambda metrics: metrics["dev/wer"])
     assert reports[2]["chosen_epoch"] == best["epoch"]
     assert {name: reports[2][name] for name in DEV} == {name: best[name] for name in DEV}

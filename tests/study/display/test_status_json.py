@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from model.errors import UserError
 from study.cli.main import app
+from study.config.study_file import Objective
 from study.display.rows import Rows
 from study.display.status_json import SCHEMA, make_status
 from study.display.study_state import EXIT_CODES, StudyState, estimate_seconds_left, find_state
@@ -33,7 +34,7 @@ from study.ledger.trials import Trials
 GOLDEN = Path(__file__).parents[2] / "golden"
 STUDY_FIELDS = {
     *("name", "folder", "state", "reason", "running", "question", "objective", "began", "changed", "trials", "best"),
-    *("seconds_left", "spent"),
+    *("front", "seconds_left", "spent"),
 }
 TRIAL_FIELDS = {
     *("number", "state", "reason", "name", "class", "confirms", "source", "values", "epoch", "planned_epochs"),
@@ -62,7 +63,8 @@ def test_the_fields_are_those_that_are_documented(ledger: Ledger) -> None:
     assert set(study) == STUDY_FIELDS
     assert (status["schema"], study["name"], study["state"]) == (SCHEMA, "s", "running")
     assert set(study["running"]) == {"host", "process"}
-    assert study["objective"] == {"metric": "dev/wer", "mode": "min", "ranking": "final", "limits": {}}
+    one = {"metric": "dev/wer", "mode": "min", "ranking": "final", "second": None, "limits": {}}
+    assert (study["objective"], study["front"]) == (one, None)
     assert (study["trials"]["complete"], study["trials"]["running"], study["trials"]["failed"]) == (1, 1, 0)
     assert set(study["trials"]) == {str(state) for state in TrialState}
     best = {"number": 0, "metric": "dev/wer_final", "figure": 25.0, "stage": None, "recipe_hash": ""}
@@ -74,6 +76,22 @@ def test_the_fields_are_those_that_are_documented(ledger: Ledger) -> None:
     assert first["metrics"] == {"dev/wer": 30.0, "train/loss": None, "dev/wer_final": 25.0}
     assert (second["state"], second["ended"], second["metrics"]) == ("running", None, {})
     assert status["excluded_nodes"] == [{"node": "b", "reason": "it is sick", "until": None}]
+
+
+def test_a_study_of_two_objectives_has_its_pareto_front(tmp_path: Path) -> None:
+    study = STUDY.model_copy(update={"objective": Objective(second="dev/rtf")})
+    ledger = Ledger.create_or_open(tmp_path / "two", study, TINY, {"id": "abc"})
+    for number, (wer, factor) in enumerate([(12.0, 0.5), (11.0, 0.6), (13.0, 0.7), (10.0, math.nan)]):
+        ledger.append(TrialStarted(number=number))
+        metrics = {"dev/wer": wer, "dev/rtf": factor}
+        ledger.append(TrialEnded(number=number, state=TrialState.COMPLETE, metrics=metrics))
+    front = json.loads(json.dumps(make_status(ledger), allow_nan=False))["study"]["front"]
+    assert front == {
+        "metrics": ["dev/wer", "dev/rtf"],
+        "stage": None,
+        "trials": [{"number": 1, "figures": [11.0, 0.6]}, {"number": 0, "figures": [12.0, 0.5]}],
+        "lacking": [3],
+    }
 
 
 def test_rows_choose_the_trials_and_change_nothing_else(ledger: Ledger) -> None:

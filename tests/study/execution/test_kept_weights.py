@@ -15,7 +15,7 @@ from model.errors import UserError
 from model.weights.chosen import CHOSEN, REMOVED_FILE, Chosen, save_chosen
 from model.weights.model_folder import write_model_folder
 from study.config.disk import DiskSettings
-from study.config.study_file import StudyFile
+from study.config.study_file import Objective, StudyFile
 from study.execution import kept_weights
 from study.execution.ended_trials import find_unscored, tidy_trial
 from study.execution.kept_weights import choose_kept
@@ -49,6 +49,21 @@ def test_the_best_of_each_class_are_kept() -> None:
         trials.apply(TrialStarted(number=number, recipe_class="decred"))
         trials.apply(TrialEnded(number=number, state=TrialState.COMPLETE, metrics={"dev/wer": wer}))
     assert choose_kept(trials, STUDY) == {1, 2, 5, 6}
+
+
+def test_trials_on_the_front_of_two_objectives_are_kept_however_they_rank() -> None:
+    study = STUDY.model_copy(update={"objective": Objective(second="parameters")})
+    trials = Trials()
+    for number, (wer, parameters) in enumerate([(10.0, 9.0), (11.0, 9.0), (12.0, 9.0), (13.0, 5.0), (14.0, 6.0)]):
+        trials.apply(TrialStarted(number=number, recipe_class="ed"))
+        metrics = {"dev/wer": wer, "parameters": parameters}
+        trials.apply(TrialEnded(number=number, state=TrialState.COMPLETE, metrics=metrics))
+    assert choose_kept(trials, study) == {0, 1, 3}
+    assert choose_kept(trials, STUDY) == {0, 1}
+    finals = {"dev/wer_final": 99.0, "parameters": 1.0, "dev/wer": 15.0}
+    trials.apply(TrialStarted(number=5, recipe_class="ed"))
+    trials.apply(TrialEnded(number=5, state=TrialState.COMPLETE, metrics=finals))
+    assert choose_kept(trials, study) == {0, 1, 3, 5}
 
 
 def test_the_best_by_validation_and_by_the_final_decoding_are_kept() -> None:

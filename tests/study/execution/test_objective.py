@@ -31,3 +31,10 @@ def test_an_objective_out_of_domain_needs_a_dev_set_out_of_domain() -> None:
     )
     with pytest.raises(UserError, match=message):
         check_objective("dev/out_of_domain/wer", corpus(dev=IN))
+
+
+def test_a_second_objective_without_its_dev_set_is_refused_by_its_own_name() -> None:
+    with pytest.raises(
+        UserError, match=r"objective.second is dev/out_of_domain/wer, but corpus /speech has no dev set"
+    ):
+        check_objective("dev/out_of_domain/wer", corpus(dev=IN), "second")

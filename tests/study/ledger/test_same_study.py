@@ -36,6 +36,7 @@ MAY_CHANGE: dict[str, Any] = {
     "register_as": "probe-asr",
     "notify": {"mail": "me@example.org"},
     "disk": {"keep_best": 3},
+    "objective": {"second": "dev/rtf"},
     "object_store": {"checkpoints": "s3://elsewhere/studies"},
     "storage": "elsewhere",
     "corpus": "/moved",

@@ -15,10 +15,13 @@ from reported_study import SETS, read_json, write_study
 from scipy.stats import t, ttest_rel
 
 from study.ledger.ledger import Ledger
-from study.report.blocks import Text
+from study.ledger.pareto import find_front, make_front
+from study.ledger.records import TrialState
+from study.report.blocks import Chart, Grid, Text
 from study.report.content import make_report
 from study.report.course import list_trials
-from study.report.landscape import find_front, make_planes, measure_interval
+from study.report.document import make_sections
+from study.report.landscape import make_planes, measure_interval
 from study.report.progress import estimate_saved
 from study.report.value import Report, to_json
 
@@ -176,3 +179,34 @@ def test_a_study_that_has_hardly_begun_has_a_report_that_says_so(tmp_path: Path,
 def test_a_study_without_a_question_says_that_it_compares_nothing(tmp_path: Path) -> None:
     report = make_report(write_study(tmp_path / "open", 3, confirmed=False, question="none"))
     assert report.headline[0] == "no verdict: the study asks no question (question: none), so it compares no classes"
+
+
+def test_two_objectives_have_a_plane_with_their_front_and_a_section_of_their_own(tmp_path: Path) -> None:
+    ledger = write_study(tmp_path / "two", 20, objective={"second": "dev/ilm_perplexity", "limits": {"dev/wer": 11.0}})
+    report, front = make_report(ledger), make_front(ledger.trials.values(), ledger.study.objective)
+    assert front is not None
+    (plane,) = (one for one in report.planes if one.is_objectives)
+    assert (plane.y_metric, plane.x_metric) == ("dev/wer_final", "dev/ilm_perplexity")
+    assert {point.number for point in plane.points if point.on_front} == {one.number for one in front.trials}
+    assert 0 < len(plane.points) < sum(trial.state == "complete" and trial.is_search for trial in report.trials)
+    assert max(point.y for point in plane.points) <= 11.0
+    sections = {section.title: section.columns[0] for section in make_sections([report])}
+    chart, grid, how, *_ = sections["Both objectives"]
+    assert isinstance(chart, Chart)
+    assert isinstance(grid, Grid)
+    assert report.planes[int(chart.key)] is plane
+    assert [int(row[0][:4]) for row in grid.rows] == [one.number for one in front.trials]
+    assert "export STUDY --trial N" in str(how)
+    of_one = make_sections([make_report(write_study(tmp_path / "one", 8))])
+    assert "Both objectives" not in [section.title for section in of_one]
+
+
+def test_two_objectives_without_a_trial_that_has_both_say_so(tmp_path: Path) -> None:
+    ledger = write_study(tmp_path / "two", 8, confirmed=False, objective={"second": "dev/rtf"})
+    sections = {section.title: section.columns[0] for section in make_sections([make_report(ledger)])}
+    texts = [block.text for block in sections["Both objectives"] if isinstance(block, Text)]
+    complete = sum(record.state is TrialState.COMPLETE for record in ledger.trials.values())
+    assert texts == [
+        "nothing to show: no complete trial within the limits has both figures",
+        f"left out: {complete} trials, complete but without real-time factor",
+    ]

@@ -61,6 +61,23 @@ def test_a_trial_that_breaks_a_limit_is_never_best_and_the_line_says_why() -> No
     assert list(describe_broken(records, Objective())) == []
 
 
+@pytest.mark.parametrize("name", ["dev/rtf", "dev/rtf_final"])
+def test_a_real_time_factor_is_limited_like_any_other_metric(name: str) -> None:
+    limited = Objective.model_validate({"limits": {name: 0.2}})
+    records = [
+        TrialRecord(number, TrialState.COMPLETE, metrics={"dev/wer": 10.0 + number, name: factor})
+        for number, factor in enumerate((0.25, 0.2, 0.1))
+    ]
+    best = find_best(records, limited)
+    assert best is not None
+    assert best.number == 1
+    assert list(describe_broken(records, limited)) == [
+        f"above a limit of the objective ({name} 0.2), and so never best: 0000 ({name} 0.25)"
+    ]
+    trial = convert_record(records[0], Space(make_study({}).search, BASE), "dev/wer", 0, limits={name: 0.2})
+    assert trial.constraints == {name: pytest.approx(0.25)}
+
+
 def test_confirmations_count_in_the_mean_of_their_finalist_whatever_they_show() -> None:
     searched = [record(0, 20.0, 30.0), record(1, 21.0, 30.0)]
     confirmations = [

@@ -15,7 +15,7 @@ from model.recipe.recipe import Recipe
 from study.config.baselines import make_baseline
 from study.config.question import class_of
 from study.config.study_file import StudyFile
-from study.ledger.events import TrialEnded, TrialEpoch, TrialPaused, TrialStarted, TrialState
+from study.ledger.events import ControlGiven, TrialEnded, TrialEpoch, TrialPaused, TrialStarted, TrialState
 from study.ledger.records import TrialRecord
 from study.ledger.trials import Trials
 from study.search.proposal import InfeasiblePoint, Proposal
@@ -147,6 +147,22 @@ def test_every_grid_point_is_tried_once_also_over_restarts() -> None:
     assert restarted.count_remaining(trials) == 2 * (1 + 2 * 2) - 5
     proposals += run_all(restarted, trials)
     assert len({proposal.recipe.hash for proposal in proposals}) == len(proposals) == 10
+
+
+@pytest.mark.parametrize("question", ["none", "decred against ed"])
+def test_a_grid_does_not_repeat_a_point_that_a_person_has_enqueued(question: str) -> None:
+    small = {"sampler": "grid", "grid_points": 2, "auxiliary": {"count": [0, 1], "layers": [1, 2]}}
+    whole = run_all(make_proposer(100, (), question=question, **small), Trials())
+    trials, proposer = Trials(), make_proposer(100, (), question=question, **small)
+    enqueued = whole[3].recipe
+    trials.apply(ControlGiven(who="ada", command="enqueue", value=enqueued.model_dump_json(), id="a"))
+    first = proposer.propose(trials)
+    assert isinstance(first, Proposal)
+    assert (first.recipe, first.point) == (enqueued, whole[3].point)
+    trials.apply(start_event(first).model_copy(update={"enqueued": "a", "enqueued_by": "ada"}))
+    assert proposer.count_remaining(trials) == len(whole) - 1
+    others = [proposal.recipe.hash for proposal in run_all(proposer, trials)]
+    assert others == [proposal.recipe.hash for proposal in whole if proposal.recipe.hash != enqueued.hash]
 
 
 @pytest.mark.parametrize("question", ["decred against ed", "interctc against ed"])

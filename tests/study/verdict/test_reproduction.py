@@ -32,6 +32,7 @@ def test_one_figure_that_differs_is_not_exact() -> None:
     assert not compare_trainings([training(10.0)], [training(10.0001)]).exact
     assert not compare_trainings([{"dev/seconds": 3.0, "dev/wer": 1.0}], [{"dev/seconds": 3.0, "dev/wer": 2.0}]).exact
     assert compare_trainings([{"dev/seconds": 3.0, "dev/wer": 1.0}], [{"dev/seconds": 9.0, "dev/wer": 1.0}]).exact
+    assert compare_trainings([{"dev/rtf_final": 3.0, "dev/wer": 1.0}], [{"dev/rtf_final": 9.0, "dev/wer": 1.0}]).exact
 
 
 def test_with_one_training_on_each_side_only_equal_figures_are_the_same() -> None:
