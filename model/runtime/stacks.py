@@ -75,6 +75,8 @@ def request_stacks(pid: int, path: str) -> str | None:
     except OSError:
         return "its process is gone"
     fields = dict(line.split(":", 1) for line in status.splitlines() if ":" in line)
+    if fields["State"].strip().startswith(("Z", "X")):  # it has ended, and its starter has not asked how
+        return "its process is gone"
     if fields["State"].strip().startswith("T"):
         return "its process is stopped (SIGSTOP)"
     if not int(fields["SigCgt"], 16) >> (signal.SIGUSR1 - 1) & 1 or not Path(path).is_file():

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -103,19 +104,26 @@ def test_a_process_whose_interpreter_is_held_in_c_code_writes_its_stacks_after_a
 
 
 def test_a_stopped_process_and_one_that_is_gone_are_named_and_get_no_signal() -> None:
-    process = answering_process("input()")
+    process = answering_process("import time; time.sleep(3600)")
     try:
         assert process.stdout is not None
         path = process.stdout.readline().strip()
         process.send_signal(signal.SIGSTOP)
-        deadline = time.monotonic() + SECONDS
-        while (found := request_stacks(process.pid, path)) != "its process is stopped (SIGSTOP)":
-            assert time.monotonic() < deadline, found
-            time.sleep(0.01)
+        wait_for(lambda: request_stacks(process.pid, path), "its process is stopped (SIGSTOP)")
+        process.kill()
+        wait_for(lambda: request_stacks(process.pid, path), "its process is gone")
+        assert process.returncode is None, "nobody has asked for its end yet"
     finally:
         process.kill()
         process.communicate()
     assert request_stacks(process.pid, path) == "its process is gone"
+
+
+def wait_for(find: Callable[[], str | None], expected: str) -> None:
+    deadline = time.monotonic() + SECONDS
+    while (found := find()) != expected:
+        assert time.monotonic() < deadline, found
+        time.sleep(0.01)
 
 
 def test_a_process_that_would_be_ended_by_the_signal_gets_none() -> None:
