@@ -130,7 +130,10 @@ def _stop(ray: Any) -> None:
 
     started = [child for child in psutil.Process().children(recursive=True) if _is_ray(child)]
     _replace_terminate_by_kill(ray)
+    before = signal.getsignal(signal.SIGTERM)
     ray.shutdown()
+    with contextlib.suppress(ValueError, TypeError):  # another thread than the main one; a handler of C code
+        signal.signal(signal.SIGTERM, before)  # Ray leaves the default behind, which ends the process at once
     _, alive = psutil.wait_procs(started, timeout=SHUTDOWN_SECONDS)
     for process in alive:
         with contextlib.suppress(psutil.Error):

@@ -88,7 +88,7 @@ def run_study(
     command = make_continue_command(study.name, path, trials)
     checked = check(study, address)
     check_private_names()
-    with contextlib.ExitStack() as stack, handle_stop_signals():
+    with handle_stop_signals(), contextlib.ExitStack() as stack:
         try:
             # A cluster's resources are checked before the folder is made; an embedded Ray starts last.
             nodes = stack.enter_context(_connect(address)) if address is not None else None

@@ -5,6 +5,7 @@ Whatever takes seconds to import is imported inside the commands, so that `--hel
 
 from __future__ import annotations
 
+import atexit
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from typing import Annotated
@@ -15,6 +16,7 @@ from model.commands.app import make_app
 from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError, StalledError, UserError
 from study.cli import cluster, compare, data, errors, export, prepare, replay, report, steering, studies, trial
 from study.cli.arguments import example
+from study.execution.signals import ignore_stop_signals
 
 DISTRIBUTION = "decred-study"
 
@@ -70,16 +72,22 @@ app.add_typer(prepare.app, name="prepare", rich_help_panel=data.DATA)
 
 def main() -> None:
     """Exit code 2 and one line when the input is wrong, 1 when a training failed, 130 after Ctrl-C."""
+    code = _call()
+    atexit.register(ignore_stop_signals)
+    sys.exit(code)
+
+
+def _call() -> int:
     try:
-        sys.exit(app(prog_name=DISTRIBUTION, standalone_mode=False))
+        return int(app(prog_name=DISTRIBUTION, standalone_mode=False) or 0)
     except UserError as error:
-        sys.exit(_report(error, 2))
+        return _report(error, 2)
     except typer.TyperException as error:
-        sys.exit(_report_usage(error))
+        return _report_usage(error)
     except (NonFiniteLossError, OutOfMemoryError, SplitFurtherError, StalledError) as error:
-        sys.exit(_report(error, 1))
+        return _report(error, 1)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return 130
 
 
 def _report_usage(error: typer.TyperException) -> int:

@@ -26,3 +26,10 @@ def forward_sigterm() -> None:
     """Turn SIGTERM into SIGINT, until another handler for it is set, as Ray does."""
     with contextlib.suppress(ValueError):
         signal.signal(signal.SIGTERM, lambda *_: os.kill(os.getpid(), signal.SIGINT))
+
+
+def ignore_stop_signals() -> None:
+    """For a process that has nothing left but to end: a second SIGTERM or Ctrl-C would change its exit code."""
+    with contextlib.suppress(ValueError):
+        for kind in (signal.SIGINT, signal.SIGTERM):
+            signal.signal(kind, signal.SIG_IGN)

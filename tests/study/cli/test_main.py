@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
 from importlib.metadata import version
@@ -237,3 +238,18 @@ def test_track_counts_what_is_not_up_to_date_sends_it_and_fills_an_empty_mlflow(
     assert track().startswith(f"2 runs are not up to date in MLflow at sqlite:///{tmp_path}/other.db")
     with pytest.raises(UserError, match="track was given --flush and --rebuild, but takes one of them"):
         track("--flush", "--rebuild")
+
+
+@pytest.mark.parametrize("kind", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_that_comes_while_a_command_ends_does_not_change_its_exit_code(kind: signal.Signals) -> None:
+    program = f"""
+import atexit, os, sys
+from study.cli.main import main
+atexit.register(os.kill, os.getpid(), {kind:d})
+sys.argv = ["decred-study", "status", "nowhere"]
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == 2, done.stderr
+    assert done.stderr.startswith("error: ")
+    assert done.stderr.count("\n") == 1
