@@ -25,7 +25,7 @@ from model.errors import UserError
 from study.cli.main import app
 from study.ledger.event_log import EventLog
 from study.ledger.events import TrialEpoch
-from study.ledger.ledger import Ledger
+from study.ledger.ledger import STUDY, Ledger
 
 EPOCH_SECONDS = 0.25
 REAL_WORK = ("model.training.loop:train", "model.training.prepare:prepare")
@@ -111,6 +111,8 @@ class StudyUnderFaults:
     def resume(self) -> None:
         """Resume what is paused, so that the study can end."""
         if self.paused is None or time.monotonic() < self.paused + PAUSE_SECONDS:
+            return
+        if not (self.folder / STUDY).exists():  # the pause was refused: there is no study yet
             return
         steering = Ledger.open(self.folder).trials.steering
         if steering.paused_by is not None:
