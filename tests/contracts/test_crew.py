@@ -199,7 +199,7 @@ def test_a_worker_that_is_killed_is_lost_and_its_trial_goes_on_with_others(
     assert epochs(rest(crew)) == [2, 3]
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 @pytest.mark.parametrize("crews", ["group of two"], indirect=True)
 def test_a_sum_that_was_left_half_done_where_memory_ran_out_does_not_reach_the_next_recipe(
     crews: Callable[[], Crew], tmp_path: Path

@@ -59,7 +59,7 @@ def test_of_two_workers_the_one_that_hangs_is_named_and_the_stacks_of_both_are_k
     assert "pathlib.py" in second
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_a_worker_that_is_stopped_is_named_as_the_one_that_the_other_waits_for(run: Run, tmp_path: Path) -> None:
     done = run("--workers", "2", HANGS="1", BY="SIGSTOP")
     assert done.returncode == 1, done.stderr

@@ -104,7 +104,7 @@ def test_the_tracker_of_a_driver_that_was_replaced_sends_nothing_more(
     assert caplog.text == ""
 
 
-@pytest.mark.slow
+@pytest.mark.chaos
 def test_the_memory_of_a_catch_up_does_not_grow_with_the_runs_that_were_sent(
     tmp_path: Path, empty_mlflow: Path
 ) -> None:
