@@ -30,13 +30,13 @@ def lose_node(study: StudyUnderFaults) -> None:
     The study is paused until then, and the processes of its trials die: so its trials are placed again, with the node.
     """
     head = study.find_process(RAYLET)
-    if head is None or (address := _find_address(head)) is None:
-        return  # the study has not started its Ray yet
+    if head is None or (found := _find_head(head)) is None:
+        return  # the study has not started its Ray yet, or it is gone
+    address, credentials = found
     study.paused = time.monotonic()
     study.order("pause")
     command = [str(RAY), "start", f"--address={address}", f"--num-cpus={NODE_CPUS}"]
     command += [f"--object-store-memory={STORE_BYTES}", "--block", "--disable-usage-stats"]
-    credentials = {name: value for name, value in head.environ().items() if name.startswith("RAY_AUTH")}
     node = CommandProcess(command, study.environment | credentials)
     study.others.append(node)
     has_ended = node.process.poll  # None as long as it runs
@@ -67,9 +67,10 @@ def _has_trial(node: CommandProcess) -> bool:
     return any(name in command for command in node.list_commands() for name in TRIALS)
 
 
-def _find_address(raylet: Any) -> str | None:
-    """Of the head that it belongs to; None where it is gone."""
+def _find_head(raylet: Any) -> tuple[str, dict[str, str]] | None:
+    """The address of the head that it belongs to, and the environment variables with its token; None where it is gone."""
     with contextlib.suppress(psutil.Error):
         found = re.search(r"--gcs-address=(\S+)", " ".join(raylet.cmdline()))
-        return found[1] if found else None
+        credentials = {name: value for name, value in raylet.environ().items() if name.startswith("RAY_AUTH")}
+        return (found[1], credentials) if found else None
     return None
