@@ -68,7 +68,7 @@ def _has_trial(node: CommandProcess) -> bool:
 
 
 def _find_head(raylet: Any) -> tuple[str, dict[str, str]] | None:
-    """The address of the head that it belongs to, and the environment variables with its token; None where it is gone."""
+    """The address of its head, and the environment variables with its token; None where it is gone."""
     with contextlib.suppress(psutil.Error):
         found = re.search(r"--gcs-address=(\S+)", " ".join(raylet.cmdline()))
         credentials = {name: value for name, value in raylet.environ().items() if name.startswith("RAY_AUTH")}
