@@ -149,7 +149,7 @@ def list_quantities(trials: Sequence[Trial], study: StudyFile) -> list[Quantity]
     """The quantities that trials have values of. Weights of several classifiers are none of their own, nor is the seed
     of a point that was tried again."""
     names = dict.fromkeys(name for trial in trials for name in trial.values if name not in (WEIGHTS, SEED))
-    if SEED in study.search.recipe:
+    if SEED in study.search.recipe and any(SEED in trial.values for trial in trials):
         names |= {SEED: None}
     return [_make_quantity(name, trials, study) for name in names]
 

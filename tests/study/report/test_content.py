@@ -176,6 +176,12 @@ def test_a_study_that_has_hardly_begun_has_a_report_that_says_so(tmp_path: Path,
     assert ("Best trial: 0000 (ed)" in words) == (trials == 1)
 
 
+def test_a_search_over_seeds_has_a_report_before_any_trial_has_one(tmp_path: Path) -> None:
+    search = {"ctc_weight": {"uniform": [0.1, 0.6]}, "recipe": {"training.seed": {"choice": [1, 2]}}}
+    ledger = write_study(tmp_path / "seeds", 0, confirmed=False, search=search)
+    assert make_report(ledger).quantities == ()
+
+
 def test_a_study_without_a_question_says_that_it_compares_nothing(tmp_path: Path) -> None:
     report = make_report(write_study(tmp_path / "open", 3, confirmed=False, question="none"))
     assert report.headline[0] == "no verdict: the study asks no question (question: none), so it compares no classes"
