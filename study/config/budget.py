@@ -61,10 +61,11 @@ class BudgetSettings(Strict):
         return {name: float(limit) for name, limit in named.items() if limit is not None}
 
     def find_rate(self, name: str, workers: Workers) -> float:
-        """What a second of a trial's workers adds to a limit but `hours`."""
+        """What a second adds to a limit: to `hours` that of a session, to the others that of a trial's workers."""
         gpus, cpus = workers.count * workers.gpus, workers.count * workers.cpus
         prices = self.prices or Prices()
         hourly = {
+            "hours": 1.0,
             "gpu_hours": gpus,
             "cpu_hours": cpus,
             "cost": gpus * prices.gpu_hour + cpus * prices.cpu_hour,

@@ -6,7 +6,7 @@ import math
 import time
 from collections.abc import Iterator, Mapping
 
-from study.config.budget import NAMES, SECONDS_PER_HOUR, BudgetSettings, describe_use
+from study.config.budget import NAMES, BudgetSettings, describe_use
 from study.config.study_file import StudyFile
 from study.evidence.costs import Costs, Seconds
 from study.evidence.reserve import find_margin
@@ -44,7 +44,7 @@ def find_limit(study: StudyFile, trials: Trials, concurrency: int, now: float | 
     for name, used in measure_use(study, trials, now).items():
         if budget is not None:
             at_a_time = 1 if name == "hours" else concurrency
-            left.append(max(0.0, budget.limits[name] - used) / (at_a_time * _find_rate(study, budget, name)))
+            left.append(max(0.0, budget.limits[name] - used) / (at_a_time * budget.find_rate(name, study.workers)))
     return min(left)
 
 
@@ -58,7 +58,7 @@ def _describe_trial(study: StudyFile, budget: BudgetSettings, trials: Trials) ->
     whole = _estimate_trial(trials)
     if whole is None:
         return None
-    takes = (f"{whole.mean * _find_rate(study, budget, name):.2g} {NAMES[name]}" for name in budget.limits)
+    takes = (f"{whole.mean * budget.find_rate(name, study.workers):.2g} {NAMES[name]}" for name in budget.limits)
     return "a whole trial takes about " + ", ".join(takes)
 
 
@@ -89,7 +89,7 @@ def _describe_rest(study: StudyFile, trials: Trials, used: Mapping[str, float]) 
     if budget is None or whole is None:
         return
     name = max(used, key=lambda name: used[name] / budget.limits[name])
-    left, most = budget.limits[name] - used[name], whole.high * _find_rate(study, budget, name)
+    left, most = budget.limits[name] - used[name], whole.high * budget.find_rate(name, study.workers)
     at_a_time = max(1, trials.session.concurrency) if trials.session is not None else 1
     if left < most + find_margin(study, budget, name, at_a_time):  # else it is what was kept for finalists
         stopping = "" if left < most else " with what stopping in order may take"
@@ -100,11 +100,6 @@ def _estimate_trial(trials: Trials) -> Seconds | None:
     """Of the longest trial so far, and of the class that takes longest."""
     epochs = max((record.planned_epochs or 0 for record in trials.values()), default=0)
     return Costs(trials).estimate_whole("", epochs, with_tests=False)
-
-
-def _find_rate(study: StudyFile, budget: BudgetSettings, name: str) -> float:
-    """What a second of a trial adds to a limit."""
-    return 1 / SECONDS_PER_HOUR if name == "hours" else budget.find_rate(name, study.workers)
 
 
 def _list_numbers(trials: Trials, state: TrialState) -> list[int]:

@@ -67,7 +67,7 @@ def keep_reserve(
 
 def find_margin(study: StudyFile, budget: BudgetSettings, name: str, concurrency: int) -> float:
     """What is left of a limit for trials, so many at a time, to leave their workers at its end."""
-    rate = 1 / SECONDS_PER_HOUR if name == "hours" else concurrency * budget.find_rate(name, study.workers)
+    rate = budget.find_rate(name, study.workers) * (1 if name == "hours" else concurrency)
     return min(STOP_SECONDS * rate, MOST_MARGIN * budget.limits[name])
 
 
@@ -77,7 +77,7 @@ def has_room_for_tests(study: StudyFile, trials: Trials) -> bool:
         return True
     used, seconds = trials.spent.measure(study.budget, study.workers), Costs(trials).estimate_tests().mean
     for name, limit in study.budget.limits.items():
-        rate = 1 / SECONDS_PER_HOUR if name == "hours" else study.budget.find_rate(name, study.workers)
+        rate = study.budget.find_rate(name, study.workers)
         if used[name] + seconds * rate > limit:
             return False
     return True

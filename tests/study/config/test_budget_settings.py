@@ -46,10 +46,10 @@ def test_a_second_of_all_workers_adds_to_each_limit_what_they_have_and_what_it_c
     study = make_study({"hours": 24, "gpu_hours": 400, "cpu_hours": 9, "cost": 500, "prices": prices}, GPU)
     assert study.budget is not None
     assert study.budget.limits == {"hours": 24.0, "gpu_hours": 400.0, "cpu_hours": 9.0, "cost": 500.0}
-    rates = {name: 3600 * study.budget.find_rate(name, study.workers) for name in ("gpu_hours", "cpu_hours", "cost")}
-    assert rates == pytest.approx({"gpu_hours": 2.0, "cpu_hours": 8.0, "cost": 2 * 2.5 + 8 * 0.05})
+    rates = {name: 3600 * study.budget.find_rate(name, study.workers) for name in study.budget.limits}
+    assert rates == pytest.approx({"hours": 1.0, "gpu_hours": 2.0, "cpu_hours": 8.0, "cost": 2 * 2.5 + 8 * 0.05})
 
 
-def test_a_study_has_no_budget_unless_told() -> None:
+def test_a_study_has_no_budget_by_default() -> None:
     assert make_study(None, CPU).budget is None
     assert dump_budget(None) == {}

@@ -123,7 +123,7 @@ def test_what_a_search_leaves_unused_is_less_than_its_next_trial_may_take(
     costs = Costs(then)
     next_trial = costs.estimate_whole("", epochs, with_tests=False)
     assert next_trial is not None
-    rate = 1 / 3600 if name == "hours" else study.budget.find_rate(name, study.workers)
+    rate = study.budget.find_rate(name, study.workers)
     kept = keep_reserve(study, then, costs, SEARCH, epochs, slots)
     needed = kept.find_duration(slots) if name == "hours" else kept.sum_up()
     most = (next_trial.high + needed.high) * rate + find_margin(study, study.budget, name, slots)
