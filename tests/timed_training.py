@@ -3,23 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import stub_training
 
 from model.recipe.recipe import Recipe
-from model.runtime.stop_request import StopRequest
 
 BEAM = 2.0  # times longer than greedy search
 
 
-def train(
-    recipe: Recipe,
-    folder: Path,
-    report: stub_training.Report,
-    score_tests: bool = True,
-    parts_file: Path | None = None,
-    stop: StopRequest | None = None,
-) -> None:
+def train(recipe: Recipe, folder: Path, report: stub_training.Report, *arguments: Any, **named: Any) -> None:
     """As `stub_training.train`, with real-time factors."""
     factor = find_factor(recipe)
 
@@ -27,7 +20,7 @@ def train(
         final = {"dev/rtf_final": BEAM * factor} if "finished" in metrics else {}
         return report(metrics | {"dev/rtf": factor} | final)
 
-    stub_training.train(recipe, folder, report_factors, score_tests, parts_file, stop)
+    stub_training.train(recipe, folder, report_factors, *arguments, **named)
 
 
 def find_factor(recipe: Recipe) -> float:

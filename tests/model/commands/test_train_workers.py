@@ -8,7 +8,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -17,6 +16,7 @@ import pytest
 import torch
 from free_ports import choose_port
 from training_runs import read_chosen_weights, read_weights, without_clock
+from waiting import wait_for
 
 from model.commands.train import train as train_command
 from model.errors import UserError
@@ -60,14 +60,6 @@ def list_ranks(process: subprocess.Popen[str]) -> dict[int, int]:
         variables = Path(f"/proc/{child}/environ").read_bytes().split(b"\0")
         ranks |= {int(value[5:]): int(child) for value in variables if value.startswith(b"RANK=")}
     return ranks
-
-
-def wait_for(condition: Callable[[], Any], seconds: float = 90.0) -> Any:
-    end = time.monotonic() + seconds
-    while not (found := condition()):
-        assert time.monotonic() < end, "it did not come about"
-        time.sleep(0.05)
-    return found
 
 
 def is_alive(pid: int) -> bool:

@@ -7,12 +7,12 @@ import signal
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from model.runtime.child_processes import dump_children, list_children, used_cpu
 from model.runtime.processes import run_in_processes
@@ -41,14 +41,6 @@ def start() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
     for process in started:
         process.kill()
         process.communicate()
-
-
-def wait_for(find: Callable[[], Any]) -> Any:
-    deadline = time.monotonic() + SECONDS
-    while not (found := find()):
-        assert time.monotonic() < deadline, "it did not come about"
-        time.sleep(0.05)
-    return found
 
 
 def read_pipe(path: Path) -> int:

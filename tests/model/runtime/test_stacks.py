@@ -9,22 +9,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+
+from stack_samples import NAMED, SLEEPS, WAITS
+from waiting import wait_for
 
 from model.runtime.stacks import dump_stacks, find_place, request_stacks, save_stacks
 
 SECONDS = 60.0  # that a busy machine may take
-WAITS = """
-Thread 0x00007f0000000001 (most recent call first):
-  File "/env/lib/python3.11/site-packages/torch/distributed/distributed_c10d.py", line 3155 in all_reduce
-  File "/code/model/runtime/distributed.py", line 40 in sum_over_ranks
-"""
-SLEEPS = """
-Thread 0x00007f0000000001 (most recent call first):
-  File "/code/model/data/features.py", line 7 in read
-"""
 # PyDLL keeps the interpreter's lock. A signal ends a sleep in C, but not the read of an empty pipe.
 HOLD = """
 import ctypes, os
@@ -32,7 +25,6 @@ read, (pipe, _), buffer = ctypes.PyDLL(None).read, os.pipe(), ctypes.create_stri
 read(pipe, buffer, 1)
 """
 HELD = '(most recent call first):\n  File "<string>", line 4 in <module>'  # the read itself is what it is in
-NAMED = "# 0x00007f0000000001 trains\n"
 
 
 def answering_process(code: str) -> subprocess.Popen[str]:
@@ -109,21 +101,14 @@ def test_a_stopped_process_and_one_that_is_gone_are_named_and_get_no_signal() ->
         assert process.stdout is not None
         path = process.stdout.readline().strip()
         process.send_signal(signal.SIGSTOP)
-        wait_for(lambda: request_stacks(process.pid, path), "its process is stopped (SIGSTOP)")
+        wait_for(lambda: request_stacks(process.pid, path) == "its process is stopped (SIGSTOP)")
         process.kill()
-        wait_for(lambda: request_stacks(process.pid, path), "its process is gone")
+        wait_for(lambda: request_stacks(process.pid, path) == "its process is gone")
         assert process.returncode is None, "nobody has asked for its end yet"
     finally:
         process.kill()
         process.communicate()
     assert request_stacks(process.pid, path) == "its process is gone"
-
-
-def wait_for(find: Callable[[], str | None], expected: str) -> None:
-    deadline = time.monotonic() + SECONDS
-    while (found := find()) != expected:
-        assert time.monotonic() < deadline, found
-        time.sleep(0.01)
 
 
 def test_a_process_that_would_be_ended_by_the_signal_gets_none() -> None:

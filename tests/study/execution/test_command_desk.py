@@ -50,7 +50,7 @@ def test_the_folder_is_looked_at_about_once_a_second(running: OpenSession) -> No
     running.now += 0.6
     running.session.look_at_commands()
     assert list_commands(running.ledger.folder) == []
-    assert len(running.lines) == 1, "the user is told"
+    assert len(running.lines) == 1, "the user sees a line"
 
 
 def test_a_running_trial_is_stopped_at_its_next_report_with_who_stopped_it(running: OpenSession) -> None:

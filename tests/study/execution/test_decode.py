@@ -1,4 +1,4 @@
-"""`decode`: an ended study's models are decoded anew; nothing is trained."""
+"""`decode`: an ended study's models are decoded again; nothing is trained."""
 
 from __future__ import annotations
 

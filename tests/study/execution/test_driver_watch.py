@@ -12,7 +12,6 @@ import pytest
 from ray.tune.experiment import Trial
 
 from study.early_stopping.rules import Never
-from study.execution import driver_watch
 from study.execution.driver_watch import DriverWatch
 from study.execution.tune_callbacks import EndCallback, RuleScheduler
 from study.execution.tune_guard import FirstError
@@ -49,13 +48,6 @@ def make_trial(error_file: Path, status: str = Trial.RUNNING) -> Any:
         temporary_state=SimpleNamespace(ray_actor="actor"),
         pickled_error_file=str(error_file),
     )
-
-
-@pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    killed: list[str] = []
-    monkeypatch.setattr(driver_watch.ray, "kill", killed.append)
-    return killed
 
 
 def look_until(watch: DriverWatch, trial: Any, seconds: float) -> None:

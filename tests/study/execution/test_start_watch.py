@@ -6,10 +6,8 @@ import time
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
 from ray.tune.experiment import Trial
 
-from study.execution import start_watch
 from study.execution.start_watch import StartWatch
 from study.workers.failure import FailureKind
 
@@ -32,13 +30,6 @@ def make_controller(trials: dict[Any, Tracked], living: set[Tracked]) -> Any:
         _live_actors_to_ray_actors_resources={one: (f"actor of {id(one)}", None) for one in living}
     )
     return SimpleNamespace(_trial_to_actor=trials, _actor_manager=manager)
-
-
-@pytest.fixture
-def killed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
-    killed: list[str] = []
-    monkeypatch.setattr(start_watch.ray, "kill", killed.append)
-    return killed
 
 
 def look_until(watch: StartWatch, controller: Any, seconds: float) -> None:
