@@ -41,7 +41,7 @@ test-gpu: $(INSTALLED)  ## what GPUs compute, beside this processor, on a machin
 benchmark-gpu: $(INSTALLED)  ## the GPU's tables of RESULTS.md; ten minutes
 	PYTHONPATH=.:tests $(BIN)/python -m benchmarks.gpu
 
-docs: $(INSTALLED)  ## write the generated pages of the documentation anew
+docs: $(INSTALLED)  ## rewrite the generated pages of the documentation
 	$(BIN)/python tests/reference_pages.py
 
 check: $(INSTALLED)  ## format, lint and types alone

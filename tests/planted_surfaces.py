@@ -1,6 +1,6 @@
 """Planted surfaces: a WER as a known function of a recipe, on which samplers are compared without any training.
 
-Each shape has its optimum drawn anew for each seed, away from the paper's default, and its least WER there is `BEST`.
+Each shape has its optimum drawn for each seed, away from the paper's default, and its least WER there is `BEST`.
 Coordinates are relative to the searched ranges: CTC weight, learning rate and label smoothing in [0, 1]; of the
 classifiers their count, the auxiliary ones' weight together (mass), their mean depth weighted by it, and the placement.
 """

@@ -39,7 +39,7 @@ TICK = 1.0  # seconds between two looks at the limits, as the driver looks while
 
 
 def make_study(budget: dict[str, Any] | None, **changes: Any) -> StudyFile:
-    """A study of trials that differ in the CTC weight, which asks nothing unless told."""
+    """A study of trials that differ in the CTC weight, which asks no question unless `changes` do."""
     content: dict[str, Any] = {
         "name": "s",
         "corpus": "/speech",

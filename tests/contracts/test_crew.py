@@ -123,7 +123,7 @@ def test_recipe_after_recipe_is_trained_by_the_same_workers(crews: Callable[[], 
         assert epochs(messages) == [1, 2, 3]
         assert isinstance(messages[-1], Done)
         assert messages[0].metrics["ranks"] == crew.count
-        assert parts_file(tmp_path / name).is_file(), "training was told where it is"
+        assert parts_file(tmp_path / name).is_file(), "training got its path"
         assert crew.usable
 
 

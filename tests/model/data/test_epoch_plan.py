@@ -126,8 +126,8 @@ def test_over_the_passes_every_utterance_is_heard_as_often_as_its_rate_says(
     rates = rates[: len(seconds)]
     planner = EpochPlanner(seconds, np.ones(len(seconds), dtype=int), 20.0, 3, 1, seed, rates)
     plans = [rows for data_pass in range(passes) for rows in planner.plan_pass(data_pass)]
-    heard = np.bincount(np.concatenate([*plans, np.empty(0, dtype=int)]), minlength=len(seconds))
-    assert (np.abs(heard - passes * rates) <= 1.0 + 1e-9).all()
+    drawn = np.bincount(np.concatenate([*plans, np.empty(0, dtype=int)]), minlength=len(seconds))
+    assert (np.abs(drawn - passes * rates) <= 1.0 + 1e-9).all()
 
 
 def test_a_plan_stays_what_it_is_in_all_versions_of_its_libraries() -> None:

@@ -1,4 +1,4 @@
-"""A training notes its progress: whoever waits for it can tell a long training from one that hangs."""
+"""A training notes its progress: so that a long training is distinguished from one that hangs."""
 
 from __future__ import annotations
 

@@ -41,10 +41,10 @@ def test_a_line_names_four_groups_and_counts_the_others() -> None:
 
 def test_rows_that_were_taken_by_id_are_mistaken_only_where_ids_stand_for_other_pieces() -> None:
     by_id = (note("decoder.final.weight", 50, "decoder.final.weight"),)
-    told = "only 7 of 50 token ids stand for the same piece there, but rows were taken by id"
-    for tensors, same_ids, is_told in ((by_id, 7, True), (by_id, 50, False), (by_id, None, False), (TAKEN, 7, False)):
+    warning = "only 7 of 50 token ids stand for the same piece there, but rows were taken by id"
+    for tensors, same_ids, is_warned in ((by_id, 7, True), (by_id, 50, False), (by_id, None, False), (TAKEN, 7, False)):
         line = TakenWeights("first", "abc", tensors, (), (), vocabulary=50, same_ids=same_ids).describe()
-        assert (told in line) == is_told
+        assert (warning in line) == is_warned
 
 
 def test_the_record_has_every_tensor_and_counts_rows_that_are_lacking_as_fresh(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""The lines of a Pareto front: its trials with figures that can be told apart, what is left out, and how to export."""
+"""The lines of a Pareto front: its trials with figures of enough digits, what is left out, and how to export."""
 
 from __future__ import annotations
 

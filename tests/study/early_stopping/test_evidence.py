@@ -24,7 +24,7 @@ Curve = Callable[[int], list[dict[str, float]]]  # number -> metrics of each epo
 
 @dataclass
 class SequentialStudy:
-    """One trial after the other; where `rebuilds`, the rule is built anew from the records before every report."""
+    """One trial after the other; where `rebuilds`, the rule is rebuilt from the records before every report."""
 
     curve: Curve
     baselines: int = 0

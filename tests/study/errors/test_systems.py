@@ -46,7 +46,7 @@ def end(ledger: Ledger, number: int, metrics: dict[str, float]) -> None:
 def test_the_figures_of_a_training_are_those_in_its_ledger_set_by_set(
     ledger: Ledger, make_recipe: Callable[..., Recipe], corpus: Corpus
 ) -> None:
-    recipe = make_recipe({"training.epochs": 1, "decoding.beam": 2})  # not as in validation: dev is decoded anew
+    recipe = make_recipe({"training.epochs": 1, "decoding.beam": 2})  # not as in validation: dev is decoded again
     reports: list[dict[str, float]] = []
     ledger.start_trial(0, recipe, {}, "ed")
     train(recipe, ledger.trial_folder(0), reports.append)

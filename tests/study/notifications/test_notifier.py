@@ -42,7 +42,7 @@ def open_notifier(hook: Hook, records: list[TrialRecord] | None = None, **settin
 
 
 class SlowReceiver:
-    """Takes each message after a while, and fails as often as it is told."""
+    """Takes each message after a while, and fails a given number of times."""
 
     def __init__(self, seconds: float = 0.0, failures: int = 0) -> None:
         self.seconds, self.failures, self.messages = seconds, failures, list[Message]()

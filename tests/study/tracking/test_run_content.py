@@ -1,4 +1,4 @@
-"""What a run must hold is a function of its trial's record, and its fingerprint tells contents apart."""
+"""What a run must hold is a function of its trial's record, and different contents have different fingerprints."""
 
 from __future__ import annotations
 

@@ -33,7 +33,7 @@ TRIALS = 4
 
 @pytest.fixture(scope="session")
 def ledger(tmp_path_factory: pytest.TempPathFactory) -> Ledger:
-    """A study on a server that `FakeClient` stands for; each example writes its events anew."""
+    """A study on a server that `FakeClient` stands for; each example writes its own events."""
     study = StudyFile.model_validate(STUDY | {"tracking": "http://127.0.0.1:9"})
     ledger = Ledger.create_or_open(tmp_path_factory.mktemp("study") / "probe", study, RECIPE, {"id": "one"})
     for number in range(TRIALS):

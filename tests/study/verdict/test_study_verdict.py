@@ -123,11 +123,11 @@ class FakeLedger:
 
 def test_with_too_few_seeds_the_models_at_hand_are_compared(tmp_path: Path) -> None:
     ledger = FakeLedger(study([0.0], [25.0]), tmp_path)
-    for number, heard in ((2, "turn the light on"), (3, "turn the night on")):
+    for number, hypothesis in ((2, "turn the light on"), (3, "turn the night on")):
         folder = ledger.trial_folder(number) / "hypotheses"
         folder.mkdir(parents=True)
         for name in ("test-in", "dev-final"):
-            line = {"id": "a", "reference": "turn the light on", "hypothesis": heard, "speaker": "s"}
+            line = {"id": "a", "reference": "turn the light on", "hypothesis": hypothesis, "speaker": "s"}
             (folder / f"{name}.jsonl").write_text(json.dumps(line) + "\n")
     printed = io.StringIO()
     print_verdict(ledger, Console(width=200, file=printed))  # type: ignore[arg-type]

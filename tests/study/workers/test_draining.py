@@ -1,4 +1,4 @@
-"""What a trial's driver is told of nodes that Ray drains."""
+"""What a trial's driver learns of nodes that Ray drains."""
 
 from __future__ import annotations
 
