@@ -250,6 +250,7 @@ class EndCallback(NotPickled, tune.Callback):
 
     def on_trial_error(self, iteration: int, trials: list[Trial], trial: Trial, **info: Any) -> None:
         number = number_of(trial)
+        self._scheduler.last.pop(number, None)
         self._orphans.begin()  # its workers die with it, but Ray keeps their resources
         error = _read_error(trial)
         if isinstance(error, StalledError):

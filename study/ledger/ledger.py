@@ -29,7 +29,7 @@ from study.config.study_file import BaseRecipe, StudyFile, drop_unused_keys, rea
 from study.config.tracking_uri import holds_password, refuse_password
 from study.ledger.budget_events import SessionWorkers
 from study.ledger.event_log import EventLog
-from study.ledger.events import AnyEvent, SessionStarted, TrialStarted, Values
+from study.ledger.events import AnyEvent, SessionStarted, TrialEnded, TrialStarted, Values
 from study.ledger.fold_cache import keep_fold, read_fold
 from study.ledger.lease import unwritable_folder_error
 from study.ledger.manifest import find_version
@@ -148,6 +148,8 @@ class Ledger:
         self.log.append(event)
         with self._lock:
             self.trials.apply(event)
+            if isinstance(event, TrialEnded):
+                self.trials.pack_reports(event.number)
 
     def keep_fold(self) -> None:
         """Have the next reader of a long study find what its events fold to; an error of the disk changes nothing."""

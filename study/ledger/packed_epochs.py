@@ -73,15 +73,21 @@ class Unpacker:
         return PackedReports(self._figures, number, parts) if parts else ()
 
 
+def pack_reports(number: int, reports: Iterable[EpochReport]) -> Sequence[EpochReport]:
+    """The reports of one trial, with an array of their own."""
+    packer = Packer()
+    packed = packer.pack(reports)
+    return Unpacker(packer.figures, packer.names).unpack(number, packed)
+
+
 class PackedReports(Sequence[EpochReport]):
     """The reports of one trial. Equal to a tuple of the same reports."""
 
-    __slots__ = ("_figures", "_made", "_number", "_parts")
+    __slots__ = ("_figures", "_number", "_parts")
 
     def __init__(self, figures: array[float], number: int, parts: list[Any]) -> None:
         """`parts`: where each report begins, whether it is the trial's own, its node, device and names' places."""
         self._figures, self._number, self._parts = figures, number, parts
-        self._made: tuple[EpochReport, ...] | None = None
 
     def curve(self, metric: str) -> dict[int, float]:
         """The metric by epoch, where it was reported."""
@@ -107,7 +113,7 @@ class PackedReports(Sequence[EpochReport]):
     @overload
     def __getitem__(self, index: slice) -> tuple[EpochReport, ...]: ...
     def __getitem__(self, index: int | slice) -> EpochReport | tuple[EpochReport, ...]:
-        if index == -1 and self._made is None:  # the one that is asked for most
+        if index == -1:  # the one that is asked for most
             starts, *about = self._parts[-1]
             return self._make(starts[-1], *about)
         return self._all()[index]
@@ -131,9 +137,7 @@ class PackedReports(Sequence[EpochReport]):
         return tuple, (self._all(),)  # without the figures of all other trials
 
     def _all(self) -> tuple[EpochReport, ...]:
-        if self._made is None:
-            self._made = tuple(self._make(start, *about) for starts, *about in self._parts for start in starts)
-        return self._made
+        return tuple(self._make(start, *about) for starts, *about in self._parts for start in starts)
 
     def _make(
         self, start: int, is_event: bool, node: str | None, device: str | None, places: dict[str, int]

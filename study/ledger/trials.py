@@ -25,7 +25,8 @@ from study.ledger.events import (
     TrialEpoch,
     TrialState,
 )
-from study.ledger.records import TrialRecord
+from study.ledger.packed_epochs import pack_reports
+from study.ledger.records import TrialRecord, change
 from study.ledger.spent import Spent
 from study.ledger.steering import USE, Steering
 from study.ledger.trial_changes import FOLD, add_reports, steer
@@ -99,6 +100,11 @@ class Trials(Mapping[int, TrialRecord]):
                 self.excluded = tuple(one for one in self.excluded if one.node != node)
             case ControlGiven(number=int(number)) if number in self._records:
                 self._put(steer(self._records[number], event))
+
+    def pack_reports(self, number: int) -> None:
+        """Keep the reports of this trial in a tenth of their memory, for one that is not expected to report more."""
+        record = self._records[number]
+        self._settled[number] = change(record, epochs=pack_reports(number, record.epochs))
 
     def restore(self, records: Iterable[TrialRecord]) -> None:
         """Take in the records of an earlier fold of the same events, in the order of their numbers."""

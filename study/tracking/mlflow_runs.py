@@ -14,7 +14,7 @@ from operator import attrgetter
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from study.tracking.mlflow_store import artifact_location, connect
+from study.tracking.mlflow_store import artifact_location, connect, forget_place
 from study.tracking.refusals import Refusals
 from study.tracking.run_content import NOTE, Point, RunContent, list_files
 from study.tracking.run_extras import make_dataset_input, make_trial_note
@@ -198,6 +198,7 @@ class MlflowRuns:
         for path in list_files(self._folder, content):
             with self._refusals.collect(of_file=True):
                 self._client.log_artifact(run_id, str(path))
+        forget_place(run_id)
         self._log(run_id, {}, {}, fingerprint)
 
     def _save_views(self, views: Mapping[str, str]) -> None:
