@@ -15,6 +15,7 @@ from torch.nn.utils.rnn import pad_sequence
 from model.corpora.audio import AudioError, read_audio, to_mono_16khz
 from model.data.batches import group_by_length
 from model.data.frontend import extract_features
+from model.data.recipe_inputs import load_run_tokenizer
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.decoding import beam_search
 from model.decoding.fusion import make_fusion
@@ -28,7 +29,6 @@ from model.network.recogniser import Recogniser
 from model.recipe.files import read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
-from model.training.prepare import load_run_tokenizer
 from model.transcription.cutting import SHORTEST_SECONDS, Cutting
 from model.transcription.transcriber import Transcriber
 from model.transcription.transcript import Transcript

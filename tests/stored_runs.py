@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from model.weights.checkpoint import TrainingPosition
+from model.weights.checkpoint_files import TrainingPosition
 from model.weights.object_store import ObjectStore
 from model.weights.run_checkpoints import save_run_checkpoint
 

@@ -16,7 +16,7 @@ from model.data import batches
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
 from model.training.loop import train
-from model.weights import checkpoint
+from model.weights import checkpoint_files
 
 ALONE = DistributedContext(0, 1, torch.device("cpu"))
 
@@ -42,7 +42,7 @@ def train_whole_and_first_epoch(recipe: Recipe, folder: Path) -> tuple[list[dict
 
 def read_weights(folder: Path) -> dict[str, Tensor]:
     """Weights and moments of the last checkpoint of a run's folder."""
-    latest = checkpoint.latest_checkpoint(folder / "checkpoints")
+    latest = checkpoint_files.latest_checkpoint(folder / "checkpoints")
     assert latest is not None
     return load_file(latest / "model.safetensors") | load_file(latest / "optimiser.safetensors")
 

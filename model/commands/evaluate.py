@@ -63,6 +63,7 @@ def score_run(
     model/evaluation/ilm_estimators.py, too. `trust_code` is that of `load_run`.
     """
     from model.api import load_run
+    from model.data.recipe_inputs import load_corpus
     from model.decoding.mixing import load_mixing
     from model.evaluation.ilm_estimators import refuse_estimators, score_estimators
     from model.evaluation.metrics import compute_dev_metrics
@@ -70,7 +71,6 @@ def score_run(
     from model.recipe.files import with_values
     from model.runtime.distributed import current_context
     from model.runtime.memory import keep_freed_memory
-    from model.training.prepare import load_corpus
     from model.weights.chosen import place_beside
 
     run = load_run(folder, trust_code)

@@ -99,8 +99,8 @@ def load_source(source: Path, corpus: Path | None = None) -> tuple[Recipe, Token
 
     With a corpus, of the named recipe on it: trials of a study that starts from that recipe have this tokenizer.
     """
+    from model.data.recipe_inputs import load_corpus, load_run_tokenizer, load_tokenizer
     from model.recipe.files import named_recipe, read_recipe
-    from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer
     from model.weights.model_folder import is_model_folder, read_folder_recipe
 
     if source.is_file() or corpus is not None:
@@ -116,8 +116,8 @@ def read_texts(
     recipe: Recipe, tokenizer: Tokenizer, text: Sequence[Path], dev_text: Path | None, normaliser: str
 ) -> tuple[Text, Text]:
     """The training text and the dev text, in files or, where none is given, in the recipe's corpus."""
+    from model.data.recipe_inputs import load_corpus
     from model.lm.building import encode_text, read_corpus_sentences, read_sentences
-    from model.training.prepare import load_corpus
 
     train = [line for path in text for line in read_sentences(path, normaliser)]
     dev = list(read_sentences(dev_text, normaliser)) if dev_text is not None else []

@@ -50,9 +50,9 @@ def learn_weights(run: Run, per_token: bool, epochs: int) -> Tensor:
     The training set is read as in training, in the order of its seed, but without SpecAugment.
     """
     from model.data.batches import TrainingSet
+    from model.data.recipe_inputs import load_corpus
     from model.decoding.mixing import learn_mixing
     from model.recipe.recipe import AugmentationConfig
-    from model.training.prepare import load_corpus
 
     recipe, tokenizer = run.recipe, run.require_tokenizer()
     no_masks = AugmentationConfig(time_masks=0, frequency_masks=0)

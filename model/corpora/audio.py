@@ -10,16 +10,18 @@ from dataclasses import dataclass
 from fractions import Fraction
 from functools import lru_cache
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import soundfile
-import torch
-from torchaudio.transforms import Resample
 
 from model.corpora.containers import open_member
 from model.corpora.findings import CHECKS
 from model.corpora.source import AudioRef
 from model.recipe.architecture import SAMPLE_RATE
+
+if TYPE_CHECKING:
+    from torchaudio.transforms import Resample
 
 SHORTEST_SECONDS = 0.1
 POSSIBLE_RATES = (1_000, 1_000_000)  # others are no speech, and would take hours to resample
@@ -190,6 +192,8 @@ def resample(samples: np.ndarray, rate: int) -> np.ndarray:
     """
     if rate == SAMPLE_RATE:
         return samples.astype(np.float64)
+    import torch  # here because it takes seconds, which the check of a study should not cost
+
     return _resampler(rate)(torch.from_numpy(samples.astype(np.float64))).numpy()
 
 
@@ -208,6 +212,9 @@ def _ratio(rate: int) -> Fraction:
 
 @lru_cache
 def _resampler(rate: int) -> Resample:
+    import torch
+    from torchaudio.transforms import Resample
+
     ratio = _ratio(rate)
     return Resample(ratio.denominator, ratio.numerator, dtype=torch.float64)
 

@@ -13,10 +13,9 @@ import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
-from lhotse import CutSet
 from pydantic import Field, model_validator
 
 from model.corpora.audio import AudioError, read_stretch, to_mono_16khz
@@ -25,6 +24,9 @@ from model.corpora.normaliser import version_of
 from model.corpora.source import AudioRef
 from model.errors import UserError
 from model.strict import Strict, read_yaml, validate
+
+if TYPE_CHECKING:
+    from lhotse import CutSet
 
 CORPUS_FILE = "corpus.yaml"
 
@@ -93,6 +95,8 @@ class Corpus:
 
     def cuts(self, set_name: str) -> CutSet:
         """All cuts of a set, in memory, with absolute audio paths."""
+        from lhotse import CutSet  # it imports torch, which takes longer than all else that reading a corpus needs
+
         path = manifest_path(self.folder, set_name)
         try:
             cuts = CutSet.from_file(path).with_recording_path_prefix(self.folder).to_eager()

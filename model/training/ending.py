@@ -24,16 +24,8 @@ from model.runtime.distributed import DistributedContext
 from model.training.moving_average import average_state
 from model.training.run import ScoredRun, TrainingRun
 from model.weights.checkpoint import load_weights
-from model.weights.chosen import (
-    CHOSEN,
-    STOPPED,
-    Chosen,
-    average_candidates,
-    choose_candidates,
-    fetch_chosen,
-    read_chosen,
-    save_chosen,
-)
+from model.weights.chosen import CHOSEN, STOPPED, Chosen, choose_candidates, fetch_chosen, read_chosen
+from model.weights.chosen_weights import average_candidates, save_chosen
 from model.weights.found_decoding import FoundDecoding, identify_search, read_found, save_found
 
 FINAL = ("/wer", "/cer", "/rtf")  # ends of the metrics that the decoding decides; perplexities do not depend on it

@@ -11,7 +11,7 @@ from model.training.broken_batch import TrainingStep
 from model.training.epoch_statistics import EpochStatistics
 from model.training.run import TrainingRun
 from model.training.skipped_steps import SkippedSteps
-from model.weights.checkpoint import EpochPart
+from model.weights.checkpoint_files import EpochPart
 
 
 def asks_to_stop(step: TrainingStep) -> bool:

@@ -15,7 +15,7 @@ from model.network.recogniser import Recogniser
 from model.runtime.distributed import DistributedContext
 from model.runtime.memory import peak_memory_bytes, reset_peak_memory
 from model.training.broken_batch import TrainingStep
-from model.weights.checkpoint import EpochPart
+from model.weights.checkpoint_files import EpochPart
 
 _LARGEST = 3  # of a rank's figures the first are times and memory, of which the largest counts; the others are summed
 LOSSES = ("train/loss", "train/loss_ctc", "train/loss_attention", "train/loss_inter_ctc")

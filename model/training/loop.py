@@ -34,7 +34,7 @@ from model.training.run import ScoredRun, TrainingRun, find_resumption, load_sco
 from model.training.schedules import list_scheduled, record_wer, schedule_step
 from model.training.skipped_steps import SkippedSteps
 from model.training.step_memory import take_in_memory
-from model.weights import checkpoint
+from model.weights import checkpoint_files
 from model.weights.chosen import Candidate, Chosen, keep_candidate
 from model.weights.run_checkpoints import mark_run_reported, save_run_checkpoint
 from model.weights.run_store import begin_training, end_training
@@ -251,7 +251,7 @@ def evaluate_and_report(run: TrainingRun, report: Report) -> bool:
     scores = score_dev(run)
     record_wer(run, scores)
     if run.context.rank == 0:
-        weights = checkpoint.checkpoint_path(run.checkpoints, run.state.epoch) / checkpoint.WEIGHTS
+        weights = checkpoint_files.checkpoint_path(run.checkpoints, run.state.epoch) / checkpoint_files.WEIGHTS
         keep_candidate(run.folder, weights, Candidate(run.state.epoch, scores), run.recipe.training)
     metrics = {"epoch": run.state.epoch, "step": run.state.step, **run.state.losses, **scores}
     if run.is_finished:

@@ -16,11 +16,12 @@ from model.corpora.corpus_writer import assemble, draft_of
 from model.corpora.manifest import Entry
 from model.corpora.parts import CheckedSegment
 from model.data.batches import TrainingSet
+from model.data.recipe_inputs import ensure_tokenizer, load_corpus, load_tokenizer
 from model.recipe.architecture import SAMPLE_RATE
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.training.loop import train
-from model.training.prepare import ensure_tokenizer, load_corpus, load_tokenizer, prepare
+from model.training.prepare import prepare
 from model.weights.chosen import CHOSEN
 
 STEPS, EPOCHS = 4, 4  # of the probe; the first epoch warms up and is not counted

@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from model.corpora.corpus import Corpus
 from model.data.batches import TrainingSet
 from model.data.reading import TrainingData
+from model.data.recipe_inputs import load_corpus, load_run_tokenizer, load_tokenizer
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.data.utterances import Utterances
 from model.errors import UserError
@@ -29,8 +30,8 @@ from model.runtime.stop_request import StopRequest
 from model.strict import to_yaml, write_atomically
 from model.training.memory_probe import Parts
 from model.training.optimiser import freeze, make_optimiser
-from model.training.prepare import load_corpus, load_run_tokenizer, load_tokenizer, refuse_summed_ctc
-from model.weights import checkpoint
+from model.training.prepare import refuse_summed_ctc
+from model.weights import checkpoint, checkpoint_files
 from model.weights.initial import load_initial_weights
 from model.weights.run_checkpoints import fetch_run_checkpoint, find_run_checkpoint
 from model.weights.run_store import local_folder
@@ -75,14 +76,14 @@ class TrainingRun(ScoredRun):
     optimiser: torch.optim.Optimizer
     data: TrainingData
     training_set: TrainingSet
-    state: checkpoint.TrainingPosition
+    state: checkpoint_files.TrainingPosition
     parts: Parts
     stop: StopRequest = field(default_factory=StopRequest)
 
     @property
     def checkpoints(self) -> Path:
         """Where this machine has them."""
-        return local_folder(self.folder) / checkpoint.CHECKPOINTS
+        return local_folder(self.folder) / checkpoint_files.CHECKPOINTS
 
     @property
     def is_finished(self) -> bool:
@@ -94,7 +95,7 @@ class Resumption:
     """Where a run continues: the checkpoint's folder, or None for a new run; and whether its epoch was reported."""
 
     path: Path | None
-    position: checkpoint.TrainingPosition
+    position: checkpoint_files.TrainingPosition
     is_reported: bool
 
 
@@ -116,8 +117,8 @@ def find_resumption(recipe: Recipe, folder: Path, context: DistributedContext) -
 def _find(recipe: Recipe, folder: Path) -> Resumption:
     latest, is_reported = find_run_checkpoint(folder)
     if latest is None:
-        return Resumption(None, checkpoint.initial_position(recipe), False)
-    position = checkpoint.load_position(latest, recipe)
+        return Resumption(None, checkpoint_files.initial_position(recipe), False)
+    position = checkpoint_files.load_position(latest, recipe)
     return Resumption(latest, position, is_reported)
 
 

@@ -19,14 +19,10 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-import torch
-from safetensors.torch import load_file, save_file
-from torch import Tensor
-
 from model.errors import UserError
 from model.recipe.training import TrainingConfig
 from model.strict import make_folders, sync_file, sync_folder
-from model.weights.checkpoint import CHECKPOINTS, POSITION, WEIGHTS, latest_checkpoint
+from model.weights.checkpoint_files import CHECKPOINTS, POSITION, WEIGHTS, latest_checkpoint
 from model.weights.run_store import find_store, local_folder, read_weights_at, write_weights_at
 
 CANDIDATES, CHOSEN = "candidates", "chosen"
@@ -73,7 +69,7 @@ def keep_candidate(folder: Path, weights: Path, candidate: Candidate, settings: 
     known = {other.epoch: other for other in list_candidates(folder) if other.epoch < candidate.epoch}
     needed, store, place = _rank([*known.values(), candidate], settings), find_store(folder), local_folder(folder)
     if candidate in needed:
-        with replaced_folder(_candidate_folder(place, candidate.epoch)) as draft:
+        with replaced_folder(candidate_folder(place, candidate.epoch)) as draft:
             link_file(weights, draft / WEIGHTS)
             (draft / CANDIDATE_FILE).write_text(json.dumps(asdict(candidate)))
             sync_file(draft / CANDIDATE_FILE)
@@ -106,35 +102,6 @@ def _rank(candidates: Sequence[Candidate], settings: TrainingConfig) -> list[Can
 def choose_candidates(folder: Path, settings: TrainingConfig) -> list[Candidate]:
     """The candidates of a run's folder that the settings choose, best or newest first."""
     return _rank(list_candidates(folder), settings)
-
-
-def average_candidates(folder: Path, candidates: Sequence[Candidate]) -> dict[str, Tensor]:
-    """The mean of the candidates' weights."""
-    store, paths = find_store(folder), [_candidate_folder(folder, candidate.epoch) for candidate in candidates]
-    if store is not None:  # rank 0 has published them, and others may be on another machine
-        paths = [store.fetch(f"{CANDIDATES}/{path.name}") for path in paths]
-    return average([load_file(path / WEIGHTS) for path in paths])
-
-
-def average(states: Sequence[dict[str, Tensor]]) -> dict[str, Tensor]:
-    """The mean of each tensor; a single state is returned as it is."""
-    if len(states) == 1:
-        return states[0]
-    names = states[0] if states else {}
-    return {name: torch.stack([state[name].double() for state in states]).mean(dim=0).float() for name in names}
-
-
-def save_chosen(folder: Path, state: dict[str, Tensor], chosen: Chosen) -> None:
-    """Write the chosen weights of the run in a folder; they then survive a power cut."""
-    store = find_store(folder)
-    with replaced_folder(local_folder(folder) / CHOSEN) as draft:
-        save_file({name: value.contiguous() for name, value in state.items()}, draft / WEIGHTS)
-        sync_file(draft / WEIGHTS)
-        write_chosen(draft, chosen)
-    if store is not None:
-        store.publish_folder(CHOSEN)
-        with replaced_folder(folder / CHOSEN) as draft:
-            write_chosen(draft, chosen)
 
 
 def write_chosen(draft: Path, chosen: Chosen) -> None:
@@ -205,7 +172,7 @@ def link_file(source: Path, target: Path) -> None:
         sync_file(target)
 
 
-def _candidate_folder(folder: Path, epoch: int) -> Path:
+def candidate_folder(folder: Path, epoch: int) -> Path:
     return folder / CANDIDATES / f"epoch-{epoch:04d}"
 
 

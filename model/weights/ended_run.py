@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 
 from model.strict import write_atomically
-from model.weights.checkpoint import CHECKPOINTS, POSITION, WEIGHTS
+from model.weights.checkpoint_files import CHECKPOINTS, POSITION, WEIGHTS
 from model.weights.chosen import (
     CANDIDATES,
     CHOSEN,

@@ -20,7 +20,7 @@ from model.network.recogniser import Recogniser
 from model.recipe.files import read_recipe
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
-from model.weights import checkpoint
+from model.weights import checkpoint, checkpoint_files
 from model.weights.chosen import find_run_weights
 from model.weights.found_decoding import with_found_decoding
 from model.weights.matching import Tensors, find_vocabulary, list_tensors, match_tensors, name_tensors
@@ -48,7 +48,7 @@ def find_weights_file(folder: Path) -> Path:
             f"{folder}: holds neither a published checkpoint ({CONFIG} and {WEIGHTS}) nor a run with a checkpoint; "
             "give the folder of one"
         )
-    return place / checkpoint.WEIGHTS
+    return place / checkpoint_files.WEIGHTS
 
 
 def fingerprint_weights(folder: Path) -> str:

@@ -28,7 +28,8 @@ from model.recipe.decoding import DecodingConfig
 from model.recipe.files import list_paths, read_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint, make_folders, read_yaml, sync_file, to_yaml, validate, write_atomically
-from model.weights.checkpoint import WEIGHTS, load_weights
+from model.weights.checkpoint import load_weights
+from model.weights.checkpoint_files import WEIGHTS
 from model.weights.chosen import CHOSEN, CHOSEN_FILE, fetch_chosen, read_chosen, read_chosen_file, refuse_removed
 
 RECIPE, DECODING, LANGUAGE_MODEL = "recipe.yaml", "decoding.yaml", "lm.safetensors"

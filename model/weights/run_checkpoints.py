@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from model.weights.checkpoint import (
+from model.weights.checkpoint import save_checkpoint
+from model.weights.checkpoint_files import (
     CHECKPOINTS,
     REPORTED,
     TrainingPosition,
@@ -21,7 +22,6 @@ from model.weights.checkpoint import (
     latest_checkpoint,
     mark_reported,
     refuse_later_position,
-    save_checkpoint,
 )
 from model.weights.chosen import CANDIDATES
 from model.weights.run_store import find_store, local_folder

@@ -16,10 +16,10 @@ from cluster.resources import (
     detect_this_machine,
 )
 from model.corpora.corpus import Corpus, Domain
+from model.data.recipe_inputs import load_corpus
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
-from model.training.prepare import load_corpus
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, make_base_recipe
 from study.early_stopping.rules import check_grace_epochs

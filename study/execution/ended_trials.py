@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 
+from model.weights.ended_run import keep_last_weights
+from model.weights.object_store import StoreError
 from study.evidence.reserve import has_room_for_tests
 from study.execution.kept_weights import has_removed_weights, remove_surplus_weights
 from study.ledger.best import find_best
@@ -29,8 +31,5 @@ def tidy_trial(ledger: Ledger, number: int) -> None:
 
 def tidy_folder(folder: Path) -> None:
     """Keep the weights of a trial that has ended, without what only training needs."""
-    from model.weights.ended_run import keep_last_weights  # torch takes seconds to import
-    from model.weights.object_store import StoreError
-
     with contextlib.suppress(OSError, StoreError):  # it takes more room then, and nothing is lost
         keep_last_weights(folder)

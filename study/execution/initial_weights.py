@@ -7,7 +7,6 @@ import itertools
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
-from model.weights.initial import check_initial_weights, find_initial_weights
 from study.config.search_settings import Dimension, SearchSettings
 
 MOST_FORMS = 64  # of models that are compared with the weights
@@ -20,6 +19,10 @@ def check_search(base: Recipe, search: SearchSettings) -> None:
 
     Their tokenizers may not be there yet: which rows are taken by piece is not looked at.
     """
+    if base.init_from is None:
+        return
+    from model.weights.initial import check_initial_weights, find_initial_weights  # torch takes seconds to import
+
     found = find_initial_weights(base)
     if found is None:
         return

@@ -10,6 +10,10 @@ import contextlib
 from collections.abc import Iterator
 from weakref import WeakKeyDictionary
 
+from model.weights.checkpoint_files import CHECKPOINTS
+from model.weights.chosen import CHOSEN, REMOVED_FILE
+from model.weights.ended_run import remove_weights
+from model.weights.object_store import StoreError
 from study.config.study_file import Objective, StudyFile
 from study.ledger.best import find_best, rank_trials
 from study.ledger.ledger import Ledger
@@ -52,8 +56,6 @@ def remove_surplus_weights(ledger: Ledger) -> list[int]:
 
 def has_removed_weights(ledger: Ledger, number: int) -> bool:
     """Whether a trial had weights that were removed."""
-    from model.weights.chosen import REMOVED_FILE  # torch takes seconds to import
-
     return (ledger.trial_folder(number) / REMOVED_FILE).is_file()
 
 
@@ -86,11 +88,6 @@ def _rank_by_class(trials: Trials, study: StudyFile) -> Iterator[list[int]]:
 
 def _remove(ledger: Ledger, number: int, removed: set[int]) -> bool:
     """Whether there were weights, which are gone now."""
-    from model.weights.checkpoint import CHECKPOINTS  # torch takes seconds to import
-    from model.weights.chosen import CHOSEN
-    from model.weights.ended_run import remove_weights
-    from model.weights.object_store import StoreError
-
     folder = ledger.trial_folder(number)
     if not any((folder / name).is_dir() for name in (CHOSEN, CHECKPOINTS)):
         removed.add(number)

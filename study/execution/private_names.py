@@ -25,9 +25,11 @@ PRIVATE_NAMES = (
     "ray.core.generated.gcs_pb2.PlacementGroupTableData",
     "ray.core.generated.gcs_service_pb2.CheckAliveRequest",
     "ray.core.generated.gcs_service_pb2_grpc.NodeInfoGcsServiceStub",
-    "ray.train.torch.TorchTrainer._create_default_callbacks",
+    # Of TorchTrainer's base: its own module imports torch, which takes seconds.
+    "ray.train.v2.api.data_parallel_trainer.DataParallelTrainer._create_default_callbacks",
     "ray.train.v2._internal.execution.callback.ControllerCallback.after_controller_start",
     "mlflow.store.db.utils.MAX_RETRY_COUNT",
+    "mlflow.tracking._tracking_service.utils._artifact_repos_cache",
 )
 
 

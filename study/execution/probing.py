@@ -5,9 +5,9 @@ from __future__ import annotations
 from cluster.connect import connect
 from cluster.errors import ClusterError
 from model.corpora.corpus import Corpus
+from model.data.recipe_inputs import load_corpus
 from model.errors import UserError
 from model.recipe.recipe import Recipe
-from model.training.prepare import load_corpus
 from model.training.probe import Probe, probe_recipe
 from study.config.study_file import StudyFile
 from study.execution.checks import check, max_concurrent_trials

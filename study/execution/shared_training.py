@@ -6,14 +6,13 @@ import contextlib
 import shutil
 
 from model.recipe.recipe import Recipe
+from model.weights.chosen import CHOSEN, link_chosen
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 
 
 def find_training(ledger: Ledger, number: int, recipe: Recipe) -> int | None:
     """The complete trial that has trained the recipe already, and whose weights are there."""
-    from model.weights.chosen import CHOSEN  # torch takes seconds to import, which commands that read do not need
-
     wanted = recipe.hash
     for other, record in ledger.trials.items():
         same = other != number and record.state is TrialState.COMPLETE and record.recipe_hash == wanted
@@ -35,7 +34,6 @@ def share_training(ledger: Ledger, source: int, number: int) -> None:
     What the training started from, where it took other weights, goes with them.
     """
     from model.data.tokenizer import TOKENIZER_FILE
-    from model.weights.chosen import link_chosen
     from model.weights.taken_weights import INITIALISATION_FILE
 
     folder = ledger.trial_folder(number)

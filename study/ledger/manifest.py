@@ -98,14 +98,14 @@ def _list_packages() -> dict[str, str]:
 
 
 def _load_corpus(base: Recipe) -> Corpus:
-    # Here, because it imports torch: commands that only read a study must not wait seconds for that.
-    from model.training.prepare import load_corpus
+    # Here, because commands that only read a study must not wait for the import.
+    from model.data.recipe_inputs import load_corpus
 
     return load_corpus(base)
 
 
 def _hash_inputs(study: StudyFile, base: Recipe, corpus: Corpus) -> dict[str, str | None]:
-    from model.training.prepare import ensure_tokenizer
+    from model.data.recipe_inputs import ensure_tokenizer
 
     return {
         "corpus": corpus.fingerprint,

@@ -49,7 +49,7 @@ def _check_storage(folder: Path, may_make: bool) -> None:
 
 
 def _read_corpus(study: StudyFile) -> str:
-    from model.training.prepare import load_corpus
+    from model.data.recipe_inputs import load_corpus
 
     return load_corpus(make_base_recipe(study)).fingerprint
 

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.errors import UserError
 from model.strict import file_fingerprint
-from model.weights.checkpoint import WEIGHTS
+from model.weights.checkpoint_files import WEIGHTS
 from model.weights.model_folder import DECODING, is_model_folder
 from study.config.tracking_uri import mask_uri, resolve_uri
 from study.tracking.mlflow_runs import NUMBER, PARENT, STUDY

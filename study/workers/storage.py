@@ -12,6 +12,9 @@ import time
 from dataclasses import replace
 from pathlib import Path
 
+from model.weights.checkpoint_files import CHECKPOINTS
+from model.weights.chosen import CHOSEN
+from model.weights.run_store import WeightsAt, read_weights_at, write_weights_at
 from study.ledger.event_log import EVENTS
 from study.ledger.ledger import MANIFEST, Ledger
 from study.workers.messages import Task
@@ -57,10 +60,6 @@ def place_weights(ledger: Ledger, number: int) -> None:
 
     A trial that has begun elsewhere, in its folder or under another URL, stays there.
     """
-    from model.weights.checkpoint import CHECKPOINTS  # torch takes seconds to import
-    from model.weights.chosen import CHOSEN
-    from model.weights.run_store import WeightsAt, read_weights_at, write_weights_at
-
     settings, folder = ledger.study.object_store, ledger.trial_folder(number)
     place = read_weights_at(folder)
     if place is not None:

@@ -12,8 +12,8 @@ from model.corpora.preparation import Preparation, prepare_corpus
 from model.corpora.source import Source
 from model.data.batches import TOO_LONG, TrainingSet, make_scoring_batches
 from model.data.frontend import FRAMES_PER_SECOND
+from model.data.recipe_inputs import load_tokenizer
 from model.data.utterances import load_utterances
-from model.training.prepare import load_tokenizer
 
 MASKS = {"augmentation.time_masks": 2, "augmentation.frequency_masks": 2}
 

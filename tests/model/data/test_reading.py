@@ -16,10 +16,10 @@ from model.corpora.corpus import Corpus
 from model.data import reading
 from model.data.batches import Batch, TrainingSet
 from model.data.reading import Share, TrainingData, open_training_set, read_ahead, read_shares
+from model.data.recipe_inputs import ensure_tokenizer
 from model.errors import UserError
 from model.runtime.child_processes import dump_children
 from model.runtime.stacks import dump_stacks, find_place
-from model.training.prepare import ensure_tokenizer
 
 WAVEFORMS = {"augmentation.noise_share": 0.7, "augmentation.reverberation_share": 0.7, "augmentation.time_masks": 1}
 

@@ -16,11 +16,11 @@ from hypothesis import strategies as st
 
 from model.corpora.corpus import Corpus, read_corpus
 from model.data import utterances
+from model.data.recipe_inputs import ensure_tokenizer
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, UtteranceSet, load_utterances, utterance_file
 from model.errors import UserError
 from model.network.subsampling import subsampled_length
-from model.training.prepare import ensure_tokenizer
 
 
 @pytest.fixture

@@ -10,6 +10,7 @@ import torch
 from training_runs import ALONE
 
 from model.corpora.corpus import Corpus
+from model.data.recipe_inputs import load_tokenizer
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances
 from model.evaluation import decoding_clock, scoring
@@ -18,7 +19,6 @@ from model.evaluation.scoring import load_dev_utterances, score_set
 from model.network.recogniser import Recogniser
 from model.recipe.decoding import ValidationConfig
 from model.runtime.distributed import DistributedContext
-from model.training.prepare import load_tokenizer
 
 CPU = torch.device("cpu")
 DECODING = ValidationConfig(batch_seconds=6.0)

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from training_runs import ALONE
 
 from model.corpora.corpus import Corpus
+from model.data.recipe_inputs import load_tokenizer
 from model.errors import OutOfMemoryError, UserError
 from model.evaluation import decoding_search
 from model.evaluation.decoding_search import (
@@ -28,7 +29,6 @@ from model.network.recogniser import EncoderOutput, Recogniser
 from model.recipe.decoding import DecodingConfig, DecodingSearchConfig
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
-from model.training.prepare import load_tokenizer
 
 SETTINGS = DecodingSearchConfig(share=0.1, ctc_weight=(0.0, 0.5), beam=(2, 3), length_penalty=(0.5, 1.0))
 START = DecodingConfig(beam=1, ctc_weight=0.3)

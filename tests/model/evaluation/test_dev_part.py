@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from model.corpora.corpus import Corpus, SetInfo
 from model.data.features import FeatureStore
+from model.data.recipe_inputs import load_tokenizer
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances, UtteranceSet
 from model.errors import UserError
@@ -23,7 +24,7 @@ from model.network.recogniser import Recogniser
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
-from model.training.prepare import load_tokenizer, prepare
+from model.training.prepare import prepare
 
 Texts = dict[str, dict[str, str]]  # set -> id -> reference
 

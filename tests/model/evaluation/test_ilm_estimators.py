@@ -10,13 +10,13 @@ from torch import Tensor
 from training_runs import ALONE
 
 from model.corpora.corpus import Corpus
+from model.data.recipe_inputs import load_tokenizer
 from model.evaluation.ilm_estimators import mean_perplexity, measure_contexts, score_estimators
 from model.evaluation.metrics import compute_dev_metrics
 from model.evaluation.scoring import load_dev_utterances, score_set
 from model.network.recogniser import Recogniser
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
-from model.training.prepare import load_tokenizer
 
 
 def make_model(recipe: Recipe) -> Recogniser:

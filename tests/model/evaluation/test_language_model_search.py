@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from training_runs import ALONE
 
 from model.corpora.corpus import Corpus
+from model.data.recipe_inputs import load_tokenizer
 from model.evaluation.decoding_search import (
     LANGUAGE_MODELS,
     DecodingSearch,
@@ -27,7 +28,6 @@ from model.lm.building import build_ngram, encode_text, read_corpus_sentences
 from model.lm.files import save_lm
 from model.network.recogniser import Recogniser
 from model.recipe.decoding import DecodingConfig, DecodingSearchConfig
-from model.training.prepare import load_tokenizer
 
 LM_ALONE = DecodingSearchConfig(ctc_weight=(), beam=(), length_penalty=(), lm_weight=(0.5, 2.0))
 WITH_ILM = LM_ALONE.model_copy(update={"ilm_weight": (0.3,)})

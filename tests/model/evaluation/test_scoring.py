@@ -11,6 +11,7 @@ from training_runs import ALONE
 
 from model.corpora.corpus import Corpus
 from model.data.batches import Batch
+from model.data.recipe_inputs import load_tokenizer
 from model.data.tokenizer import Tokenizer
 from model.data.utterances import Utterances
 from model.decoding.ctc_greedy import decode_ctc_greedy
@@ -22,7 +23,6 @@ from model.evaluation.scoring import load_dev_utterances, score_set
 from model.network.kernels.precision import has_bf16_units
 from model.network.recogniser import EncoderOutput, Recogniser
 from model.recipe.decoding import DecodingConfig, SearchConfig, ValidationConfig
-from model.training.prepare import load_tokenizer
 
 AUXILIARY = {"loss.auxiliary": {"placement": [1, 3], "weights": [0.3, 0.2]}}
 

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from model.corpora.corpus import Corpus
+from model.data.recipe_inputs import load_tokenizer
 from model.data.tokenizer import Tokenizer
 from model.errors import UserError
 from model.lm.building import build_ngram, build_transformer, describe_size, encode_text, read_corpus_sentences
@@ -16,7 +17,6 @@ from model.lm.scorer import score_sentences, sum_scores
 from model.lm.transformer import TransformerLmConfig
 from model.lm.transformer_training import LmTraining
 from model.strict import file_fingerprint
-from model.training.prepare import load_tokenizer
 
 SMALL = TransformerLmConfig(layers=1, width=16, heads=2, feed_forward=16)
 

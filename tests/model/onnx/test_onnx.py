@@ -16,6 +16,7 @@ from torch.nn.utils.rnn import pad_sequence
 from model.corpora.audio import read_audio
 from model.corpora.corpus import Corpus
 from model.data.frontend import extract_features
+from model.data.recipe_inputs import load_corpus, load_tokenizer
 from model.data.tokenizer import Tokenizer
 from model.decoding.beam_search import decode
 from model.decoding.ctc_greedy import decode_ctc_greedy
@@ -28,7 +29,6 @@ from model.onnx.export import OnnxCheck, export_onnx
 from model.onnx.graphs import _shift, make_encoder_inputs
 from model.onnx.recogniser import OnnxRecogniser
 from model.recipe.recipe import Recipe
-from model.training.prepare import load_corpus, load_tokenizer
 
 
 @dataclass(frozen=True)

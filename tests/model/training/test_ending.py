@@ -14,6 +14,7 @@ from torch import Tensor
 from training_runs import assert_equal, read_chosen_weights, without_clock
 
 from model.api import load_run
+from model.data.recipe_inputs import load_corpus
 from model.errors import UserError
 from model.evaluation.metrics import compute_dev_metrics
 from model.evaluation.scoring import load_dev_utterances, score_set
@@ -22,7 +23,6 @@ from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training import loop
 from model.training.loop import train
-from model.training.prepare import load_corpus
 from model.weights.chosen import list_candidates, read_chosen
 from model.weights.ended_run import keep_last_weights
 

@@ -12,7 +12,7 @@ from model.data.epoch_plan import DataPosition
 from model.errors import NonFiniteLossError, UserError
 from model.training.loop import train
 from model.training.run import start_or_resume
-from model.weights.checkpoint import latest_checkpoint, load_position
+from model.weights.checkpoint_files import latest_checkpoint, load_position
 
 RANDOM = {"encoder.dropout": 0.1, "decoder.dropout": 0.1, "augmentation.time_masks": 2}
 BATCHES = {"data.batch_seconds": 7.0, "data.buckets": 1, "optimiser.decay": "none", "optimiser.warmup": 0.0}

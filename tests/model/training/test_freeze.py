@@ -15,7 +15,7 @@ from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training.loop import TrainingRun, save, start_or_resume, train_epoch
 from model.training.optimiser import find_part
-from model.weights import checkpoint
+from model.weights import checkpoint_files
 
 PARTS = {"encoder", "decoder", "classifiers", "ctc"}
 AUXILIARY = {"loss.auxiliary": {"placement": [2], "weights": [0.4]}, "data.batch_seconds": 60.0}
@@ -50,7 +50,7 @@ def test_what_is_frozen_stays_bit_for_bit_and_has_no_optimiser_state(
     trained = {name for name, parameter in run.model.named_parameters() if parameter.requires_grad}
     assert {find_part(name) for name in trained} == PARTS - set(parts)
     save(run)
-    latest = checkpoint.latest_checkpoint(run.checkpoints)
+    latest = checkpoint_files.latest_checkpoint(run.checkpoints)
     assert latest is not None
     assert {name.rpartition("/")[0] for name in load_file(latest / "optimiser.safetensors")} == trained
     resumed = start_or_resume(recipe, tmp_path, ALONE)

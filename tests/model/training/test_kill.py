@@ -13,7 +13,7 @@ from training_runs import assert_equal, assert_same_weights, read_chosen_weights
 
 from model.recipe.recipe import Recipe
 from model.training import loop
-from model.weights import checkpoint
+from model.weights import checkpoint_files
 
 VALUES = {
     "training.epochs": 2,
@@ -51,7 +51,7 @@ def test_two_workers_killed_in_an_epoch_resume_to_the_weights_of_uninterrupted_o
 ) -> None:
     recipe, run = make_recipe(VALUES | {"training.choose": choose}), tmp_path / "killed"
     wait_for_death(start_group(tmp_path / "first", _train, recipe, run, (2, 2)))
-    latest = checkpoint.latest_checkpoint(run / "checkpoints")
+    latest = checkpoint_files.latest_checkpoint(run / "checkpoints")
     assert latest is not None
     assert latest.name == "epoch-0001", "it was killed between two checkpoints"
     before = read_weights(run)

@@ -12,6 +12,7 @@ from training_runs import ALONE, without_clock
 import model as api
 from model.commands.evaluate import score_run
 from model.corpora.corpus import Corpus
+from model.data.recipe_inputs import load_tokenizer
 from model.errors import UserError
 from model.lm.building import build_ngram, encode_text, read_corpus_sentences
 from model.lm.files import save_lm
@@ -20,7 +21,7 @@ from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
 from model.training.ending import read_finished, score_chosen
 from model.training.loop import train
-from model.training.prepare import load_tokenizer, prepare
+from model.training.prepare import prepare
 from model.training.run import load_scored_run
 from model.weights.found_decoding import read_found
 from model.weights.import_export import export_published

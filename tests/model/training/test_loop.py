@@ -17,6 +17,7 @@ from training_runs import (
     without_clock,
 )
 
+from model.data.recipe_inputs import ensure_tokenizer
 from model.data.tokenizer import TOKENIZER_FILE
 from model.errors import UserError
 from model.network.making import count_parameters
@@ -24,7 +25,6 @@ from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
 from model.training.loop import train, train_epoch
 from model.training.optimiser import train_step
-from model.training.prepare import ensure_tokenizer
 from model.training.run import TrainingRun, start_or_resume
 
 DEV = {"dev/wer", "dev/cer", "dev/ctc_wer", "dev/perplexity", "dev/perplexity_layer_2", "dev/ilm_perplexity"}

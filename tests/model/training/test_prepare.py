@@ -8,18 +8,12 @@ from typing import Any
 
 import pytest
 
+from model.data.recipe_inputs import ensure_tokenizer, load_corpus, load_run_tokenizer, load_tokenizer
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer, train_tokenizer
 from model.errors import UserError
 from model.recipe.architecture import TokenizerConfig
 from model.recipe.files import with_values
-from model.training.prepare import (
-    ensure_tokenizer,
-    load_corpus,
-    load_run_tokenizer,
-    load_tokenizer,
-    prepare,
-    refuse_long_recordings,
-)
+from model.training.prepare import prepare, refuse_long_recordings
 
 
 def test_preparing_makes_everything_once_and_fills_in_the_fingerprint(make_recipe, corpus) -> None:
@@ -113,7 +107,7 @@ def test_a_tokenizer_of_another_way_of_training_is_not_taken_from_the_cache(
     make_recipe, corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = ensure_tokenizer(make_recipe(), corpus)
-    monkeypatch.setattr("model.training.prepare.TRAINING_VERSION", 99)
+    monkeypatch.setattr("model.data.recipe_inputs.TRAINING_VERSION", 99)
     assert ensure_tokenizer(make_recipe(), corpus) != path
 
 

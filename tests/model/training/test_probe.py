@@ -7,8 +7,8 @@ import pytest
 
 from model.corpora.corpus import Corpus
 from model.data.batches import TrainingSet
+from model.data.recipe_inputs import ensure_tokenizer
 from model.data.tokenizer import Tokenizer
-from model.training.prepare import ensure_tokenizer
 from model.training.probe import EPOCHS, probe_recipe, write_sample
 
 

@@ -13,7 +13,6 @@ from model.runtime.distributed import current_context
 from model.training.ending import read_finished
 from model.training.loop import train
 from model.training.run import Resumption, find_resumption, start_or_resume
-from model.weights import checkpoint
 from model.weights.chosen import Chosen
 
 
@@ -24,7 +23,9 @@ def _find_as_an_outdated_second(
     context = current_context()
     with pytest.MonkeyPatch.context() as monkeypatch:
         if rank == 1:
-            monkeypatch.setattr(checkpoint, "latest_checkpoint", lambda checkpoints: checkpoints / "epoch-0001")
+            monkeypatch.setattr(
+                "model.weights.run_checkpoints.latest_checkpoint", lambda checkpoints: checkpoints / "epoch-0001"
+            )
             monkeypatch.setattr("model.training.ending.read_chosen", lambda folder: None)
         found = find_resumption(recipe, folder, context)
         run = start_or_resume(recipe, folder, context, found)

@@ -25,7 +25,7 @@ from model.training.broken_batch import TrainingStep
 from model.training.loop import train, train_epoch
 from model.training.run import TrainingRun, start_or_resume
 from model.training.schedules import schedule_step
-from model.weights.checkpoint import latest_checkpoint, load_position
+from model.weights.checkpoint_files import latest_checkpoint, load_position
 
 ALL: dict[str, Any] = {
     "training.epochs": 4,

@@ -32,7 +32,7 @@ from model.runtime.stop_request import StopRequest
 from model.training import loop
 from model.training.epoch_statistics import EpochStatistics
 from model.training.run import start_or_resume
-from model.weights import checkpoint
+from model.weights import checkpoint, checkpoint_files
 from model.weights.run_checkpoints import find_run_checkpoint
 
 RANDOM: dict[str, Any] = {
@@ -121,7 +121,7 @@ def _train_and_die_while_writing(rank: int, recipe: Recipe, folder: Path) -> Non
     save_file = checkpoint.save_file
 
     def save_or_die(content: dict[str, torch.Tensor], path: Path) -> None:
-        if path.name == checkpoint.OPTIMISER and (folder / "checkpoints" / "epoch-0001").exists():
+        if path.name == checkpoint_files.OPTIMISER and (folder / "checkpoints" / "epoch-0001").exists():
             os.kill(os.getpid(), signal.SIGKILL)
         save_file(content, path)
 
@@ -176,7 +176,7 @@ def test_a_request_at_the_last_step_stops_before_the_epoch_is_scored_and_it_is_r
 
 @given(st.lists(st.lists(st.integers(0, 1000), min_size=8, max_size=8), min_size=1, max_size=3), st.integers(1, 3))
 def test_another_number_of_ranks_goes_on_from_the_same_sums(known: list[list[int]], ranks: int) -> None:
-    part = checkpoint.EpochPart(3, 0, 0, 0.1, 0.2, [[float(value) for value in one] for one in known])
+    part = checkpoint_files.EpochPart(3, 0, 0, 0.1, 0.2, [[float(value) for value in one] for one in known])
     totals = [0.0] * 5
     for rank in range(ranks):
         model: Any = SimpleNamespace(decoder=SimpleNamespace(placement=()))

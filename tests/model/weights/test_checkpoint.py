@@ -19,16 +19,14 @@ from model.errors import UserError
 from model.runtime.distributed import DistributedContext
 from model.training.loop import train
 from model.training.run import start_or_resume
-from model.weights import checkpoint
-from model.weights.checkpoint import (
+from model.weights import checkpoint, checkpoint_files
+from model.weights.checkpoint import load_optimiser, load_weights, save_checkpoint
+from model.weights.checkpoint_files import (
     TrainingPosition,
     is_reported,
     latest_checkpoint,
-    load_optimiser,
     load_position,
-    load_weights,
     mark_reported,
-    save_checkpoint,
 )
 
 FILES = ("model.safetensors", "optimiser.safetensors", "state.json")
@@ -170,11 +168,11 @@ def test_no_prefix_of_a_file_counts_as_whole_nor_does_a_missing_file(tmp_path: P
     whole = (path / name).read_bytes()
     for length in range(len(whole)):
         (path / name).write_bytes(whole[:length])
-        assert not checkpoint.is_whole(path), length
+        assert not checkpoint_files.is_whole(path), length
     (path / name).unlink()
-    assert not checkpoint.is_whole(path)
+    assert not checkpoint_files.is_whole(path)
     (path / name).write_bytes(whole)
-    assert checkpoint.is_whole(path)
+    assert checkpoint_files.is_whole(path)
 
 
 def test_a_torn_checkpoint_is_logged_is_not_reported_and_is_replaced(

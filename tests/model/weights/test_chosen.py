@@ -20,7 +20,6 @@ from model.weights import chosen as chosen_weights
 from model.weights.chosen import (
     Candidate,
     Chosen,
-    average_candidates,
     choose_candidates,
     find_run_weights,
     keep_candidate,
@@ -28,8 +27,8 @@ from model.weights.chosen import (
     list_candidates,
     read_chosen,
     read_tokens_per_second,
-    save_chosen,
 )
+from model.weights.chosen_weights import average_candidates, save_chosen
 from model.weights.ended_run import keep_last_weights
 
 RULES = st.sampled_from(["best", "last", "average_best", "average_last", "ema"])

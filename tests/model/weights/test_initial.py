@@ -15,7 +15,7 @@ from model.recipe.files import read_recipe, with_values
 from model.runtime.distributed import DistributedContext
 from model.training.loop import start_or_resume, train
 from model.training.prepare import prepare
-from model.weights import checkpoint
+from model.weights import checkpoint, checkpoint_files
 from model.weights.import_export import export_published, import_published
 from model.weights.initial import load_initial_weights
 from model.weights.published.checkpoint import load_pretrained, save_pretrained
@@ -57,7 +57,7 @@ def test_a_run_resumes_from_its_own_checkpoint_and_another_starts_from_it(make_r
     recipe = make_recipe({"training.epochs": 1})
     train(recipe, tmp_path / "first", lambda _: None)
     first = Recogniser(recipe)
-    latest = checkpoint.latest_checkpoint(tmp_path / "first" / "checkpoints")
+    latest = checkpoint_files.latest_checkpoint(tmp_path / "first" / "checkpoints")
     assert latest is not None
     checkpoint.load_weights(latest, first)
     adapted = prepare(make_recipe({"init_from": str(tmp_path / "first"), "training.epochs": 1, "training.seed": 5}))

@@ -14,6 +14,7 @@ import pytest
 import torch
 from training_runs import ALONE
 
+from model.data.recipe_inputs import load_corpus, load_tokenizer
 from model.data.tokenizer import TOKENIZER_FILE, Tokenizer
 from model.errors import UserError
 from model.network.recogniser import Recogniser
@@ -21,7 +22,7 @@ from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext, current_context
 from model.training.loop import start_or_resume, train
-from model.training.prepare import load_corpus, load_tokenizer, prepare
+from model.training.prepare import prepare
 from model.weights.import_export import export_published
 from model.weights.initial import load_initial_weights, read_weights
 from model.weights.published.checkpoint import load_pretrained, save_pretrained

@@ -14,7 +14,8 @@ from torch import nn
 
 from model.recipe.files import named_recipe
 from model.strict import make_folders
-from model.weights.checkpoint import CHECKPOINTS, WEIGHTS, initial_position, latest_checkpoint, save_checkpoint
+from model.weights.checkpoint import save_checkpoint
+from model.weights.checkpoint_files import CHECKPOINTS, WEIGHTS, initial_position, latest_checkpoint
 from model.weights.chosen import Candidate, keep_candidate, list_candidates
 
 TINY = named_recipe("tiny", "/speech")

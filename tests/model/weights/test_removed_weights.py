@@ -8,8 +8,9 @@ import pytest
 from stored_runs import Place, save, trained
 
 from model.errors import UserError
-from model.weights.checkpoint import CHECKPOINTS
-from model.weights.chosen import CHOSEN, REMOVED_FILE, Chosen, find_run_weights, link_chosen, save_chosen
+from model.weights.checkpoint_files import CHECKPOINTS
+from model.weights.chosen import CHOSEN, REMOVED_FILE, Chosen, find_run_weights, link_chosen
+from model.weights.chosen_weights import save_chosen
 from model.weights.ended_run import remove_weights
 from model.weights.run_store import end_training
 

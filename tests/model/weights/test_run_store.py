@@ -20,13 +20,13 @@ from model.errors import UserError
 from model.recipe.recipe import Recipe
 from model.recipe.training import TrainingConfig
 from model.training.loop import train
-from model.weights.checkpoint import CHECKPOINTS, EpochPart, load_optimiser, load_position, load_weights
+from model.weights.checkpoint import load_optimiser, load_weights
+from model.weights.checkpoint_files import CHECKPOINTS, EpochPart, load_position
 from model.weights.chosen import (
     CANDIDATES,
     STOPPED,
     Candidate,
     Chosen,
-    average_candidates,
     choose_candidates,
     find_run_weights,
     keep_candidate,
@@ -34,8 +34,8 @@ from model.weights.chosen import (
     list_candidates,
     read_chosen,
     read_tokens_per_second,
-    save_chosen,
 )
+from model.weights.chosen_weights import average_candidates, save_chosen
 from model.weights.ended_run import keep_last_weights
 from model.weights.import_export import export_published
 from model.weights.run_checkpoints import find_run_checkpoint, mark_run_reported, save_run_checkpoint

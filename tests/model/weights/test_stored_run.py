@@ -15,8 +15,9 @@ from stored_runs import Place, position, save, trained
 
 from model.recipe.recipe import Recipe
 from model.training.loop import train
-from model.weights.checkpoint import CHECKPOINTS
-from model.weights.chosen import CHOSEN, Chosen, find_run_weights, save_chosen
+from model.weights.checkpoint_files import CHECKPOINTS
+from model.weights.chosen import CHOSEN, Chosen, find_run_weights
+from model.weights.chosen_weights import save_chosen
 from model.weights.object_store import ObjectStore, StoreError
 from model.weights.run_checkpoints import find_run_checkpoint, save_run_checkpoint
 from model.weights.run_store import WeightsAt, begin_training, end_training, write_weights_at

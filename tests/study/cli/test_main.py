@@ -19,7 +19,7 @@ from model.network.recogniser import Recogniser
 from model.recipe.files import named_recipe, read_recipe
 from model.strict import read_yaml, validate
 from model.training.optimiser import make_optimiser
-from model.weights import checkpoint
+from model.weights import checkpoint, checkpoint_files
 from model.weights.published.checkpoint import load_pretrained
 from study.cli.main import app, main
 from study.config.study_file import StudyFile
@@ -190,7 +190,7 @@ def test_a_trial_and_a_single_run_are_exported_in_the_published_layout(
     report_epoch(ledger, 0, 1, {"dev/wer": 30.0})
     end_trial(ledger, 0, TrialState.COMPLETE)
     trained = Recogniser(recipe)
-    state = checkpoint.initial_position(recipe)
+    state = checkpoint_files.initial_position(recipe)
     checkpoint.save_checkpoint(
         ledger.trial_folder(0) / "checkpoints", trained, make_optimiser(trained, recipe.optimiser), state
     )

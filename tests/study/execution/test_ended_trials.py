@@ -11,8 +11,9 @@ from ledger_events import list_kinds
 
 from model.recipe.files import named_recipe, read_recipe
 from model.training.optimiser import make_optimiser
-from model.weights import checkpoint
-from model.weights.chosen import Chosen, read_chosen, save_chosen
+from model.weights import checkpoint, checkpoint_files
+from model.weights.chosen import Chosen, read_chosen
+from model.weights.chosen_weights import save_chosen
 from model.weights.found_decoding import FoundDecoding, identify_search, save_found
 from study.config.study_file import StudyFile
 from study.early_stopping.rules import Never
@@ -154,7 +155,7 @@ def test_a_pruned_trial_keeps_its_last_weights_and_a_paused_one_its_checkpoints(
         optimiser = make_optimiser(model, TINY.optimiser)
         model(torch.ones(2)).sum().backward()
         optimiser.step()
-        position = checkpoint.TrainingPosition(2, 20, 0, 0, trial.task.recipe_hash, passes=2, batches=0)
+        position = checkpoint_files.TrainingPosition(2, 20, 0, 0, trial.task.recipe_hash, passes=2, batches=0)
         checkpoint.save_checkpoint(Path(trial.task.folder) / "checkpoints", model, optimiser, position)
     session.prune(pruned.number, "behind")
     session.pause(paused.number, 2, "waits")
@@ -162,7 +163,7 @@ def test_a_pruned_trial_keeps_its_last_weights_and_a_paused_one_its_checkpoints(
     chosen = read_chosen(Path(pruned.task.folder))
     assert chosen is not None
     assert (chosen.rule, chosen.epochs) == ("stopped", (2,))
-    assert checkpoint.latest_checkpoint(Path(paused.task.folder) / "checkpoints") is not None
+    assert checkpoint_files.latest_checkpoint(Path(paused.task.folder) / "checkpoints") is not None
     assert read_chosen(Path(paused.task.folder)) is None
 
 

@@ -12,7 +12,8 @@ from open_session import TINY
 
 from model.api import load_run
 from model.errors import UserError
-from model.weights.chosen import CHOSEN, REMOVED_FILE, Chosen, save_chosen
+from model.weights.chosen import CHOSEN, REMOVED_FILE, Chosen
+from model.weights.chosen_weights import save_chosen
 from model.weights.model_folder import write_model_folder
 from study.config.disk import DiskSettings
 from study.config.study_file import Objective, StudyFile

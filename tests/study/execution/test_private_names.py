@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import subprocess
+import sys
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -92,3 +94,12 @@ def test_the_versions_that_fit_are_those_that_the_project_requires() -> None:
     assert {library: required[library] for library in FITTING} == {
         library: SpecifierSet(bounds) for library, bounds in FITTING.items()
     }
+
+
+def test_what_is_done_before_a_study_starts_imports_no_torch() -> None:
+    code = (
+        "import sys, study.runner; from study.execution.private_names import check_private_names; "
+        "check_private_names(); print([name for name in ('torch', 'lhotse') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=True)
+    assert done.stdout == "[]\n"

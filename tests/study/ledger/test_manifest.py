@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 
 from model.corpora.corpus import Corpus
+from model.data.recipe_inputs import ensure_tokenizer
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from model.strict import file_fingerprint
-from model.training.prepare import ensure_tokenizer
 from study.config.study_file import StudyFile
 from study.ledger.manifest import describe_changes, find_changes, make_manifest
 
