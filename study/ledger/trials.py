@@ -102,7 +102,7 @@ class Trials(Mapping[int, TrialRecord]):
                 self._put(steer(self._records[number], event))
 
     def pack_reports(self, number: int) -> None:
-        """Keep the reports of this trial in a tenth of their memory, for one that is not expected to report more."""
+        """Keep the reports of this trial in less memory; more of them may still come."""
         record = self._records[number]
         self._settled[number] = change(record, epochs=pack_reports(number, record.epochs))
 

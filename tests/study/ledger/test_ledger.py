@@ -25,6 +25,7 @@ from model.strict import read_yaml, to_yaml
 from study.config.study_file import StudyFile
 from study.ledger.events import TrialEnded
 from study.ledger.ledger import Ledger
+from study.ledger.packed_epochs import PackedReports
 from study.ledger.records import TrialState
 from study.ledger.same_study import TRAININGS
 
@@ -69,6 +70,19 @@ def test_a_record_has_all_that_a_trial_reported(ledger: Ledger) -> None:
     assert record.started is not None
     assert record.ended is not None
     assert before - 1 <= record.started <= record.ended <= time.time() + 1
+
+
+def test_reports_of_a_trial_that_has_ended_are_packed_and_others_may_follow(ledger: Ledger) -> None:
+    start(ledger, 0)
+    for epoch in (1, 2):
+        report_epoch(ledger, 0, epoch, {"dev/wer": 80.0 / epoch})
+    before = ledger.trials[0].epochs
+    end_trial(ledger, 0, TrialState.INTERRUPTED)
+    packed = ledger.trials[0].epochs
+    assert (type(before), type(packed), packed) == (tuple, PackedReports, before)
+    start(ledger, 0)
+    report_epoch(ledger, 0, 3, {"dev/wer": 10.0})
+    assert ledger.trials[0].curve("dev/wer") == {1: 80.0, 2: 40.0, 3: 10.0}
 
 
 def test_the_trials_recipe_lies_in_its_folder(ledger: Ledger) -> None:

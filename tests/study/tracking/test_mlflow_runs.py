@@ -10,6 +10,7 @@ import pytest
 from ledger_events import end_trial, report_epoch
 from mlflow import MlflowClient
 from mlflow.entities import Run
+from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 
 from model.errors import UserError
 from model.recipe.files import named_recipe
@@ -167,6 +168,15 @@ def test_files_of_a_study_without_a_server_lie_in_its_folder(open_study: Open) -
     listed = {file.path for file in client(ledger).list_artifacts(only_run(ledger).info.run_id)}
     assert listed == {"recipe.yaml", "test-a.jsonl"}
     assert only_run(ledger).info.artifact_uri.startswith((ledger.folder / "artifacts").as_uri())
+
+
+def test_mlflow_keeps_nothing_in_memory_of_runs_whose_files_were_sent(open_study: Open) -> None:
+    ledger, before = open_study("places"), len(_artifact_repos_cache)
+    end_trial(ledger, 0, TrialState.COMPLETE)
+    flush(ledger)
+    assert len(_artifact_repos_cache) == before
+    client(ledger).log_text(only_run(ledger).info.run_id, "x", "x.txt")
+    assert len(_artifact_repos_cache) == before + 1, "it does so of others"
 
 
 def test_a_place_for_files_that_cannot_be_written_leaves_the_state_right(
