@@ -9,10 +9,10 @@ import contextlib
 import json
 import logging
 import os
-import signal
 from collections.abc import Iterator
 from typing import Any
 
+from cluster import embedded
 from cluster.addresses import no_head_error
 from cluster.credentials import enable_token_authentication, refused_credentials_error
 from cluster.errors import format_error
@@ -37,15 +37,13 @@ SETTINGS = {
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
 OBJECT_STORE_BYTES = 200 * 1024**2  # only recipes and metrics go through it; data is on the disk
-SHUTDOWN_SECONDS = 1.0  # for workers to end by themselves after Ray's shutdown; its agents do not
-STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 
 
 @contextlib.contextmanager
 def connect(address: str | None = None, cpus: int | None = None) -> Iterator[list[Node]]:
     """Connect to Ray for the time of the block; yields its nodes. Processes that were started here end with the block.
 
-    Raises ClusterError where `address` does not answer or refuses this machine's token.
+    Raises ClusterError where `address` does not answer or refuses this machine's token, or no Ray starts here.
     """
     for key, value in SETTINGS.items():
         os.environ.setdefault(key, value)
@@ -63,7 +61,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[lis
             _join_cluster(ray, address)
         yield list_nodes()
     finally:
-        _stop(ray)
+        embedded.stop()
 
 
 def list_nodes() -> list[Node]:
@@ -83,8 +81,8 @@ def _make_quiet_options() -> dict[str, Any]:
 
 def _start_embedded(ray: Any, cpus: int | None) -> None:
     machine = detect_this_machine()
-    with _block_stop_signals():
-        ray.init(
+    embedded.start(
+        lambda: ray.init(
             address="local",
             num_cpus=cpus or int(machine.cpus),
             num_gpus=int(machine.gpus),
@@ -92,6 +90,7 @@ def _start_embedded(ray: Any, cpus: int | None) -> None:
             include_dashboard=False,
             **_make_quiet_options(),
         )
+    )
 
 
 def _join_cluster(ray: Any, address: str) -> None:
@@ -103,54 +102,8 @@ def _join_cluster(ray: Any, address: str) -> None:
         raise no_head_error(address, format_error(error)) from None
 
 
-@contextlib.contextmanager
-def _block_stop_signals() -> Iterator[None]:
-    """Processes started in the block never receive SIGINT or SIGTERM.
-
-    timeout, Slurm and systemd send these to all processes of a study, but only the study itself may act on them: it
-    then ends its Ray in order. Ray's processes end by SIGKILL, or with this process.
-    """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
-
-
 def _list_train_settings() -> dict[str, str]:
     """Settings for workers on other machines, without those of the enclosing job, which Ray refuses to set again."""
     job = json.loads(os.environ.get("RAY_JOB_CONFIG_JSON_ENV_VAR") or "{}")
     set_by_job = (job.get("runtime_env") or {}).get("env_vars") or {}
     return {key: os.environ[key] for key in SETTINGS if key.startswith("RAY_TRAIN_") and key not in set_by_job}
-
-
-def _stop(ray: Any) -> None:
-    """Shut Ray down and wait until the processes that it started here are gone; kill those that stay."""
-    import psutil  # a dependency of Ray, which adds it to the path when imported
-
-    started = [child for child in psutil.Process().children(recursive=True) if _is_ray(child)]
-    _replace_terminate_by_kill(ray)
-    before = signal.getsignal(signal.SIGTERM)
-    ray.shutdown()
-    with contextlib.suppress(ValueError, TypeError):  # another thread than the main one; a handler of C code
-        signal.signal(signal.SIGTERM, before)  # Ray leaves the default behind, which ends the process at once
-    _, alive = psutil.wait_procs(started, timeout=SHUTDOWN_SECONDS)
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
-
-
-def _replace_terminate_by_kill(ray: Any) -> None:
-    """Ray sends each of its processes SIGTERM and waits a second; those started here block that signal."""
-    with contextlib.suppress(AttributeError):  # Ray was not started here
-        for infos in ray._private.worker._global_node.all_processes.values():
-            for info in infos:
-                info.process.terminate = info.process.kill
-
-
-def _is_ray(process: Any) -> bool:
-    try:
-        line = " ".join(process.cmdline())
-    except Exception:  # it ended meanwhile
-        return False
-    return "ray::" in line or "/ray/" in line

@@ -43,9 +43,10 @@ def run_trials(
     folder: Path,
     admission: Admission,
     find_stop: Callable[[int], str | None] = lambda number: None,
+    find_ended: Callable[[], str | None] = lambda: None,
 ) -> None:
     """Run trials until the source is done, the listener is stopping, or SIGINT comes; `find_stop` as `RuleScheduler`
-    has it.
+    has it, `find_ended` as `StopAll`, which raises RayEnded.
 
     What happens in a trial never raises here; an error of the source or of the listener does, once all trials stand.
     """
@@ -68,7 +69,7 @@ def run_trials(
             name="tune",
             storage_path=str(folder),
             verbose=0,
-            stop=StopAll(errors),
+            stop=StopAll(errors, find_ended),
             callbacks=[
                 EndCallback(
                     listener, scheduler, errors, DriverWatch(crew.stall_seconds), StartWatch(crew.start_seconds)

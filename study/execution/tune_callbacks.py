@@ -22,7 +22,7 @@ from cluster.placement_groups import OrphanWatch
 from study.early_stopping.rule import Rule, Ruling
 from study.execution.driver_watch import DriverWatch
 from study.execution.start_watch import StartWatch
-from study.execution.tune_guard import FirstError, NotPickled
+from study.execution.tune_guard import FirstError, NotPickled, RayEnded
 from study.execution.tune_memory import ForgetfulScheduler
 from study.workers.driver import MESSAGE, TRIAL, StalledError
 from study.workers.failure import Failure, FailureKind
@@ -264,15 +264,20 @@ class EndCallback(NotPickled, tune.Callback):
 
 
 class StopAll(NotPickled, tune.Stopper):
-    """Ends all trials when the study is to stop."""
+    """Ends all trials when the study is to stop; Tune asks it at each of its steps."""
 
-    def __init__(self, errors: FirstError) -> None:
-        self._errors = errors
+    def __init__(self, errors: FirstError, find_ended: Callable[[], str | None] = lambda: None) -> None:
+        """`find_ended` names a process of Ray's that is no more; RayEnded is raised then."""
+        self._errors, self._find_ended = errors, find_ended
 
     def __call__(self, trial_id: str, result: dict[str, Any]) -> bool:
         return False
 
     def stop_all(self) -> bool:
+        if (name := self._find_ended()) is not None:
+            raise RayEnded(
+                f"Ray's process {name} on this machine is no more, killed from outside or for lack of memory"
+            )
         return self._errors.is_stopping()
 
 

@@ -24,6 +24,13 @@ class NotPickled:
         return {}
 
 
+class RayEnded(BaseException):
+    """What is to be said of a Ray that is no more.
+
+    It is no Exception, because Tune would then release the trials' resources, and wait for an answer that never comes.
+    """
+
+
 class FirstError(NotPickled):
     """Keeps the first error of the study's own records, raised in a callback of Tune's, until Tune has ended.
 
