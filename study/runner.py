@@ -14,7 +14,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from cluster import embedded
 from cluster.connect import connect
 from cluster.errors import ClusterError
 from cluster.resources import Node
@@ -42,7 +41,6 @@ from study.execution.session import Observer, Session
 from study.execution.shared_data import prepare_all
 from study.execution.signals import forward_sigterm, handle_stop_signals
 from study.execution.steering import prepare_session
-from study.execution.tune_guard import RayEnded
 from study.ledger.best import find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
 from study.ledger.lease import hold_lease
@@ -231,17 +229,12 @@ def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str 
     capacity = make_capacity(ledger, run.proposer, disk.show, session, nodes, may_grow, budget)
     run.is_unfinished = True
     with show_live(board, console), _interrupt_running_trials(session), contextlib.closing(capacity):
-        admission, folder = disk.limit(capacity), ledger.folder
-        try:
-            tune.run_trials(
-                session, session, rule, objective, crew, folder, admission, budget.find_stop, embedded.find_ended
-            )
-        except RayEnded as ended:
-            session.stopped = str(ended)
-            embedded.stop()  # else Ray ends this process a minute later, whatever it does
-        else:
+        admission = disk.limit(capacity)
+        lost = tune.run_trials(session, session, rule, objective, crew, ledger.folder, admission, budget.find_stop)
+        if lost is None:
             run.is_unfinished = not session.is_complete()
             session.end_never_promoted()
+        session.stopped = session.stopped or lost
     for line in describe_orders(trials) if run.is_unfinished else ():
         announce(line)
     return session.stopped

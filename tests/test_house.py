@@ -61,6 +61,7 @@ ROOMS = {
         "credentials",
         "addresses",
         "resources",
+        "embedded",
         "connect",
         "tasks",
         "interfaces",

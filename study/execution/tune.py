@@ -10,6 +10,7 @@ from typing import Any
 
 from ray import tune
 
+from cluster import embedded
 from study.early_stopping.rule import Rule
 from study.execution.driver_watch import DriverWatch
 from study.execution.start_watch import StartWatch
@@ -23,7 +24,7 @@ from study.execution.tune_callbacks import (
     TrialSearcher,
     number_of,
 )
-from study.execution.tune_guard import FirstError
+from study.execution.tune_guard import FirstError, RayEnded
 from study.execution.tune_memory import NoProgress
 from study.workers.driver import CREW, TRIAL, TrialDriver
 from study.workers.messages import CrewConfig, TrialConfig
@@ -43,10 +44,9 @@ def run_trials(
     folder: Path,
     admission: Admission,
     find_stop: Callable[[int], str | None] = lambda number: None,
-    find_ended: Callable[[], str | None] = lambda: None,
-) -> None:
+) -> str | None:
     """Run trials until the source is done, the listener is stopping, or SIGINT comes; `find_stop` as `RuleScheduler`
-    has it, `find_ended` as `StopAll`, which raises RayEnded.
+    has it. Returns why Ray cannot be used any more, where that ended the trials.
 
     What happens in a trial never raises here; an error of the source or of the listener does, once all trials stand.
     """
@@ -69,7 +69,7 @@ def run_trials(
             name="tune",
             storage_path=str(folder),
             verbose=0,
-            stop=StopAll(errors, find_ended),
+            stop=StopAll(errors, embedded.find_ended),
             callbacks=[
                 EndCallback(
                     listener, scheduler, errors, DriverWatch(crew.stall_seconds), StartWatch(crew.start_seconds)
@@ -83,9 +83,13 @@ def run_trials(
     )
     try:
         tuner.fit()
+    except RayEnded as ended:
+        embedded.stop()  # else Ray ends this process a minute later, whatever it does
+        return str(ended)
     finally:
         if errors.error is not None:
             raise errors.error
+    return None
 
 
 def make_request(config: Mapping[str, Any]) -> tune.PlacementGroupFactory:

@@ -37,9 +37,9 @@ def test_a_ray_that_is_not_up_in_time_is_ended_and_started_again(stops: list[Non
 def test_a_machine_on_which_ray_is_never_up_in_time_is_refused_in_one_line(stops: list[None]) -> None:
     with pytest.raises(
         ClusterError, match=r"^Ray does not start on this machine: 3 times .* or run the study on"
-    ) as one:
+    ) as refused:
         embedded.start(fail(*[Exception(BUSY)] * 3))
-    assert "\n" not in str(one.value)
+    assert "\n" not in str(refused.value)
     assert len(stops) == 3
 
 
