@@ -275,9 +275,7 @@ class StopAll(NotPickled, tune.Stopper):
 
     def stop_all(self) -> bool:
         if (name := self._find_ended()) is not None:
-            raise RayEnded(
-                f"Ray's process {name} on this machine is no more, killed from outside or for lack of memory"
-            )
+            raise RayEnded(f"Ray's process {name} on this machine has ended: it was killed, or memory ran out")
         return self._errors.is_stopping()
 
 

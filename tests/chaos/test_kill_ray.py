@@ -33,7 +33,7 @@ def test_a_study_whose_ray_is_killed_stops_soon_with_one_line_and_leaves_no_proc
         assert run.wait_for_end(SOON) == 1, run.output
         assert_nothing_runs(run)
     (stop,) = [line for line in run.output.splitlines() if line.startswith("stopped: ")]
-    assert stop.startswith(f"stopped: Ray's process {name} on this machine is no more")
+    assert stop.startswith(f"stopped: Ray's process {name} on this machine has ended: it was killed")
     assert stop.endswith("then continue with: decred-study run study.yaml")
     assert [event.reason for event in read_events(STUDY, StudyInterrupted)]
     with start_study() as run:

@@ -99,8 +99,8 @@ def test_a_study_without_receivers_or_with_one_that_is_not_there_is_refused_in_a
     tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    study = write_study(tmp_path, corpus, {"command": "./tell.sh"})
-    words = rf"no program '{tmp_path}/tell.sh' here that may be executed"
+    study = write_study(tmp_path, corpus, {"command": "./notify.sh"})
+    words = rf"no program '{tmp_path}/notify.sh' here that may be executed"
     for command in ("notify", "validate"):
         with pytest.raises(UserError, match=words):
             CliRunner().invoke(app, [command, study], catch_exceptions=False)

@@ -11,7 +11,7 @@ from study.execution.bundle import write_bundle
 from study.ledger.ledger import Ledger
 from study.report.origin import flatten_settings, format_study_file
 
-NOTIFY = NotifySettings(mail="me@example.org", command="/home/me/tell.sh", webhook="https://chat.example.org/hook")
+NOTIFY = NotifySettings(mail="me@example.org", command="/home/me/notify.sh", webhook="https://chat.example.org/hook")
 
 
 def test_reports_and_bundles_name_no_receiver(old: Ledger, tmp_path: Path, write_study: Callable[..., Path]) -> None:
@@ -23,4 +23,4 @@ def test_reports_and_bundles_name_no_receiver(old: Ledger, tmp_path: Path, write
         texts = [archive.read(name).decode() for name in archive.namelist()]
     assert any("search:" in text for text in texts), "the study file is there"
     for text in (*texts, format_study_file(old.study), str(flatten_settings(old.study))):
-        assert not any(name in text for name in ("me@example.org", "tell.sh", "chat.example.org"))
+        assert not any(name in text for name in ("me@example.org", "notify.sh", "chat.example.org"))

@@ -25,7 +25,7 @@ MESSAGE = Message("demo", "/studies/demo", [Happening("failure", "trial 0003 fai
 
 def test_a_command_gets_the_message_as_json_and_in_its_environment(tmp_path: Path, write_program: Write) -> None:
     out = tmp_path / "out"
-    program = write_program("tell", f'cat > {out}; echo "$1|$DECRED_STUDY|$DECRED_EVENT|$DECRED_TRIAL" >> {out}')
+    program = write_program("report", f'cat > {out}; echo "$1|$DECRED_STUDY|$DECRED_EVENT|$DECRED_TRIAL" >> {out}')
     Command(f"{program} 'two words'").send(MESSAGE, 30)
     content, variables = out.read_text().split("\n", 0)[0].rsplit("}", 1)
     read = json.loads(content + "}")
@@ -52,8 +52,8 @@ def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path: Path, wri
 
 
 def test_a_program_that_is_not_there_is_refused_before_anything_starts(tmp_path: Path) -> None:
-    with pytest.raises(UserError, match=r"no program '/nowhere/tell' here that may be executed; correct the path"):
-        make_receivers(NotifySettings(command="/nowhere/tell x"))
+    with pytest.raises(UserError, match=r"no program '/nowhere/report' here that may be executed; correct the path"):
+        make_receivers(NotifySettings(command="/nowhere/report x"))
     with pytest.raises(UserError, match=r"cannot be read \(No closing quotation\); correct its quotes"):
         Command("echo 'x")
     plain = tmp_path / "plain"
@@ -154,9 +154,9 @@ def test_wrong_settings_are_refused_in_a_line(given: dict[str, object], words: s
 
 
 def test_a_relative_program_is_relative_to_the_study_file() -> None:
-    assert resolve_command("./tell.sh a b", "/home/me") == "/home/me/tell.sh a b"
-    assert resolve_command("../bin/tell", "/home/me") == "/home/bin/tell"
-    for command in ("/bin/tell x", "tell x", "~/tell", "'./tell me' x"):
+    assert resolve_command("./notify.sh a b", "/home/me") == "/home/me/notify.sh a b"
+    assert resolve_command("../bin/report", "/home/me") == "/home/bin/report"
+    for command in ("/bin/report x", "report x", "~/report", "'./report me' x"):
         assert resolve_command(command, "/home/me") == command
 
 
