@@ -40,6 +40,8 @@ class Tokenizer:
         self.path = path
         try:
             self.content = path.read_bytes()
+            if not self.content:  # SentencePiece takes it, and fails at the first text
+                raise UserError(f"{path}: holds no SentencePiece model (it is empty)")
             self._pieces = sentencepiece.SentencePieceProcessor(model_proto=self.content)
         except (OSError, RuntimeError) as error:
             reason = getattr(error, "strerror", None) or "it is damaged, or of another kind"

@@ -114,7 +114,9 @@ def test_a_run_s_tokenizer_is_checked_against_its_recipe(make_recipe, own_pieces
         load_run_tokenizer(recipe, run_folder)
 
 
-@pytest.mark.parametrize(("content", "reason"), [(None, "No such file or directory"), (b"junk", "it is damaged")])
+@pytest.mark.parametrize(
+    ("content", "reason"), [(None, "No such file or directory"), (b"junk", "it is damaged"), (b"", "it is empty")]
+)
 def test_a_file_that_is_no_tokenizer_is_one_line(tmp_path: Path, content: bytes | None, reason: str) -> None:
     path = tmp_path / "pieces.model"
     if content is not None:
