@@ -5,10 +5,12 @@ from __future__ import annotations
 import contextlib
 import functools
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 from rich.console import Console
 
+from model.errors import UserError
 from study.config.places import PLACE_VARIABLE
 from study.config.study_file import StudyFile
 from study.display.budget import describe_budget
@@ -20,11 +22,32 @@ from study.evidence.rank_correlation import describe_rungs
 from study.evidence.stuck import describe_stuck
 from study.execution.export import write_recipe
 from study.ledger.best import describe_broken
-from study.ledger.ledger import Ledger
+from study.ledger.ledger import STUDY, Ledger
 from study.ledger.records import TrialRecord, TrialState
 from study.report.writing import write_folder_files
+from study.workers.failure import is_disk_full
 
 BEST_RECIPE = "best-recipe.yaml"
+
+
+@contextlib.contextmanager
+def explain_end(folder: Path, command: str, console: Console) -> Iterator[None]:
+    """Where the block, a session with all that closes it, is stopped, print how to continue it and leave the block.
+
+    Raises a UserError where the disk is full.
+    """
+    try:
+        yield
+    except KeyboardInterrupt:
+        done = f"what was done is in {shorten(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
+        print_line(console, f"stopped; {done}. Continue with: {command}")
+    except (OSError, UserError) as error:
+        if not is_disk_full(error):
+            raise
+        raise UserError(
+            f"the disk that holds {shorten(folder)} is full; nothing that ended is lost. "
+            f"Free space, then continue with: {command}"
+        ) from None
 
 
 def print_results(

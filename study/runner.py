@@ -19,7 +19,7 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from cluster.tasks import run_on_cluster
 from model.errors import UserError
-from study.closing import make_continue_command, print_line, print_results, shorten
+from study.closing import explain_end, make_continue_command, print_line, print_results
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, with_trials
 from study.display.board import Board, make_console, show_live
@@ -45,7 +45,7 @@ from study.ledger.best import find_best
 from study.ledger.events import StudyEnded, StudyInterrupted
 from study.ledger.lease import hold_lease
 from study.ledger.lease_file import find_last_heartbeat
-from study.ledger.ledger import STUDY, Ledger, read_any_study
+from study.ledger.ledger import Ledger, read_any_study
 from study.ledger.manifest import Changes, describe_changes, find_changes, make_manifest
 from study.ledger.open_parts import list_open
 from study.ledger.records import TrialRecord, TrialState
@@ -56,7 +56,6 @@ from study.search.proposal import Proposal
 from study.search.proposer import Proposer
 from study.tracking.flush import describe_outdated
 from study.tracking.tracker import Tracker
-from study.workers.failure import is_disk_full
 from study.workers.messages import CrewConfig
 from study.workers.worker import load_function
 
@@ -88,32 +87,23 @@ def run_study(
     command = make_continue_command(study.name, path, trials)
     checked = check(study, address)
     check_private_names()
-    with handle_stop_signals(), contextlib.ExitStack() as stack:
-        try:
-            # A cluster's resources are checked before the folder is made; an embedded Ray starts last.
-            nodes = stack.enter_context(_connect(address)) if address is not None else None
-            if nodes is not None:
-                max_concurrent_trials(study, nodes)
-            run = _open_run(study, folder, checked, stack, console, work, address)
-            stack.callback(_close_tracker, run, path, console)
-            for line in prepare_session(run.ledger, study, resumes):
-                print_line(console, line)
-            if run.notifier is not None:
-                stack.enter_context(run.notifier)
-            if run.trials_to_run or find_unscored(run.ledger) is not None:
-                if nodes is None:
-                    max_concurrent_trials(study, stack.enter_context(_connect(None)))
-                run.stopped = _run_trials(run, address is not None, console, work)
-            return _close_run(run, path, command, console)
-        except KeyboardInterrupt:
-            return _report_interruption(folder, command, console)
-        except (OSError, UserError) as error:
-            if not is_disk_full(error):
-                raise
-            raise UserError(
-                f"the disk that holds {shorten(folder)} is full; nothing that ended is lost. "
-                f"Free space, then continue with: {command}"
-            ) from None
+    with handle_stop_signals(), explain_end(folder, command, console), contextlib.ExitStack() as stack:
+        # A cluster's resources are checked before the folder is made; an embedded Ray starts last.
+        nodes = stack.enter_context(_connect(address)) if address is not None else None
+        if nodes is not None:
+            max_concurrent_trials(study, nodes)
+        run = _open_run(study, folder, checked, stack, console, work, address)
+        stack.callback(_close_tracker, run, path, console)
+        for line in prepare_session(run.ledger, study, resumes):
+            print_line(console, line)
+        if run.notifier is not None:
+            stack.enter_context(run.notifier)
+        if run.trials_to_run or find_unscored(run.ledger) is not None:
+            if nodes is None:
+                max_concurrent_trials(study, stack.enter_context(_connect(None)))
+            run.stopped = _run_trials(run, address is not None, console, work)
+        return _close_run(run, path, command, console)
+    return INTERRUPTED
 
 
 @dataclass
@@ -250,19 +240,13 @@ def _interrupt_running_trials(session: Session) -> Iterator[None]:
             session.interrupt()
 
 
-def _report_interruption(folder: Path, command: str, console: Console) -> int:
-    done = f"what was done is in {shorten(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
-    console.print(f"stopped; {done}. Continue with: {command}", soft_wrap=True)
-    return INTERRUPTED
-
-
 def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
-    """Record how the session ended and print what came of the study; or how to continue."""
+    """Record how the session ended and print what came of the study; a KeyboardInterrupt where it was stopped."""
     best = find_best(run.ledger.trials.values(), run.study.objective)
     _record_end(run, best, command)
     run.ledger.keep_fold()
     if run.is_unfinished and run.stopped is None:
-        return _report_interruption(run.ledger.folder, command, console)
+        raise KeyboardInterrupt  # Tune has taken it
     return print_results(run.ledger, run.study, best, run.stopped, path, command, console)
 
 
@@ -291,7 +275,10 @@ def _close_tracker(run: _Run, path: Path, console: Console) -> None:
     except UserError:
         tracker.close(patience=0.0)
         return
-    outdated = tracker.close()
+    try:
+        outdated = tracker.close()
+    except KeyboardInterrupt:  # MLflow is not waited for any longer; the line says how to send the rest
+        outdated = tracker.close(patience=0.0)
     if line := describe_outdated(outdated, tracker.uri, path, tracker.refused, tracker.has_compared):
         print_line(console, line)
     register_best(run.ledger, functools.partial(print_line, console))

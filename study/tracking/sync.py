@@ -31,9 +31,9 @@ class Sync:
     """Follows one study's ledger. For one thread, except `count_outdated`."""
 
     def __init__(
-        self, ledger: Ledger, on_progress: Callable[[], None] = lambda: None, source: Source | None = None
+        self, ledger: Ledger, on_progress: Callable[[Number], None] = lambda number: None, source: Source | None = None
     ) -> None:
-        """`on_progress` is called after each run that was brought up to date. Nothing is opened yet.
+        """`on_progress` is called with each run that was brought up to date. Nothing is opened yet.
 
         `source` is where the trials come from; by default the ledger's events are read and folded here.
         """
@@ -131,7 +131,7 @@ class Sync:
         for content in islice(self._find_outdated(self._trials, self._changed), most):
             self._runs.update(content)
             self._changed.discard(content.number)
-            self._on_progress()
+            self._on_progress(content.number)
             count += 1
         if count < most:  # those that were skipped hold what they must
             self._changed.clear()

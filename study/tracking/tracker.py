@@ -15,7 +15,7 @@ from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord
 from study.ledger.trials import Trials
 from study.tracking.mlflow_store import brief, client_of, refuses_credentials, store_uri
-from study.tracking.sync import Sync
+from study.tracking.sync import Number, Sync
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,8 @@ class Tracker:
         self._sync = Sync(ledger, self._note_progress, self._read_trials)
         self._awake, self._closing, self._stopped = threading.Event(), threading.Event(), threading.Event()
         self._moved = threading.Condition()
-        self._progress = 0
+        self._sent = set[Number]()  # runs, since the tracker is closing
+        self._has_ended = False
         self._thread = threading.Thread(target=self._follow, name="tracker", daemon=True)
 
     @property
@@ -58,16 +59,23 @@ class Tracker:
         self.wake()
 
     def close(self, patience: float = 10.0) -> int:
-        """Wait until all runs are up to date, or none was sent for `patience` seconds; how many are not."""
+        """Wait until all runs are up to date, or no other one was sent for `patience` seconds; how many are not.
+
+        A run counts once: a store whose disk is full may take the same one again and again, and hold it never.
+        """
         self._closing.set()
         self._awake.set()
         with self._moved:
-            while self._thread.is_alive():
-                before = self._progress
-                if not self._moved.wait_for(lambda was=before: self._progress != was, patience):  # type: ignore[misc]
-                    break
+            self._sent.clear()
+            while self._thread.is_alive() and not self._has_ended and self._wait_for_another(patience):
+                pass
         self._stopped.set()
         return self.count_outdated()
+
+    def _wait_for_another(self, patience: float) -> bool:
+        """Whether a run that was not sent before is sent within `patience` seconds, or the thread ends."""
+        before = len(self._sent)
+        return self._moved.wait_for(lambda: self._has_ended or len(self._sent) > before, patience)
 
     def count_outdated(self) -> int:
         """How many runs MLflow is not known to have as the ledger has them."""
@@ -89,7 +97,9 @@ class Tracker:
     def _follow(self) -> None:
         with contextlib.suppress(Exception):  # an interpreter that ends takes modules away under a daemon thread
             self._sync_until_closed()
-        self._note_progress()
+        with self._moved:
+            self._has_ended = True
+            self._moved.notify_all()
 
     def _sync_until_closed(self) -> None:
         pause = 0.0  # of the last try; 0 where it went well
@@ -127,7 +137,7 @@ class Tracker:
         if self._closing.wait(pause):
             self._stopped.wait(min(pause, _LAST_PAUSE))
 
-    def _note_progress(self) -> None:
+    def _note_progress(self, number: Number) -> None:
         with self._moved:
-            self._progress += 1
+            self._sent.add(number)
             self._moved.notify_all()

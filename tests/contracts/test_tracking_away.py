@@ -21,6 +21,7 @@ from study.config.study_file import StudyFile
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.tracking.flush import count_outdated, describe_outdated, flush
+from study.tracking.sync import Sync
 from study.tracking.tracker import Tracker
 
 
@@ -39,6 +40,30 @@ def test_a_server_that_never_answers_delays_nothing(
     assert flush(ledger) <= left  # the tracker's thread, which no program outlives, may come first
     assert count_outdated(ledger) == 0
     assert_whole_and_once(ledger, range(2))
+
+
+def test_a_store_that_takes_one_run_again_and_again_delays_the_end_no_longer_than_one_that_takes_none(
+    open_study: Callable[[str], Ledger],
+    start_tracker: Callable[[Ledger], Tracker],
+    short_waits: None,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """So it was seen on a full disk: each try wrote the first run, and had no room for the second one."""
+    ledger = open_study("http://127.0.0.1:9")
+    write_trial(ledger, 0)
+    tries: list[float] = []
+
+    def send_the_first(sync: Sync, verify: bool = False) -> int:
+        tries.append(time.monotonic())
+        sync._on_progress(None)
+        raise OSError("database or disk is full")
+
+    monkeypatch.setattr(Sync, "sync_batch", send_the_first)
+    tracker = start_tracker(ledger)
+    began = time.monotonic()
+    assert tracker.close(1.5) == 2
+    assert time.monotonic() - began < 5
+    assert len([at for at in tries if at > began]) > 1
 
 
 @pytest.mark.parametrize("fault", ["500", "hang", "frozen", pytest.param("restarted", marks=pytest.mark.slow)])

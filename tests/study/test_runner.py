@@ -1,4 +1,4 @@
-"""What is refused before anything starts, and what a driver prints that was replaced."""
+"""What is refused before anything starts, and what a driver prints that was stopped or replaced."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from cluster.resources import Node
 from model.corpora.corpus import Corpus
 from model.errors import UserError
 from model.recipe.files import with_values
+from study import runner
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, make_base_recipe, read_study, with_trials
 from study.execution.checks import max_concurrent_trials
@@ -151,9 +152,9 @@ def test_a_cluster_that_does_not_answer_is_reported_in_one_line_within_seconds_a
     assert not (tmp_path / "studies").exists()
 
 
-def test_a_driver_that_was_replaced_prints_nothing_about_runs_that_are_its_successors(
-    tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.fixture
+def ended_study(tmp_path: Path, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of a study whose one trial has failed, and of which MLflow has nothing."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(Tracker, "start", lambda tracker: None)  # so that no run is up to date
     path = study_file(tmp_path, corpus=str(corpus.folder), trials=0, baselines=["ed"])
@@ -162,16 +163,56 @@ def test_a_driver_that_was_replaced_prints_nothing_about_runs_that_are_its_succe
     ledger = Ledger.create_or_open(study_folder(study), study, base, {})
     ledger.start_trial(0, base, {}, "ed")
     end_trial(ledger, 0, TrialState.FAILED, "no memory")
-    console, work = Console(record=True, width=200), Work(prepare="stub_training:prepare")
-    assert run_study(path, console=console, work=work) == 1
-    assert "2 runs may not be up to date in MLflow" in console.export_text()
+    return path
 
-    Ledger.open(ledger.folder).start_session()
+
+WORK = Work(prepare="stub_training:prepare")
+NOT_SENT = "2 runs may not be up to date in MLflow"
+
+
+def test_a_driver_that_was_replaced_prints_nothing_about_runs_that_are_its_successors(
+    ended_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    console = Console(record=True, width=200)
+    assert run_study(ended_study, console=console, work=WORK) == 1
+    assert NOT_SENT in console.export_text()
+
+    Ledger.open(study_folder(read_study(ended_study))).start_session()
 
     def refuse(lease: Lease) -> None:
         raise UserError("the study was taken over")
 
     monkeypatch.setattr(Lease, "check", refuse)
     with pytest.raises(UserError, match="taken over"):
-        run_study(path, console=console, work=work)
+        run_study(ended_study, console=console, work=WORK)
     assert "MLflow" not in console.export_text()
+
+
+def interrupt(*_: Any) -> None:
+    raise KeyboardInterrupt
+
+
+def test_a_stop_while_mlflow_is_waited_for_ends_the_wait_alone_and_names_what_was_not_sent(
+    ended_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    close = Tracker.close
+    waits = iter([interrupt, close])
+    monkeypatch.setattr(Tracker, "close", lambda tracker, *rest, **named: next(waits)(tracker, *rest, **named))
+    console = Console(record=True, width=200)
+    assert run_study(ended_study, console=console, work=WORK) == 1, "as without the stop: no trial is complete"
+    printed = console.export_text()
+    assert NOT_SENT in printed
+    assert "stopped" not in printed
+    assert list(waits) == []
+
+
+@pytest.mark.parametrize("stops", [["register_best"], ["prepare_session"], ["prepare_session", "register_best"]])
+def test_a_stop_at_any_time_and_a_second_one_while_the_session_closes_are_one_line_and_exit_code_130(
+    stops: list[str], ended_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in stops:
+        monkeypatch.setattr(runner, name, interrupt)
+    console = Console(record=True, width=200)
+    assert run_study(ended_study, console=console, work=WORK) == 130
+    stopped = [line for line in console.export_text().splitlines() if line.startswith("stopped")]
+    assert stopped == [f"stopped; what was done is in studies/probe. Continue with: decred-study run {ended_study}"]
