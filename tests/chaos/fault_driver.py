@@ -57,12 +57,13 @@ def main(study_file: str, *work: str) -> None:
         # Behind the change of the clock: what is imported may keep the function.
         from study import runner
         from study.cli import main as cli
-        from study.execution import budget_plan
+        from study.evidence import reserve
         from study.ledger.lease_file import Machine
 
         given = runner.Work(*(work or STUB))
         runner.Work = lambda: given  # type: ignore[assignment,misc]
-        budget_plan.MOST_MARGIN = MARGIN
+        assert reserve.MOST_MARGIN < MARGIN, "the name has another meaning by now"
+        reserve.MOST_MARGIN = MARGIN
         if host := os.environ.get(HOST):
             Machine.detect = classmethod(lambda cls: cls(host, "another-boot"))  # type: ignore[assignment,method-assign]
     except KeyboardInterrupt:  # the command imports all this within itself, where Ctrl-C ends it without a word
