@@ -33,7 +33,7 @@ chaos-random: $(INSTALLED)  ## random faults in every combination: SEEDS=1-200, 
 	CHAOS_SEEDS='$(or $(SEEDS),1-20)' CHAOS_ACTIONS='$(ACTIONS)' $(BIN)/pytest -n 0 -m chaos tests/chaos/test_random_faults.py
 
 benchmark: $(INSTALLED)  ## the tables of RESULTS.md: speed beside the machine's matmul rate, learning curves, studies of 2,000 trials
-	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds -o faulthandler_timeout=3600
+	$(BIN)/pytest tests/benchmarks -m '' --benchmark-enable --benchmark-columns=median,min,max,rounds
 
 test-gpu: $(INSTALLED)  ## what GPUs compute, beside this processor, on a machine that has one; ten minutes
 	$(BIN)/pytest -n 0 -m gpu tests/gpu

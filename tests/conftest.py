@@ -28,7 +28,7 @@ from model.training.prepare import prepare
 from study.runner import Work
 from study.tracking import mlflow_runs, mlflow_store
 
-pytest_plugins = ["parallel", "skips"]
+pytest_plugins = ["long_tests", "parallel", "skips"]
 
 HERE = Path(__file__).parent
 # Seconds for a test with this marker or in this folder, where it names no timeout itself.
