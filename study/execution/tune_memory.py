@@ -25,12 +25,16 @@ class ForgetfulScheduler(FIFOScheduler):
 
 
 def forget_ended(controller: Any) -> None:
-    """Remove the trials that have ended, and have no process any more, from Tune's controller."""
+    """Remove the trials that have ended, and have no process any more, from Tune's controller; one trial stays."""
+    trials = controller.get_trials()
     ended = {
         trial
-        for trial in controller.get_trials()
+        for trial in trials
         if trial.status in (Trial.TERMINATED, Trial.ERROR) and trial not in controller._trial_to_actor
     }
+    # Of a run that has none in the end, Tune reads its own snapshot back, which a full disk may have cut off.
+    if len(ended) == len(trials):
+        ended -= set(trials[-1:])
     if not ended:
         return
     for name in _OF_TRIALS:
@@ -38,7 +42,7 @@ def forget_ended(controller: Any) -> None:
     for trial in ended:
         controller._trial_metadata.pop(trial.trial_id, None)
     # In place: callbacks are given this list.
-    controller.get_trials()[:] = [trial for trial in controller.get_trials() if trial not in ended]
+    trials[:] = [trial for trial in trials if trial not in ended]
 
 
 class NoProgress(TrialProgressCallback):

@@ -7,6 +7,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+import pytest
+from ray.tune import ExperimentAnalysis
 from ray.tune.experiment import Trial
 
 from model.recipe.files import named_recipe, with_values
@@ -72,3 +74,29 @@ def test_of_all_trials_that_have_ended_tune_keeps_none(ray_here: None, tmp_path:
     assert max(study.alive) - min(study.alive) <= 2
     (snapshot,) = (tmp_path / "tune").glob("experiment_state-*.json")
     assert len(json.loads(snapshot.read_text())["trial_data"]) <= 2, "Tune's own record of all its trials"
+
+
+class LingeringStudy(CountingStudy):
+    """It is not done at once when its last trial has ended, as while something else may still come."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(folder)
+        self.looks = 0
+
+    def is_done(self) -> bool:
+        self.looks += super().is_done() and len(self.ended) == TRIALS
+        return self.looks > 5
+
+
+def test_tune_never_reads_its_snapshot_back_which_a_full_disk_may_have_cut_off(
+    ray_here: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def read(analysis: ExperimentAnalysis) -> list[Trial]:
+        raise ValueError("the snapshot is cut off")
+
+    monkeypatch.setattr(ExperimentAnalysis, "_load_trials", read)
+    study, crew = LingeringStudy(tmp_path / "trials"), CrewConfig("stub_training:train", str(tmp_path / "train"), 1)
+    listener: Any = study
+    assert run_trials(study, listener, Never(), "dev/wer", crew, tmp_path, study) is None
+    assert study.ended == list(range(TRIALS))
+    assert study.looks > 5
