@@ -31,16 +31,20 @@ BEST_RECIPE = "best-recipe.yaml"
 
 
 @contextlib.contextmanager
-def explain_end(folder: Path, command: str, console: Console) -> Iterator[None]:
-    """Where the block, a session with all that closes it, is stopped, print how to continue it and leave the block.
-
-    Raises a UserError where the disk is full.
-    """
+def report_stop(folder: Path, command: str, console: Console) -> Iterator[None]:
+    """Where the block, a session with all that closes it, is stopped, print how to continue it and leave the block."""
     try:
         yield
     except KeyboardInterrupt:
         done = f"what was done is in {shorten(folder)}" if (folder / STUDY).exists() else "nothing was run yet"
         print_line(console, f"stopped; {done}. Continue with: {command}")
+
+
+@contextlib.contextmanager
+def explain_full_disk(folder: Path, command: str) -> Iterator[None]:
+    """Make an error of a full disk in the block a UserError that says how to continue."""
+    try:
+        yield
     except (OSError, UserError) as error:
         if not is_disk_full(error):
             raise

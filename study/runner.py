@@ -19,7 +19,7 @@ from cluster.errors import ClusterError
 from cluster.resources import Node
 from cluster.tasks import run_on_cluster
 from model.errors import UserError
-from study.closing import explain_end, make_continue_command, print_line, print_results
+from study.closing import explain_full_disk, make_continue_command, print_line, print_results, report_stop
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, with_trials
 from study.display.board import Board, make_console, show_live
@@ -87,7 +87,12 @@ def run_study(
     command = make_continue_command(study.name, path, trials)
     checked = check(study, address)
     check_private_names()
-    with handle_stop_signals(), explain_end(folder, command, console), contextlib.ExitStack() as stack:
+    with (
+        handle_stop_signals(),
+        report_stop(folder, command, console),
+        contextlib.ExitStack() as stack,
+        explain_full_disk(folder, command),  # before the stack is closed: the notifier sends what ends a session
+    ):
         # A cluster's resources are checked before the folder is made; an embedded Ray starts last.
         nodes = stack.enter_context(_connect(address)) if address is not None else None
         if nodes is not None:
@@ -246,7 +251,7 @@ def _close_run(run: _Run, path: Path, command: str, console: Console) -> int:
     _record_end(run, best, command)
     run.ledger.keep_fold()
     if run.is_unfinished and run.stopped is None:
-        raise KeyboardInterrupt  # Tune has taken it
+        raise KeyboardInterrupt  # as for a signal that Tune did not handle itself
     return print_results(run.ledger, run.study, best, run.stopped, path, command, console)
 
 

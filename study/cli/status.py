@@ -79,7 +79,7 @@ def _print_json(ledger: Ledger, rows: Rows) -> None:
 
 def _print(ledger: Ledger, study: Path, rows: Rows, everything: bool, every: float | None) -> None:
     """For people; again and again where `every` says how many seconds apart."""
-    # NumPy's threads, one a core, take a fifth of a second of processor time to start, and rank 60 trials no faster.
+    # NumPy's threads, one a core, take a fifth of a second of processor time to start, and rank trials no faster.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from study.display.board import make_console
     from study.display.status import print_status

@@ -50,7 +50,8 @@ class Notifier:
 
     def __exit__(self, kind: object, error: BaseException | None, traceback: object) -> None:
         if self._is_open:
-            self.stop("it was stopped" if error is None else f"it stops: {' '.join(str(error).split())}")
+            was_stopped = error is None or isinstance(error, KeyboardInterrupt)
+            self.stop("it was stopped" if was_stopped else f"it stops: {' '.join(str(error).split())}")
         self.close()
 
     def update(self, record: TrialRecord) -> None:

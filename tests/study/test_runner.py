@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import os
 import time
 from pathlib import Path
@@ -23,6 +25,7 @@ from study.execution.checks import max_concurrent_trials
 from study.ledger.lease import Lease, hold_lease
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
+from study.notifications.notifier import Notifier
 from study.runner import Work, run_study
 from study.tracking.tracker import Tracker
 
@@ -216,3 +219,32 @@ def test_a_stop_at_any_time_and_a_second_one_while_the_session_closes_are_one_li
     assert run_study(ended_study, console=console, work=WORK) == 130
     stopped = [line for line in console.export_text().splitlines() if line.startswith("stopped")]
     assert stopped == [f"stopped; what was done is in studies/probe. Continue with: decred-study run {ended_study}"]
+
+
+@pytest.mark.parametrize(
+    ("raised", "seen"),
+    [
+        (KeyboardInterrupt(), ""),
+        (OSError(errno.ENOSPC, "no space"), "Free space, then continue with: "),
+    ],
+)
+def test_the_notifier_learns_of_a_full_disk_in_the_words_that_the_user_reads(
+    raised: BaseException, seen: str, ended_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    met: list[BaseException | None] = []
+
+    def fail(ledger: Ledger) -> None:
+        raise raised
+
+    def note(notifier: Notifier, kind: object, error: BaseException | None, traceback: object) -> None:
+        met.append(error)
+        notifier.close()
+
+    ended_study.write_text(ended_study.read_text() + "notify: {command: 'true'}\n")
+    monkeypatch.setattr(runner, "find_unscored", fail)
+    monkeypatch.setattr(Notifier, "__exit__", note)
+    with contextlib.suppress(UserError):
+        run_study(ended_study, console=Console(record=True, width=200), work=WORK)
+    (error,) = met
+    assert seen in str(error)
+    assert isinstance(error, KeyboardInterrupt if not seen else UserError)

@@ -1,4 +1,4 @@
-"""Tune keeps nothing of trials that have ended, on a real Ray and in its controller."""
+"""Of trials that have ended Tune keeps the last one at most, on a real Ray and in its controller."""
 
 from __future__ import annotations
 

@@ -181,12 +181,15 @@ def test_a_study_that_an_error_or_a_person_stops_is_reported_as_stopped_and_one_
     notifier.__exit__(UserError, UserError("the disk is full;\nfree space"), None)
     with open_notifier(hook) as notifier:
         notifier.update(RUNNING)
+    notifier = open_notifier(hook)
+    notifier.update(RUNNING)
+    notifier.__exit__(KeyboardInterrupt, KeyboardInterrupt(), None)
     with open_notifier(hook) as notifier:
         notifier.update(RUNNING)
         notifier.end("it has ended")
     with open_notifier(hook):
         pass
-    texts = ["it stops: the disk is full; free space", "it was stopped", "it has ended"]
+    texts = ["it stops: the disk is full; free space", "it was stopped", "it was stopped", "it has ended"]
     assert hook.texts == [f"study s: {text}" for text in texts]
 
 
