@@ -25,7 +25,7 @@ from study.ledger.commands import (
     write_command,
 )
 from study.ledger.events import ControlGiven, StudyEnded, StudyInterrupted
-from study.ledger.lease import find_living_holder, hold_lease
+from study.ledger.lease import StudyRunningError, find_living_holder, hold_lease
 from study.ledger.lease_file import find_last_heartbeat
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
@@ -107,10 +107,8 @@ def _record_here(folder: Path) -> bool:
     try:
         with _hold(folder) as ledger:
             record_between_sessions(ledger)
-    except UserError:
-        if find_living_holder(folder) is None:
-            raise
-        return False  # a driver was quicker; it answers
+    except StudyRunningError:  # it answers, or has ended when this is tried again
+        return False
     return True
 
 

@@ -22,10 +22,10 @@ from study.execution.tune_callbacks import (
     Source,
     StopAll,
     TrialSearcher,
-    number_of,
 )
 from study.execution.tune_guard import FirstError, RayEnded
 from study.execution.tune_memory import NoProgress
+from study.execution.tune_trials import leave_workers, number_of
 from study.workers.driver import CREW, TRIAL, TrialDriver
 from study.workers.messages import CrewConfig, TrialConfig
 from study.workers.placement import select_other_nodes
@@ -52,7 +52,7 @@ def run_trials(
     """
     _silence_ray()
     errors = FirstError(listener)
-    scheduler = RuleScheduler(listener, rule, objective, errors, find_stop)
+    scheduler = RuleScheduler(listener, rule, objective, errors, find_stop, leave_workers)
     tuner = tune.Tuner(
         tune.with_resources(TrialDriver, make_request),
         param_space={CREW: crew},

@@ -6,11 +6,8 @@ every epoch, and the callback passes each trial's end to the listener.
 
 from __future__ import annotations
 
-import contextlib
 import math
-import pickle
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Protocol
 
 from ray import tune
@@ -24,12 +21,10 @@ from study.execution.driver_watch import DriverWatch
 from study.execution.start_watch import StartWatch
 from study.execution.tune_guard import FirstError, NotPickled, RayEnded
 from study.execution.tune_memory import ForgetfulScheduler
+from study.execution.tune_trials import describe_error, number_of, read_error
 from study.workers.driver import MESSAGE, TRIAL, StalledError
 from study.workers.failure import Failure, FailureKind
 from study.workers.messages import Report, TrialConfig
-from study.workers.worker import one_line
-
-_LONGEST_REASON = 200  # characters; Ray reports in a paragraph how an actor died
 
 
 class Source(Protocol):
@@ -116,11 +111,15 @@ class RuleScheduler(NotPickled, ForgetfulScheduler):
         objective: str,
         errors: FirstError,
         find_stop: Callable[[int], str | None] = lambda number: None,
+        leave: Callable[[Trial], object] = lambda trial: None,
     ) -> None:
-        """`find_stop` says why a trial that the rule lets continue has to leave its workers; None where it need not."""
+        """`find_stop` says why a trial that the rule lets continue has to leave its workers; None where it need not.
+
+        `leave` has the workers of a trial leave it that stops now and may continue later.
+        """
         super().__init__()
         self._listener, self._rule, self._objective, self._errors = listener, rule, objective, errors
-        self._find_stop = find_stop
+        self._find_stop, self._leave = find_stop, leave
         self.controller: Any = None  # Tune's, once it has a trial
         self.last: dict[int, dict[str, float]] = {}  # the metrics of a trial's last report
         self.decided: dict[int, tuple[Ruling | FailureKind, str]] = {}  # why a trial was stopped
@@ -144,7 +143,9 @@ class RuleScheduler(NotPickled, ForgetfulScheduler):
         decision = self._follow_order(number, self._judge(trial.config[TRIAL], report.metrics))
         if decision == TrialScheduler.CONTINUE and (reason := self._errors.call(self._find_stop, number)):
             self.decided[number] = (Ruling.INTERRUPT, reason)
-            return TrialScheduler.STOP
+            decision = TrialScheduler.STOP
+        if decision == TrialScheduler.STOP and self.decided[number][0] in (Ruling.PAUSE, Ruling.INTERRUPT):
+            self._leave(trial)  # before it may continue with other workers
         return decision
 
     def _follow_order(self, number: int, decision: str) -> str:
@@ -252,13 +253,13 @@ class EndCallback(NotPickled, tune.Callback):
         number = number_of(trial)
         self._scheduler.last.pop(number, None)
         self._orphans.begin()  # its workers die with it, but Ray keeps their resources
-        error = _read_error(trial)
+        error = read_error(trial)
         if isinstance(error, StalledError):
             failure = error.failure
         elif (late := self._starts.take_failure(trial)) is not None:
             failure = late
         else:
-            reason = self._drivers.take_silence(trial) or f"the trial's driver was lost ({_describe(error)})"
+            reason = self._drivers.take_silence(trial) or f"the trial's driver was lost ({describe_error(error)})"
             failure = Failure(FailureKind.LOST, reason)
         self._errors.call(self._listener.fail, number, failure)
 
@@ -277,21 +278,3 @@ class StopAll(NotPickled, tune.Stopper):
         if (name := self._find_ended()) is not None:
             raise RayEnded(f"Ray's process {name} on this machine has ended: it was killed, or memory ran out")
         return self._errors.is_stopping()
-
-
-def number_of(trial: Trial) -> int:
-    """The study's number of a trial of Tune's."""
-    config: TrialConfig = trial.config[TRIAL]
-    return config.number
-
-
-def _read_error(trial: Trial) -> BaseException | None:
-    """What was raised in the trial's driver, or what became of it; None where Ray gave no reason."""
-    with contextlib.suppress(OSError, pickle.PickleError, TypeError, AttributeError):
-        error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-        return getattr(error, "cause", None) or error
-    return None
-
-
-def _describe(error: BaseException | None) -> str:
-    return "Ray gave no reason" if error is None else one_line(error).split(". ")[0][:_LONGEST_REASON]

@@ -37,6 +37,10 @@ def _discard(line: str) -> None:
     """Print nothing."""
 
 
+class StudyRunningError(UserError):
+    """Another process has the study."""
+
+
 class Lease:
     """The right to run the study in a folder. Call `check` before each write."""
 
@@ -217,9 +221,9 @@ def _wait_for_heartbeat(folder: Path, seconds: float, holder: Holder, print_line
     return before
 
 
-def _already_running_error(folder: Path, holder: Holder | None, waited: float | None = None) -> UserError:
+def _already_running_error(folder: Path, holder: Holder | None, waited: float | None = None) -> StudyRunningError:
     heartbeat = "" if waited is None else f", which sent a heartbeat after {waited:.1f} s of waiting"
-    return UserError(
+    return StudyRunningError(
         f"study folder {folder} is being run by {holder or 'another process'}{heartbeat}; "
         "wait until it ends, or stop it first"
     )

@@ -63,13 +63,18 @@ class TrialDriver(tune.Trainable):
             result[MESSAGE] = message
         return result
 
-    def reset_config(self, new_config: dict) -> bool:
+    def leave(self) -> None:
+        """Have the workers leave the trial at the report that waits for an answer, which they write down."""
         self._crew.stop()
+        self._unanswered = False
+
+    def reset_config(self, new_config: dict) -> bool:
+        self.leave()
         avoided: tuple[str, ...] = new_config[TRIAL].avoided
         if not self._crew.usable or self._crew.node_ids & set(avoided):
             self._crew.close()
             self._crew = open_crew(new_config[CREW], avoided)
-        self._begun = self._unanswered = False
+        self._begun = False
         self._announced = None
         return True
 

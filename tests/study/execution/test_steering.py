@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import io
 import os
 import threading
@@ -19,7 +20,7 @@ from study.early_stopping.rules import values_by_epoch
 from study.execution.steering import give_command, prepare_session
 from study.ledger.commands import CommandAnswer, list_commands, take_answer, write_answer
 from study.ledger.events import ControlGiven, StudyEnded, TrialEnded, TrialStarted
-from study.ledger.lease import hold_lease
+from study.ledger.lease import LOCK, hold_lease
 from study.ledger.lease_file import LEASE, Machine, format_lease, make_holder
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
@@ -122,6 +123,16 @@ def test_a_command_waits_for_the_driver_that_has_the_study_and_gives_its_answer(
             give_command(ended.folder, "retry", 3, wait=60.0)
         thread.join()
     assert read_controls(ended.folder) == [], "the driver records, not this process"
+
+
+def test_a_command_waits_for_a_driver_that_has_the_lock_and_no_lease_yet(ended: Ledger) -> None:
+    with (ended.folder / LOCK).open("ab") as stream:
+        fcntl.flock(stream, fcntl.LOCK_EX)
+        assert "is carried out when that looks next" in give_command(ended.folder, "retry", 3, wait=0.5)
+        threading.Timer(0.5, fcntl.flock, (stream, fcntl.LOCK_UN)).start()
+        line = give_command(ended.folder, "note", 3, "well", wait=60.0)
+    assert line == "noted of trial 0003", "the driver has ended, so that this process records both"
+    assert [event.command for event in read_controls(ended.folder)] == ["retry", "note"]
 
 
 def test_a_command_that_no_driver_answers_stays_and_the_next_session_records_it_before_it_starts(
