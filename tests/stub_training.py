@@ -10,9 +10,6 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-import torch
-import torch.distributed as dist
-
 from model.errors import NonFiniteLossError, OutOfMemoryError, TrainingInterruptedError, UserError
 from model.recipe.recipe import Recipe
 from model.runtime.stop_request import StopRequest
@@ -37,6 +34,8 @@ def train(
     stop: StopRequest | None = None,
 ) -> None:
     """Report a falling WER for each epoch, starting after the last epoch in the folder, then the final figures."""
+    import torch.distributed as dist  # in the workers alone, as it takes seconds
+
     if parts_file:
         parts_file.touch()
     distributed = dist.is_initialized()
@@ -72,6 +71,9 @@ def _wait_for_gate(epoch: int) -> None:
 
 def _stops(stop: StopRequest | None, distributed: bool) -> bool:
     """Whether a rank is asked to stop; all ranks are here then."""
+    import torch
+    import torch.distributed as dist
+
     asked = torch.tensor(float(stop is not None and stop.is_made))
     if distributed:
         dist.all_reduce(asked)
@@ -88,6 +90,9 @@ def _fail(kind: int, folder: Path, rank: int) -> None:
     }
     if kind == LEAVES_A_SUM:  # memory runs out for worker 0 in its forward pass, for the others in their backward pass
         if rank:
+            import torch
+            import torch.distributed as dist
+
             dist.all_reduce(torch.ones(()), async_op=True)
         raise errors[TOO_LARGE]
     if kind in errors:
