@@ -40,8 +40,12 @@ OBJECT_STORE_BYTES = 200 * 1024**2  # only recipes and metrics go through it; da
 
 
 @contextlib.contextmanager
-def connect(address: str | None = None, cpus: int | None = None) -> Iterator[list[Node]]:
+def connect(
+    address: str | None = None, cpus: int | None = None, give_up: embedded.GiveUp = embedded.print_reason
+) -> Iterator[list[Node]]:
     """Connect to Ray for the time of the block; yields its nodes. Processes that were started here end with the block.
+
+    Where these end before it and this process waits for their answer, `give_up` gets the reason, and it ends with 1.
 
     Raises ClusterError where `address` does not answer or refuses this machine's token, or no Ray starts here.
     """
@@ -56,7 +60,7 @@ def connect(address: str | None = None, cpus: int | None = None) -> Iterator[lis
         return
     try:
         if address is None:
-            _start_embedded(ray, cpus)
+            _start_embedded(ray, cpus, give_up)
         else:
             _join_cluster(ray, address)
         yield list_nodes()
@@ -79,7 +83,7 @@ def _make_quiet_options() -> dict[str, Any]:
     return {"log_to_driver": False, "logging_level": logging.ERROR, "configure_logging": True}
 
 
-def _start_embedded(ray: Any, cpus: int | None) -> None:
+def _start_embedded(ray: Any, cpus: int | None, give_up: embedded.GiveUp) -> None:
     machine = detect_this_machine()
     embedded.start(
         lambda: ray.init(
@@ -89,7 +93,8 @@ def _start_embedded(ray: Any, cpus: int | None) -> None:
             object_store_memory=OBJECT_STORE_BYTES,
             include_dashboard=False,
             **_make_quiet_options(),
-        )
+        ),
+        give_up,
     )
 
 

@@ -6,8 +6,11 @@ Ray is imported inside the functions, because the import takes a second, which `
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
-from collections.abc import Callable, Iterator
+import sys
+import threading
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from cluster.errors import ClusterError, format_error
@@ -16,14 +19,28 @@ STARTS = 3  # that are tried: on a busy machine Ray's processes may need more th
 SHUTDOWN_SECONDS = 1.0  # for workers to end by themselves after Ray's shutdown; its agents do not
 STOP_SIGNALS = {signal.SIGINT, signal.SIGTERM}
 NEEDED = ("gcs_server", "raylet")  # of Ray's own processes, those without which no trial can start or end
+LOOK_SECONDS = 1.0  # between two looks at these
+# For this process to end, once one of them has. Without an answer for 60 s, Ray ends it without a line.
+END_SECONDS = 30.0
+
+GiveUp = Callable[[str], object]
 
 
-def start(init: Callable[[], object]) -> None:
-    """Start Ray by `init`. A ClusterError where it does not come up."""
+def print_reason(reason: str) -> None:
+    """Print why this process ends as the line of an error."""
+    print(f"error: {reason}", file=sys.stderr, flush=True)
+
+
+def start(init: Callable[[], object], give_up: GiveUp = print_reason) -> None:
+    """Start Ray by `init`. A ClusterError where it does not come up.
+
+    Where Ray ends before `stop`, and this process waits for its answer, `give_up` gets the reason; then it ends.
+    """
     for left in reversed(range(STARTS)):
         try:
             with _block_stop_signals():
                 init()
+            _guards.append(_Guard(give_up))
             return
         except Exception as error:  # Ray raises plain ones
             stop()
@@ -47,24 +64,51 @@ def find_ended() -> str | None:
     return None
 
 
+def describe_ended(name: str) -> str:
+    """Why nothing can go on without that process."""
+    return f"Ray's process {name} on this machine has ended: it was killed, or memory ran out"
+
+
 def stop() -> None:
     """Shut Ray down and wait until the processes that it started here are gone; kill those that stay."""
-    import psutil  # a dependency of Ray, which adds it to the path when imported
+    import psutil
     import ray
 
-    raylets = [str(process.pid) for process in _list_own("raylet")]
-    started = {child for child in psutil.Process().children(recursive=True) if _is_ray(child)}
-    # Agents of a raylet that was killed have another parent, and wait a minute for an answer before they end.
-    started |= {process for process in psutil.process_iter() if raylets and _find_raylet(process) in raylets}
+    started = _find_started()
     _replace_terminate_by_kill()
     before = signal.getsignal(signal.SIGTERM)
     ray.shutdown()
     with contextlib.suppress(ValueError, TypeError):  # another thread than the main one; a handler of C code
         signal.signal(signal.SIGTERM, before)  # Ray leaves the default behind, which ends the process at once
     _, alive = psutil.wait_procs(started, timeout=SHUTDOWN_SECONDS)
-    for process in alive:
-        with contextlib.suppress(psutil.Error):
-            process.kill()
+    _kill(alive)
+    while _guards:
+        _guards.pop().stand_down()
+
+
+class _Guard:
+    """Ends this process where Ray has ended and its main thread does not notice, as it may wait for an answer in Ray's
+    own code, which no signal and no error interrupts."""
+
+    def __init__(self, give_up: GiveUp) -> None:
+        self._give_up, self._stopped = give_up, threading.Event()
+        threading.Thread(target=self._watch, name="ray-guard", daemon=True).start()
+
+    def stand_down(self) -> None:
+        """Ray was stopped in order."""
+        self._stopped.set()
+
+    def _watch(self) -> None:
+        while not self._stopped.wait(LOOK_SECONDS):
+            if find_ended() is None or self._stopped.wait(END_SECONDS) or (name := find_ended()) is None:
+                continue
+            with contextlib.suppress(Exception):  # whatever it is, the process has to end
+                self._give_up(describe_ended(name))
+            _kill(_find_started())
+            os._exit(1)
+
+
+_guards: list[_Guard] = []  # of the Ray that this process has started
 
 
 @contextlib.contextmanager
@@ -81,13 +125,31 @@ def _block_stop_signals() -> Iterator[None]:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
+def _find_started() -> set[Any]:
+    """All processes of the Ray that was started here."""
+    import psutil  # a dependency of Ray, which adds it to the path when imported
+
+    raylets = [str(process.pid) for process in _list_own("raylet")]
+    started = {child for child in psutil.Process().children(recursive=True) if _is_ray(child)}
+    # Agents of a raylet that was killed have another parent, and wait a minute for an answer before they end.
+    return started | {process for process in psutil.process_iter() if raylets and _find_raylet(process) in raylets}
+
+
+def _kill(processes: Iterable[Any]) -> None:
+    import psutil
+
+    for process in processes:
+        with contextlib.suppress(psutil.Error):
+            process.kill()
+
+
 def _list_own(name: str = "") -> list[Any]:
     """Ray's processes with this name that were started here; all without a name, and none on a cluster."""
     import ray
 
     node = ray._private.worker._global_node
     started = {} if node is None else node.all_processes
-    return [info.process for kind, infos in started.items() if name in ("", kind) for info in infos]
+    return [info.process for kind, infos in list(started.items()) if name in ("", kind) for info in infos]
 
 
 def _replace_terminate_by_kill() -> None:

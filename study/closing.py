@@ -24,6 +24,8 @@ from study.execution.export import write_recipe
 from study.ledger.best import describe_broken
 from study.ledger.ledger import STUDY, Ledger
 from study.ledger.records import TrialRecord, TrialState
+from study.notifications.notifier import Notifier
+from study.notifications.occasions import describe_stop
 from study.report.writing import write_folder_files
 from study.workers.failure import is_disk_full
 
@@ -80,7 +82,7 @@ def print_results(
         if record.state in (TrialState.FAILED, TrialState.INFEASIBLE):
             print_line(console, f"trial {record.number:04d} {record.state}: {record.reason}")
     if stopped is not None:
-        print_line(console, f"stopped: {stopped}. Correct it, then continue with: {command}")
+        _print_stop(stopped, command, console)
         return 1
     if best is None:
         print_line(console, f"no trial completed; the error of each one is in {shorten(ledger.folder)}/trials")
@@ -94,6 +96,22 @@ def print_results(
     print_references(ledger, console)
     print_verdict(ledger, console)
     return 0
+
+
+def give_up_on_ray(notifier: Notifier | None, command: str, console: Console, reason: str) -> None:
+    """Say, in another thread, why a session's process ends while its main thread waits for a Ray that has ended.
+
+    Nothing is recorded, as that thread may be about to: the next session finds what a driver that was killed leaves.
+    """
+    _print_stop(reason, command, console)
+    console.show_cursor()  # which a live table hides
+    if notifier is not None:
+        notifier.stop(f"{describe_stop(reason)}; continue with: {command}")
+        notifier.close()
+
+
+def _print_stop(stopped: str, command: str, console: Console) -> None:
+    print_line(console, f"stopped: {stopped}. Correct it, then continue with: {command}")
 
 
 def make_continue_command(name: str, path: Path, trials: int | None) -> str:

@@ -15,11 +15,19 @@ from pathlib import Path
 from rich.console import Console
 
 from cluster.connect import connect
+from cluster.embedded import GiveUp, print_reason
 from cluster.errors import ClusterError
 from cluster.resources import Node
 from cluster.tasks import run_on_cluster
 from model.errors import UserError
-from study.closing import explain_full_disk, make_continue_command, print_line, print_results, report_stop
+from study.closing import (
+    explain_full_disk,
+    give_up_on_ray,
+    make_continue_command,
+    print_line,
+    print_results,
+    report_stop,
+)
 from study.config.places import study_folder
 from study.config.study_file import StudyFile, with_trials
 from study.display.board import Board, make_console, show_live
@@ -105,7 +113,8 @@ def run_study(
             stack.enter_context(run.notifier)
         if run.trials_to_run or find_unscored(run.ledger) is not None:
             if nodes is None:
-                max_concurrent_trials(study, stack.enter_context(_connect(None)))
+                give_up = functools.partial(give_up_on_ray, run.notifier, command, console)
+                max_concurrent_trials(study, stack.enter_context(_connect(None, give_up)))
             run.stopped = _run_trials(run, address is not None, console, work)
         return _close_run(run, path, command, console)
     return INTERRUPTED
@@ -133,9 +142,9 @@ class _Run:
 
 
 @contextlib.contextmanager
-def _connect(address: str | None) -> Iterator[list[Node]]:
+def _connect(address: str | None, give_up: GiveUp = print_reason) -> Iterator[list[Node]]:
     try:
-        with connect(address) as nodes:
+        with connect(address, give_up=give_up) as nodes:
             forward_sigterm()  # again, because Ray replaced the handler by its own
             yield nodes
     except ClusterError as error:

@@ -26,6 +26,7 @@ GROUPS = {  # the start of a path -> its group; the first one that fits counts
     "study/execution/test_tune_memory.py": RAY,
     "study/workers/test_draining.py": RAY,
     "cluster/preflight/": RAY,
+    "cluster/test_embedded.py": RAY,
     "cluster/test_placement_groups.py": RAY,
     "cluster/test_usage.py": RAY,
     "cluster/test_tasks.py": RAY,

@@ -15,6 +15,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import TrialScheduler
 from ray.tune.search import Searcher
 
+from cluster.embedded import describe_ended
 from cluster.placement_groups import OrphanWatch
 from study.early_stopping.rule import Rule, Ruling
 from study.execution.driver_watch import DriverWatch
@@ -276,5 +277,5 @@ class StopAll(NotPickled, tune.Stopper):
 
     def stop_all(self) -> bool:
         if (name := self._find_ended()) is not None:
-            raise RayEnded(f"Ray's process {name} on this machine has ended: it was killed, or memory ran out")
+            raise RayEnded(describe_ended(name))
         return self._errors.is_stopping()

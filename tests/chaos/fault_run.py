@@ -122,9 +122,9 @@ class StudyUnderFaults:
 
     def wait_for_end(self, driver: CommandProcess) -> int:
         """The exit code of a driver; what is paused is resumed, so that it can end."""
-        deadline = time.monotonic() + PATIENCE
+        patience = Patience(driver)
         while driver.process.poll() is None:
-            assert time.monotonic() < deadline, f"it did not end in {PATIENCE:g} s:\n{driver.output}"
+            patience.check("it did not end")
             self.resume()
             with contextlib.suppress(subprocess.TimeoutExpired):
                 driver.process.wait(0.5)
@@ -143,9 +143,9 @@ class StudyUnderFaults:
 
     def _strike(self, faults: list[Fault], actions: dict[str, Action]) -> None:
         """Have those strike whose time comes while this driver lives, and take them from the list."""
-        deadline = time.monotonic() + PATIENCE
+        patience = Patience(self.driver)
         while faults and self.driver.process.poll() is None:
-            assert time.monotonic() < deadline, f"{faults[0]} never came:\n{self.driver.output}"
+            patience.check(f"{faults[0]} never came")
             if self._count_epochs() < faults[0].epochs:
                 self.resume()
                 time.sleep(0.05)
@@ -156,7 +156,6 @@ class StudyUnderFaults:
             if self.driver.process.poll() is None:
                 actions[fault.kind](self)
                 self.taken.append(fault)
-                deadline = time.monotonic() + PATIENCE
 
     def _count_epochs(self) -> int:
         """The epochs that were reported so far, read again only when more was written."""
@@ -169,6 +168,19 @@ class StudyUnderFaults:
         except FileNotFoundError:  # a full disk made a session give up its new file
             return 0
         return self._epochs
+
+
+class Patience:
+    """Knows how long a driver has printed nothing: on a busy machine three groups of workers start in minutes."""
+
+    def __init__(self, driver: CommandProcess) -> None:
+        self._driver, self._output, self._since = driver, "", time.monotonic()
+
+    def check(self, message: str) -> None:
+        """An AssertionError with the message after PATIENCE seconds without a new line."""
+        if (output := self._driver.output) != self._output:
+            self._output, self._since = output, time.monotonic()
+        assert time.monotonic() - self._since < PATIENCE, f"{message} in {PATIENCE:g} s:\n{output}"
 
 
 def run_here(*arguments: str) -> str | None:

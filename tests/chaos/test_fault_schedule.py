@@ -1,9 +1,12 @@
 from __future__ import annotations
 
+import time
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
-from chaos import fault_results
+from chaos import fault_results, fault_run
 from chaos.fault_actions import FAULTS
 from chaos.fault_results import SeedResult, Tally, choose_seeds, claim_seed, keep_result, read_results, summarise
 from chaos.fault_schedule import (
@@ -159,3 +162,18 @@ def test_a_command_that_was_answered_and_is_not_recorded_is_found_and_one_that_i
         orders.check([])
     with pytest.raises(AssertionError, match="recorded twice"):
         orders.check([given, given])
+
+
+def test_a_driver_that_prints_nothing_for_long_is_given_up_and_one_that_prints_is_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(fault_run, "PATIENCE", 0.2)
+    driver: Any = SimpleNamespace(output="")
+    patience = fault_run.Patience(driver)
+    for _ in range(6):
+        time.sleep(0.1)
+        driver.output += "trial 0000 epoch 1/3\n"
+        patience.check("it did not end")
+    time.sleep(0.25)
+    with pytest.raises(AssertionError, match=r"^it did not end in 0.2 s:\ntrial 0000"):
+        patience.check("it did not end")
