@@ -24,6 +24,7 @@ GROUPS = {  # the start of a path -> its group; the first one that fits counts
     "cluster/images/": SERVERS,
     "study/tracking/test_passwords.py": SERVERS,
     "study/execution/test_tune_memory.py": RAY,
+    "study/execution/test_tune_trials.py": RAY,
     "study/workers/test_draining.py": RAY,
     "cluster/preflight/": RAY,
     "cluster/test_embedded.py": RAY,
