@@ -28,7 +28,7 @@ GiveUp = Callable[[str], object]
 
 def print_reason(reason: str) -> None:
     """Print why this process ends as the line of an error."""
-    print(f"error: {reason}", file=sys.stderr, flush=True)
+    print(f"error: {reason}; give the command again", file=sys.stderr, flush=True)
 
 
 def start(init: Callable[[], object], give_up: GiveUp = print_reason) -> None:
@@ -74,6 +74,8 @@ def stop() -> None:
     import psutil
     import ray
 
+    if find_ended() is None:  # from here on its processes end in order
+        _dismiss_guards()
     started = _find_started()
     _replace_terminate_by_kill()
     before = signal.getsignal(signal.SIGTERM)
@@ -82,8 +84,7 @@ def stop() -> None:
         signal.signal(signal.SIGTERM, before)  # Ray leaves the default behind, which ends the process at once
     _, alive = psutil.wait_procs(started, timeout=SHUTDOWN_SECONDS)
     _kill(alive)
-    while _guards:
-        _guards.pop().stand_down()
+    _dismiss_guards()
 
 
 class _Guard:
@@ -109,6 +110,11 @@ class _Guard:
 
 
 _guards: list[_Guard] = []  # of the Ray that this process has started
+
+
+def _dismiss_guards() -> None:
+    while _guards:
+        _guards.pop().stand_down()
 
 
 @contextlib.contextmanager
