@@ -31,6 +31,9 @@ FAILURES = "DECRED_FAILURES"  # the folder in which a rank leaves the error that
 ERROR_FILE = "error-{rank}.txt"
 TERMINATED = 128 + signal.SIGTERM
 STALLED = 3  # the exit code of a rank that made no progress for too long
+# A rank that hangs waits so long for its starter to end it: its own end would close the others' connections, and they
+# would fail before they have kept where they wait.
+LEAVE_SECONDS = 60.0
 KINDS: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (UserError, NonFiniteLossError, OutOfMemoryError, SplitFurtherError)
 }
@@ -108,11 +111,12 @@ def run_rank(function: Callable[[], None], folder: Path) -> None:
 
 
 def leave_stalled(line: str, place: str | None, rank: int) -> None:
-    """End this process, a rank that hangs in `place`: at once, and from any thread. The line is left for its starter,
-    or printed where there is none that reads it."""
+    """End this process, a rank that hangs in `place`, from any thread. The line is left for its starter, which ends
+    all ranks once the others have kept where they are; where there is none that reads it, it is printed."""
     failure = Failure(rank, StalledError.__name__, line, time.time(), waits_for_others(place))
     if FAILURES in os.environ:
         _leave(failure)
+        time.sleep(LEAVE_SECONDS)
     else:
         print(f"error: worker {rank}: {line}", file=sys.stderr, flush=True)
     os._exit(STALLED)
@@ -134,6 +138,14 @@ def _leave_failure(error: BaseException, rank: int, folder: Path) -> None:
     _leave(Failure(rank, kind, message, time.time()))
 
 
+def read_failures(folder: Path) -> list[Failure]:
+    """The failures that ranks have left so far, the first one first."""
+    failures = [Failure(**json.loads(path.read_text(encoding="utf-8"))) for path in folder.glob("*.json")]
+    return sorted(failures, key=lambda failure: failure.at)
+
+
 def _leave(failure: Failure) -> None:
     with contextlib.suppress(OSError, KeyError):
-        Path(os.environ[FAILURES], f"{failure.rank}.json").write_text(json.dumps(asdict(failure)), encoding="utf-8")
+        part = Path(os.environ[FAILURES], f"{failure.rank}.part")
+        part.write_text(json.dumps(asdict(failure)), encoding="utf-8")
+        part.rename(part.with_suffix(".json"))  # the starter reads it at any time

@@ -7,7 +7,6 @@ LOCAL_RANK, MASTER_ADDR, MASTER_PORT), so that processes which torchrun or Slurm
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import signal
 import subprocess
@@ -21,7 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from model.errors import UserError
 from model.runtime.child_processes import Child, dump_children, dump_processes
-from model.runtime.rank import FAILURES, KINDS, STALLED, TERMINATED, Failure
+from model.runtime.rank import FAILURES, KINDS, STALLED, TERMINATED, Failure, read_failures
 from model.runtime.stacks import save_stacks
 
 if TYPE_CHECKING:
@@ -67,9 +66,9 @@ def run_group(module: str, arguments: Sequence[str], count: int, folder: Path | 
             with _passing_on_sigterm(processes):
                 for rank in range(count):
                     processes.append(_start(module, arguments, rank, count, store.port, Path(temporary)))
-                codes = _watch(processes)
+                codes = _watch(processes, Path(temporary))
                 if STALLED in codes and folder is not None:
-                    _keep_stacks(processes, folder)
+                    _keep_stacks(processes, codes, folder)
         except BaseException:
             _interrupt(processes)
             raise
@@ -123,10 +122,10 @@ def _usable_cores() -> Sequence[int]:
     return list(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else range(os.cpu_count() or 1)
 
 
-def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
+def _watch(processes: Sequence[subprocess.Popen[bytes]], temporary: Path) -> list[int | None]:
     """Wait until all have ended, or one has failed and the others had time to; their exit codes, None of the rest."""
     failed_at: float | None = None
-    while None in (codes := [process.poll() for process in processes]):
+    while None in (codes := _read_codes(processes, temporary)):
         if failed_at is None and any(code not in (0, TERMINATED, None) for code in codes):
             failed_at = time.monotonic()
         patience = STALL_SECONDS if STALLED in codes else GATHER_SECONDS
@@ -136,10 +135,19 @@ def _watch(processes: Sequence[subprocess.Popen[bytes]]) -> list[int | None]:
     return codes
 
 
-def _keep_stacks(processes: Sequence[subprocess.Popen[bytes]], folder: Path) -> None:
-    """Keep the stacks of the ranks that have not ended, or say why there are none."""
-    for rank, process in enumerate(processes):
-        if process.poll() is None:
+def _read_codes(processes: Sequence[subprocess.Popen[bytes]], temporary: Path) -> list[int | None]:
+    """The exit codes so far; that of a rank that hangs is known before it ends."""
+    codes = [process.poll() for process in processes]
+    for failure in read_failures(temporary):
+        if failure.is_stalled and codes[failure.rank] is None:
+            codes[failure.rank] = STALLED
+    return codes
+
+
+def _keep_stacks(processes: Sequence[subprocess.Popen[bytes]], codes: Sequence[int | None], folder: Path) -> None:
+    """Keep the stacks of the ranks that neither have ended nor kept their own, or say why there are none."""
+    for rank, (process, code) in enumerate(zip(processes, codes, strict=True)):
+        if code is None:
             stacks = dump_processes([Child(process.pid, f"worker {rank}", os.getpid())]) + dump_children(process.pid)
             save_stacks(folder, {rank: stacks})
 
@@ -183,8 +191,7 @@ def _kill(processes: Sequence[subprocess.Popen[bytes]]) -> None:
 
 def _find_error(codes: Sequence[int | None], temporary: Path) -> Exception:
     """The error that the others followed from, of ranks with these exit codes, None for those that still ran."""
-    failures = [Failure(**json.loads(path.read_text(encoding="utf-8"))) for path in temporary.glob("*.json")]
-    failures.sort(key=lambda failure: failure.at)
+    failures = read_failures(temporary)
     for failure in failures:
         if failure.kind in KINDS:
             return KINDS[failure.kind](failure.message)

@@ -43,6 +43,11 @@ def start() -> Iterator[Callable[[str], subprocess.Popen[str]]]:
         process.communicate()
 
 
+def read_state(process: subprocess.Popen[str]) -> str:
+    """What Linux says that a process does: S it waits, T it is stopped."""
+    return Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def read_pipe(path: Path) -> int:
     """Wait for ever for the first byte."""
     return len(path.read_bytes())
@@ -55,8 +60,7 @@ def test_each_process_below_this_one_writes_where_it_is_or_is_named_with_why_it_
     silent = start("print('ready', flush=True); input()")
     stopped = start(ANSWERS + "input()")
     stopped.send_signal(signal.SIGSTOP)
-    status = Path(f"/proc/{stopped.pid}/stat")
-    wait_for(lambda: status.read_text().rpartition(")")[2].split()[0] == "T")
+    wait_for(lambda: read_state(stopped) == "T")
     parts = dump_children(os.getpid(), SECONDS).split("== process ")
     of = {int(part.split()[0]): part for part in parts if part.strip()}
     assert f"started by {os.getpid()}: its stacks" in of[answers.pid]
@@ -85,6 +89,7 @@ def test_the_cpu_that_a_process_below_this_one_uses_is_counted_and_a_wait_is_not
 ) -> None:
     busy = start("print('ready', flush=True)\nwhile True: pass")
     idle = start("print('ready', flush=True); input()")
+    wait_for(lambda: read_state(idle) == "S")
     before = used_cpu(os.getpid())
     used = wait_for(lambda: (now := used_cpu(os.getpid()))[busy.pid] > before[busy.pid] + 0.1 and now)
     assert used[idle.pid] == before[idle.pid]
