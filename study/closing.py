@@ -27,7 +27,7 @@ from study.ledger.records import TrialRecord, TrialState
 from study.notifications.notifier import Notifier
 from study.notifications.occasions import describe_stop
 from study.report.writing import write_folder_files
-from study.workers.failure import is_disk_full
+from study.workers.failure import is_disk_full, is_place_unusable
 
 BEST_RECIPE = "best-recipe.yaml"
 
@@ -43,17 +43,28 @@ def report_stop(folder: Path, command: str, console: Console) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def explain_full_disk(folder: Path, command: str) -> Iterator[None]:
-    """Make an error of a full disk in the block a UserError that says how to continue."""
+def explain_unwritable(folder: Path, command: str) -> Iterator[None]:
+    """Make an error in the block a UserError that says how to continue, where the disk is full, or the study's folder
+    cannot be written or read for another reason."""
     try:
         yield
     except (OSError, UserError) as error:
-        if not is_disk_full(error):
-            raise
-        raise UserError(
-            f"the disk that holds {shorten(folder)} is full; nothing that ended is lost. "
-            f"Free space, then continue with: {command}"
-        ) from None
+        if is_disk_full(error):
+            raise UserError(
+                f"the disk that holds {shorten(folder)} is full; nothing that ended is lost. "
+                f"Free space, then continue with: {command}"
+            ) from None
+        if isinstance(error, OSError) and (is_place_unusable(error) or _is_of(folder, error)):
+            raise UserError(
+                f"{shorten(folder)} cannot be used ({error.strerror}); nothing that ended is lost. "
+                f"Make it readable and writable again, then continue with: {command}"
+            ) from None
+        raise
+
+
+def _is_of(folder: Path, error: OSError) -> bool:
+    """Whether an error is one of a file or folder in `folder`."""
+    return isinstance(error.filename, str) and Path(error.filename).absolute().is_relative_to(folder.absolute())
 
 
 def print_results(

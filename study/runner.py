@@ -21,7 +21,7 @@ from cluster.resources import Node
 from cluster.tasks import run_on_cluster
 from model.errors import UserError
 from study.closing import (
-    explain_full_disk,
+    explain_unwritable,
     give_up_on_ray,
     make_continue_command,
     print_line,
@@ -99,7 +99,7 @@ def run_study(
         handle_stop_signals(),
         report_stop(folder, command, console),
         contextlib.ExitStack() as stack,
-        explain_full_disk(folder, command),  # before the stack is closed: the notifier sends what ends a session
+        explain_unwritable(folder, command),  # before the stack is closed: the notifier sends what ends a session
     ):
         # A cluster's resources are checked before the folder is made; an embedded Ray starts last.
         nodes = stack.enter_context(_connect(address)) if address is not None else None
@@ -286,7 +286,7 @@ def _close_tracker(run: _Run, path: Path, console: Console) -> None:
     tracker = run.tracker
     try:
         run.ledger.check_ownership()
-    except UserError:
+    except (UserError, OSError):  # or nobody can read whose it is
         tracker.close(patience=0.0)
         return
     try:

@@ -17,6 +17,7 @@ from model.errors import NonFiniteLossError, OutOfMemoryError, SplitFurtherError
 from study.cli import cluster, compare, data, errors, export, prepare, replay, report, steering, studies, trial
 from study.cli.arguments import example
 from study.execution.signals import ignore_stop_signals
+from study.workers.failure import is_place_unusable
 
 DISTRIBUTION = "decred-study"
 
@@ -88,6 +89,10 @@ def _call() -> int:
         return _report(error, 1)
     except KeyboardInterrupt:
         return 130
+    except OSError as error:
+        if not is_place_unusable(error):
+            raise
+        return _report(UserError(f"{error.filename or 'a file'}: cannot be used ({error.strerror})"), 2)
 
 
 def _report_usage(error: typer.TyperException) -> int:

@@ -35,10 +35,12 @@ class BudgetSettings(Strict):
     """The most that a study uses; of several limits, the one that is reached first counts.
 
     GPU-hours and CPU-hours are those of the trials' workers, from the start of a trial to its end; hours are those in
-    which sessions run.
+    which sessions run, but for pauses in which no trial does.
     """
 
-    hours: float | None = Field(None, gt=0, description="in which sessions of the study run")
+    hours: float | None = Field(
+        None, gt=0, description="in which sessions of the study run, but for pauses in which no trial does"
+    )
     gpu_hours: float | None = Field(None, gt=0, description="GPU-hours of all workers of all trials")
     cpu_hours: float | None = Field(None, gt=0, description="CPU-hours of all workers of all trials")
     cost: float | None = Field(None, gt=0, description="the price of these GPU-hours and CPU-hours, see prices")

@@ -27,6 +27,7 @@ class DiskSettings(Strict):
     keep_best: Annotated[int, Field(ge=1)] | None = Field(
         None,
         description="the best trials of each class whose weights are kept when others end, beside those of baselines, "
-        "finalists and their new trainings, trials on the Pareto front of two objectives, and of all trials that may "
-        "continue; null = the weights of all trials. Figures, hypotheses and recipes are kept of every trial",
+        "finalists and their new trainings, trials on the Pareto front of two objectives, trials that enqueued recipes "
+        "start from, and of all trials that may continue; null = the weights of all trials. Figures, hypotheses and "
+        "recipes are kept of every trial",
     )

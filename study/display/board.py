@@ -6,12 +6,14 @@ import contextlib
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from statistics import fmean
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.markup import escape
 from rich.text import Text
 
+from study.display.pace import TrialTime
 from study.display.table import (
     FIGURES,
     STYLES,
@@ -53,9 +55,10 @@ class Board:
         self._records = dict(records)
         self._console, self._title = console, title
         self._trials_to_run, self._concurrency, self._clock = trials_to_run, concurrency, clock
-        self._started: dict[int, float] = {}  # of each running trial
+        self._times: dict[int, TrialTime] = {}  # of each trial that ran in this session and has not ended
         self._advised: set[int] = set()  # trials whose CTC does not learn
-        self._durations: list[float] = []  # seconds of every trial that ended in this session
+        self._ended = 0  # trials that ran in this session and have ended
+        self._durations: list[float] = []  # seconds that each of these takes from its first epoch on, where known
         self._waits_for: str | None = None  # what trials wait for that have no room
         self._waits_since = 0.0
 
@@ -64,21 +67,19 @@ class Board:
         number, before = record.number, self._records.get(record.number)
         self._records[number] = record
         if record.state is TrialState.RUNNING:
-            if number not in self._started:
-                self._started[number] = self._clock()
+            times = self._times.setdefault(number, TrialTime(record.epoch))
+            if times.since is None:
+                times.start(self._clock())
                 values = ", ".join(f"{name} {format_value(value)}" for name, value in record.values.items())
                 self._print(number, "started" if before is None else "continues", record.baseline or values)
             elif before is None or record.epochs is not before.epochs:  # or something else was recorded
+                times.note_report(self._clock(), record.epoch)
                 self._print_epoch(record)
             return
         if before is not None and before.state is record.state is TrialState.COMPLETE:
             self._print(number, "complete", "its test sets are scored")
             return
-        started = self._started.pop(number, None)
-        if record.state is TrialState.INFEASIBLE and started is None:
-            self._trials_to_run -= 1
-        elif started is not None and record.state.final:
-            self._durations.append(self._clock() - started)
+        self._stop_time(record)
         self._count_again()
         self._print_end(record)
 
@@ -98,18 +99,34 @@ class Board:
 
     def estimate_seconds_left(self) -> float | None:
         """Estimated from the trials of this session so far; None before the first epoch."""
-        now, ended = self._clock(), len(self._durations)
-        mean = sum(self._durations) / ended if ended else self._find_slowest_pace(now)
+        running = self._list_running()
+        mean = fmean(self._durations) if self._durations else _find_slowest_pace(running)
         if mean is None:
             return None
-        spent = sum(min(now - started, mean) for started in self._started.values())
-        of_trials = max(0.0, (self._trials_to_run - ended) * mean - spent) / self._concurrency
+        now = self._clock()
+        spent = sum(min(_measure_spent(times, record, mean, now), mean) for record, times in running)
+        of_trials = max(0.0, (self._trials_to_run - self._ended) * mean - spent) / self._concurrency
         return min(of_trials, self._find_limit(self._concurrency))
+
+    def _stop_time(self, record: TrialRecord) -> None:
+        """Take in that a trial does not run, or runs no more."""
+        times, now = self._times.get(record.number), self._clock()
+        if times is not None:
+            times.stop(now)
+        if not record.state.final:
+            return
+        if times is not None:
+            del self._times[record.number]
+            self._ended += 1
+            if (whole := times.measure_whole(now, record.epoch)) is not None:
+                self._durations.append(whole)
+        elif record.state is TrialState.INFEASIBLE:
+            self._trials_to_run -= 1
 
     def _count_again(self) -> None:
         """Count the trials to come, not while the table is drawn: that is another thread, and the records change."""
         if self._count_left is not None:
-            self._trials_to_run = len(self._durations) + self._count_left()
+            self._trials_to_run = self._ended + self._count_left()
 
     def render(self) -> RenderableType:
         """The table as it stands, with a footer."""
@@ -129,14 +146,10 @@ class Board:
         budget = [Text(line, style="dim") for line in self._describe_budget()]
         return Group(table, *budget, self._make_footer())
 
-    def _find_slowest_pace(self, now: float) -> float | None:
-        """Seconds that the slowest running trial takes from start to end; None before a first epoch."""
-        paces = [
-            (now - started) / record.epoch * (record.planned_epochs or record.epoch)
-            for number, started in self._started.items()
-            if (record := self._records[number]).epoch
-        ]
-        return max(paces, default=None)
+    def _list_running(self) -> list[tuple[TrialRecord, TrialTime]]:
+        """The trials that run. Of a copy, because the table is drawn in another thread than trials start and end in."""
+        times = tuple(self._times.items())
+        return [(self._records[number], one) for number, one in times if one.since is not None]
 
     def _choose_records(self) -> list[TrialRecord]:
         """All trials, but only as many of those that ended, the newest, as fit on the screen."""
@@ -147,8 +160,9 @@ class Board:
 
     def _make_footer(self) -> Text:
         left = self.estimate_seconds_left()
-        waiting = max(0, self._trials_to_run - len(self._durations) - len(self._started))
-        parts = [f"{len(self._started)} running", f"{waiting} waiting"]
+        running = len(self._list_running())
+        waiting = max(0, self._trials_to_run - self._ended - running)
+        parts = [f"{running} running", f"{waiting} waiting"]
         if self._waits_for is not None:
             parts.append(self._waits_for)
         time_left = "time left: known after the first epoch" if left is None else f"about {format_duration(left)} left"
@@ -173,6 +187,24 @@ class Board:
     def _print_line(self, line: str) -> None:
         if not self._console.is_terminal:
             self._console.print(line, soft_wrap=True)
+
+
+def _find_slowest_pace(running: Iterable[tuple[TrialRecord, TrialTime]]) -> float | None:
+    """Seconds that the slowest running trial takes from start to end; None before a first epoch in this session."""
+    paces = [
+        seconds * (record.planned_epochs or record.epoch)
+        for record, times in running
+        if (seconds := times.find_epoch_seconds(record.epoch)) is not None
+    ]
+    return max(paces, default=None)
+
+
+def _measure_spent(times: TrialTime, record: TrialRecord, mean: float, now: float) -> float:
+    """What a running trial has done of the `mean` seconds that a trial takes, its earlier epochs included."""
+    whole = times.measure_whole(now, record.epoch)
+    if whole is None:  # its earlier epochs are known, but not yet what one of them takes
+        return times.measure(now) + mean * times.epochs_before / (record.planned_epochs or record.epoch)
+    return whole
 
 
 @contextlib.contextmanager

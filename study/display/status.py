@@ -17,6 +17,7 @@ from study.display.front import describe_front
 from study.display.references import print_references
 from study.display.rows import Rows, describe_left_out
 from study.display.steering import describe_steering
+from study.display.study_state import find_time_of_use
 from study.display.table import make_table
 from study.display.verdict import print_verdict
 from study.evidence.rank_correlation import describe_rungs
@@ -28,10 +29,12 @@ from study.ledger.records import TrialState
 from study.ledger.trials import Trials
 
 
-def print_status(ledger: Ledger, study: Path, console: Console | None = None, rows: Rows | None = None) -> None:
+def print_status(
+    ledger: Ledger, study: Path, console: Console | None = None, rows: Rows | None = None, now: float | None = None
+) -> None:
     """Print the state of a study; `study` is the path that the user gave, for the command that continues it.
 
-    `rows` chooses the trials of the table, by default all; everything else is of all trials.
+    `rows` chooses the trials of the table, by default all; everything else is of all trials. `now` is in Unix seconds.
     """
     console, records, rows = console or make_console(), ledger.trials.values(), rows or Rows()
     shown = rows.choose(records, ledger.study)
@@ -40,7 +43,9 @@ def print_status(ledger: Ledger, study: Path, console: Console | None = None, ro
         console.print(line, soft_wrap=True, highlight=False)
     for line in (*describe_rungs(records, ledger.study), *describe_stuck(records)):
         console.print(line, soft_wrap=True, highlight=False)
-    for line in (*describe_broken(records, ledger.study.objective), *describe_budget(ledger.study, ledger.trials)):
+    holder = find_living_holder(ledger.folder)
+    budget = describe_budget(ledger.study, ledger.trials, find_time_of_use(ledger.trials, holder, now))
+    for line in (*describe_broken(records, ledger.study.objective), *budget):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
     for line in describe_front(records, ledger.study.objective, study):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
@@ -48,7 +53,7 @@ def print_status(ledger: Ledger, study: Path, console: Console | None = None, ro
     print_verdict(ledger, console)
     for line in (*describe_steering(ledger.trials), *describe_excluded(ledger.trials)):
         console.print(line, soft_wrap=True, highlight=False, markup=False)
-    if any(record.state is TrialState.RUNNING for record in records) and find_living_holder(ledger.folder) is None:
+    if any(record.state is TrialState.RUNNING for record in records) and holder is None:
         line = f"no process runs this study now, the last one died; continue it with: decred-study run {study}"
         console.print(line, soft_wrap=True, highlight=False)
 

@@ -20,14 +20,14 @@ from typing import Any
 
 from study.config.budget import BudgetSettings
 from study.display.rows import Rows
-from study.display.study_state import StudyState, estimate_seconds_left, find_state
+from study.display.study_state import StudyState, estimate_seconds_left, find_state, find_time_of_use
 from study.ledger.best import find_best, rank_figures, rank_trials
 from study.ledger.ledger import Ledger
 from study.ledger.pareto import make_front
 from study.ledger.records import TrialRecord, TrialState
 
 SCHEMA = 1
-_HOURS = BudgetSettings(gpu_hours=1.0, cpu_hours=1.0)  # what is measured; its limits are of no interest
+_HOURS = BudgetSettings(hours=1.0, gpu_hours=1.0, cpu_hours=1.0)  # what is measured; its limits are of no interest
 
 
 def make_status(ledger: Ledger, rows: Rows | None = None, now: float | None = None) -> dict[str, Any]:
@@ -53,8 +53,8 @@ def make_status(ledger: Ledger, rows: Rows | None = None, now: float | None = No
             "trials": {str(one): counts[one] for one in TrialState},
             "best": _describe_best(ledger),
             "front": _describe_front(ledger),
-            "seconds_left": estimate_seconds_left(trials, now) if running else None,
-            "spent": _measure_spent(ledger, now if running else None),
+            "seconds_left": estimate_seconds_left(study, ledger.base_recipe, trials, now) if running else None,
+            "spent": trials.spent.measure(_HOURS, study.workers, find_time_of_use(trials, holder, now)),
         },
         "trials": [_describe_trial(record) for record in chosen],
         "excluded_nodes": [
@@ -92,12 +92,6 @@ def _describe_front(ledger: Ledger) -> dict[str, Any] | None:
         "trials": [{"number": one.number, "figures": [one.first, one.second]} for one in front.trials],
         "lacking": list(front.lacking),
     }
-
-
-def _measure_spent(ledger: Ledger, now: float | None) -> dict[str, float]:
-    spent = ledger.trials.spent
-    used = spent.measure(_HOURS, ledger.study.workers, now)
-    return {"hours": spent.count_hours(now), "gpu_hours": used["gpu_hours"], "cpu_hours": used["cpu_hours"]}
 
 
 def _describe_trial(record: TrialRecord) -> dict[str, Any]:

@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from enum import StrEnum
 from statistics import fmean
 
+from model.recipe.recipe import Recipe
+from study.config.study_file import StudyFile
+from study.ledger.events import SessionStarted
 from study.ledger.lease import find_living_holder
 from study.ledger.lease_file import Holder
 from study.ledger.ledger import Ledger
+from study.ledger.open_parts import list_open
 from study.ledger.records import TrialRecord, TrialState
+from study.ledger.spent import TrialUse
+from study.ledger.steering import CONCURRENT_TRIALS
 from study.ledger.trials import Trials
+from study.search.trials_left import count_left
 
 DIED = "no process runs it, the last one died"
 
@@ -52,31 +60,67 @@ def find_state(ledger: Ledger) -> tuple[StudyState, str | None, Holder | None]:
     return state, None, None
 
 
-def estimate_seconds_left(trials: Trials, now: float | None = None) -> float | None:
-    """Of the session that runs, from its trials so far; None before the first epoch. `now` is in Unix seconds."""
+def find_time_of_use(trials: Trials, holder: Holder | None, now: float | None = None) -> float | None:
+    """Until when the use of a study's budget is measured, in Unix seconds: now while `holder` runs it, else None, which
+    is its last event."""
+    session = trials.session
+    if holder is None or session is None:
+        return None
+    if session.process is not None and holder.pid not in (0, session.process):
+        return None  # a driver that still prepares: the last session is that of one that is gone, and so are its hours
+    return time.time() if now is None else now
+
+
+def estimate_seconds_left(study: StudyFile, base: Recipe, trials: Trials, now: float | None = None) -> float | None:
+    """Of the session that runs, by the time that trials held their workers in all sessions; None before the first
+    epoch. `base` is the study's base recipe, `now` is in Unix seconds."""
     session, now = trials.session, time.time() if now is None else now
     if session is None or trials.study_state is not TrialState.RUNNING:
         return None
-    durations = [_seconds(record) for record in trials.values() if _ended_since(record, session.time)]
-    running = [trials[number] for number in trials.running]
-    paces = [_find_pace(record, now) for record in running if record.epoch]
-    if not durations and not paces:
+    uses = trials.spent.trials
+    ended = [record.number for record in trials.values() if _has_ended_since(record, session.time)]
+    durations = [uses[number].seconds for number in ended if number in uses]
+    unfinished = [(record, uses.get(record.number, TrialUse())) for record in list_open(trials, study)]
+    mean = fmean(durations) if durations else _find_slowest_pace(unfinished)
+    if mean is None:
         return None
-    mean = fmean(durations) if durations else max(paces)
-    ended = sum(record.state.final and (record.ended or 0.0) >= session.time for record in trials.values())
-    spent = sum(min(max(0.0, now - (record.started or now)), mean) for record in running)
-    return max(0.0, (session.trials - ended) * mean - spent) / max(1, session.concurrency, len(running))
+    done = sum(min(_measure_done(record, use, now), mean) for record, use in unfinished)
+    return max(0.0, count_left(study, base, trials) * mean - done) / _count_at_a_time(study, trials, session)
 
 
-def _ended_since(record: TrialRecord, time: float) -> bool:
-    """Whether it ran in this session alone, from its start to its end."""
-    return record.state.final and record.ended is not None and (record.started or 0.0) >= time
+def _has_ended_since(record: TrialRecord, time: float) -> bool:
+    return record.state.final and (record.ended or 0.0) >= time
 
 
-def _seconds(record: TrialRecord) -> float:
-    return max(0.0, (record.ended or 0.0) - (record.started or 0.0))
+def _find_slowest_pace(unfinished: Iterable[tuple[TrialRecord, TrialUse]]) -> float | None:
+    """Seconds that the slowest trial takes from start to end; None before a first epoch."""
+    paces = [
+        seconds * (record.planned_epochs or record.epoch)
+        for record, use in unfinished
+        if (seconds := _find_epoch_seconds(use)) is not None
+    ]
+    return max(paces, default=None)
 
 
-def _find_pace(record: TrialRecord, now: float) -> float:
-    """Seconds from start to end, at the pace of the epochs so far."""
-    return max(0.0, now - (record.started or now)) / record.epoch * (record.planned_epochs or record.epoch)
+def _find_epoch_seconds(use: TrialUse) -> float | None:
+    """What an epoch of a trial takes; None before its first report."""
+    if use.reports:
+        return use.reporting / use.reports
+    # A first report that does not say what its epoch took: the start of the workers counts with it.
+    return use.starting / use.starts if use.starts else None
+
+
+def _measure_done(record: TrialRecord, use: TrialUse, now: float) -> float:
+    """Seconds of the training that need not be done again: epochs that were lost with their workers do not count."""
+    since_report = 0.0 if use.since is None else max(0.0, now - use.latest)
+    return record.epoch * (_find_epoch_seconds(use) or 0.0) + since_report
+
+
+def _count_at_a_time(study: StudyFile, trials: Trials, session: SessionStarted) -> int:
+    """How many trials run at the same time: as many as people or the study file allow, where machines have room."""
+    in_file = study.workers.concurrent_trials
+    most, room = trials.steering.get(CONCURRENT_TRIALS, in_file), max(1, session.concurrency, len(trials.running))
+    if most is None:
+        return room
+    # Where the file's limit was reached, nobody has found out how many more there is room for.
+    return max(1, most if session.concurrency == in_file else min(most, room))

@@ -90,6 +90,8 @@ class Agenda:
         interrupted, held = self._interrupted(), self._trials.steering.held
         if self._trials.running or self._proposals.count_remaining(self._trials):
             return []
+        if self._is_searched() and self._proposals.count_confirmations(self._trials):
+            return []
         return interrupted if all(number in held for number in interrupted) else []
 
     def never_promoted(self) -> list[int]:

@@ -34,10 +34,14 @@ class Admission(Protocol):
     def admits(self, running: int) -> bool: ...
 
 
-class Stoppable(Protocol):
+class Study(Protocol):
     """A study that ends in order once it has a reason to stop."""
 
     stopped: str | None
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a person has it start nothing."""
 
 
 def find_reserve(settings: DiskSettings, total: int) -> int:
@@ -55,7 +59,7 @@ class DiskWatch:
         folder: Path,
         settings: DiskSettings,
         show: Show,
-        study: Stoppable,
+        study: Study,
         clock: Callable[[], float] = time.monotonic,
         measure: Callable[[Path], Usage] = shutil.disk_usage,
     ) -> None:
@@ -84,7 +88,7 @@ class DiskWatch:
             self._wait = self._look()
             if self._wait != before:
                 self._show(self._shown[0], self._wait or self._shown[1])
-        if self._wait is None or running:
+        if self._wait is None or running or self._study.is_paused:
             self._idle_since = math.inf
             return self._wait is None
         self._idle_since = min(self._idle_since, now)

@@ -40,7 +40,7 @@ def describe_recipe(words: Sequence[str], source: int | None = None) -> str:
                 f"'{word}' is neither a recipe file (.yaml) nor key=value, as in optimiser.learning_rate=1e-3"
             )
         values[_spell_out(key)] = _read_value(key, text, source)
-    return json.dumps({VALUES: values, FROM: source})
+    return json.dumps({VALUES: values, FROM: source}, default=str)  # YAML reads dates, which no recipe has
 
 
 def make_enqueued(text: str, ledger: Ledger) -> Recipe:
@@ -70,7 +70,7 @@ def _continue_from(record: TrialRecord, ledger: Ledger, values: Mapping[str, Any
 
     if not record.state.final:
         raise UserError(f"trial {record.number:04d} has not ended, it is {record.state}; wait until it has its weights")
-    folder = ledger.trial_folder(record.number)
+    folder = ledger.trial_folder(record.number).resolve()  # it is read in other folders than this process is in
     start = {"init_from": str(folder), "init_fingerprint": fingerprint_weights(folder), "initialisation": {}}
     recipe = ledger.read_recipe(record)
     if "initialisation" not in values:
@@ -131,6 +131,8 @@ def _read_value(key: str, text: str, source: int | None) -> Any:
         value = yaml.safe_load(text)
     except yaml.YAMLError:
         raise UserError(f"'{key}={text}' is not valid YAML; quote the value") from None
+    except ValueError:  # what looks like a date and is none
+        return text
     if isinstance(value, str):  # YAML 1.1 reads 1e-3 as a text
         try:
             return float(value)

@@ -7,7 +7,8 @@ removed: a trial that may continue, or be reopened, has its checkpoints.
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from model.weights.checkpoint_files import CHECKPOINTS
@@ -24,12 +25,15 @@ from study.ledger.trials import Trials
 _removed: WeakKeyDictionary[Ledger, set[int]] = WeakKeyDictionary()  # so that no folder is looked at again and again
 
 
-def choose_kept(trials: Trials, study: StudyFile) -> set[int]:
-    """The trials whose weights are kept: all where the study file sets no `disk.keep_best`."""
+def choose_kept(trials: Trials, study: StudyFile, sources: Iterable[int] = ()) -> set[int]:
+    """The trials whose weights are kept: all where the study file sets no `disk.keep_best`.
+
+    Others start from the weights of `sources`.
+    """
     most = study.disk.keep_best
     if most is None:
         return set(trials)
-    kept = {number for number, record in trials.items() if _is_kept_always(record)}
+    kept = {number for number, record in trials.items() if _is_kept_always(record)} | set(sources)
     if trials.selection is not None:
         kept |= {finalist.number for finalist in trials.selection.finalists}
     if (best := find_best(trials.values(), study.objective)) is not None:
@@ -40,8 +44,8 @@ def choose_kept(trials: Trials, study: StudyFile) -> set[int]:
     for ranked in _rank_by_class(trials, study):
         kept |= set(ranked[:most])
     # In an object store a trial that shares a training has its weights where that training has them.
-    sources = [record.training_of for record in trials.values() if record.number in kept]
-    return kept | {number for number in sources if number is not None}
+    trainings = [record.training_of for record in trials.values() if record.number in kept]
+    return kept | {number for number in trainings if number is not None}
 
 
 def remove_surplus_weights(ledger: Ledger) -> list[int]:
@@ -49,7 +53,7 @@ def remove_surplus_weights(ledger: Ledger) -> list[int]:
     if ledger.study.disk.keep_best is None:
         return []
     removed = _removed.setdefault(ledger, set())
-    kept = choose_kept(ledger.trials, ledger.study)
+    kept = choose_kept(ledger.trials, ledger.study, _list_sources(ledger))
     surplus = [number for number in ledger.trials if number not in kept and number not in removed]
     return [number for number in surplus if _remove(ledger, number, removed)]
 
@@ -57,6 +61,15 @@ def remove_surplus_weights(ledger: Ledger) -> list[int]:
 def has_removed_weights(ledger: Ledger, number: int) -> bool:
     """Whether a trial had weights that were removed."""
     return (ledger.trial_folder(number) / REMOVED_FILE).is_file()
+
+
+def _list_sources(ledger: Ledger) -> Iterator[int]:
+    """The trials whose weights enqueued recipes start from, and so do new trainings of these with other seeds."""
+    trials = ledger.trial_folder(0).resolve().parent
+    for source in ledger.trials.steering.sources:
+        folder = Path(source).resolve()
+        if folder.is_relative_to(trials) and folder != trials:
+            yield int(folder.relative_to(trials).parts[0])
 
 
 def _is_kept_always(record: TrialRecord) -> bool:

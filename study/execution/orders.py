@@ -12,9 +12,11 @@ from model.errors import UserError
 from model.recipe.recipe import Recipe
 from study.config.study_file import StudyFile, with_trials
 from study.execution.enqueuing import describe_differences, make_enqueued
+from study.ledger.budget_events import SEARCH, StudyPart
 from study.ledger.commands import Command
 from study.ledger.events import ControlGiven
 from study.ledger.ledger import Ledger
+from study.ledger.open_parts import is_closed, part_of
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.steering import (
     DRAIN,
@@ -60,8 +62,7 @@ def _judge_stop(command: Command, ledger: Ledger, is_running: bool) -> Order:
     record = _find_open_trial(command, ledger)
     if record.number in ledger.trials.steering.stopped:
         raise UserError(f"trial {record.number:04d} is being stopped already; it ends at its next report")
-    if record.state is TrialState.RUNNING and record.has_all_epochs:
-        raise UserError(f"trial {record.number:04d} has trained all its epochs and is being scored; it ends by itself")
+    _refuse_if_scored(record)
     runs = is_running and record.state is TrialState.RUNNING
     when = f"ends at its next report, after epoch {record.epoch + 1}" if runs else "has ended, with its figures so far"
     return _order(command, f"trial {record.number:04d} {when}")
@@ -71,6 +72,7 @@ def _judge_trial_pause(command: Command, ledger: Ledger, is_running: bool) -> Or
     record = _find_open_trial(command, ledger)
     if record.number in ledger.trials.steering.held:
         raise UserError(f"trial {record.number:04d} is paused already")
+    _refuse_if_scored(record)
     if record.state is TrialState.WAITING:
         raise UserError(
             f"trial {record.number:04d} waits at a rung, and nothing of it runs; stop it, or leave it there"
@@ -86,7 +88,7 @@ def _judge_trial_resume(command: Command, ledger: Ledger, is_running: bool) -> O
         raise UserError(f"trial {record.number:04d} is not paused by anybody, it is {record.state}")
     if record.state is TrialState.RUNNING and is_running:
         return _order(command, f"trial {record.number:04d} runs on")
-    return _order(command, f"trial {record.number:04d} continues {_describe_place(record)}{_describe_when(is_running)}")
+    return _order(command, f"trial {record.number:04d} {_describe_return(record, ledger, is_running)}")
 
 
 def _judge_retry(command: Command, ledger: Ledger, is_running: bool) -> Order:
@@ -96,7 +98,7 @@ def _judge_retry(command: Command, ledger: Ledger, is_running: bool) -> Order:
         raise UserError(
             f"trial {record.number:04d} {why}; only one that failed, or that could not be trained, can be tried again"
         )
-    return _order(command, f"trial {record.number:04d} continues {_describe_place(record)}{_describe_when(is_running)}")
+    return _order(command, f"trial {record.number:04d} {_describe_return(record, ledger, is_running)}")
 
 
 def _judge_promote(command: Command, ledger: Ledger, is_running: bool) -> Order:
@@ -104,7 +106,7 @@ def _judge_promote(command: Command, ledger: Ledger, is_running: bool) -> Order:
     if record.number in ledger.trials.steering.promoted:
         raise UserError(f"trial {record.number:04d} is promoted already")
     runs = record.state is TrialState.RUNNING and is_running
-    when = "runs on" if runs else f"continues {_describe_place(record)}{_describe_when(is_running)}"
+    when = "runs on" if runs else _describe_return(record, ledger, is_running)
     return _order(command, f"trial {record.number:04d} {when}, whatever the stopping rule says")
 
 
@@ -120,7 +122,7 @@ def _judge_enqueue(command: Command, ledger: Ledger, is_running: bool) -> Order:
     if reason := find_excess(recipe, ledger.study.objective):
         raise UserError(f"the recipe is not enqueued: {reason}; enqueue a smaller model, or raise that limit")
     which = describe_differences(recipe, ledger.base_recipe) or "the base recipe"
-    line = f"enqueued: {which}; it is tried next{_describe_when(is_running)}"
+    line = f"enqueued: {which}; it is tried next{_describe_when(is_running)}{_describe_budget(ledger, SEARCH)}"
     return _order(command, line, recipe.model_dump_json())
 
 
@@ -205,6 +207,12 @@ def _find_open_trial(command: Command, ledger: Ledger) -> TrialRecord:
     return record
 
 
+def _refuse_if_scored(record: TrialRecord) -> None:
+    """A UserError where a trial reports no more."""
+    if record.state is TrialState.RUNNING and record.has_all_epochs:
+        raise UserError(f"trial {record.number:04d} has trained all its epochs and is being scored; it ends by itself")
+
+
 def _order(command: Command, line: str, value: str | None = None, before: int | None = None) -> Order:
     event = ControlGiven(
         who=command.who,
@@ -217,8 +225,16 @@ def _order(command: Command, line: str, value: str | None = None, before: int | 
     return Order(event, line)
 
 
-def _describe_place(record: TrialRecord) -> str:
-    return f"after epoch {record.epoch}" if record.epoch else "from its start"
+def _describe_return(record: TrialRecord, ledger: Ledger, is_running: bool) -> str:
+    """Where and when a trial continues."""
+    place = f"after epoch {record.epoch}" if record.epoch else "from its start"
+    return f"continues {place}{_describe_when(is_running)}{_describe_budget(ledger, part_of(record))}"
+
+
+def _describe_budget(ledger: Ledger, part: StudyPart) -> str:
+    """What nothing of a part starts without, where the budget has ended it."""
+    is_over = is_closed(ledger.trials, ledger.study, part)
+    return f", once the budget is raised: it has no room for more of the {part}" if is_over else ""
 
 
 def _describe_when(is_running: bool) -> str:

@@ -100,16 +100,20 @@ class Session:
 
     def is_done(self) -> bool:
         """Whether no more trial will come in this session."""
-        steering = self._ledger.trials.steering
-        if steering.drained_by is not None:
+        if self._ledger.trials.steering.drained_by is not None:
             return not self._ledger.trials.running and self._scoring.number is None
-        if steering.paused_by is not None:  # it waits for `resume`
+        if self.is_paused:
             return False
         return self.is_complete() or (self._held is None and bool(self._agenda.list_held()))
 
     def is_complete(self) -> bool:
         """Whether all that the study was to do is done."""
         return self._held is None and self._agenda.is_done() and self._scoring.is_done()
+
+    @property
+    def is_paused(self) -> bool:
+        """Whether a person has paused it, so that it waits until another resumes it."""
+        return self._ledger.trials.steering.paused_by is not None
 
     def is_stopping(self) -> bool:
         """Whether the study is to stop before its end."""

@@ -29,7 +29,8 @@ from study.ledger.lease import StudyRunningError, find_living_holder, hold_lease
 from study.ledger.lease_file import find_last_heartbeat
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
-from study.ledger.steering import NOTE, RESUME, SET, format_setting
+from study.ledger.steering import NOTE, RESUME, SET, TRIALS, format_setting, parse_setting
+from study.search.trials_left import is_sampled
 
 WAIT_SECONDS = 20.0  # for an answer; a driver looks every second, when it does not load something large
 _LOOK_SECONDS = 0.1
@@ -66,11 +67,10 @@ def record_between_sessions(ledger: Ledger) -> list[str]:
     """Record the commands that wait, with the lease of the study in hand; a line for each."""
     if not list_commands(ledger.folder):
         return []
-    had_ended, state = ledger.trials.has_ended, ledger.trials.study_state
+    ended_as = _find_end(ledger)
     taken = take_commands(ledger, is_running=False)
     if taken:
-        only_noted = all(event.command == NOTE for event, _ in taken)
-        _close(ledger, [event for event, _ in taken], state if had_ended and only_noted else None)
+        _close(ledger, [event for event, _ in taken], ended_as)
     return [line for _, line in taken]
 
 
@@ -83,6 +83,7 @@ def prepare_session(ledger: Ledger, study: StudyFile, resumes: bool) -> list[str
     """
     lines = record_between_sessions(ledger)
     events: list[ControlGiven] = []
+    ended_as = _find_end(ledger)
     for name, setting in ledger.trials.steering.settings.items():
         in_file = read_setting(study, name)
         if in_file not in (setting.before, setting.value):
@@ -96,7 +97,7 @@ def prepare_session(ledger: Ledger, study: StudyFile, resumes: bool) -> list[str
     for event in events:
         ledger.append(event)
     if events:
-        _close(ledger, events)
+        _close(ledger, events, ended_as)
     if (who := ledger.trials.steering.paused_by) is not None:
         lines.append(f"the study is paused by {who}, and nothing starts until: decred-study resume {ledger.folder}")
     return lines
@@ -116,17 +117,31 @@ def _record_here(folder: Path) -> bool:
 def _hold(folder: Path, print_line: Callable[[str], object] = print) -> Iterator[Ledger]:
     """The ledger with all that its drivers wrote, while no other may open it."""
     alive_until = find_last_heartbeat(folder)  # of a driver that was killed: one that ended took its lease away
-    with hold_lease(folder, print_line) as lease:
+    with hold_lease(folder, print_line, brief=True) as lease:
         ledger = Ledger.open(folder)
         ledger.check_ownership, ledger.alive_until = lease.check, alive_until
         yield ledger
 
 
-def _close(ledger: Ledger, events: list[ControlGiven], ended_as: TrialState | None = None) -> None:
-    """Close the session that recorded these; where they leave a study as it was that had ended, it has ended again."""
+def _find_end(ledger: Ledger) -> TrialState | None:
+    """How the study has ended; None where it has not."""
+    return ledger.trials.study_state if ledger.trials.has_ended else None
+
+
+def _leaves_ended(event: ControlGiven, ledger: Ledger) -> bool:
+    """Whether a command gives a study that has ended nothing more to do."""
+    if event.command != SET:
+        return event.command == NOTE
+    sampled = sum(is_sampled(record) for record in ledger.trials.values())
+    return all(name != TRIALS or (value or 0) <= sampled for name, value in parse_setting(event.value or ""))
+
+
+def _close(ledger: Ledger, events: list[ControlGiven], ended_as: TrialState | None) -> None:
+    """Close the session that recorded these; a study that had ended as `ended_as`, and has nothing more to do after
+    them, has ended again."""
     best = ledger.trials.best
     fields = dict(zip(("best", "best_recipe_hash"), best, strict=True)) if best else {}
-    if ended_as is not None:
+    if ended_as is not None and all(_leaves_ended(event, ledger) for event in events):
         ledger.append(StudyEnded(state=ended_as, **fields))
         return
     words = ", ".join(event.command + ("" if event.number is None else f" {event.number:04d}") for event in events)

@@ -59,7 +59,11 @@ def make_command(command: str, number: int | None = None, value: str | None = No
 
 def describe_user() -> str:
     """Who gives a command, and on which machine."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
+    try:
+        user = getpass.getuser()
+    except (KeyError, OSError):  # in a container, where its number has no name
+        user = f"user {os.getuid()}"
+    return f"{user}@{socket.gethostname()}"
 
 
 def write_command(folder: Path, command: Command) -> None:

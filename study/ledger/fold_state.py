@@ -135,5 +135,5 @@ def _unpack_steering(content: dict[str, Any]) -> Steering:
     orders = {name: {int(number): who for number, who in content[name].items()} for name in _ORDERS}
     enqueued = tuple(Enqueued(**one) for one in content["enqueued"])
     settings = {name: Setting(**one) for name, one in content["settings"].items()}
-    applied = frozenset(content["applied"])
-    return Steering(**content | orders | {"enqueued": enqueued, "settings": settings, "applied": applied})
+    sets = {name: frozenset(content[name]) for name in ("sources", "applied")}
+    return Steering(**content | orders | sets | {"enqueued": enqueued, "settings": settings})

@@ -29,6 +29,7 @@ HEARTBEAT_SECONDS, LEASE_SECONDS = 2.0, 20.0
 DEAD_AFTER_SECONDS = 180.0  # for those who only look: clocks of two machines may differ by minutes
 _MISSED_HEARTBEATS = 3  # after so many, a holder may be dead
 _READS_PER_HEARTBEAT = 20  # of another driver's lease
+_BRIEF_SECONDS = 60.0  # that a process may take to record commands; it may have to read the weights of a trial
 
 Print = Callable[[str], object]
 
@@ -125,8 +126,11 @@ def hold_lease(
     machine: Machine | None = None,
     seconds: float = LEASE_SECONDS,
     interval: float = HEARTBEAT_SECONDS,
+    brief: bool = False,
 ) -> Iterator[Lease]:
     """Hold the study folder, made if it is missing; a UserError that names the holder where a living driver has it.
+
+    `brief` is a process that only records commands, which others of this machine wait for.
 
     `print_line` gets a line before a wait. The other arguments are for tests; `seconds` and `interval` in seconds.
     """
@@ -135,8 +139,8 @@ def hold_lease(
         try:
             make_folders(folder)
             stream = stack.enter_context((folder / LOCK).open("ab"))
-            locked = _try_lock(stream.fileno(), fcntl.LOCK_EX)  # until `stack` closes the file
-            lease = Lease(folder, make_holder(machine, interval, locked is True))
+            locked = _wait_for_lock(folder, stream.fileno(), fcntl.LOCK_EX)  # until `stack` closes the file
+            lease = Lease(folder, make_holder(machine, interval, locked is True, brief))
             stack.callback(lease.release)
             _acquire(lease, locked, seconds, print_line)
         except OSError as error:
@@ -152,7 +156,7 @@ def refuse_if_running(folder: Path, print_line: Print = _discard, machine: Machi
     """
     try:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError), (folder / LOCK).open("rb") as stream:
-            locked = _try_lock(stream.fileno(), fcntl.LOCK_SH)
+            locked = _wait_for_lock(folder, stream.fileno(), fcntl.LOCK_SH)
             holder = _find_undecided_holder(folder, locked, machine or Machine.detect())
             if holder is not None:
                 _wait_for_heartbeat(folder, _MISSED_HEARTBEATS * holder.interval, holder, print_line)
@@ -167,8 +171,10 @@ def find_living_holder(folder: Path, machine: Machine | None = None) -> Holder |
     """
     with contextlib.suppress(OSError), (folder / LOCK).open("rb") as stream:
         locked, holder = _try_lock(stream.fileno(), fcntl.LOCK_SH), read_holder(folder)
-        if holder is None or (locked and holder.locked and holder.machine == (machine or Machine.detect())):
+        if holder is None:
             return None
+        if locked is not None and holder.locked and holder.machine == (machine or Machine.detect()):
+            return None if locked else holder
         is_old = time.time() - (folder / LEASE).stat().st_mtime > DEAD_AFTER_SECONDS
         return None if is_old else holder
     return None
@@ -227,6 +233,17 @@ def _already_running_error(folder: Path, holder: Holder | None, waited: float | 
         f"study folder {folder} is being run by {holder or 'another process'}{heartbeat}; "
         "wait until it ends, or stop it first"
     )
+
+
+def _wait_for_lock(folder: Path, descriptor: int, kind: int) -> bool | None:
+    """As `_try_lock`, once a process that only records commands has ended."""
+    deadline = time.monotonic() + _BRIEF_SECONDS
+    while (locked := _try_lock(descriptor, kind)) is False and time.monotonic() < deadline:
+        holder = read_holder(folder)
+        if holder is None or not holder.brief:
+            break
+        time.sleep(0.1)
+    return locked
 
 
 def _try_lock(descriptor: int, kind: int) -> bool | None:

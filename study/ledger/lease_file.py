@@ -39,6 +39,7 @@ class Holder:
     pid: int
     interval: float  # seconds between two heartbeats
     locked: bool  # whether it has the kernel's lock too
+    brief: bool = False  # whether it only records commands
 
     def __str__(self) -> str:
         return f"process {self.pid} on {self.machine.host}" if self.pid else "another process"
@@ -53,6 +54,7 @@ def format_lease(holder: Holder, heartbeat: int) -> bytes:
         "pid": holder.pid,
         "every": holder.interval,
         "locked": holder.locked,
+        "brief": holder.brief,
         "heartbeat": f"{heartbeat:012d}",
     }
     return (json.dumps(content) + "\n").encode()
@@ -82,11 +84,11 @@ def read_holder(folder: Path) -> Holder | None:
         content = json.loads(lease)
         machine = Machine(content["host"], content["boot"])
         pid, interval, locked = int(content["pid"]), float(content["every"]), bool(content["locked"])
-        return Holder(content["holder"], machine, pid, interval, locked)
+        return Holder(content["holder"], machine, pid, interval, locked, bool(content.get("brief")))
     except (ValueError, KeyError, TypeError):
         return Holder("", Machine("", ""), 0, _DEFAULT_INTERVAL, False)
 
 
-def make_holder(machine: Machine, interval: float, locked: bool) -> Holder:
+def make_holder(machine: Machine, interval: float, locked: bool, brief: bool = False) -> Holder:
     """This process as a holder, under a new id."""
-    return Holder(uuid.uuid4().hex, machine, os.getpid(), interval, locked)
+    return Holder(uuid.uuid4().hex, machine, os.getpid(), interval, locked, brief)

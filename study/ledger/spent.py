@@ -3,7 +3,7 @@
 A trial holds its workers from its start, or its continuation, until it pauses, is interrupted, retried or ends. So
 training, validation, the search for a decoding, the scoring of test sets, and whatever was lost and has to be repeated
 are counted. What a driver did between its last event and its death is counted until its last heartbeat, where the next
-session knows it.
+session knows it. Hours in which the study was paused and no trial held workers are not counted: nothing was used.
 
 Laws, tested: folding a and then b is folding a + b; nothing that was used ever becomes less.
 """
@@ -19,6 +19,7 @@ from study.config.budget import SECONDS_PER_HOUR, BudgetSettings, Workers
 from study.ledger.budget_events import SessionWorkers, TestsStarted
 from study.ledger.events import (
     AnyEvent,
+    ControlGiven,
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
@@ -64,7 +65,9 @@ class Spent:
     trials: dict[int, TrialUse] = field(default_factory=dict)
     tests: dict[int, TrialUse] = field(default_factory=dict)  # scoring of test sets after a trial's end
     _session: float | None = None  # when the session began that runs
-    _sessions: float = 0.0  # seconds of those before it
+    _sessions: float = 0.0  # seconds of those before it, and of this one less its pauses
+    _is_paused: bool = False  # whether a person has paused the study
+    _idle: float | None = None  # since when it is paused and no trial holds workers, while a session runs
     _workers: SessionWorkers | None = None  # of the session
     # Seconds by the workers that trials had; None in sessions of earlier versions, which do not say it.
     _closed: defaultdict[SessionWorkers | None, float] = field(default_factory=lambda: defaultdict(float))
@@ -87,6 +90,8 @@ class Spent:
         self.time, self.events = now, self.events + 1
         if (take := _TAKE.get(type(event))) is not None:
             take(self, event)
+        if self._is_paused or self._idle is not None:
+            self._note_idle()
 
     @property
     def running(self) -> list[int]:
@@ -94,9 +99,10 @@ class Spent:
         return [number for number, use in self.trials.items() if use.since is not None]
 
     def count_hours(self, now: float | None = None) -> float:
-        """The hours in which sessions ran, until `now` or the last event."""
+        """The hours in which sessions ran, but for their pauses, until `now` or the last event."""
         now = max(self.time, now or 0.0)
-        return (self._sessions + (0.0 if self._session is None else now - self._session)) / SECONDS_PER_HOUR
+        began = None if self._idle is not None else self._session
+        return (self._sessions + (0.0 if began is None else now - began)) / SECONDS_PER_HOUR
 
     def measure(self, budget: BudgetSettings, workers: Workers, now: float | None = None) -> dict[str, float]:
         """What was used of each limit of the budget; `workers` are those of sessions that do not say theirs."""
@@ -156,19 +162,34 @@ class Spent:
         self.tests.setdefault(number, TrialUse()).seconds += event.seconds or 0.0
         self._closed[self._workers] += event.seconds or 0.0
 
+    def _take_order(self, event: ControlGiven) -> None:
+        if event.number is None and event.command in ("pause", "resume"):
+            self._is_paused = event.command == "pause"
+
+    def _note_idle(self) -> None:
+        """Count the session's hours only while it is not paused, or a trial still holds workers."""
+        uses = (*self.trials.values(), *self.tests.values())
+        is_idle = self._session is not None and self._is_paused and all(use.since is None for use in uses)
+        if is_idle and self._idle is None:
+            self._sessions += self.time - (self._session or 0.0)
+            self._idle = self.time
+        elif not is_idle and self._idle is not None:
+            self._session, self._idle = None if self._session is None else self.time, None
+
     def _close_session(self, now: float) -> None:
         for uses in (self.trials, self.tests):
             for number in uses:
                 self._give_back(uses, number, now)
-        if self._session is not None:
+        if self._session is not None and self._idle is None:
             self._sessions += max(0.0, now - self._session)
-        self._session = None
+        self._session = self._idle = None
 
 
 # By kind, because a long study has tens of thousands of events, and a chain of comparisons takes three times as long.
 _TAKE: dict[type, Callable[[Spent, Any], None]] = {
     StudyEnded: lambda spent, event: spent._close_session(spent.time),
     StudyInterrupted: lambda spent, event: spent._close_session(spent.time),
+    ControlGiven: Spent._take_order,
     TrialStarted: lambda spent, event: spent._take_workers(spent.trials, event.number),
     TestsStarted: lambda spent, event: spent._take_workers(spent.tests, event.number),
     TrialEpoch: Spent._note_report,

@@ -14,9 +14,12 @@ set          a setting of the study file has another value until the file asks f
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
+
+from pydantic_core import from_json
 
 from study.ledger.events import (
     AnyEvent,
@@ -67,6 +70,7 @@ class Steering:
     held: Mapping[int, str] = field(default_factory=dict)  # trials that are paused until they are resumed
     promoted: Mapping[int, str] = field(default_factory=dict)  # trials that the rule neither pauses nor stops
     enqueued: tuple[Enqueued, ...] = ()  # those that have not started
+    sources: frozenset[str] = frozenset()  # folders whose weights enqueued recipes start from, also once they started
     settings: Mapping[str, Setting] = field(default_factory=dict)
     applied: frozenset[str] = frozenset()  # ids of all commands so far
 
@@ -143,12 +147,21 @@ def _order_study(steering: Steering, event: ControlGiven) -> Steering:
         case "drain", _:
             return replace(steering, drained_by=event.who)
         case "enqueue", str(recipe) if event.id is not None:
-            return replace(steering, enqueued=(*steering.enqueued, Enqueued(event.id, event.who, recipe)))
+            enqueued = (*steering.enqueued, Enqueued(event.id, event.who, recipe))
+            return replace(steering, enqueued=enqueued, sources=steering.sources | set(_read_sources(recipe)))
         case "set", str(text):
             before = int(event.before) if event.before is not None and event.before.isdigit() else None
             new = {name: Setting(value, before, event.who) for name, value in parse_setting(text)}
             return replace(steering, settings={**steering.settings, **new})
     return steering
+
+
+def _read_sources(recipe: str) -> Iterator[str]:
+    """The folder whose weights a recipe starts from, where it names one."""
+    with contextlib.suppress(ValueError):
+        content = from_json(recipe)
+        if isinstance(content, dict) and isinstance(source := content.get("init_from"), str):
+            yield source
 
 
 def _order_trial(steering: Steering, event: ControlGiven, number: int) -> Steering:

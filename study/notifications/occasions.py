@@ -1,4 +1,6 @@
-"""When a trial is worth a message: it failed as none did before, or it is better than all before it."""
+"""When a trial is worth a message: it failed as none did before, or it is better than all before it, within the limits
+of the objective.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +9,7 @@ import re
 from collections.abc import Iterable
 
 from study.config.study_file import Objective
+from study.ledger.best import list_broken
 from study.ledger.records import TrialRecord, TrialState
 from study.notifications.message import Happening
 
@@ -19,7 +22,7 @@ class OccasionWatch:
 
     def __init__(self, records: Iterable[TrialRecord], objective: Objective) -> None:
         """`records` are those of earlier sessions, which get no message again."""
-        self._metric = objective.metric
+        self._objective = objective
         self._reasons: set[str] = set()
         self._best: tuple[float, int] | None = None
         for record in records:
@@ -43,15 +46,18 @@ class OccasionWatch:
 
     def _see_complete(self, record: TrialRecord) -> Happening | None:
         """By the objective as validation has it: final figures are of searches that may differ in length."""
-        figure = record.metrics.get(self._metric, math.nan)
+        metric = self._objective.metric
+        figure = record.metrics.get(metric, math.nan)
         before = self._best
         if not math.isfinite(figure) or (before is not None and figure >= before[0]):
+            return None
+        if list_broken(record, self._objective):  # it is never the best, and a figure that it lacks may come later
             return None
         self._best = (figure, record.number)
         if before is None:
             return None
         text = (
-            f"trial {record.number:04d} is the best so far: {self._metric} {figure:.2f}, "
+            f"trial {record.number:04d} is the best so far: {metric} {figure:.2f}, "
             f"{before[0]:.2f} in trial {before[1]:04d} before"
         )
         return Happening("best", text + _describe_values(record), record.number)

@@ -1,11 +1,12 @@
-"""What waits for one receiver: a thread of its own sends it, at most one message in a while."""
+"""What waits for one receiver: a thread of its own sends it, one message in a while at most, again if it failed."""
 
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from study.notifications.message import Happening, Message
 from study.notifications.receivers import SECONDS, NotSentError, Receiver
@@ -13,17 +14,31 @@ from study.notifications.receivers import SECONDS, NotSentError, Receiver
 logger = logging.getLogger(__name__)
 
 MOST_HELD = 500  # happenings that wait for a receiver which fails; the oldest go first
+RETRY_SECONDS = 1.0  # before what failed is tried again, where the pause between messages is shorter
+LONGEST_RETRY_SECONDS = 3600.0
 
 
 class Outbox:
-    """Sends to one receiver. What could not be sent goes with the next message."""
+    """Sends to one receiver. What could not be sent is tried again, with all that happened since."""
 
-    def __init__(self, receiver: Receiver, study: str, folder: str, pause: float, seconds: float = SECONDS) -> None:
-        """`pause` is between two messages at least, `seconds` how long the receiver may take for one."""
+    def __init__(
+        self,
+        receiver: Receiver,
+        study: str,
+        folder: str,
+        pause: float,
+        seconds: float = SECONDS,
+        retry: float = RETRY_SECONDS,
+    ) -> None:
+        """`pause` is between two messages at least, `seconds` how long the receiver may take for one.
+
+        What failed is tried again after `pause`, and after `retry` at least; see `make_retry_pauses`.
+        """
         self._receiver, self._study, self._folder = receiver, study, folder
-        self._pause, self._seconds = pause, seconds
+        self._pause, self._seconds, self._retry = pause, seconds, retry
         self._held: list[Happening] = []
-        self._is_new = False  # whether something happened since the last try
+        # Times of the monotonic clock. `_due` is infinite while nothing is to be sent.
+        self._earliest, self._due = 0.0, math.inf
         self._closing = False
         self._changed = threading.Condition()
         self._fails = False  # as was logged
@@ -34,13 +49,14 @@ class Outbox:
         """Have something sent, soon. Returns at once."""
         with self._changed:
             self._held = [*self._held, happening][-MOST_HELD:]
-            self._is_new = True
+            # Something new does not wait for the next retry, which may be an hour away.
+            self._due = min(self._due, self._earliest)
             self._changed.notify()
 
     def close(self) -> None:
-        """Send what is held at once, and nothing more after it; see `join`."""
+        """Send what is held at once, also where it failed before, and nothing more after it; see `join`."""
         with self._changed:
-            self._closing = True
+            self._closing, self._due = True, 0.0
             self._changed.notify()
 
     def join(self, seconds: float) -> None:
@@ -50,28 +66,30 @@ class Outbox:
             logger.warning("notify: %s did not take the last message in time", self._receiver)
 
     def _send_all(self) -> None:
-        next_time = 0.0  # of the monotonic clock
-        while True:
-            happenings = self._take(next_time)
-            if not happenings:
-                return
-            next_time = time.monotonic() + self._pause
-            if not self._send(happenings):
-                with self._changed:
-                    self._held = [*happenings, *self._held][-MOST_HELD:]
+        retry_pauses = make_retry_pauses(self._pause, self._retry)
+        while happenings := self._take():
+            if self._send(happenings):
+                retry_pauses = make_retry_pauses(self._pause, self._retry)
+            else:
+                self._hold(happenings, next(retry_pauses))
 
-    def _take(self, next_time: float) -> list[Happening]:
+    def _take(self) -> list[Happening]:
         """Wait until something is to be sent, and may be; empty once nothing more will come."""
         with self._changed:
-            while not self._closing:
-                left = next_time - time.monotonic()
-                if self._is_new and left <= 0:
-                    break
-                self._changed.wait(left if self._is_new else None)
-            if self._closing and not self._is_new:
+            while not self._closing and (left := self._due - time.monotonic()) > 0:
+                self._changed.wait(min(left, threading.TIMEOUT_MAX))
+            if self._due == math.inf:  # closing, and what is held failed after `close`
                 return []
-            happenings, self._held, self._is_new = self._held, [], False
+            happenings, self._held = self._held, []
+            self._earliest, self._due = time.monotonic() + self._pause, math.inf
             return happenings
+
+    def _hold(self, happenings: Sequence[Happening], retry_pause: float) -> None:
+        """Keep what was not sent for another try; for none if this one began after `close`."""
+        with self._changed:
+            self._held = [*happenings, *self._held][-MOST_HELD:]
+            if not self._closing:
+                self._due = min(self._due, time.monotonic() + retry_pause)
 
     def _send(self, happenings: Sequence[Happening]) -> bool:
         """Whether the receiver took it. The log gets a line when it begins to fail, and when it works again."""
@@ -87,3 +105,12 @@ class Outbox:
             logger.warning("notify: %s works again", self._receiver)
         self._fails = False
         return True
+
+
+def make_retry_pauses(pause: float, shortest: float) -> Iterator[float]:
+    """Seconds before each new try, doubled from one to the next, up to an hour or the pause if that is longer."""
+    seconds = max(pause, shortest)
+    longest = max(seconds, LONGEST_RETRY_SECONDS)
+    while True:
+        yield seconds
+        seconds = min(2 * seconds, longest)

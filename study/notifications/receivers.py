@@ -13,7 +13,6 @@ import urllib.error
 import urllib.request
 from email.message import EmailMessage
 from http.client import HTTPException
-from pathlib import Path
 from typing import Protocol
 
 from model.errors import UserError
@@ -133,7 +132,7 @@ def _run(words: list[str], text: str, seconds: float, variables: dict[str, str])
             stderr=subprocess.PIPE,
             env=os.environ | variables,
             start_new_session=True,  # Ctrl-C for the study is none for a message about it
-            cwd=Path.home() if not Path.cwd().exists() else None,
+            cwd=_find_folder(),
         )
     except OSError as error:
         raise NotSentError(f"it cannot be started ({error.strerror})") from None
@@ -146,6 +145,16 @@ def _run(words: list[str], text: str, seconds: float, variables: dict[str, str])
         said = errors.decode(errors="replace").strip().splitlines()
         reason = f": {said[-1][:_LONGEST_REASON]}" if said else ""
         raise NotSentError(f"it ended with exit code {process.returncode}{reason}")
+
+
+def _find_folder() -> str | None:
+    """Where a program runs: here; where this folder was removed, in the user's home, or in the root folder."""
+    try:
+        os.getcwd()
+    except OSError:
+        home = os.path.expanduser("~")
+        return home if os.path.isdir(home) and os.access(home, os.X_OK) else os.sep
+    return None
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -11,6 +11,7 @@ from pathlib import Path, PurePosixPath
 from cluster.jobs.client import Job, Jobs
 from model.errors import UserError
 from study.config.study_file import read_study
+from study.ledger.commands import describe_user
 from study.remote.place import Place
 from study.remote.requests import ask, pack_project
 from study.remote.studies import find_folder
@@ -23,7 +24,6 @@ from study.remote.submission import (
     STUDY,
     TRIALS,
     Submitted,
-    describe_user,
     find_jobs,
     start_session,
     submit_study,

@@ -7,11 +7,9 @@ the id of a job is made of the study's name, its content and a number that grows
 
 from __future__ import annotations
 
-import getpass
 import hashlib
 import json
 import re
-import socket
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,6 +25,7 @@ from study.config.places import storage_folder
 from study.config.study_file import StudyFile, read_study, with_trials
 from study.config.tracking_uri import refuse_password
 from study.execution.checks import check_space
+from study.ledger.commands import describe_user
 from study.ledger.manifest import COMMIT_VARIABLE, list_versions
 from study.remote.describing import MAY_BE_MADE, MUST_EXIST
 from study.remote.place import Place, explain, map_paths
@@ -134,11 +133,6 @@ def find_jobs(jobs: Sequence[Job], study: str, folder: str | None = None) -> lis
     """The jobs of a study, the latest first; with `folder` those of the study in that folder."""
     mine = [job for job in jobs if job.metadata.get(NAME) == study]
     return [job for job in mine if folder in (None, job.metadata.get(FOLDER))]
-
-
-def describe_user() -> str:
-    """Who submits, and from which machine."""
-    return f"{getpass.getuser()}@{socket.gethostname()}"
 
 
 def storage_here(study: StudyFile) -> str:

@@ -24,9 +24,9 @@ from study.config.study_file import StudyFile
 from study.ledger.best import PARAMETERS
 from study.ledger.budget_events import CONFIRMATION, SEARCH
 from study.ledger.events import FinalistsChosen
-from study.ledger.open_parts import is_closed, list_open
-from study.ledger.records import TrialRecord, TrialState
-from study.ledger.steering import TRIALS, Enqueued
+from study.ledger.open_parts import is_closed
+from study.ledger.records import TrialRecord
+from study.ledger.steering import Enqueued
 from study.ledger.trials import Trials
 from study.search.class_spaces import make_class_space, make_whole_space
 from study.search.confirmation import list_untried, make_confirmation
@@ -38,6 +38,15 @@ from study.search.proposal import InfeasiblePoint, Proposal
 from study.search.quantity import OutsideError, Point
 from study.search.sampling import draw_point
 from study.search.space import Space
+from study.search.trials_left import (
+    GridPoint,
+    count_confirmations,
+    count_remaining,
+    count_sampled_left,
+    is_sampled,
+    list_untried_baselines,
+    list_untried_points,
+)
 from study.verdict.finalists import choose_finalists, current_selection
 
 ReadRecipe = Callable[[TrialRecord], Recipe]
@@ -76,11 +85,11 @@ class Proposer:
             return None
         if trials.steering.enqueued:
             return self._propose_enqueued(trials.steering.enqueued[0], number)
-        for name in self._list_untried_baselines(trials):
+        for name in list_untried_baselines(self._study_file, trials):
             recipe = self._baselines[name]
             point = self._encode_or_none(recipe) or {}
             return Proposal(number, recipe, self.space.describe_recipe(recipe), name, point)
-        if self._count_sampled_left(trials) == 0:
+        if count_sampled_left(self._study_file, trials, self._grid) == 0:
             return None
         name, space, point = self._draw(trials, number)
         try:
@@ -115,22 +124,11 @@ class Proposer:
 
     def count_confirmations(self, trials: Trials) -> int:
         """The trainings of finalists to come: as many as are planned, until the finalists are known."""
-        if is_closed(trials, self._study_file, CONFIRMATION):
-            return 0
-        settings, classes = self._study_file.confirmation, self._study_file.classes
-        selection = current_selection(trials, self._study_file)
-        if self.count_remaining(trials) or (selection is None and self._is_any_open(trials)):
-            return len(classes) * settings.finalists * settings.seeds
-        if selection is None and settings.seeds:
-            selection = choose_finalists(trials, self._study_file)
-        return len(list_untried(selection, trials, self._study_file, self.space.base)) if selection is not None else 0
+        return count_confirmations(self._study_file, self.space.base, trials, self.count_remaining(trials))
 
     def count_remaining(self, trials: Trials) -> int:
         """The number of the search's proposals to come."""
-        if is_closed(trials, self._study_file, SEARCH):
-            return 0
-        enqueued = len(trials.steering.enqueued)
-        return enqueued + len(self._list_untried_baselines(trials)) + self._count_sampled_left(trials)
+        return count_remaining(self._study_file, trials, self._grid)
 
     def restore(self, record: TrialRecord, recipe: Recipe) -> Proposal:
         """The proposal of a trial that continues, from its record and its recipe."""
@@ -148,7 +146,7 @@ class Proposer:
         """
         recipe, name = self._move_to_corpus(recipe), record.baseline
         if name in self._baselines and self._baselines[name].hash == recipe.hash:
-            if name not in self._list_untried_baselines(trials):
+            if name not in list_untried_baselines(self._study_file, trials):
                 return f"baseline '{name}' was tried here already"
             return self._encode_or_none(recipe) or {}
         if self._search.repeat_seed:  # a repeat of a point has another seed
@@ -168,12 +166,12 @@ class Proposer:
     def _draw(self, trials: Trials, number: int) -> tuple[str, Space, Point]:
         """The next point, the class whose turn it is, and the space of that class."""
         if self._grid is not None:
-            name, point = self._list_untried_grid(trials)[0]
+            name, point = list_untried_points(self._grid, trials.values())[0]
             return name, self._sampled[name].space, point
         names = list(self._sampled)
-        name = names[sum(_is_sampled(record) for record in trials.values()) % len(names)]
+        name = names[sum(is_sampled(record) for record in trials.values()) % len(names)]
         space, found = self._sampled[name].space, list_found(trials.prior, name)
-        tried = [record.point or {} for record in _select(trials, name).values() if _is_sampled(record)]
+        tried = [record.point or {} for record in _select(trials, name).values() if is_sampled(record)]
         if first := list_tried_first(found, tried):
             return name, space, first[0]
         known = {one: part.trials.update(_select(trials, one)) for one, part in self._sampled.items()}
@@ -214,29 +212,6 @@ class Proposer:
             return {}
         return point if isinstance(point, dict) else {}
 
-    def _list_untried_baselines(self, trials: Mapping[int, TrialRecord]) -> list[str]:
-        tried = {record.baseline for record in trials.values()}
-        return [name for name in self._baselines if name not in tried]
-
-    def _count_sampled_left(self, trials: Trials) -> int:
-        budget = trials.steering.get(TRIALS, self._study_file.trials) or 0
-        left = max(0, budget - sum(_is_sampled(record) for record in trials.values()))
-        return left if self._grid is None else min(left, len(self._list_untried_grid(trials)))
-
-    def _list_untried_grid(self, trials: Trials) -> list[tuple[str, Point]]:
-        tried = {
-            (record.recipe_class if record.recipe_class in self._sampled else "", _make_key(record.point))
-            for record in trials.values()
-            # A point that a person has enqueued is tried as well; a baseline on a point is not one of the grid's.
-            if record.point and (_is_sampled(record) or record.enqueued_by is not None)
-        }
-        return [(name, point) for name, point in self._grid or [] if (name, _make_key(point)) not in tried]
-
-    def _is_any_open(self, trials: Trials) -> bool:
-        """Whether a trial runs, or will run again; paused ones that nothing promotes do not."""
-        left = list_open(trials, self._study_file)
-        return any(record.state in (TrialState.RUNNING, TrialState.INTERRUPTED) for record in left)
-
     def _move_to_corpus(self, recipe: Recipe) -> Recipe:
         """The recipe with the current path of this study's corpus, which does not count in its hash."""
         return with_values(recipe, {"data.corpus": self.space.base.data.corpus})
@@ -251,11 +226,7 @@ def _select(trials: Mapping[int, TrialRecord], name: str) -> dict[int, TrialReco
     }
 
 
-def _is_sampled(record: TrialRecord) -> bool:
-    return record.baseline is None and record.confirms is None and record.enqueued_by is None
-
-
-def _shuffle_grids(spaces: Mapping[str, Space], study_file: StudyFile) -> list[tuple[str, Point]] | None:
+def _shuffle_grids(spaces: Mapping[str, Space], study_file: StudyFile) -> list[GridPoint] | None:
     """Each class's grid in random order, so that the first trials cover it, and the classes in turn, as long as all
     have points left; None for the other samplers."""
     search = study_file.search
@@ -267,8 +238,3 @@ def _shuffle_grids(spaces: Mapping[str, Space], study_file: StudyFile) -> list[t
         random.Random(search.seed).shuffle(grid)
         rows.append([(name, point) for point in grid])
     return [point for turn in itertools.zip_longest(*rows) for point in turn if point is not None]
-
-
-def _make_key(point: Mapping[str, object]) -> frozenset[tuple[str, object]]:
-    """A key that is equal for points that are equal up to the rounding of a recipe's values."""
-    return frozenset((name, f"{value:.6g}" if isinstance(value, float) else value) for name, value in point.items())

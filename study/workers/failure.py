@@ -7,6 +7,11 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+# A file system that does not answer any more, or that has become read-only; an expired ticket of its user.
+_UNUSABLE = (
+    *(errno.EACCES, errno.EPERM, errno.EROFS, errno.EIO, errno.ESTALE),
+    *(errno.ENOTCONN, errno.EHOSTDOWN, errno.EHOSTUNREACH, errno.ETIMEDOUT, errno.ENODEV, errno.ENXIO),
+)
 _FULL_MESSAGES = (
     "No space left on device",  # safetensors, and other errors that have no number
     "Disk quota exceeded",
@@ -55,3 +60,8 @@ def is_disk_full(error: BaseException) -> bool:
             return True
         error = error.__cause__ or error.__context__  # type: ignore[assignment]
     return False
+
+
+def is_place_unusable(error: OSError) -> bool:
+    """Whether an error says that a file system, or its user's right to it, has gone, whichever file was asked for."""
+    return error.errno in _UNUSABLE

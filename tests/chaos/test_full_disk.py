@@ -26,6 +26,10 @@ FULL = (
     "error: the disk that holds studies/probe is full; nothing that ended is lost. Free space, then continue with: "
     "decred-study run study.yaml\n"
 )
+GONE = (
+    "error: studies/probe cannot be used (No such file or directory); nothing that ended is lost. Make it readable and "
+    "writable again, then continue with: decred-study run study.yaml\n"
+)
 chaos = pytest.mark.chaos
 WRITERS = {"the ledger": "events", "a worker": "trials"}
 REAL = Work("model.training.loop:train", "model.training.prepare:prepare")
@@ -50,14 +54,22 @@ def without_tests(record: TrialRecord) -> TrialRecord:
 
 
 def assert_stopped_and_continues(
-    result: Any, disk: Disk, run_again: Callable[[], Any], trials: int, epochs: int = 20
+    result: Any,
+    mend: Callable[[], object],
+    run_again: Callable[[], Any],
+    trials: int,
+    epochs: int = 20,
+    error: str = FULL,
 ) -> None:
-    assert (result.code, result.err) == (2, FULL), result
+    assert (result.code, result.err) == (2, error), result
     assert "Traceback" not in result.out
+    if error != FULL:  # nothing can be read before
+        mend()
     events = Ledger.open(FOLDER).log.read()
     ended = {number: record for number, record in Ledger.open(FOLDER).trials.items() if record.state.final}
     assert len(ended) < trials, "the study came to its end all the same"
-    disk.free()
+    if error == FULL:
+        mend()
     result = run_again()
     assert result.code == 0, result
     ledger = Ledger.open(FOLDER)
@@ -79,7 +91,20 @@ def test_when_the_disk_is_full_for_one_writer_one_line_reports_it_and_the_same_c
     move_to(disk, WRITERS[writer])
     with inject_faults(FOLDER, (has_epochs(30), disk.fill)):
         result = decred_study("run", path.name)
-    assert_stopped_and_continues(result, disk, lambda: decred_study("run", path.name), trials=3)
+    assert_stopped_and_continues(result, disk.free, lambda: decred_study("run", path.name), trials=3)
+
+
+@chaos
+def test_when_the_events_of_a_study_go_away_one_line_reports_it_and_the_same_command_continues(
+    plain_study: Callable[..., Path], decred_study: Callable[..., Any]
+) -> None:
+    path = plain_study({"training.epochs": 20}, trials=3)
+    place, away = FOLDER / "events", FOLDER / "away"
+    with inject_faults(FOLDER, (has_epochs(30), lambda: place.rename(away))):
+        result = decred_study("run", path.name)
+    assert_stopped_and_continues(
+        result, lambda: away.rename(place), lambda: decred_study("run", path.name), trials=3, error=GONE
+    )
 
 
 @chaos
@@ -97,7 +122,7 @@ def test_when_the_disk_of_the_whole_study_fills_up_one_line_reports_it_and_the_s
     assert (again.code, again.err) == (2, FULL), "on a disk that is still full"
     sessions = [event for event in Ledger.open(FOLDER).log.read() if isinstance(event, SessionStarted)]
     assert len(sessions) == 1, "the second session left a file for which there was no space"
-    assert_stopped_and_continues(result, disk, lambda: decred_study("run", path.name), trials=3)
+    assert_stopped_and_continues(result, disk.free, lambda: decred_study("run", path.name), trials=3)
 
 
 @chaos
@@ -108,7 +133,8 @@ def test_a_real_training_without_space_for_its_checkpoint_continues_from_the_one
     move_to(disk, "trials")
     with inject_faults(FOLDER, (has_epochs(2), disk.fill)):
         result = decred_study("run", path.name, work=REAL)
-    assert_stopped_and_continues(result, disk, lambda: decred_study("run", path.name, work=REAL), trials=2, epochs=4)
+    run_again = lambda: decred_study("run", path.name, work=REAL)  # noqa: E731
+    assert_stopped_and_continues(result, disk.free, run_again, trials=2, epochs=4)
 
 
 @chaos

@@ -226,9 +226,10 @@ def test_a_stop_at_any_time_and_a_second_one_while_the_session_closes_are_one_li
     [
         (KeyboardInterrupt(), ""),
         (OSError(errno.ENOSPC, "no space"), "Free space, then continue with: "),
+        (OSError(errno.ESTALE, "Stale file handle"), "studies/probe cannot be used (Stale file handle); nothing that "),
     ],
 )
-def test_the_notifier_learns_of_a_full_disk_in_the_words_that_the_user_reads(
+def test_the_notifier_learns_of_a_full_disk_or_a_lost_one_in_the_words_that_the_user_reads(
     raised: BaseException, seen: str, ended_study: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     met: list[BaseException | None] = []
@@ -248,3 +249,11 @@ def test_the_notifier_learns_of_a_full_disk_in_the_words_that_the_user_reads(
     (error,) = met
     assert seen in str(error)
     assert isinstance(error, KeyboardInterrupt if not seen else UserError)
+
+
+def test_an_error_of_another_file_than_the_studys_is_not_blamed_on_its_folder(
+    ended_study: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(runner, "find_unscored", lambda ledger: Path("elsewhere").read_text())
+    with pytest.raises(FileNotFoundError, match=r"elsewhere"):
+        run_study(ended_study, console=Console(record=True, width=200), work=WORK)

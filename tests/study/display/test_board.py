@@ -56,8 +56,8 @@ def test_without_a_terminal_every_event_is_printed_as_one_plain_line() -> None:
         "trial 0000 epoch 1/4: WER 61.25, ILM ppl 12.00",
         "trial 0000 interrupted: worker 1 was lost; retry 1 (failures.retries 5)",
         "trial 0000 continues: ctc_weight 0.25, auxiliary.placement 1,3",
-        "trial 0000 failed: NonFiniteLossError: loss is nan [at] step 7; 30 s left",
-        "trial 0001 infeasible: heads 3 do not divide width 128; 20 s left",
+        "trial 0000 failed: NonFiniteLossError: loss is nan [at] step 7; 60 s left",
+        "trial 0001 infeasible: heads 3 do not divide width 128; 40 s left",
     ]
 
 
@@ -82,6 +82,85 @@ def test_the_time_left_is_estimated_from_the_trials_so_far() -> None:
     clock.now = 40.0
     board.update(end(running_record(0, {}), TrialState.COMPLETE))
     assert board.estimate_seconds_left() == 3 * 40.0
+
+
+def resume_board(epochs: int, planned: int, trials: int) -> tuple[Board, Console, Clock]:
+    """A board on whose clock trial 0 has just continued, after epochs of an earlier session."""
+    console, clock = Console(file=io.StringIO(), width=160, force_terminal=True), Clock()
+    record = make_record(epochs, planned)
+    board = Board(console, "probe", {0: end(record, TrialState.INTERRUPTED)}, trials, clock=clock)
+    board.update(record)
+    return board, console, clock
+
+
+def make_record(epochs: int, planned: int, number: int = 0) -> TrialRecord:
+    return replace(running_record(number, *[{}] * epochs), planned_epochs=planned)
+
+
+def test_a_trial_that_continues_has_no_pace_before_it_has_reported_an_epoch_in_this_session() -> None:
+    board, console, clock = resume_board(8, 10, trials=3)
+    clock.now = 5.0
+    assert board.estimate_seconds_left() is None
+    console.print(board.render())
+    assert "time left: known after the first epoch" in printed_lines(console)[-1]
+
+
+def test_the_pace_of_a_trial_that_continues_is_that_of_its_epochs_in_this_session() -> None:
+    board, _, clock = resume_board(8, 10, trials=3)
+    clock.now = 20.0
+    board.update(make_record(9, 10))
+    assert board.estimate_seconds_left() == 3 * 10 * 20.0 - 9 * 20.0
+    clock.now = 30.0
+    assert board.estimate_seconds_left() == 3 * 10 * 20.0 - 9 * 20.0 - 10.0
+
+
+def test_a_trial_that_continues_counts_with_its_earlier_epochs_while_only_others_have_shown_a_pace() -> None:
+    board, _, clock = resume_board(8, 10, trials=2)
+    board.update(make_record(0, 10, number=1))
+    clock.now = 20.0
+    board.update(make_record(1, 10, number=1))
+    assert board.estimate_seconds_left() == (200.0 - 160.0 - 20.0) + (200.0 - 20.0)
+
+
+def test_the_duration_of_a_trial_that_continued_counts_as_if_all_its_epochs_had_been_trained_in_this_session() -> None:
+    board, _, clock = resume_board(8, 10, trials=3)
+    for epoch in (9, 10):
+        clock.now += 20.0
+        board.update(make_record(epoch, 10))
+    clock.now += 7.0  # its end, which is not one of its epochs
+    board.update(end(make_record(10, 10), TrialState.COMPLETE))
+    assert board.estimate_seconds_left() == 2 * (10 * 20.0 + 7.0)
+
+
+def test_a_trial_that_continued_only_to_end_says_nothing_of_how_long_trials_take() -> None:
+    board, _, clock = resume_board(10, 10, trials=3)
+    clock.now = 3.0
+    board.update(end(make_record(10, 10), TrialState.COMPLETE))
+    assert board.estimate_seconds_left() is None
+    board.update(make_record(0, 10, number=1))
+    clock.now = 23.0
+    board.update(make_record(1, 10, number=1))
+    assert board.estimate_seconds_left() == 2 * 200.0 - 20.0
+
+
+def test_an_epoch_that_is_trained_again_counts_among_those_of_this_session() -> None:
+    board, _, clock = resume_board(8, 10, trials=1)
+    clock.now = 20.0
+    board.update(make_record(7, 10))  # the checkpoint of epoch 8 was lost, and that of epoch 7
+    assert board.estimate_seconds_left() == 3 * 20.0
+
+
+def test_the_time_that_a_trial_waits_at_a_rung_is_no_part_of_its_duration() -> None:
+    board, _, clock = make_board(trials=2)
+    board.update(running_record(0))
+    clock.now = 10.0
+    board.update(running_record(0, {}))
+    board.update(end(running_record(0, {}), TrialState.WAITING))
+    clock.now = 500.0
+    board.update(running_record(0, {}))
+    clock.now = 540.0
+    board.update(end(running_record(0, {}, {}), TrialState.COMPLETE))
+    assert board.estimate_seconds_left() == 50.0
 
 
 def test_a_wait_is_printed_when_it_begins_and_once_more_when_it_is_over() -> None:

@@ -15,11 +15,10 @@ from study.cli.main import app
 from study.config.study_file import Objective
 from study.display.rows import Rows
 from study.display.status_json import SCHEMA, make_status
-from study.display.study_state import EXIT_CODES, StudyState, estimate_seconds_left, find_state
+from study.display.study_state import EXIT_CODES, StudyState, find_state
 from study.ledger.events import (
     ControlGiven,
     NodeExcluded,
-    SessionStarted,
     StudyEnded,
     StudyInterrupted,
     TrialEnded,
@@ -29,7 +28,6 @@ from study.ledger.events import (
 from study.ledger.lease import hold_lease
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
-from study.ledger.trials import Trials
 
 GOLDEN = Path(__file__).parents[2] / "golden"
 STUDY_FIELDS = {
@@ -92,6 +90,13 @@ def test_a_study_of_two_objectives_has_its_pareto_front(tmp_path: Path) -> None:
         "trials": [{"number": 1, "figures": [11.0, 0.6]}, {"number": 0, "figures": [12.0, 0.5]}],
         "lacking": [3],
     }
+
+
+def test_the_time_left_is_that_of_a_study_that_runs(ledger: Ledger) -> None:
+    ledger.append(TrialEpoch(number=1, epoch=1))
+    assert make_status(ledger)["study"]["seconds_left"] is None
+    with hold_lease(ledger.folder):
+        assert make_status(ledger)["study"]["seconds_left"] is not None
 
 
 def test_rows_choose_the_trials_and_change_nothing_else(ledger: Ledger) -> None:
@@ -165,16 +170,3 @@ def test_where_output_is_no_terminal_all_trials_are_printed(tmp_path: Path) -> N
     _, output = run_status(ledger.folder)
     assert all(f"\n  {number:04d} " in output for number in range(120))
     assert len(json.loads(run_status(ledger.folder, "--json", "--top", "7")[1])["trials"]) == 7
-
-
-def test_the_time_left_is_that_of_the_trials_that_ended_in_this_session() -> None:
-    trials = Trials([SessionStarted(time=1000.0, trials=5, concurrency=2)])
-    assert estimate_seconds_left(trials, 1000.0) is None
-    for number in (0, 1):
-        trials.apply(TrialStarted(time=1000.0, number=number, epochs=4))
-    trials.apply(TrialEpoch(time=1010.0, number=0, epoch=1))
-    assert estimate_seconds_left(trials, 1010.0) == (5 * 40 - 2 * 10) / 2, "at the pace of the first epoch"
-    trials.apply(TrialEnded(time=1040.0, number=0, state=TrialState.COMPLETE))
-    assert estimate_seconds_left(trials, 1040.0) == (4 * 40 - 40) / 2
-    trials.apply(StudyInterrupted(time=1041.0))
-    assert estimate_seconds_left(trials, 1041.0) is None

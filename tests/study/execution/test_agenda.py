@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import dataclass, field
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -34,6 +35,8 @@ LOST = Failure(FailureKind.LOST, "worker 1 of 2 was lost")
 class PlannedProposals:
     """Proposals up to trial `count - 1`; those in `infeasible` make no recipe."""
 
+    confirmations = 0  # that would come next
+
     def __init__(self, count: int, infeasible: frozenset[int] = frozenset()) -> None:
         self.count, self._infeasible = count, infeasible
 
@@ -50,7 +53,7 @@ class PlannedProposals:
         """It asks no question."""
 
     def count_confirmations(self, trials: Trials) -> int:
-        return 0
+        return self.confirmations
 
 
 class Rungs:
@@ -83,8 +86,8 @@ class Simulation:
     def start_session(self) -> None:
         """Start a session, with an agenda of its own."""
         self.trials.apply(SessionStarted())
-        proposals = PlannedProposals(self.count, self.infeasible)
-        self.agenda = Agenda(self.trials, proposals, self._restore, self.rungs, self.settings, lambda: self.now)
+        self.proposals = PlannedProposals(self.count, self.infeasible)
+        self.agenda = Agenda(self.trials, self.proposals, self._restore, self.rungs, self.settings, lambda: self.now)
 
     def start(self) -> int | None:
         """Start the next trial; its number, None where there is none."""
@@ -208,6 +211,20 @@ def test_the_same_error_in_a_row_stops_the_study_and_a_successful_trial_between_
     assert simulation.fail(3, Failure(FailureKind.ERROR, "ValueError: 3")).action is Action.END
     decision = simulation.fail(4, Failure(FailureKind.ERROR, "ValueError: 4"))
     assert (decision.action, decision.count) == (Action.STOP, 2)
+
+
+@pytest.mark.parametrize(("confirms", "left", "expected"), [(0, 1, []), (0, 0, [1]), (None, 1, [1])])
+def test_a_study_of_which_a_person_has_paused_all_ends_unless_it_has_confirmations_to_start(
+    confirms: int | None, left: int, expected: list[int]
+) -> None:
+    study = Simulation(count=1)
+    study.succeed(study.start() or 0)
+    study.trials.apply(TrialStarted(number=1, confirms=confirms))
+    study.trials.apply(ControlGiven(who="ada@laptop", command="pause", number=1))
+    study.trials.apply(TrialEnded(number=1, state=TrialState.INTERRUPTED))
+    study.proposals.confirmations = left
+    study.proposals.count = 2
+    assert study.agenda.list_held() == expected
 
 
 def test_promoted_trials_come_before_new_ones_and_the_rest_is_never_promoted() -> None:

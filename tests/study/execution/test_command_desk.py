@@ -68,6 +68,13 @@ def test_a_running_trial_is_stopped_at_its_next_report_with_who_stopped_it(runni
     assert give(running, "stop", 0) == CommandAnswer(False, "trial 0000 has ended, it is pruned")
 
 
+@pytest.mark.parametrize("command", ["stop", "pause"])
+def test_a_trial_that_reports_no_more_as_it_is_being_scored_is_left_alone(command: str, running: OpenSession) -> None:
+    start(running, TINY.training.epochs)
+    refusal = "trial 0000 has trained all its epochs and is being scored; it ends by itself"
+    assert give(running, command, 0) == CommandAnswer(False, refusal)
+
+
 def test_a_trial_that_is_stopped_and_lost_ends_instead_of_being_retried(running: OpenSession) -> None:
     start(running, 1)
     (running.ledger.trial_folder(0) / "checkpoints").mkdir()

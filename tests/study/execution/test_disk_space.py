@@ -40,6 +40,7 @@ class Probe:
     settings: DiskSettings
     now: float = 0.0
     stopped: str | None = None
+    is_paused: bool = False
     admitted: bool = True
     looks: int = 0
     shown: list[tuple[int, str | None]] = field(default_factory=list)
@@ -120,6 +121,19 @@ def test_a_study_in_which_nothing_runs_stops_after_its_time_and_one_that_runs_wa
     study.admits_after(1.0, running=0)
     assert study.stopped is not None
     assert study.stopped.startswith("waited 30 s (disk.wait_seconds): waiting for free space: the disk of /studies/s")
+
+
+def test_a_study_that_is_paused_waits_for_ever_and_its_time_begins_when_it_is_resumed() -> None:
+    study = open_probe(1.0, wait_seconds=30.0)
+    study.is_paused = True
+    for _ in range(10):
+        assert not study.admits_after(29.0, running=0)
+    study.is_paused = False
+    study.admits_after(1.0, running=0)
+    study.admits_after(29.0, running=0)
+    assert study.stopped is None
+    study.admits_after(1.0, running=0)
+    assert study.stopped is not None
 
 
 def test_the_time_begins_anew_when_space_was_freed() -> None:

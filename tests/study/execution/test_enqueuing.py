@@ -43,6 +43,11 @@ def test_values_are_set_on_the_base_recipe_by_their_short_names_too(ledger: Ledg
     )
 
 
+@pytest.mark.parametrize("text", ["2026-01-01", "2026-13-01"])
+def test_what_yaml_takes_for_a_date_is_a_text(text: str, ledger: Ledger) -> None:
+    assert make_enqueued(describe_recipe([f"name={text}"]), ledger).name == text
+
+
 def test_a_recipe_file_is_taken_whole_on_the_studys_corpus(ledger: Ledger, tmp_path: Path) -> None:
     mine = with_values(TINY, {"training.epochs": 7, "decoder.layers": 3})
     (tmp_path / "mine.yaml").write_text(to_yaml(mine))

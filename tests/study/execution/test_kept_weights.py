@@ -19,8 +19,17 @@ from study.config.disk import DiskSettings
 from study.config.study_file import Objective, StudyFile
 from study.execution import kept_weights
 from study.execution.ended_trials import find_unscored, tidy_trial
+from study.execution.enqueuing import describe_recipe, make_enqueued
 from study.execution.kept_weights import choose_kept
-from study.ledger.events import Finalist, FinalistsChosen, TrialEnded, TrialPaused, TrialStarted, TrialState
+from study.ledger.events import (
+    ControlGiven,
+    Finalist,
+    FinalistsChosen,
+    TrialEnded,
+    TrialPaused,
+    TrialStarted,
+    TrialState,
+)
 from study.ledger.ledger import Ledger
 from study.ledger.trials import Trials
 
@@ -97,6 +106,19 @@ def test_a_training_is_kept_for_the_trial_that_shares_it() -> None:
     trials.apply(TrialStarted(number=3, recipe_class="ed", training_of=0))
     trials.apply(TrialEnded(number=3, state=TrialState.COMPLETE, metrics={"dev/wer": 1.0}))
     assert choose_kept(trials, STUDY) == {0, 2, 3}
+
+
+def test_what_an_enqueued_recipe_starts_from_keeps_its_weights_also_once_that_has_started(tmp_path: Path) -> None:
+    ledger = Ledger.create_or_open(tmp_path / "s", STUDY, TINY, {})
+    folders = [end_one(ledger, 0, 50.0)]
+    recipe = make_enqueued(describe_recipe(["training.epochs=+2"], 0), ledger)
+    ledger.append(ControlGiven(who="ada", command="enqueue", value=recipe.model_dump_json(), id="one"))
+    folders += [end_one(ledger, number, wer) for number, wer in ((1, 40.0), (2, 30.0), (3, 20.0))]
+    assert [(folder / CHOSEN).is_dir() for folder in folders] == [True, False, True, True]
+    ledger.start_trial(4, recipe, {}, enqueued=ledger.trials.steering.enqueued[0])
+    ledger.append(TrialEnded(number=4, state=TrialState.COMPLETE, metrics={"dev/wer": 10.0}))
+    tidy_trial(ledger, 4)
+    assert [(folder / CHOSEN).is_dir() for folder in folders] == [True, False, False, True]
 
 
 @given(st.lists(st.floats(1.0, 99.0), max_size=30))

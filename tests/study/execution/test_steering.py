@@ -15,10 +15,14 @@ from ledger_events import end_trial, list_kinds, report_epoch
 from rich.console import Console
 
 from model.errors import UserError
+from study.config.budget import BudgetSettings, dump_budget
 from study.display.status import print_status
 from study.early_stopping.rules import values_by_epoch
+from study.execution.enqueuing import describe_recipe
+from study.execution.orders import judge_command
 from study.execution.steering import give_command, prepare_session
-from study.ledger.commands import CommandAnswer, list_commands, take_answer, write_answer
+from study.ledger.budget_events import BudgetReached
+from study.ledger.commands import CommandAnswer, list_commands, make_command, take_answer, write_answer
 from study.ledger.events import ControlGiven, StudyEnded, TrialEnded, TrialStarted
 from study.ledger.lease import LOCK, hold_lease
 from study.ledger.lease_file import LEASE, Machine, format_lease, make_holder
@@ -27,6 +31,7 @@ from study.ledger.records import TrialState
 from study.search.optuna_trials import SamplerTrials
 from study.search.proposer import Proposer
 from study.search.space import Space
+from study.search.trials_left import is_sampled
 
 
 @pytest.fixture
@@ -108,6 +113,33 @@ def test_a_note_leaves_a_study_ended_that_had_ended(ended: Ledger) -> None:
     assert trials.has_ended
     assert trials.study_state is TrialState.COMPLETE
     assert trials.best == ended.trials.best
+
+
+@pytest.mark.parametrize(
+    ("setting", "ends"), [("concurrent_trials=2", True), ("trials=2", True), ("trials=1", True), ("trials=3", False)]
+)
+def test_a_setting_that_gives_a_study_nothing_more_to_do_leaves_it_ended(
+    setting: str, ends: bool, ended: Ledger
+) -> None:
+    assert sum(is_sampled(record) for record in ended.trials.values()) == 2
+    give_command(ended.folder, "set", value=setting)
+    trials = Ledger.open(ended.folder).trials
+    assert (trials.has_ended, trials.best) == (ends, ended.trials.best)
+    assert trials.study_state is (TrialState.COMPLETE if ends else TrialState.INTERRUPTED)
+
+
+@pytest.mark.parametrize(("command", "number"), [("retry", 3), ("enqueue", None)])
+def test_what_the_budget_has_no_room_for_is_accepted_and_the_answer_says_what_it_waits_for(
+    command: str, number: int | None, ended: Ledger
+) -> None:
+    budget = BudgetSettings(hours=1.0)
+    ended.study = ended.study.model_copy(update={"budget": budget})
+    value = describe_recipe(["training.epochs=2"]) if command == "enqueue" else None
+    line = judge_command(make_command(command, number, value), ended, is_running=False).line
+    assert line.endswith(" when the study is continued")
+    ended.append(BudgetReached(part="search", budget=dump_budget(budget), reason="no room"))
+    again = judge_command(make_command(command, number, value), ended, is_running=False).line
+    assert again == f"{line}, once the budget is raised: it has no room for more of the search"
 
 
 def test_a_command_waits_for_the_driver_that_has_the_study_and_gives_its_answer(ended: Ledger) -> None:

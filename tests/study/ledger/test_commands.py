@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import socket
 import time
 from pathlib import Path
 
@@ -85,3 +86,10 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "control").write_text("a file")
     with pytest.raises(UserError, match=r"^study folder .* cannot be written \(Not a directory\)"):
         write_command(tmp_path, make_command("pause"))
+
+
+def test_a_user_without_a_name_as_in_a_container_is_named_by_the_number(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(os, "getuid", lambda: 54321)
+    assert make_command("pause").who == f"user 54321@{socket.gethostname()}"

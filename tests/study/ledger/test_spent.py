@@ -14,6 +14,7 @@ from study.config.run_settings import WorkerSettings
 from study.ledger.budget_events import SessionWorkers, TestsStarted
 from study.ledger.events import (
     AnyEvent,
+    ControlGiven,
     Seconds,
     SessionStarted,
     StudyEnded,
@@ -42,8 +43,17 @@ def measure(spent: Spent, now: float | None = None) -> dict[str, float]:
 
 
 def list_events(choices: list[tuple[int, int]]) -> list[AnyEvent]:
-    driver = Driver()
-    return [driver.next_event(number, choice) for number, choice in choices]
+    """What a driver writes, and now and then a person, who pauses the study or resumes it."""
+    driver, events = Driver(), list[AnyEvent]()
+    for number, choice in choices:
+        event = driver.next_event(number, choice)
+        orders = [order("pause" if choice % 2 else "resume", event.time)] if choice % 5 == 0 else []
+        events += [event, *orders]
+    return events
+
+
+def order(command: str, time: float, number: int | None = None) -> ControlGiven:
+    return ControlGiven(time=time, who="ada@laptop", command=command, number=number)
 
 
 @given(CHOICES, st.integers(0, 60))
@@ -134,6 +144,22 @@ def test_each_session_counts_with_the_workers_that_its_trials_had() -> None:
     spent = Spent.fold(events)
     assert measure(spent)["cpu_hours"] == pytest.approx(60 + 10 + 10), "an earlier version's as the study file has them"
     assert 3600 * spent.measure(BUDGET, WorkerSettings(cpus=4.0))["cpu_hours"] == pytest.approx(60 + 10 + 40)
+
+
+def test_the_hours_of_a_pause_are_not_counted_once_no_trial_holds_workers_any_more() -> None:
+    pause = [order("pause", 20.0), order("pause", 21.0, number=0), TrialPaused(time=30.0, number=0, epoch=1)]
+    paused = Spent.fold([session(0.0), TrialStarted(time=10.0, number=0), *pause])
+    assert measure(paused, now=5000.0) == {"hours": 30.0, "cpu_hours": 20.0, "cost": 40.0}
+    paused.apply(order("resume", 6000.0))
+    assert measure(paused, now=6005.0)["hours"] == pytest.approx(35.0)
+    paused.apply(order("pause", 6010.0))
+    paused.apply(StudyInterrupted(time=7000.0))
+    assert measure(paused)["hours"] == pytest.approx(40.0)
+    paused.apply(session(8000.0))
+    assert measure(paused, now=9000.0)["hours"] == pytest.approx(40.0), "it is still paused"
+    paused.apply(order("resume", 9000.0))
+    paused.apply(StudyEnded(time=9003.0, state=TrialState.COMPLETE))
+    assert measure(paused)["hours"] == pytest.approx(43.0)
 
 
 def test_a_clock_that_was_set_back_adds_nothing() -> None:

@@ -28,7 +28,7 @@ CONTROLS = st.builds(
     who=st.just(WHO),
     command=st.sampled_from(["stop", "pause", "resume", "promote", "retry", "note", "drain", "set", "enqueue"]),
     number=st.none() | NUMBERS,
-    value=st.none() | st.sampled_from(["trials=4", "concurrent_trials=none", "{}"]),
+    value=st.none() | st.sampled_from(["trials=4", "concurrent_trials=none", "{}", '{"init_from": "/a"}']),
     id=st.none() | st.sampled_from("abc"),
 )
 EVENTS = st.lists(
@@ -114,6 +114,13 @@ def test_notes_stay_with_their_trial_in_order_with_who_wrote_them() -> None:
     trials = Trials([*started(0), order("note", 0, "loss rises"), order("note", 0, "it fell again")])
     assert trials[0].notes == ("loss rises (ada@laptop)", "it fell again (ada@laptop)")
     assert trials[0].state is TrialState.RUNNING
+
+
+def test_where_an_enqueued_recipe_starts_from_is_known_also_once_its_trial_has_started() -> None:
+    recipes = ['{"init_from": "/a"}', '{"init_from": null}', '{"init_from": "/b"}', "torn {"]
+    orders = [order("enqueue", value=recipe, id=str(index)) for index, recipe in enumerate(recipes)]
+    trials = Trials([*started(), *orders, TrialStarted(number=0, enqueued="0", enqueued_by=WHO)])
+    assert trials.steering.sources == {"/a", "/b"}
 
 
 def test_an_enqueued_recipe_waits_until_its_trial_starts_and_the_trial_keeps_who_asked_for_it() -> None:

@@ -13,22 +13,20 @@ from web_hook import Hook
 
 from model.errors import UserError
 from study.config.notify import NotifySettings
-from study.config.study_file import StudyFile
+from study.config.study_file import Objective, StudyFile
 from study.ledger.records import TrialRecord, TrialState
-from study.notifications.message import Happening, Message
 from study.notifications.notifier import Notifier
 from study.notifications.occasions import OccasionWatch, describe_end, describe_stop
-from study.notifications.outbox import MOST_HELD, Outbox
-from study.notifications.receivers import NotSentError
 
 Wait = Callable[[Callable[[], object]], None]
 STUDY = StudyFile.model_validate({"name": "s", "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}})
 RUNNING = TrialRecord(7)
 
 
-def complete(number: int, wer: float, confirms: int | None = None) -> TrialRecord:
+def complete(number: int, wer: float, confirms: int | None = None, **metrics: float) -> TrialRecord:
+    figures = {"dev/wer": wer} | {f"dev/{name}": figure for name, figure in metrics.items()}
     values = {"ctc_weight": 0.25}
-    return TrialRecord(number, TrialState.COMPLETE, metrics={"dev/wer": wer}, values=values, confirms=confirms)
+    return TrialRecord(number, TrialState.COMPLETE, metrics=figures, values=values, confirms=confirms)
 
 
 def failed(number: int, reason: str) -> TrialRecord:
@@ -41,24 +39,6 @@ def open_notifier(hook: Hook, records: list[TrialRecord] | None = None, **settin
     return Notifier(study, Path("/studies/s"), {record.number: record for record in records or []})
 
 
-class SlowReceiver:
-    """Takes each message after a while, and fails a given number of times."""
-
-    def __init__(self, seconds: float = 0.0, failures: int = 0) -> None:
-        self.seconds, self.failures, self.messages = seconds, failures, list[Message]()
-
-    def send(self, message: Message, seconds: float) -> None:
-        time.sleep(self.seconds)
-        if self.failures:
-            self.failures -= 1
-            raise NotSentError("no")
-        self.messages.append(message)
-
-    @property
-    def texts(self) -> list[list[str]]:
-        return [[happening.text for happening in message.happenings] for message in self.messages]
-
-
 def test_a_better_trial_is_a_message_and_a_first_or_worse_one_or_a_new_training_of_a_finalist_is_none() -> None:
     watch = OccasionWatch([], STUDY.objective)
     assert watch.see(complete(0, 30.0)) is None
@@ -69,6 +49,19 @@ def test_a_better_trial_is_a_message_and_a_first_or_worse_one_or_a_new_training_
     words = "trial 0003 is the best so far: dev/wer 25.00, 30.00 in trial 0000 before (ctc_weight 0.25)"
     assert (happening.event, happening.text, happening.trial) == ("best", words, 3)
     assert watch.see(complete(3, 25.0)) is None, "its test sets were scored"
+
+
+def test_a_trial_that_breaks_a_limit_is_never_announced_as_best_and_no_later_one_is_compared_with_it() -> None:
+    objective = Objective.model_validate({"limits": {"dev/rtf": 0.5, "dev/rtf_final": 1.0}})
+    watch = OccasionWatch([complete(0, 30.0, rtf=0.4, rtf_final=0.9), complete(1, 10.0, rtf=0.6)], objective)
+    assert watch.see(complete(2, 15.0, rtf=0.6, rtf_final=0.9)) is None
+    assert watch.see(complete(3, 20.0, rtf=0.4)) is None, "its final decoding was not measured yet"
+    happening = watch.see(complete(4, 25.0, rtf=0.4, rtf_final=0.9))
+    assert happening is not None
+    assert "trial 0004 is the best so far: dev/wer 25.00, 30.00 in trial 0000 before" in happening.text
+    happening = watch.see(complete(3, 20.0, rtf=0.4, rtf_final=0.9))
+    assert happening is not None
+    assert "trial 0003 is the best so far: dev/wer 20.00, 25.00 in trial 0004 before" in happening.text
 
 
 def test_each_reason_of_a_failure_is_a_message_once_also_where_its_numbers_differ() -> None:
@@ -134,30 +127,30 @@ def test_a_receiver_that_hangs_delays_neither_the_study_nor_the_other_receivers(
     assert "did not take the last message in time" in caplog.text
 
 
-def test_a_receiver_that_fails_is_logged_once_and_gets_what_it_missed_with_the_next_message(
-    wait_until: Wait, caplog: pytest.LogCaptureFixture
+def test_the_message_of_a_stall_that_the_web_server_refused_is_sent_again_while_nothing_else_happens(
+    hook: Hook, wait_until: Wait, caplog: pytest.LogCaptureFixture
 ) -> None:
-    receiver = SlowReceiver(failures=3)
-    outbox = Outbox(receiver, "s", "/s", pause=0.0)
-    for number in range(4):
-        failures = receiver.failures
-        outbox.put(Happening("failure", str(number)))
-        wait_until(lambda was=failures: receiver.failures < was or receiver.messages)  # type: ignore[misc]
-    outbox.close()
-    outbox.join(30.0)
-    assert receiver.texts == [["0", "1", "2", "3"]]
-    assert caplog.text.count("failed (no); the study continues") == 1
-    assert caplog.text.count("works again") == 1
+    hook.status = 502
+    notifier = open_notifier(hook, stall_seconds=0.2, on=["stall"])
+    notifier.update(RUNNING)
+    wait_until(lambda: "HTTP status 502" in caplog.text)
+    hook.status = 200
+    wait_until(lambda: "works again" in caplog.text)
+    notifier.close(30.0)
+    assert set(hook.texts) == {"study s: nothing was reported for 0 min, while 1 trial runs"}
 
 
-def test_what_waits_for_a_receiver_that_fails_is_bounded() -> None:
-    receiver = SlowReceiver(failures=10**9)
-    outbox = Outbox(receiver, "s", "/s", pause=0.0)
-    for number in range(3 * MOST_HELD):
-        outbox.put(Happening("failure", str(number)))
-    outbox.close()
-    outbox.join(30.0)
-    assert len(outbox._held) == MOST_HELD
+def test_a_message_that_the_web_server_refused_is_sent_again_as_the_study_ends(
+    hook: Hook, wait_until: Wait, caplog: pytest.LogCaptureFixture
+) -> None:
+    hook.status = 502
+    notifier = open_notifier(hook, pause_seconds=600.0)
+    notifier.end("it has ended")
+    wait_until(lambda: "HTTP status 502" in caplog.text)
+    hook.status = 200
+    notifier.close(30.0)
+    assert hook.texts == ["study s: it has ended"] * 2
+    assert "works again" in caplog.text
 
 
 def test_a_stall_is_a_message_once_until_something_is_reported_again(hook: Hook, wait_until: Wait) -> None:
