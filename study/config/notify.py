@@ -51,8 +51,8 @@ class NotifySettings(Strict):
     pause_seconds: float = Field(
         60.0,
         ge=0,
-        description="between two messages at least; what happens meanwhile is sent as one. After so long, and each time "
-        "twice as long up to an hour, what could not be sent is tried again",
+        description="between two messages at least; what happens meanwhile is sent as one. After so long, and each "
+        "time twice as long up to an hour, what could not be sent is tried again",
     )
     stall_seconds: float = Field(
         3600.0, gt=0, description="how long no trial reports anything before a message says so, while some run"
