@@ -16,6 +16,7 @@ import pytest
 import torch
 import yaml
 from free_ports import choose_port
+from hypothesis import HealthCheck, settings
 from mlflow import MlflowClient
 from small_disk import mount_small_disk
 
@@ -29,6 +30,9 @@ from study.runner import Work
 from study.tracking import mlflow_runs, mlflow_store
 
 pytest_plugins = ["long_tests", "parallel", "skips"]
+# A busy machine misses hypothesis' limits of time. All else stays as it is: with CI=true nothing is drawn at random.
+settings.register_profile("suite", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("suite")
 
 HERE = Path(__file__).parent
 # Seconds for a test with this marker or in this folder, where it names no timeout itself.

@@ -61,7 +61,7 @@ class S3Server:
         } | WRITER
 
     def start(self) -> None:
-        """Start, and wait until the bucket is there."""
+        """Start, and wait until the bucket takes objects."""
         (self._folder / "data").mkdir(parents=True, exist_ok=True)
         config = self._folder / "identities.json"
         config.write_text(json.dumps({"identities": [_identity(WRITER, "Admin"), _identity(READER, "Read", "List")]}))
@@ -74,7 +74,7 @@ class S3Server:
         with log.open("ab") as stream:
             self._process = subprocess.Popen(command, stdout=stream, stderr=stream, start_new_session=True)
         deadline = time.monotonic() + _START_SECONDS
-        while not self._make_bucket():
+        while not self._takes_objects():
             assert self._process.poll() is None, log.read_text()[-3000:]
             assert time.monotonic() < deadline, log.read_text()[-3000:]
             time.sleep(0.1)
@@ -86,7 +86,7 @@ class S3Server:
             self._process.wait()
             self._process = None
 
-    def _make_bucket(self) -> bool:
+    def _takes_objects(self) -> bool:
         import s3fs
 
         with contextlib.suppress(OSError, urllib.error.URLError):
@@ -96,6 +96,8 @@ class S3Server:
                 key=WRITER["AWS_ACCESS_KEY_ID"], secret=WRITER["AWS_SECRET_ACCESS_KEY"], **options
             )
             files.makedirs(BUCKET, exist_ok=True)
+            files.pipe_file(f"{BUCKET}/first", b"first")  # refused for a while yet
+            files.rm_file(f"{BUCKET}/first")
             return True
         return False
 

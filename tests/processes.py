@@ -11,6 +11,7 @@ import itertools
 import multiprocessing
 import pickle
 import signal
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -121,8 +122,12 @@ def _receive(connection: Connection) -> Any:
 
 def wait_for_death(processes: list[ForkServerProcess]) -> None:
     """Wait until a process of a group was killed, then kill the other one too, as a supervisor would."""
-    multiprocessing.connection.wait([process.sentinel for process in processes], SECONDS)
-    assert -signal.SIGKILL in {process.exitcode for process in processes}
+    deadline = time.monotonic() + SECONDS
+    # The other one fails when it sees the death, and its end may be known first.
+    while -signal.SIGKILL not in (codes := {process.exitcode for process in processes}):
+        living = [process.sentinel for process in processes if process.exitcode is None]
+        assert living, f"none was killed: {codes}"
+        assert multiprocessing.connection.wait(living, deadline - time.monotonic()), f"none ended within {SECONDS} s"
     for process in processes:
         process.kill()
         process.join()

@@ -44,13 +44,17 @@ def read_command(process: Path) -> str:
 
 
 @pytest.mark.parametrize(
-    ("command", "message"),
+    ("command", "message", "seconds"),
     [
-        ("sh -c 'echo no route to host; exit 1' {port}", r"does not come up \(no route to host\); try it by hand"),
-        ("no-such-command {port}", r"cannot be started \(No such file or directory\); correct it"),
-        ("sleep 60 {port}", r"does not come up \(it said nothing\)|invalid time interval"),
+        (
+            "sh -c 'echo no route to host; exit 1' {port}",
+            r"does not come up \(no route to host\); try it by hand",
+            30.0,
+        ),
+        ("no-such-command {port}", r"cannot be started \(No such file or directory\); correct it", 30.0),
+        ("sleep 60 {port}", r"does not come up \(it said nothing\)|invalid time interval", 0.5),
     ],
 )
-def test_a_tunnel_that_does_not_come_up_is_one_line(command: str, message: str) -> None:
-    with pytest.raises(ClusterError, match=message), open_tunnel(command, seconds=0.5):
+def test_a_tunnel_that_does_not_come_up_is_one_line(command: str, message: str, seconds: float) -> None:
+    with pytest.raises(ClusterError, match=message), open_tunnel(command, seconds=seconds):
         pytest.fail("the block was entered")

@@ -10,6 +10,7 @@ import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -154,10 +155,28 @@ def ledger(request: pytest.FixtureRequest, open_study: Callable[[str], Ledger]) 
 
 
 @pytest.fixture
-def short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A request that is not answered ends after a second, and is tried again soon."""
-    monkeypatch.setattr(mlflow_store, "_REQUEST_PATIENCE", 1)
+def short_waits(monkeypatch: pytest.MonkeyPatch) -> Callable[[], AbstractContextManager[None]]:
+    """Within the block that it gives, a request that is not answered ends after a second. What failed is tried soon.
+
+    Before and after it, a busy server has its usual time to answer.
+    """
+    usual = mlflow_store._REQUEST_PATIENCE
     monkeypatch.setattr(tracker, "_LONGEST_PAUSE", 1.0)
+    monkeypatch.setenv("PGCONNECT_TIMEOUT", str(usual))  # which the first limit of a process sets for ever
+
+    def set_patience(seconds: int) -> None:
+        monkeypatch.setattr(mlflow_store, "_REQUEST_PATIENCE", seconds)
+        mlflow_store.limit_requests(seconds)
+
+    @contextlib.contextmanager
+    def block() -> Iterator[None]:
+        set_patience(1)
+        try:
+            yield
+        finally:
+            set_patience(usual)
+
+    return block
 
 
 @pytest.fixture

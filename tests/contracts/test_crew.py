@@ -13,6 +13,7 @@ import stub_training
 
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
+from study.workers import crew as crew_module
 from study.workers.crew import Crew
 from study.workers.driver import open_crew
 from study.workers.failure import Failure, FailureKind
@@ -20,7 +21,7 @@ from study.workers.in_process import InProcess
 from study.workers.messages import CrewConfig, Done, Interrupted, Report, Task, ToWorker
 from study.workers.placement import find_own_node
 
-START_SECONDS = 90.0  # of a group, on a busy machine
+START_SECONDS = 300.0  # of a group, on a busy machine
 CREWS = {"in process": 1, "group of two": 2}
 
 
@@ -65,6 +66,8 @@ class _Driver:
 
 class _Holder:
     def open(self, config: CrewConfig) -> None:
+        # News of the other worker ends the wait for it, and comes late on a busy machine.
+        crew_module.GATHER_SECONDS = crew_module.LOSS_SECONDS = 30.0
         self._crew = open_crew(config)
 
     def read(self, name: str) -> Any:

@@ -113,7 +113,7 @@ def _open_dashboard(command: str, checkout: Path) -> None:
         assert probe.connect_ex(("127.0.0.1", 5000)), "port 5000 is in use, so the page would be another server's"
     process = _start(command, checkout)
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + 240  # it imports MLflow three times
         while True:
             try:
                 with urllib.request.urlopen("http://127.0.0.1:5000/", timeout=2) as page:
@@ -121,7 +121,7 @@ def _open_dashboard(command: str, checkout: Path) -> None:
                 return
             except OSError:
                 assert process.poll() is None, process.communicate()[0]
-                assert time.monotonic() < deadline, "MLflow's page did not answer within a minute"
+                assert time.monotonic() < deadline, "MLflow's page did not answer in time"
                 time.sleep(0.5)
     finally:
         os.killpg(process.pid, signal.SIGINT)

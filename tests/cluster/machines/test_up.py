@@ -23,7 +23,7 @@ from cluster.machines.up import MachineError, bring_up, ensure_token, look_at, t
 def make_profile(tmp_path: Path, **values: object) -> MachinesProfile:
     head = {"address": "127.0.0.1", "run": "env"}  # runs the rest of the words here
     content = {"kind": "machines", "storage": "/s", "head": head, "python": sys.executable, "temp": str(tmp_path)}
-    return MachinesProfile.model_validate(content | {"start_seconds": 3.0} | values)
+    return MachinesProfile.model_validate(content | {"start_seconds": 60.0} | values)
 
 
 def make_python(tmp_path: Path, ray: str) -> str:
@@ -55,7 +55,7 @@ def test_a_head_that_ends_at_once_is_one_line_with_what_it_said(tmp_path: Path) 
 
 def test_a_head_that_never_listens_is_ended_and_named(tmp_path: Path) -> None:
     profile = make_profile(tmp_path, python=make_python(tmp_path, "echo waiting; exec sleep 600"), start_seconds=1.0)
-    message = r"^machine 127.0.0.1: Ray was not up after 1 s \(waiting\)"
+    message = r"^machine 127.0.0.1: Ray was not up after 1 s \((waiting|nothing was logged)\)"
     with pytest.raises(MachineError, match=message):
         list(bring_up(profile, "never-up", tmp_path / "token"))
     assert agent.find_processes("never-up", tmp_path / "decred-never-up") == []

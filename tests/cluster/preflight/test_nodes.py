@@ -10,12 +10,14 @@ from importlib.metadata import version
 from pathlib import Path
 
 import pytest
+from ray.exceptions import ActorDiedError, ActorDiedErrorContext
 
 from cluster.errors import ClusterError
 from cluster.preflight.facts import Check, Node, Request
 from cluster.preflight.nodes import (
     Observer,
     RayNode,
+    explain,
     list_missing,
     list_nodes,
     look_at_nodes,
@@ -69,7 +71,24 @@ def test_a_node_whose_process_ends_is_reported_beside_the_others(ray_here: None)
     request = Request(check=Check("color", end_process, "paint it"))
     (node,) = look_at_nodes([here], request, None, SECONDS)
     assert node.facts is None
-    assert node.silence == "its process ended (its worker process has died)"
+    assert node.silence is not None
+    assert node.silence.startswith("its process ended (")
+
+
+@pytest.mark.parametrize(
+    ("said", "reason"),
+    [
+        (
+            "The actor is dead because its worker process has died. Worker exit type: SYSTEM_ERROR",
+            "its worker process has died",
+        ),
+        ("The actor died because its node has died. Node Id: 0a", "its node has died"),
+    ],
+)
+def test_of_what_ray_says_of_an_actor_that_died_the_reason_is_shown(said: str, reason: str) -> None:
+    context = ActorDiedErrorContext(class_name="Observer", actor_id=bytes(16), pid=7, error_message=said)
+    assert explain(ActorDiedError(context)) == reason
+    assert explain(ActorDiedError()) == "The actor died unexpectedly before finishing this task"
 
 
 def test_a_node_that_is_gone_is_reported_beside_the_others(ray_here: None) -> None:

@@ -3,7 +3,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -42,9 +41,7 @@ def test_the_help_names_every_command_and_imports_nothing_heavy() -> None:
         "try: runpy.run_module('model', run_name='__main__')\n"
         "finally: print([name for name in ('torch', 'lhotse', 'pydantic') if name in sys.modules])"
     )
-    began = time.monotonic()
     asked = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert time.monotonic() - began < 5, "a quarter of a second on a quiet machine"
     assert all(command in asked.stdout for command in COMMANDS)
     assert asked.stdout.splitlines()[-1] == "[]"
 

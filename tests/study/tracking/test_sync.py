@@ -255,13 +255,13 @@ def test_a_run_that_a_late_request_made_twice_is_deleted_by_the_process_that_ask
 def test_processes_write_one_after_the_other(ledger: Ledger) -> None:
     a_study(ledger)
     client = FakeClient()
-    with connected(client), Sync(ledger)._take_turn():
-        other = threading.Thread(target=sync_all, args=(Sync(ledger),))
-        other.start()
-        other.join(0.5)
-        assert other.is_alive()
-        assert client.requests == []
     with connected(client):
+        with Sync(ledger)._take_turn():
+            other = threading.Thread(target=sync_all, args=(Sync(ledger),))
+            other.start()
+            other.join(0.5)
+            assert other.is_alive()
+            assert client.requests == []
         other.join(30)
     assert len(client.runs) == 3
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import queue
 import socket
@@ -127,14 +128,23 @@ def test_a_stray_that_sends_no_hello_is_closed_after_a_while(
 ) -> None:
     driver = Driver(hello_seconds=0.2)
     try:
-        connected = stray(driver.address)
-        with socket.socket(fileno=connected.fileno()) as end:
-            end.settimeout(SECONDS)
-            while end.recv(1024):  # the challenge, and then the end
-                pass
-            end.detach()
+        # On a busy machine it may be closed while it still proves the key.
+        with contextlib.suppress(EOFError, ConnectionResetError, BrokenPipeError):
+            connected = stray(driver.address)
+            read_to_end(connected.fileno())
     finally:
         driver.listener.close()
+
+
+def read_to_end(descriptor: int) -> None:
+    """Wait until the other end closes the connection; this one stays open."""
+    end = socket.socket(fileno=descriptor)
+    try:
+        end.settimeout(SECONDS)
+        while end.recv(1024):
+            pass
+    finally:
+        end.detach()
 
 
 def test_of_two_connections_of_a_rank_the_first_one_stays_and_the_other_is_closed(driver: Driver) -> None:

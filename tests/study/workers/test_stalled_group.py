@@ -28,7 +28,6 @@ LIMIT = 1.0
 def workers(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> tuple[Group, list[SocketChannel]]:
     """A group of two, and its workers' ends, which have begun a task."""
     monkeypatch.setenv(WORKER_PORTS, "none")  # its start is refused, and no Ray is touched
-    monkeypatch.setattr(group, "STACK_SECONDS", 1.0)
     standing = Group(CrewConfig("module:function", "/storage", 2, start_seconds=SECONDS, stall_seconds=LIMIT))
     assert isinstance(standing._receive(0.0), Failure)
     channels = []
