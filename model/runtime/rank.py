@@ -33,7 +33,7 @@ TERMINATED = 128 + signal.SIGTERM
 STALLED = 3  # the exit code of a rank that made no progress for too long
 # A rank that hangs waits so long for its starter to end it: its own end would close the others' connections, and they
 # would fail before they have kept where they wait.
-LEAVE_SECONDS = 60.0
+STARTER_SECONDS = 60.0
 KINDS: dict[str, type[Exception]] = {
     kind.__name__: kind for kind in (UserError, NonFiniteLossError, OutOfMemoryError, SplitFurtherError)
 }
@@ -116,7 +116,7 @@ def leave_stalled(line: str, place: str | None, rank: int) -> None:
     failure = Failure(rank, StalledError.__name__, line, time.time(), waits_for_others(place))
     if FAILURES in os.environ:
         _leave(failure)
-        time.sleep(LEAVE_SECONDS)
+        time.sleep(STARTER_SECONDS)
     else:
         print(f"error: worker {rank}: {line}", file=sys.stderr, flush=True)
     os._exit(STALLED)

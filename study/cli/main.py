@@ -92,7 +92,9 @@ def _call() -> int:
     except OSError as error:
         if not is_place_unusable(error):
             raise
-        return _report(UserError(f"{error.filename or 'a file'}: cannot be used ({error.strerror})"), 2)
+        where = error.filename or "a file or its disk"
+        advice = "see that it answers and is yours to read and write, then give the command again"
+        return _report(UserError(f"{where}: cannot be used ({error.strerror}); {advice}"), 2)
 
 
 def _report_usage(error: typer.TyperException) -> int:

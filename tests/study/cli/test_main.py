@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import signal
 import subprocess
@@ -139,6 +140,28 @@ def test_a_mistyped_command_is_reported_in_one_line_with_exit_code_2(
     printed = capsys.readouterr().err
     assert printed.startswith(expected)
     assert printed.count("\n") == 1
+
+
+def test_a_study_on_a_file_system_that_is_gone_is_one_line_and_an_error_of_the_program_itself_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    raised_there: list[OSError] = [OSError(errno.ESTALE, "Stale file handle", "/mnt/s"), FileExistsError(17, "there")]
+
+    def fail(folder: Path) -> Ledger:
+        raise raised_there.pop(0)
+
+    (tmp_path / "study.yaml").write_text("")
+    monkeypatch.setattr(Ledger, "open", fail)
+    monkeypatch.setattr(sys, "argv", ["decred-study", "status", str(tmp_path)])
+    with pytest.raises(SystemExit) as raised:
+        main()
+    assert raised.value.code == 2
+    assert capsys.readouterr().err == (
+        "error: /mnt/s: cannot be used (Stale file handle); see that it answers and is yours to read and write, then "
+        "give the command again\n"
+    )
+    with pytest.raises(FileExistsError):
+        main()
 
 
 def test_a_group_of_commands_alone_prints_its_help(
