@@ -57,6 +57,8 @@ class Board:
         self._trials_to_run, self._concurrency, self._clock = trials_to_run, concurrency, clock
         self._times: dict[int, TrialTime] = {}  # of each trial that ran in this session and has not ended
         self._advised: set[int] = set()  # trials whose CTC does not learn
+        self._budget: tuple[str, ...] = ()  # the footer's lines on it
+        self._until = math.inf  # when it is used up, by `clock`
         self._ended = 0  # trials that ran in this session and have ended
         self._durations: list[float] = []  # seconds that each of these takes from its first epoch on, where known
         self._waits_for: str | None = None  # what trials wait for that have no room
@@ -106,7 +108,7 @@ class Board:
         now = self._clock()
         spent = sum(min(_measure_spent(times, record, mean, now), mean) for record, times in running)
         of_trials = max(0.0, (self._trials_to_run - self._ended) * mean - spent) / self._concurrency
-        return min(of_trials, self._find_limit(self._concurrency))
+        return min(of_trials, max(0.0, self._until - now))
 
     def _stop_time(self, record: TrialRecord) -> None:
         """Take in that a trial does not run, or runs no more."""
@@ -124,9 +126,13 @@ class Board:
             self._trials_to_run -= 1
 
     def _count_again(self) -> None:
-        """Count the trials to come, not while the table is drawn: that is another thread, and the records change."""
+        """Count the trials to come, and what the budget has left. Not while the table is drawn: that is another thread,
+        and the study's records change meanwhile."""
         if self._count_left is not None:
             self._trials_to_run = self._ended + self._count_left()
+        self._until = self._clock() + self._find_limit(self._concurrency)
+        if self._console.is_terminal:
+            self._budget = tuple(self._describe_budget())
 
     def render(self) -> RenderableType:
         """The table as it stands, with a footer."""
@@ -143,7 +149,7 @@ class Board:
                 *(f"{metrics[name]:.2f}" if name in metrics else "-" for name in DEV_FIGURES.values()),
                 *(format_folding(record.values.get(name)) for name in searched),
             )
-        budget = [Text(line, style="dim") for line in self._describe_budget()]
+        budget = [Text(line, style="dim") for line in self._budget]
         return Group(table, *budget, self._make_footer())
 
     def _list_running(self) -> list[tuple[TrialRecord, TrialTime]]:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import io
+import threading
 from dataclasses import replace
 
-from rich.console import Console
+from rich.console import Console, Group
 
 from study.display.board import Board, format_duration
 from study.ledger.events import EpochReport
@@ -219,9 +220,38 @@ def test_the_time_left_follows_what_is_enqueued_or_set_and_ends_with_the_budget(
     board.update(end(running_record(0, {}), TrialState.COMPLETE))
     assert board.estimate_seconds_left() == 2 * 40.0
     limits[0] = 50.0
+    board.show_capacity(1, None)
     assert board.estimate_seconds_left() == 50.0
+    clock.now = 45.0
+    assert board.estimate_seconds_left() == 45.0
     board.show_capacity(2, None)
     assert board.estimate_seconds_left() == 25.0
+
+
+def test_the_table_is_drawn_in_another_thread_without_a_look_at_the_records_of_the_study() -> None:
+    readers: set[int] = set()
+
+    def read() -> int:
+        readers.add(threading.get_ident())
+        return 3
+
+    board = Board(
+        Console(file=io.StringIO(), width=120, force_terminal=True),
+        "probe",
+        {},
+        3,
+        describe_budget=lambda: [f"budget: {read()} hours used"],
+        count_left=read,
+        find_limit=lambda concurrency: float(read()),
+    )
+    board.update(running_record(0, {}))
+    board.show_capacity(2, None)
+    drawn: list[Group] = []
+    thread = threading.Thread(target=lambda: drawn.append(board.render()))  # type: ignore[arg-type]
+    thread.start()
+    thread.join()
+    assert "budget: 3 hours used" in [str(part) for part in drawn[0].renderables]
+    assert readers == {threading.get_ident()}
 
 
 def test_the_table_has_a_line_a_trial_with_its_metrics_and_values() -> None:
