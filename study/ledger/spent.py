@@ -34,6 +34,10 @@ from study.ledger.events import (
     TrialState,
 )
 
+# An epoch that took so many seconds more than twice what its training and validation say: the machine slept, or its
+# clock was moved. That is used, but says nothing of the next epoch.
+ASLEEP_SECONDS = 600.0
+
 
 @dataclass
 class TrialUse:
@@ -137,10 +141,10 @@ class Spent:
         if use is None or use.since is None:
             return
         seconds = self.time - use.latest
+        known = (event.seconds.training or 0.0) + (event.seconds.validation or 0.0)
         if use.has_started:
-            use.add_epoch(seconds)
+            use.add_epoch(known if known and seconds > 2 * known + ASLEEP_SECONDS else seconds)
         else:  # workers had to start, or to be found, before its epoch began
-            known = (event.seconds.training or 0.0) + (event.seconds.validation or 0.0)
             use.starts, use.starting = use.starts + 1, use.starting + max(0.0, seconds - known)
             if known:
                 use.add_epoch(min(known, seconds))

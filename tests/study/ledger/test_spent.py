@@ -173,3 +173,19 @@ def test_the_start_of_the_workers_is_not_taken_for_a_part_of_the_first_epoch() -
     events += [TrialEpoch(time=at, number=0, epoch=epoch, seconds=seconds) for epoch, at in ((1, 40.0), (2, 51.0))]
     use = Spent.fold(events).trials[0]
     assert (use.starting, use.reports, use.reporting, use.longest) == (30.0, 2, 21.0, 11.0)
+
+
+def test_the_hours_for_which_a_machine_slept_are_used_and_say_nothing_of_the_next_epoch() -> None:
+    minute, night = Seconds(training=50.0, validation=10.0), 36_000.0
+    spent = Spent.fold(
+        [
+            SessionStarted(time=0),
+            TrialStarted(time=0, number=0),
+            TrialEpoch(time=60, number=0, epoch=1, seconds=minute),
+            TrialEpoch(time=150, number=0, epoch=2, seconds=minute),
+            TrialEpoch(time=210 + night, number=0, epoch=3, seconds=minute),
+        ]
+    )
+    use = spent.trials[0]
+    assert (use.reports, use.reporting, use.longest) == (3, 60 + 90 + 60, 90)
+    assert measure(spent)["hours"] == 210 + night
