@@ -25,6 +25,7 @@ TALKATIVE = (
 )
 ENDED = ("SUCCEEDED", "FAILED", "STOPPED")
 POLL_SECONDS = 0.5
+SILENCE_SECONDS = 30.0  # of a stream, before it is looked whether its connection is alive
 PATIENCE_SECONDS = 120.0  # for a cluster that does not answer while its job is followed
 STOP_SECONDS = 90.0  # for a study to end in order before the job is given up
 
@@ -110,39 +111,54 @@ class Jobs:
     def follow(self, job_id: str, patience: float = PATIENCE_SECONDS) -> Iterator[str]:
         """What the job prints, in pieces, to its end.
 
-        The stream of a dashboard may end before the job does, or break: it is asked again, and what was given is left
-        out. A ClusterError where the cluster does not answer for `patience` seconds.
+        The stream of a dashboard may end before the job does, break, or go silent for ever on a connection that is
+        dead: it is asked again, and what was given is left out. A ClusterError where the cluster does not answer for
+        `patience` seconds.
         """
-        given, deadline = 0, time.monotonic() + patience
+        given, failing_since = 0, None
         while True:
             with contextlib.suppress(ClusterError):
-                position = 0
+                position = printed = 0
                 for piece in self._read_stream(job_id):
+                    if not piece:
+                        # What was printed by the last silence has not come since: the connection is dead. One that
+                        # lives is kept, because Ray's dashboard reads on for each stream that was left until it ends.
+                        if given < printed or self.find(job_id).has_ended:
+                            break
+                        printed = len(self.read_log(job_id))
                     new = piece[max(0, given - position) :]
                     position += len(piece)
                     if new:
-                        given = position
+                        given, failing_since = position, None
                         yield new
             try:
                 if self.find(job_id).has_ended:
                     yield self.read_log(job_id)[given:]
                     return
-                deadline = time.monotonic() + patience
+                failing_since = None
             except ClusterError:
-                if time.monotonic() > deadline:
+                now = time.monotonic()
+                failing_since = failing_since or now
+                if now > failing_since + patience:
                     raise
             time.sleep(POLL_SECONDS)
 
     def _read_stream(self, job_id: str) -> Iterator[str]:
-        loop = asyncio.new_event_loop()
+        """The pieces of the dashboard's stream, and an empty one whenever none has come for SILENCE_SECONDS.
+
+        The runner closes the stream, however the iteration ends.
+        """
         stream = self._client.tail_job_logs(job_id)
-        try:
-            with _explain(self.dashboard):
-                while (piece := loop.run_until_complete(anext(stream, None))) is not None:
-                    yield piece
-        finally:
-            loop.run_until_complete(stream.aclose())
-            loop.close()
+        with _explain(self.dashboard), asyncio.Runner(loop_factory=asyncio.new_event_loop) as runner:
+            loop = runner.get_loop()
+            while True:
+                coming = asyncio.ensure_future(anext(stream, None), loop=loop)
+                # A timeout of `wait` leaves the stream as it is; that of `wait_for` would end it.
+                while not loop.run_until_complete(asyncio.wait({coming}, timeout=SILENCE_SECONDS))[0]:
+                    yield ""
+                if (piece := coming.result()) is None:
+                    return
+                yield piece
 
 
 def open_jobs(address: str) -> Jobs:

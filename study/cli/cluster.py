@@ -140,12 +140,13 @@ def logs(
 
 @app.command(rich_help_panel=CLUSTER, epilog=example("decred-study attach demo --on lab"))
 def attach(study: StudyName, on: On = None, address: DashboardAddress = None) -> None:
-    """Show a study's table while it runs on a cluster. Ctrl-C ends the view, not the study."""
+    """Show a study's table until it has ended on a cluster. Ctrl-C ends the view, not the study."""
+    from study.remote.attaching import attach as attach_view
+    from study.remote.attaching import interrupted_by_hangup
     from study.remote.place import open_place, read_place
-    from study.remote.studies import attach as attach_view
 
     place = read_place(on, address)
-    with open_place(place) as jobs:
+    with interrupted_by_hangup(), open_place(place) as jobs:
         _exit_as(attach_view(jobs, place, study))
 
 
@@ -272,6 +273,9 @@ def _wait(jobs: Jobs, job_id: str) -> None:
 
 def _exit_as(job: Job) -> None:
     """End with the exit code of a study's job: 0 where it is complete, 130 where it was stopped, 1 where it failed."""
+    from model.errors import UserError
     from study.remote.studies import EXIT_CODES, describe_state
 
-    raise typer.Exit(EXIT_CODES.get(describe_state(job), 0))
+    if not job.has_ended:
+        raise UserError(f"job {job.id} has not ended, it is {describe_state(job)}; give the command again")
+    raise typer.Exit(EXIT_CODES[describe_state(job)])

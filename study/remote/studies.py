@@ -1,14 +1,8 @@
-"""The studies of a cluster by their names: which there are, their logs and tables, and stopping them."""
+"""The studies of a cluster by their names: which there are, their logs, and stopping them."""
 
 from __future__ import annotations
 
-import base64
-import contextlib
-import shlex
-import sys
 import tempfile
-import uuid
-import zlib
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -21,14 +15,12 @@ from model.strict import unknown_name
 from study.config.study_file import read_study
 from study.display.board import make_console
 from study.remote.place import Place, open_place, read_place
-from study.remote.requests import REQUEST, RequestResult, ask, pack_project, unpack
+from study.remote.requests import RequestResult, ask, pack_project, unpack
 from study.remote.submission import FOLDER, NAME, STUDY, find_jobs, write_study
-from study.remote.watching import FRAME
 
 RAYS_OWN = ("Running entrypoint for job ", "Runtime env is setting up.")  # lines in every job's log
 STOPPED = "stopped"  # states of a study's latest job, beside those of a job
 EXIT_CODES = {"complete": 0, "stopped": 130, "failed": 1}  # of `submit --wait` and `attach`
-CLEAR = "\x1b[H\x1b[J"
 
 
 def list_studies(jobs: Jobs) -> list[Job]:
@@ -133,29 +125,6 @@ def read_log(jobs: Jobs, job: str) -> str:
     """What a study's job has printed, without Ray's own lines."""
     lines = jobs.read_log(job).splitlines(keepends=True)
     return "".join(line for line in lines if not any(own in line for own in RAYS_OWN))
-
-
-def attach(jobs: Jobs, place: Place, name: str) -> Job:
-    """Show a study's table as it changes, until its job has ended; the job. Ctrl-C ends the view, not the study."""
-    study = find_study(jobs, name)
-    width = make_console().width
-    with tempfile.TemporaryDirectory(prefix="decred-attach-") as upload:
-        pack_project(Path(upload))
-        command = shlex.join(["python", "-m", "study.remote.watching", study.metadata[FOLDER], str(width)])
-        view = f"request-{uuid.uuid4().hex[:12]}"
-        jobs.submit(Path(upload), command, view, {REQUEST: f"attach {name}"}, dict(place.profile.env))
-    try:
-        for line in follow_log(jobs, view):
-            if line.startswith(FRAME):
-                _show(zlib.decompress(base64.b64decode(line.removeprefix(FRAME))).decode())
-    finally:
-        with contextlib.suppress(Exception):  # the view is over; a cluster that is gone has ended it
-            jobs.stop(view, 0.0)
-    return jobs.wait(study.id, 30.0)
-
-
-def _show(frame: str) -> None:
-    print((CLEAR if sys.stdout.isatty() else "") + frame, end="", flush=True)
 
 
 def wait_for(jobs: Jobs, job_id: str) -> Job:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -110,6 +111,88 @@ def test_a_cluster_that_is_gone_for_good_ends_the_following(monkeypatch: pytest.
     monkeypatch.setattr(client, "POLL_SECONDS", 0.0)
     with pytest.raises(ClusterError, match="the cluster does not answer"):
         list(Broken("a log", [2], ["RUNNING", "GONE"]).follow("demo-1", patience=0.05))
+
+
+def test_the_patience_begins_when_the_cluster_stops_to_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "POLL_SECONDS", 0.0)
+    assert "".join(Broken("a log", [2], ["GONE", "SUCCEEDED"]).follow("demo-1", patience=0.0)) == "a log"
+
+
+class Silent(Jobs):
+    """Jobs whose first stream gives nothing after its beginning until `wakes` says so; later streams give the log."""
+
+    def __init__(self, log: str, begin: int, states: list[str]) -> None:
+        self.dashboard, self.log, self.begin, self.states = "http://here:8265", log, begin, states
+        self.streams = self.looks = 0
+        self.wakes: Callable[[], bool] = lambda: False
+        self._client = self
+
+    async def tail_job_logs(self, job_id: str) -> AsyncIterator[str]:
+        self.streams += 1
+        if self.streams == 1:
+            yield self.log[: self.begin]
+            while not self.wakes():
+                await asyncio.sleep(0.001)
+            yield self.log[self.begin :]
+        else:
+            yield self.log
+
+    def find(self, job_id: str) -> Job:
+        self.looks += 1
+        return Job(job_id, self.states.pop(0) if len(self.states) > 1 else self.states[0])
+
+    def read_log(self, job_id: str) -> str:
+        return self.log
+
+
+@pytest.fixture
+def short_silence(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client, "SILENCE_SECONDS", 0.02)
+    monkeypatch.setattr(client, "POLL_SECONDS", 0.0)
+
+
+@pytest.mark.timeout(20)
+def test_following_on_a_connection_that_is_dead_ends_with_the_job(short_silence: None) -> None:
+    jobs = Silent("one\ntwo\n", 4, ["RUNNING", "SUCCEEDED"])
+    assert "".join(jobs.follow("demo-1")) == "one\ntwo\n"
+    assert jobs.streams == 1, "what is missing comes from the log"
+
+
+@pytest.mark.timeout(20)
+def test_what_a_job_prints_after_its_connection_died_comes_on_another_one_while_it_runs(short_silence: None) -> None:
+    jobs = Silent("one\ntwo\n", 4, ["RUNNING"])
+    pieces = jobs.follow("demo-1")
+    assert [next(pieces), next(pieces)] == ["one\n", "two\n"]
+    assert jobs.streams == 2
+    pieces.close()  # type: ignore[attr-defined]
+
+
+@pytest.mark.timeout(20)
+def test_the_stream_of_a_job_that_prints_nothing_for_long_is_kept(
+    short_silence: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = Silent("one\ntwo\n", 4, ["RUNNING"])
+    jobs.wakes = lambda: jobs.looks >= 5
+    monkeypatch.setattr(jobs, "read_log", lambda job_id: "one\n")
+    pieces = jobs.follow("demo-1")
+    assert [next(pieces), next(pieces)] == ["one\n", "two\n"]
+    assert jobs.streams == 1
+    pieces.close()  # type: ignore[attr-defined]
+
+
+def test_ctrl_c_while_a_stream_is_awaited_is_nothing_but_that() -> None:
+    jobs = Silent("one\ntwo\n", 4, ["RUNNING"])
+
+    def press() -> bool:
+        asyncio.get_running_loop().call_soon(interrupt)
+        return False
+
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    jobs.wakes = press
+    with pytest.raises(KeyboardInterrupt):
+        list(jobs.follow("demo-1"))
 
 
 def make_upload(folder: Path) -> Path:
