@@ -78,6 +78,8 @@ def _describe_ends(study: StudyFile, trials: Trials, used: Mapping[str, float]) 
         if waiting := len(_list_numbers(trials, TrialState.WAITING)):
             wait = "trial waits at its rung" if waiting == 1 else "trials wait at their rungs"
             yield f"{waiting} {wait}, and with it the best of a rung would continue"
+        if enqueued := len(trials.steering.enqueued):
+            yield f"{enqueued} enqueued {'recipe waits' if enqueued == 1 else 'recipes wait'} for it"
     if is_closed(trials, study, CONFIRMATION):
         confirmed = sum(record.confirms is not None and record.state.final for record in trials.values())
         yield f"of the finalists' new trainings it had room for {confirmed}"

@@ -64,6 +64,6 @@ def describe_excluded(trials: Trials, now: float | None = None) -> Iterator[str]
     for event in () if trials.has_ended else trials.excluded:
         if event.until is None:
             yield f"node {event.node} is excluded until the next session: {event.reason}"
-        elif event.until > now or trials.study_state is TrialState.RUNNING:
+        elif event.until > now:
             until = datetime.fromtimestamp(event.until, UTC).astimezone().strftime("%Y-%m-%d %H:%M")
-            yield f"node {event.node} is excluded, for sessions until {until}: {event.reason}"
+            yield f"node {event.node} is excluded until {until}: {event.reason}"

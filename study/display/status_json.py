@@ -20,7 +20,7 @@ from typing import Any
 
 from study.config.budget import BudgetSettings
 from study.display.rows import Rows
-from study.display.study_state import StudyState, estimate_seconds_left, find_state, find_time_of_use
+from study.display.study_state import estimate_seconds_left, find_state, find_time_of_use
 from study.ledger.best import find_best, rank_figures, rank_trials
 from study.ledger.ledger import Ledger
 from study.ledger.pareto import make_front
@@ -35,7 +35,7 @@ def make_status(ledger: Ledger, rows: Rows | None = None, now: float | None = No
     trials, study = ledger.trials, ledger.study
     state, reason, holder = find_state(ledger)
     now = time.time() if now is None else now
-    running = state is StudyState.RUNNING
+    until = find_time_of_use(trials, holder, now)  # None also where the driver of the next session still prepares
     counts = Counter(record.state for record in trials.values())
     chosen = (rows or Rows()).choose(trials.values(), study)
     return {
@@ -53,12 +53,14 @@ def make_status(ledger: Ledger, rows: Rows | None = None, now: float | None = No
             "trials": {str(one): counts[one] for one in TrialState},
             "best": _describe_best(ledger),
             "front": _describe_front(ledger),
-            "seconds_left": estimate_seconds_left(study, ledger.base_recipe, trials, now) if running else None,
-            "spent": trials.spent.measure(_HOURS, study.workers, find_time_of_use(trials, holder, now)),
+            "seconds_left": None if until is None else estimate_seconds_left(study, ledger.base_recipe, trials, now),
+            "spent": trials.spent.measure(_HOURS, study.workers, until),
         },
         "trials": [_describe_trial(record) for record in chosen],
         "excluded_nodes": [
-            {"node": event.node, "reason": event.reason, "until": event.until} for event in trials.excluded
+            {"node": event.node, "reason": event.reason, "until": event.until}
+            for event in trials.excluded
+            if event.until is None or event.until > now
         ],
     }
 

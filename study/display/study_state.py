@@ -9,6 +9,7 @@ from statistics import fmean
 
 from model.recipe.recipe import Recipe
 from study.config.study_file import StudyFile
+from study.display.budget import find_limit
 from study.ledger.events import SessionStarted
 from study.ledger.lease import find_living_holder
 from study.ledger.lease_file import Holder
@@ -54,7 +55,7 @@ def find_state(ledger: Ledger) -> tuple[StudyState, str | None, Holder | None]:
         return StudyState.INTERRUPTED, DIED, None
     if trials.study_state is TrialState.INTERRUPTED:
         return StudyState.INTERRUPTED, trials.stopped, None
-    if any(not record.state.final for record in trials.values()):
+    if list_open(trials, ledger.study):  # those that the budget has stopped wait for a larger one
         return StudyState.INTERRUPTED, "a trial was reopened after its end", None
     state = StudyState.COMPLETE if trials.study_state is TrialState.COMPLETE else StudyState.FAILED
     return state, None, None
@@ -72,8 +73,8 @@ def find_time_of_use(trials: Trials, holder: Holder | None, now: float | None = 
 
 
 def estimate_seconds_left(study: StudyFile, base: Recipe, trials: Trials, now: float | None = None) -> float | None:
-    """Of the session that runs, by the time that trials held their workers in all sessions; None before the first
-    epoch. `base` is the study's base recipe, `now` is in Unix seconds."""
+    """Of the session that runs, by the time that trials held their workers in all sessions, or until the budget is used
+    up where that is sooner; None before the first epoch. `base` is the study's base recipe, `now` in Unix seconds."""
     session, now = trials.session, time.time() if now is None else now
     if session is None or trials.study_state is not TrialState.RUNNING:
         return None
@@ -85,7 +86,9 @@ def estimate_seconds_left(study: StudyFile, base: Recipe, trials: Trials, now: f
     if mean is None:
         return None
     done = sum(min(_measure_done(record, use, now), mean) for record, use in unfinished)
-    return max(0.0, count_left(study, base, trials) * mean - done) / _count_at_a_time(study, trials, session)
+    at_a_time = _count_at_a_time(study, trials, session)
+    of_trials = max(0.0, count_left(study, base, trials) * mean - done) / at_a_time
+    return min(of_trials, find_limit(study, trials, at_a_time, now))
 
 
 def _has_ended_since(record: TrialRecord, time: float) -> bool:

@@ -13,6 +13,7 @@ from study.config.budget import SECONDS_PER_HOUR, BudgetSettings
 from study.config.study_file import StudyFile
 from study.evidence.costs import Costs, Seconds, add
 from study.ledger.budget_events import SEARCH, StudyPart
+from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
 
 FEWEST_SEEDS = 3
@@ -55,7 +56,8 @@ def keep_reserve(
     settings = study.confirmation
     if part != SEARCH or not study.classes or not settings.seeds or study.budget is None:
         return Reserve(tests=tests)
-    longest = max((record.planned_epochs or 0 for record in trials.values()), default=0) or epochs
+    candidates = (record for record in trials.values() if _may_become_finalist(record, study))
+    longest = max((record.planned_epochs or 0 for record in candidates), default=0) or epochs
     of_seed = [costs.estimate_whole(name, longest, with_tests=True) for name in study.classes] * settings.finalists
     known = tuple(one for one in of_seed if one is not None)
     for seeds in range(settings.seeds, min(FEWEST_SEEDS, settings.seeds) - 1, -1):
@@ -81,6 +83,12 @@ def has_room_for_tests(study: StudyFile, trials: Trials) -> bool:
         if used[name] + seconds * rate > limit:
             return False
     return True
+
+
+def _may_become_finalist(record: TrialRecord, study: StudyFile) -> bool:
+    """Not what was stopped early or failed, however long it was to be: that would count until the study's end."""
+    is_usable = record.state is TrialState.COMPLETE or not record.state.final
+    return is_usable and record.confirms is None and record.recipe_class in study.classes
 
 
 def _fits_into_share(kept: Reserve, budget: BudgetSettings, study: StudyFile, concurrency: int) -> bool:

@@ -7,7 +7,7 @@ which error the trials that ended last had in common, and which paused trials th
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Protocol
 
 from study.config.run_settings import FailureSettings
@@ -27,7 +27,7 @@ LONGEST_DELAY = 30.0  # seconds between two tries of a trial
 class Proposals(Protocol):
     """Where new trials come from."""
 
-    def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None: ...
+    def propose(self, trials: Trials, without: Collection[str] = ()) -> Proposal | InfeasiblePoint | None: ...
     def count_remaining(self, trials: Trials) -> int: ...
     def confirm(self, trials: Trials) -> Proposal | FinalistsChosen | None: ...
     def count_confirmations(self, trials: Trials) -> int: ...
@@ -52,9 +52,11 @@ class Agenda:
         settings: FailureSettings,
         clock: Callable[[], float] = time.monotonic,
         budget: Budget | None = None,
+        has_room: Callable[[int], bool] = lambda number: True,
     ) -> None:
-        """`restore` makes the proposal of a trial that continues."""
-        self._budget = budget or Unlimited()
+        """`restore` makes the proposal of a trial that continues. `has_room` says whether one that failed on some nodes
+        has room on others now; where it has none, what may start anywhere goes first."""
+        self._budget, self._has_room = budget or Unlimited(), has_room
         self._refused: int | None = None  # how many events there were, as the budget had no room for a proposal
         self._trials, self._proposals, self._restore = trials, proposals, restore
         self._settings, self._rungs, self._clock = settings, rungs, clock
@@ -131,11 +133,11 @@ class Agenda:
         return [number for number in interrupted if not self._budget.is_closed(part_of(self._trials[number]))]
 
     def _next_interrupted(self) -> int | None:
-        """The interrupted trial that has been due longest, of those that the budget has room for."""
+        """The interrupted trial that has been due longest, of those that the budget and the nodes have room for."""
         now, held = self._clock(), self._trials.steering.held
         due = [number for number in self._interrupted() if self._due.get(number, 0.0) <= now and number not in held]
         affordable = (number for number in sorted(due, key=lambda number: (self._due.get(number, 0.0), number)))
-        return next((number for number in affordable if self._budget.admits_again(number)), None)
+        return next((one for one in affordable if self._has_room(one) and self._budget.admits_again(one)), None)
 
     def _next_of_search(self) -> Proposal | InfeasiblePoint | None:
         """The next trial that continues, or the next new one of the search. When there is room for no new one, the
@@ -170,13 +172,22 @@ class Agenda:
         return [one.number for one, epoch in records if (one.state, one.paused_at) == (TrialState.WAITING, epoch)]
 
     def _propose(self) -> Proposal | InfeasiblePoint | None:
-        """The next proposal, where the budget has room for it; where it had none, not before anything has happened."""
+        """The next proposal, where the budget has room for it; where it had none, not before anything has happened.
+
+        An enqueued recipe that takes more than what is left lets others go first, and waits for a larger budget. One
+        that only has no room beside what runs keeps its turn: smaller trials would take that room again and again.
+        """
         if self._refused is not None and self._refused == self._trials.applied:
             return None
-        proposal, self._refused = self._proposals.propose(self._trials), None
-        if isinstance(proposal, Proposal) and not self._budget.admits(proposal):
+        proposal, self._refused, waiting = self._proposals.propose(self._trials), None, list[str]()
+        while isinstance(proposal, Proposal) and not self._budget.admits(proposal):
             self._refused = self._trials.applied
-            return None
+            if proposal.enqueued is None or self._budget.has_room_alone(proposal):
+                return None
+            waiting.append(proposal.enqueued.id)
+            proposal = self._proposals.propose(self._trials, waiting)
+        if proposal is not None:
+            self._refused = None
         return proposal
 
     def _close_search(self) -> BudgetReached | None:

@@ -34,6 +34,7 @@ class Budget(Protocol):
     """What the agenda asks before a trial starts."""
 
     def admits(self, proposal: Proposal) -> bool: ...
+    def has_room_alone(self, proposal: Proposal) -> bool: ...
     def admits_again(self, number: int) -> bool: ...
     def release_reserve(self) -> bool: ...
     def is_closed(self, part: StudyPart) -> bool: ...
@@ -47,6 +48,9 @@ class Unlimited:
     refused_last = False
 
     def admits(self, proposal: Proposal) -> bool:
+        return True
+
+    def has_room_alone(self, proposal: Proposal) -> bool:
         return True
 
     def admits_again(self, number: int) -> bool:
@@ -93,10 +97,12 @@ class BudgetPlan:
 
     def admits(self, proposal: Proposal) -> bool:
         """Whether a new trial can end within the budget. The first one of all starts alone: nothing is known of it."""
-        part = SEARCH if proposal.confirms is None else CONFIRMATION
-        with_tests = part == CONFIRMATION or proposal.baseline is not None
-        cost = self._costs.estimate_whole(class_of(proposal.recipe), proposal.recipe.training.epochs, with_tests)
-        return self._admits(part, cost)
+        return self._admits(*self._estimate(proposal))
+
+    def has_room_alone(self, proposal: Proposal) -> bool:
+        """Whether a new trial could end within the budget if what runs stopped now; so too before its cost is known."""
+        part, cost = self._estimate(proposal)
+        return cost is None or self._has_room(cost, cost, self._keep(part), self._clock())
 
     def admits_again(self, number: int) -> bool:
         """Whether a trial that was interrupted can end within the budget."""
@@ -150,6 +156,13 @@ class BudgetPlan:
             name: limit - find_margin(self._study, self._budget, name, self.concurrency)
             for name, limit in self._budget.limits.items()
         }
+
+    def _estimate(self, proposal: Proposal) -> tuple[StudyPart, Seconds | None]:
+        """The part of the study that a new trial belongs to, and its cost."""
+        part = SEARCH if proposal.confirms is None else CONFIRMATION
+        with_tests = part == CONFIRMATION or proposal.baseline is not None
+        epochs = proposal.recipe.training.epochs
+        return part, self._costs.estimate_whole(class_of(proposal.recipe), epochs, with_tests)
 
     def _admits(self, part: StudyPart, cost: Seconds | None) -> bool:
         now, running = self._clock(), self._trials.spent.running

@@ -9,14 +9,16 @@ from typing import Protocol
 from model.errors import UserError
 from study.early_stopping.rule import Rule, Ruling
 from study.execution.ended_trials import tidy_trial
-from study.execution.orders import judge_command
+from study.execution.orders import Order, judge_command
 from study.ledger.commands import (
+    Command,
     CommandAnswer,
     list_commands,
     read_command,
     remove_old_answers,
     write_answer,
 )
+from study.ledger.event_lines import to_line
 from study.ledger.events import ControlGiven
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialRecord, TrialState
@@ -58,16 +60,18 @@ class CommandDesk:
                 self.follow(event)
                 self._announce(who_and_line)
 
-    def find_order(self, number: int) -> tuple[Ruling, str] | None:
-        """What a person has ordered of a trial that has reported, with the reason; None where nothing."""
+    def find_orders(self, number: int) -> list[tuple[Ruling, str]]:
+        """What people have ordered of a trial that has reported, with the reasons, in the order to follow it."""
         steering, epoch = self._ledger.trials.steering, self._ledger.trials[number].epoch
         if (who := steering.stopped.get(number)) is not None:
-            return Ruling.PRUNE, describe_stop(who, epoch)
-        if (who := steering.find_pause(number)) is not None:
-            return Ruling.INTERRUPT, f"paused by {who} after epoch {epoch}"
+            return [(Ruling.PRUNE, describe_stop(who, epoch))]
+        orders: list[tuple[Ruling, str]] = []
+        # The promotion first: else a trial that is paused as well would be left to the stopping rule.
         if (who := steering.promoted.get(number)) is not None:
-            return Ruling.CONTINUE, f"promoted by {who}"
-        return None
+            orders.append((Ruling.CONTINUE, f"promoted by {who}"))
+        if (who := steering.find_pause(number)) is not None:
+            orders.append((Ruling.INTERRUPT, f"paused by {who} after epoch {epoch}"))
+        return orders
 
     def follow(self, event: ControlGiven) -> None:
         """Bring the rule, the nodes and the observers to what was recorded."""
@@ -95,8 +99,8 @@ class CommandDesk:
         metric = self._ledger.study.objective.metric
         for report in record.epochs:
             if metric in report.metrics and record.confirms is None:
-                baseline = record.baseline is not None
-                self._rule.decide(record.number, report.epoch, report.metrics, baseline=baseline, last=False)
+                baseline, last = record.baseline is not None, report.epoch == record.planned_epochs
+                self._rule.decide(record.number, report.epoch, report.metrics, baseline=baseline, last=last)
                 self._rule.override(record.number, ended=False)
 
 
@@ -112,18 +116,33 @@ def take_commands(ledger: Ledger, is_running: bool) -> list[tuple[ControlGiven, 
             command = read_command(ledger.folder, id_)
         except OSError:  # it is gone, or the storage is away; the next look finds it
             continue
+        except Exception:  # JSON that none of ours has, such as a number without end
+            command = None
         if command is None:
             answer = CommandAnswer(False, f"the file {id_}.json holds no command; give it with decred-study")
         elif id_ in ledger.trials.steering.applied:
             answer = CommandAnswer(True, f"{command.command} was recorded, before the study's driver was replaced")
         else:
-            try:
-                order = judge_command(command, ledger, is_running)
-            except UserError as error:
-                answer = CommandAnswer(False, str(error))
+            order = _judge(command, ledger, is_running)
+            if isinstance(order, CommandAnswer):
+                answer = order
             else:
-                ledger.append(order.event)
+                ledger.append(order.event)  # a full disk stops the study, and the command waits for the next session
                 taken.append((order.event, f"{command.who}: {order.line}"))
                 answer = CommandAnswer(True, order.line)
         write_answer(ledger.folder, id_, answer)
     return taken
+
+
+def _judge(command: Command, ledger: Ledger, is_running: bool) -> Order | CommandAnswer:
+    """What a command amounts to, or its refusal. Whatever fails is a refusal: a person's command must not stop a study,
+    and one that stays in the folder would stop every later session as well."""
+    try:
+        order = judge_command(command, ledger, is_running)
+        to_line(order.event)  # its text may be none that a file takes
+    except UserError as error:
+        return CommandAnswer(False, str(error))
+    except Exception as error:
+        reason = " ".join(str(error).split()) or type(error).__name__
+        return CommandAnswer(False, f"{command.command} fails ({reason}); correct that and give it again")
+    return order

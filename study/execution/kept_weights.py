@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 from weakref import WeakKeyDictionary
 
 from model.weights.checkpoint_files import CHECKPOINTS
@@ -21,6 +20,7 @@ from study.ledger.ledger import Ledger
 from study.ledger.pareto import make_front
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
+from study.search.own_weights import find_own_trial
 
 _removed: WeakKeyDictionary[Ledger, set[int]] = WeakKeyDictionary()  # so that no folder is looked at again and again
 
@@ -65,11 +65,9 @@ def has_removed_weights(ledger: Ledger, number: int) -> bool:
 
 def _list_sources(ledger: Ledger) -> Iterator[int]:
     """The trials whose weights enqueued recipes start from, and so do new trainings of these with other seeds."""
-    trials = ledger.trial_folder(0).resolve().parent
     for source in ledger.trials.steering.sources:
-        folder = Path(source).resolve()
-        if folder.is_relative_to(trials) and folder != trials:
-            yield int(folder.relative_to(trials).parts[0])
+        if (number := find_own_trial(source, ledger.folder)) is not None:
+            yield number
 
 
 def _is_kept_always(record: TrialRecord) -> bool:

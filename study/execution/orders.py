@@ -50,12 +50,24 @@ class Order:
 
 def judge_command(command: Command, ledger: Ledger, is_running: bool) -> Order:
     """What a command amounts to; a UserError where it is refused. `is_running`: whether a driver has the study."""
+    refuse_broken_text(command.command, command.value)
     judge = _OF_A_TRIAL.get(command.command) if command.number is not None else _OF_A_STUDY.get(command.command)
     if judge is None:
         raise UserError(
             f"this version knows no command '{command.command}'; give it with the version that runs the study"
         )
     return judge(command, ledger, is_running)
+
+
+def refuse_broken_text(command: str, value: str | None) -> None:
+    """A UserError where no file can hold a command's value: a byte that is not UTF-8 comes as half a surrogate pair."""
+    try:
+        (value or "").encode()
+    except UnicodeEncodeError as error:
+        text = repr((value or "")[error.start])
+        raise UserError(
+            f"{command} is given {text} as character {error.start + 1}, which is no text; give it in UTF-8"
+        ) from None
 
 
 def _judge_stop(command: Command, ledger: Ledger, is_running: bool) -> Order:

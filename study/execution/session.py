@@ -21,18 +21,17 @@ from study.execution.ended_trials import tidy_trial
 from study.execution.node_watch import NodeWatch, list_worker_nodes, read_excluded_nodes
 from study.execution.session_events import (
     describe_exclusion,
+    describe_halt,
     make_end,
     make_epoch,
     make_infeasible,
     make_retry,
     without_facts,
 )
-from study.execution.shared_training import find_training, must_wait, share_training
+from study.execution.shared_training import SharedTrainings, find_training, share_training
 from study.execution.trial_configs import make_config
 from study.ledger.events import (
     AnyEvent,
-    BudgetReached,
-    FinalistsChosen,
     TestsStarted,
     TrialContinued,
     TrialPaused,
@@ -75,7 +74,7 @@ class Session:
         self._watch = watch or NodeWatch(list_worker_nodes, ledger.study.workers, read_excluded_nodes())
         self._watch.keep_excluded(ledger.trials.excluded)
         self._latest: dict[int, float] = {}  # when a running trial started, or reported last
-        self._held: Proposal | None = None  # it waits for a running trial with the same training
+        self._trainings = SharedTrainings(ledger, clock)
         self._scoring = BestScoring(ledger)
         self._desk = CommandDesk(ledger, rule, self._watch, self._update, announce, clock)
 
@@ -93,7 +92,7 @@ class Session:
         proposal = self._next_proposal()
         if proposal is not None:
             return self._start(proposal)
-        if self._held is None and self._agenda.is_done():
+        if self._agenda.is_done():
             number = self._scoring.begin()
             return None if number is None else self._start_scoring(number)
         return None
@@ -104,11 +103,11 @@ class Session:
             return not self._ledger.trials.running and self._scoring.number is None
         if self.is_paused:
             return False
-        return self.is_complete() or (self._held is None and bool(self._agenda.list_held()))
+        return self.is_complete() or bool(self._agenda.list_held())
 
     def is_complete(self) -> bool:
         """Whether all that the study was to do is done."""
-        return self._held is None and self._agenda.is_done() and self._scoring.is_done()
+        return self._agenda.is_done() and self._scoring.is_done()
 
     @property
     def is_paused(self) -> bool:
@@ -151,9 +150,9 @@ class Session:
         """Carry out what people have ordered since the last look."""
         self._desk.look()
 
-    def find_order(self, number: int) -> tuple[Ruling, str] | None:
-        """What a person has ordered of a trial that has reported, with the reason; None where nothing."""
-        return self._desk.find_order(number)
+    def find_orders(self, number: int) -> list[tuple[Ruling, str]]:
+        """What people have ordered of a trial that has reported, with the reasons, in the order to follow it."""
+        return self._desk.find_orders(number)
 
     def interrupt_trial(self, number: int, reason: str) -> None:
         """A trial left its workers after an epoch, and may continue from there."""
@@ -172,6 +171,7 @@ class Session:
         decision = self._agenda.handle_failure(number, failure, elsewhere)
         if decision.action in (Action.RETRY, Action.MOVE):
             self._record(make_retry(number, decision, failure, self._lost_seconds(number)), number)
+            self._trainings.note_retry(number)
         else:
             self._end_failed(number, decision, failure)
         self._exclude_nodes()
@@ -179,9 +179,7 @@ class Session:
             # Reported alike, whichever process met it first.
             raise OSError(errno.ENOSPC, failure.reason)
         if decision.action is Action.STOP:
-            self.stopped = decision.reason
-            if decision.setting:
-                self.stopped = f"{decision.count} trials in a row failed with {decision.reason} ({decision.setting})"
+            self.stopped = describe_halt(decision)
 
     def end_never_promoted(self) -> None:
         """End the trials that wait at a rung and will never continue, once all other trials have ended."""
@@ -194,22 +192,22 @@ class Session:
             self._end(number, TrialState.INTERRUPTED, "the study was stopped")
 
     def _next_proposal(self) -> Proposal | None:
-        """The next one that may start now. One whose training runs in another trial waits until that has ended."""
-        given: Proposal | InfeasiblePoint | FinalistsChosen | BudgetReached | None
-        given, self._held = self._held, None
-        if given is None or self._may_not_start(given):
-            while (given := self._agenda.next()) is not None:
-                if isinstance(given, InfeasiblePoint):
-                    self._record(make_infeasible(given), given.number)
-                elif not isinstance(given, Proposal):
-                    self._ledger.append(given)
-                elif not self._may_not_start(given):
-                    break
-        proposal = given
-        if proposal is not None and must_wait(self._ledger, proposal.number, proposal.recipe):
-            self._held = proposal
+        """The next one that may start now. One that another trial trains now is dropped: the agenda gives it again, or
+        what has become more urgent, such as that other trial once it has lost its workers."""
+        if self._trainings.is_waiting():
             return None
-        return proposal
+        while (given := self._agenda.next()) is not None:
+            if isinstance(given, InfeasiblePoint):
+                self._record(make_infeasible(given), given.number)
+            elif not isinstance(given, Proposal):
+                self._ledger.append(given)
+            elif not self._may_not_start(given):
+                if (other := self._trainings.find_other(given.number, given.recipe)) is None:
+                    return given
+                self._leave_rung(given.number, f"waits for trial {other:04d}, which trains the same recipe")
+                self._trainings.note_wait()
+                break
+        return None
 
     def _may_not_start(self, proposal: Proposal) -> bool:
         """Whether a person has stopped or paused the trial while it waited; one that its rung has promoted then waits
@@ -217,9 +215,16 @@ class Session:
         record, steering = self._ledger.trials.get(proposal.number), self._ledger.trials.steering
         if record is None or not (record.state.final or record.number in steering.held):
             return False
-        if record.state is TrialState.WAITING:
-            self._end(record.number, TrialState.INTERRUPTED, f"paused by {steering.held[record.number]} at its rung")
+        if not record.state.final:
+            self._leave_rung(record.number, f"paused by {steering.held[record.number]} at its rung")
         return True
+
+    def _leave_rung(self, number: int, reason: str) -> None:
+        """Note that a trial waits for more than its rung. The rule promotes it once, so it is given again only as one
+        that was interrupted."""
+        record = self._ledger.trials.get(number)
+        if record is not None and record.state is TrialState.WAITING:
+            self._end(number, TrialState.INTERRUPTED, reason)
 
     def _start(self, proposal: Proposal) -> TrialConfig:
         """The recipe is on the disk before a worker asks for it."""
@@ -242,7 +247,6 @@ class Session:
     def _start_scoring(self, number: int) -> TrialConfig:
         """Have the test sets of a trial that has ended scored."""
         self._ledger.append(TestsStarted(number=number))
-        self._latest[number] = self._clock()
         recipe = self._ledger.read_recipe(self._ledger.trials[number])
         return make_config(self._ledger, self._watch, number, recipe, score_tests=True)
 
@@ -280,9 +284,10 @@ class Session:
             tidy_trial(self._ledger, number)
 
     def _lost_seconds(self, number: int) -> float | None:
-        """Training since the trial's last report, which has to be done again."""
+        """Training since a running trial's last report, which has to be done again."""
         latest = self._latest.get(number)
-        return None if latest is None else round(self._clock() - latest, 3)
+        is_running = self._ledger.trials[number].state is TrialState.RUNNING  # one at its rung loses nothing
+        return round(self._clock() - latest, 3) if is_running and latest is not None else None
 
     def _record(self, event: AnyEvent, number: int) -> None:
         self._ledger.append(event)

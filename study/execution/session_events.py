@@ -102,6 +102,13 @@ def describe_exclusion(event: NodeExcluded) -> str:
     )
 
 
+def describe_halt(decision: Decision) -> str:
+    """Why the study stops after a trial's failure."""
+    if not decision.setting:
+        return decision.reason
+    return f"{decision.count} trials in a row failed with {decision.reason} ({decision.setting})"
+
+
 def make_infeasible(point: InfeasiblePoint) -> TrialEnded:
     """The event of a point that makes no recipe: an end without a start."""
     return TrialEnded(

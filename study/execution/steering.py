@@ -14,7 +14,7 @@ from pathlib import Path
 from model.errors import UserError
 from study.config.study_file import StudyFile
 from study.execution.command_desk import take_commands
-from study.execution.orders import read_setting
+from study.execution.orders import read_setting, refuse_broken_text
 from study.ledger.commands import (
     Command,
     CommandAnswer,
@@ -51,6 +51,7 @@ def give_command(
     A UserError where it is refused. One that is not answered in time stays, and is carried out later.
     """
     Ledger.open(folder)  # or the error that there is no study
+    refuse_broken_text(command, value)
     given = make_command(command, number, value, who)
     write_command(folder, given)
     deadline = time.monotonic() + wait

@@ -49,8 +49,8 @@ class Listener(Protocol):
     def go_on(self, number: int, epoch: int, reason: str) -> None: ...
     def fail(self, number: int, failure: Failure) -> None: ...
 
-    def find_order(self, number: int) -> tuple[Ruling, str] | None:
-        """What a person has ordered of a trial that has reported, with the reason; None where nothing."""
+    def find_orders(self, number: int) -> list[tuple[Ruling, str]]:
+        """What people have ordered of a trial that has reported, with the reasons, in the order to follow it."""
 
     def look_at_commands(self) -> None:
         """Carry out what people have ordered since the last look."""
@@ -141,7 +141,7 @@ class RuleScheduler(NotPickled, ForgetfulScheduler):
         self._errors.call(self._listener.record_epoch, number, report)
         if self._errors.error is not None:
             return TrialScheduler.STOP
-        decision = self._follow_order(number, self._judge(trial.config[TRIAL], report.metrics))
+        decision = self._follow_orders(number, self._judge(trial.config[TRIAL], report.metrics))
         if decision == TrialScheduler.CONTINUE and (reason := self._errors.call(self._find_stop, number)):
             self.decided[number] = (Ruling.INTERRUPT, reason)
             decision = TrialScheduler.STOP
@@ -149,11 +149,17 @@ class RuleScheduler(NotPickled, ForgetfulScheduler):
             self._leave(trial)  # before it may continue with other workers
         return decision
 
-    def _follow_order(self, number: int, decision: str) -> str:
-        """What follows where a person has ordered something of the trial, whatever the rule says."""
-        order = self._errors.call(self._listener.find_order, number)
-        if order is None or isinstance(self.decided.get(number, (None, ""))[0], FailureKind):
+    def _follow_orders(self, number: int, decision: str) -> str:
+        """What follows where people have ordered something of the trial, whatever the rule says."""
+        orders = self._errors.call(self._listener.find_orders, number) or []
+        if isinstance(self.decided.get(number, (None, ""))[0], FailureKind):
             return decision
+        for order in orders:
+            decision = self._follow_order(number, order, decision)
+        return decision
+
+    def _follow_order(self, number: int, order: tuple[Ruling, str], decision: str) -> str:
+        """What follows from one order, after the rule's ruling and the orders before it."""
         ruling, goes_on = order[0], decision == TrialScheduler.CONTINUE
         # What the rule stops is not paused instead, and what it lets continue needs no promotion.
         if (ruling is Ruling.INTERRUPT and not goes_on) or (ruling is Ruling.CONTINUE and goes_on):

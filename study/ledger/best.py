@@ -70,7 +70,8 @@ def rank_figures(records: Iterable[TrialRecord], objective: Objective) -> Rankin
 def find_best(records: Iterable[TrialRecord], objective: Objective) -> TrialRecord | None:
     """The complete trial with the lowest objective, as `rank_trials` has it; of equals the first.
 
-    Once finalists are confirmed, it is the one with the lowest mean over its new seeds.
+    Once finalists are confirmed, it is the one with the lowest mean over its new seeds, of those that are complete with
+    the most of them: a mean over fewer, as of a former finalist, was more often lucky.
     """
     of_number = {record.number: record for record in records}
     best = _find_best_confirmed(of_number, objective)
@@ -89,7 +90,9 @@ def _find_best_confirmed(records: Mapping[int, TrialRecord], objective: Objectiv
     for number, finalist in finalists.items():
         if finalist in records and number in ranking.figures:
             figures.setdefault(finalist, []).append(ranking.figures[number])
-    return min(figures, key=lambda number: (fmean(figures[number]), number), default=None)
+    most = max(map(len, figures.values()), default=0)
+    full = [number for number, seeds in figures.items() if len(seeds) == most]
+    return min(full, key=lambda number: (fmean(figures[number]), number), default=None)
 
 
 def list_broken(record: TrialRecord, objective: Objective) -> dict[str, float]:

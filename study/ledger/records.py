@@ -33,6 +33,7 @@ class TrialRecord:
     epochs: Sequence[EpochReport] = ()
     metrics: dict[str, float] = field(default_factory=dict)  # the last epoch's, and above them the final ones
     final_metrics: dict[str, float] = field(default_factory=dict)  # of the chosen weights, once it has ended
+    rescored: dict[str, float] = field(default_factory=dict)  # Unix seconds, of those that changed after its end
     planned_epochs: int | None = None  # that the recipe asks for; None where it is not known
     started: float | None = None  # Unix seconds
     ended: float | None = None  # Unix seconds

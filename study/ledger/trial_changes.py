@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -124,6 +125,7 @@ def _end(trial: TrialRecord, event: TrialEnded | TrialImported) -> TrialRecord:
         recipe_class=(getattr(event, "recipe_class", None) or trial.recipe_class),
         metrics=trial.metrics | event.metrics,
         final_metrics=trial.final_metrics | event.metrics,
+        rescored={},
         ended=event.time,
     )
 
@@ -132,8 +134,20 @@ def _decode(trial: TrialRecord, event: TrialDecoded) -> TrialRecord:
     """What its decoding scored is added to its final figures; figures by another decoding are not."""
     if event.decoding_hash != trial.decoding_hash:
         return trial
-    metrics, final = trial.metrics | event.metrics, trial.final_metrics | event.metrics
-    return change(trial, metrics=metrics, final_metrics=final, was_decoded=True)
+    known = trial.final_metrics
+    changed = {name for name, value in event.metrics.items() if not _is_same(known.get(name, value), value)}
+    return change(
+        trial,
+        metrics=trial.metrics | event.metrics,
+        final_metrics=known | event.metrics,
+        rescored=trial.rescored | dict.fromkeys(sorted(changed), event.time),
+        was_decoded=True,
+    )
+
+
+def _is_same(figure: float, other: float) -> bool:
+    """Whether two figures are one to whoever reads them from a file, where all that are not finite are NaN."""
+    return figure == other or not (math.isfinite(figure) or math.isfinite(other))
 
 
 def _search(trial: TrialRecord, event: TrialDecodingSearched) -> TrialRecord:

@@ -11,13 +11,14 @@ from __future__ import annotations
 
 import itertools
 import random
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 
 from model.errors import UserError
 from model.recipe.files import with_values
 from model.recipe.recipe import Recipe
 from study.config.baselines import check_baselines
+from study.config.places import study_folder
 from study.config.question import class_of
 from study.config.search_settings import SEED
 from study.config.study_file import StudyFile
@@ -29,10 +30,11 @@ from study.ledger.records import TrialRecord
 from study.ledger.steering import Enqueued
 from study.ledger.trials import Trials
 from study.search.class_spaces import make_class_space, make_whole_space
-from study.search.confirmation import list_untried, make_confirmation
+from study.search.confirmation import list_untried, make_confirmation, take_decoding
 from study.search.model_size import find_excess
 from study.search.optuna_trials import SamplerTrials
 from study.search.other_classes import project_trials
+from study.search.own_weights import find_weights_here
 from study.search.prior import draw_near, list_found, list_tried_first
 from study.search.proposal import InfeasiblePoint, Proposal
 from study.search.quantity import OutsideError, Point
@@ -75,16 +77,18 @@ class Proposer:
         self._sampled = {name: self._make_sampled(space) for name, space in (spaces or {"": self.space}).items()}
         self._grid = _shuffle_grids(self.class_spaces, study_file)
 
-    def propose(self, trials: Trials) -> Proposal | InfeasiblePoint | None:
-        """The next recipe to try; None when the search's budget is spent or the grid exhausted.
+    def propose(self, trials: Trials, without: Collection[str] = ()) -> Proposal | InfeasiblePoint | None:
+        """The next recipe to try; None when the search's budget is spent or the grid exhausted. `without` has the ids
+        of enqueued recipes that have to wait.
 
         A point that decodes to no recipe takes a number too: record it, then call this again.
         """
         number = trials.next_number
         if is_closed(trials, self._study_file, SEARCH):
             return None
-        if trials.steering.enqueued:
-            return self._propose_enqueued(trials.steering.enqueued[0], number)
+        for enqueued in trials.steering.enqueued:
+            if enqueued.id not in without:
+                return self._propose_enqueued(enqueued, number)
         for name in list_untried_baselines(self._study_file, trials):
             recipe = self._baselines[name]
             point = self._encode_or_none(recipe) or {}
@@ -116,8 +120,8 @@ class Proposer:
         for number, seed in list_untried(selection, trials, self._study_file, self.space.base):
             assert self._read_recipe is not None, "finalists have recipes"
             finalist = trials[number]
-            recipe = self._move_to_corpus(self._read_recipe(finalist))
-            recipe = make_confirmation(recipe, seed, selection.stage)
+            recipe = take_decoding(self._read_recipe(finalist), finalist, self.space.base, self._search.recipe)
+            recipe = make_confirmation(self._move_here(recipe), seed, selection.stage)
             values = self.space.describe_recipe(recipe) | {SEED: seed}
             return Proposal(trials.next_number, recipe, values, None, finalist.point or {}, confirms=number)
         return None
@@ -132,7 +136,7 @@ class Proposer:
 
     def restore(self, record: TrialRecord, recipe: Recipe) -> Proposal:
         """The proposal of a trial that continues, from its record and its recipe."""
-        recipe = self._move_to_corpus(recipe)
+        recipe = self._move_here(recipe)
         values = self.space.describe_recipe(recipe)
         if record.confirms is not None:
             values[SEED] = recipe.training.seed
@@ -182,7 +186,7 @@ class Proposer:
 
     def _propose_enqueued(self, enqueued: Enqueued, number: int) -> Proposal:
         """A recipe of a person's. Outside the space it has no point, and no sampler learns from it."""
-        recipe = self._move_to_corpus(Recipe.model_validate_json(enqueued.recipe))
+        recipe = self._move_here(Recipe.model_validate_json(enqueued.recipe))
         point = self._encode_or_none(recipe) or {}
         return Proposal(number, recipe, self.space.describe_recipe(recipe), None, point, enqueued=enqueued)
 
@@ -211,6 +215,11 @@ class Proposer:
         except UserError:
             return {}
         return point if isinstance(point, dict) else {}
+
+    def _move_here(self, recipe: Recipe) -> Recipe:
+        """The recipe with the current paths of this study's corpus and of the trial that it starts from."""
+        source = find_weights_here(recipe, self.space.base, study_folder(self._study_file))
+        return with_values(recipe, {"data.corpus": self.space.base.data.corpus, "init_from": source})
 
     def _move_to_corpus(self, recipe: Recipe) -> Recipe:
         """The recipe with the current path of this study's corpus, which does not count in its hash."""

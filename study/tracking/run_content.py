@@ -63,6 +63,7 @@ class RunContent:
     tags: dict[str, str] = field(default_factory=dict)
     epochs: Sequence[EpochReport] = ()
     final_metrics: dict[str, float] = field(default_factory=dict)  # shown beside the last epoch, once it has ended
+    rescored: dict[str, int] = field(default_factory=dict)  # when those of them were scored that changed after the end
     curve: dict[Point, float] = field(default_factory=dict)  # of the study itself
     corpus: Corpus | None = None
     tried: dict[str, str] = field(default_factory=dict)  # what its note begins with, as long as nobody wrote another
@@ -82,16 +83,18 @@ class RunContent:
         last = self.epochs[-1].epoch if self.epochs else 0
         of_epochs = {name for name, *_ in points}
         return points | {
-            (f"{CHOSEN}{name}" if name in of_epochs else name, last, self.ended): value
+            (f"{CHOSEN}{name}" if name in of_epochs else name, last, self.rescored.get(name, self.ended)): value
             for name, value in self.final_metrics.items()
         }
 
     @property
     def fingerprint(self) -> str:
-        """Equal where the contents are equal: the number and time of a report identify its metrics."""
+        """Equal where the contents are equal: the number and time of a report identify its metrics, and the end, or the
+        time of a later decoding, the final ones."""
         epochs = [(report.epoch, to_milliseconds(report.time)) for report in self.epochs]
         content: list[Any] = [self.status, self.ended, self.params, self.tags, epochs, list(self.final_metrics)]
         content += [list(self.curve), self.views, self.files, [] if self.corpus is None else self.corpus.digest]
+        content += [self.rescored] if self.rescored else []  # most runs keep the fingerprint of earlier versions
         return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -123,6 +126,7 @@ def build_trial_run(record: TrialRecord, role: str | None = None, corpus: Corpus
         tags=tags,
         epochs=record.epochs,
         final_metrics=record.final_metrics,
+        rescored={name: to_milliseconds(time) for name, time in record.rescored.items()},
         corpus=corpus,
         tried={name: clean_text(value, _MAX_TRIED) for name, value in record.values.items()},
     )

@@ -118,16 +118,18 @@ def _identify(values: Mapping[str, Any]) -> str:
 def make_best_curve(records: Iterable[TrialRecord], objective: Objective) -> dict[Point, float]:
     """The best figure so far after each trial that became complete; the step is their number.
 
-    A trial's own figure, which later trials do not change, because MLflow can take no point back.
+    A trial's own figure, which later trials do not change, because MLflow can take no point back. One that a later
+    decoding changed is another point, of that time, which MLflow takes for the newer one; so are those after it.
     """
     name = best_curve_name(objective)
     metric = name.removeprefix(BEST)
     complete = [record for record in records if record.state is TrialState.COMPLETE and record.confirms is None]
     usable = [record for record in complete if math.isfinite(record.final_metrics.get(metric, math.nan))]
-    curve, best = {}, math.inf
+    curve, best, time = {}, math.inf, 0.0
     for step, record in enumerate(sorted(usable, key=lambda record: (record.ended or 0.0, record.number)), start=1):
         best = min(best, record.final_metrics[metric])
-        curve[name, step, to_milliseconds(record.ended or 0.0)] = best
+        time = max(time, record.rescored.get(metric, 0.0))
+        curve[name, step, to_milliseconds(max(time, record.ended or 0.0))] = best
     return curve
 
 

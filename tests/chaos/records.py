@@ -75,15 +75,17 @@ def _list_params(record: TrialRecord) -> dict[str, str]:
 
 
 def list_points(record: TrialRecord) -> dict[str, list[Point]]:
-    """The points that MLflow must hold of each metric; final figures stand beside the last epoch once a trial ended."""
+    """The points that MLflow must hold of each metric; final figures stand beside the last epoch once a trial
+    ended, those that a later decoding changed with its time."""
     points: dict[str, list[Point]] = defaultdict(list)
     for report in record.epochs:
         for name, value in report.metrics.items():
             points[name].append((report.epoch, str(float(value)), _milliseconds(report.time)))
     if record.ended is not None:
         for name, value in record.final_metrics.items():
+            time = record.rescored.get(name, record.ended)
             name = f"chosen/{name}" if name in points else name
-            points[name] = [(record.epoch, str(float(value)), _milliseconds(record.ended))]
+            points[name] = [(record.epoch, str(float(value)), _milliseconds(time))]
     return dict(points)
 
 

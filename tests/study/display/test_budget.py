@@ -74,7 +74,9 @@ def test_the_seconds_to_the_end_of_the_budget_are_those_of_the_limit_that_is_rea
 
 def test_the_live_board_has_the_line_below_its_table() -> None:
     console = Console(file=io.StringIO(), width=160, force_terminal=True)
-    console.print(Board(console, "probe", {}, 3, describe_budget=lambda: ["budget: hours 1 of 24 used"]).render())
+    board = Board(console, "probe", {}, 3, describe_budget=lambda: ["budget: hours 1 of 24 used"])
+    board.show_capacity(1, None)
+    console.print(board.render())
     assert "budget: hours 1 of 24 used" in console.file.getvalue()  # type: ignore[attr-defined]
 
 

@@ -12,10 +12,12 @@ from typer.testing import CliRunner
 
 from model.errors import UserError
 from study.cli.main import app
+from study.config.budget import BudgetSettings, dump_budget
 from study.config.study_file import Objective
 from study.display.rows import Rows
 from study.display.status_json import SCHEMA, make_status
 from study.display.study_state import EXIT_CODES, StudyState, find_state
+from study.ledger.budget_events import BudgetReached
 from study.ledger.events import (
     ControlGiven,
     NodeExcluded,
@@ -23,6 +25,7 @@ from study.ledger.events import (
     StudyInterrupted,
     TrialEnded,
     TrialEpoch,
+    TrialPaused,
     TrialStarted,
 )
 from study.ledger.lease import hold_lease
@@ -97,6 +100,28 @@ def test_the_time_left_is_that_of_a_study_that_runs(ledger: Ledger) -> None:
     assert make_status(ledger)["study"]["seconds_left"] is None
     with hold_lease(ledger.folder):
         assert make_status(ledger)["study"]["seconds_left"] is not None
+
+
+def test_the_time_left_is_not_known_while_the_driver_of_the_next_session_prepares(ledger: Ledger) -> None:
+    ledger.append(TrialEpoch(number=1, epoch=1))
+    assert ledger.trials.session is not None
+    ledger.trials.session = ledger.trials.session.model_copy(update={"process": 1})  # which was killed
+    with hold_lease(ledger.folder):
+        status = make_status(ledger)["study"]
+    assert (status["state"], status["seconds_left"]) == ("running", None)
+
+
+def test_a_study_that_its_budget_has_ended_is_complete_until_the_budget_is_raised(ledger: Ledger) -> None:
+    budget = BudgetSettings(hours=1.0)
+    ledger.study = ledger.study.model_copy(update={"budget": budget})
+    ledger.append(TrialEnded(number=1, state=TrialState.INTERRUPTED, reason="the budget has no room for it"))
+    ledger.append(TrialStarted(number=2, epochs=2))
+    ledger.append(TrialPaused(number=2, epoch=1))
+    ledger.append(BudgetReached(part="search", budget=dump_budget(budget), reason="no room"))
+    ledger.append(StudyEnded(state=TrialState.COMPLETE))
+    assert find_state(ledger)[:2] == (StudyState.COMPLETE, None)
+    ledger.study = ledger.study.model_copy(update={"budget": BudgetSettings(hours=2.0)})
+    assert find_state(ledger)[0] is StudyState.INTERRUPTED
 
 
 def test_rows_choose_the_trials_and_change_nothing_else(ledger: Ledger) -> None:

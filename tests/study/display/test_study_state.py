@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 from open_session import STUDY, TINY
 
+from study.config.budget import BudgetSettings
 from study.config.study_file import StudyFile
 from study.display.study_state import estimate_seconds_left
 from study.ledger.events import (
@@ -124,6 +125,22 @@ def test_the_trials_at_a_time_are_as_many_as_people_have_set_where_machines_have
 ) -> None:
     trials = start(report(0, 1, 1010.0), order("set", text))
     assert estimate(trials, 1010.0, study) == (5 * 40 - 20) / at_a_time
+
+
+@pytest.mark.parametrize(
+    ("budget", "left"),
+    [
+        ({"hours": 60 / 3600}, 60 - 10),
+        ({"cpu_hours": 120 / 3600}, (120 - 2 * 10) / 2),
+        ({"hours": 60 / 3600, "cpu_hours": 90 / 3600}, (90 - 2 * 10) / 2),
+        ({"hours": 5 / 3600}, 0.0),
+        ({"hours": 1.0}, (5 * 40 - 20) / 2),
+    ],
+)
+def test_the_time_left_ends_where_the_budget_does(budget: dict[str, float], left: float) -> None:
+    workers = FIVE.workers.model_copy(update={"count": 1, "cpus": 1.0})
+    study = FIVE.model_copy(update={"budget": BudgetSettings(**budget), "workers": workers})
+    assert estimate(start(report(0, 1, 1010.0)), 1010.0, study) == pytest.approx(left)
 
 
 def test_machines_that_joined_count_as_soon_as_trials_run_there() -> None:

@@ -30,7 +30,7 @@ class Listener:
     def is_stopping(self) -> bool:
         return False
 
-    def find_order(self, number: int) -> None:
+    def find_orders(self, number: int) -> None:
         """Nothing."""
 
 
@@ -61,7 +61,7 @@ class Cluster:
     def look(self) -> ClusterUse:
         return ClusterUse(())
 
-    def ask(self, count: int) -> None: ...
+    def ask(self, count: int, avoided: object = ()) -> None: ...
     def withdraw(self) -> None: ...
 
 

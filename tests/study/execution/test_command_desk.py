@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from open_session import TINY, OpenSession, report
+from open_session import TINY, WHO, OpenSession, give, report, start
 
 from model.recipe.files import with_values
 from model.strict import to_yaml
@@ -17,28 +17,6 @@ from study.ledger.events import ControlGiven
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind
-
-WHO = "ada@laptop"
-
-
-def give(running: OpenSession, command: str, number: int | None = None, value: str | None = None) -> CommandAnswer:
-    """Give a command and have the session look; its answer."""
-    given = make_command(command, number, value, WHO)
-    write_command(running.ledger.folder, given)
-    running.now += 2.0
-    running.session.look_at_commands()
-    answer = take_answer(running.ledger.folder, given.id)
-    assert answer is not None
-    return answer
-
-
-def start(running: OpenSession, *epochs: int) -> int:
-    """Start the next trial, and have it report these epochs; its number."""
-    trial = running.session.next()
-    assert trial is not None
-    for epoch in epochs:
-        running.session.record_epoch(trial.number, report(epoch))
-    return trial.number
 
 
 def test_the_folder_is_looked_at_about_once_a_second(running: OpenSession) -> None:
@@ -55,14 +33,13 @@ def test_the_folder_is_looked_at_about_once_a_second(running: OpenSession) -> No
 
 def test_a_running_trial_is_stopped_at_its_next_report_with_who_stopped_it(running: OpenSession) -> None:
     start(running, 1)
-    assert running.session.find_order(0) is None
+    assert running.session.find_orders(0) == []
     assert give(running, "stop", 0) == CommandAnswer(True, "trial 0000 ends at its next report, after epoch 2")
     assert running.lines == ["ada@laptop: trial 0000 ends at its next report, after epoch 2"]
     running.session.record_epoch(0, report(2))
-    order = running.session.find_order(0)
-    assert order == (Ruling.PRUNE, "stopped by ada@laptop after epoch 2")
-    assert order is not None
-    running.session.prune(0, order[1])
+    orders = running.session.find_orders(0)
+    assert orders == [(Ruling.PRUNE, "stopped by ada@laptop after epoch 2")]
+    running.session.prune(0, orders[0][1])
     record = running.ledger.trials[0]
     assert (record.state, record.reason, record.epoch) == (TrialState.PRUNED, "stopped by ada@laptop after epoch 2", 2)
     assert give(running, "stop", 0) == CommandAnswer(False, "trial 0000 has ended, it is pruned")
@@ -101,7 +78,7 @@ def test_a_paused_trial_leaves_its_workers_at_its_report_and_continues_when_it_i
 ) -> None:
     start(running, 1)
     give(running, "pause", 0)
-    assert running.session.find_order(0) == (Ruling.INTERRUPT, "paused by ada@laptop after epoch 1")
+    assert running.session.find_orders(0) == [(Ruling.INTERRUPT, "paused by ada@laptop after epoch 1")]
     running.session.interrupt_trial(0, "paused by ada@laptop after epoch 1")
     assert running.ledger.trials[0].state is TrialState.INTERRUPTED
     assert [start(running), start(running), start(running)] == [1, 2, 3], "others start"
@@ -132,9 +109,11 @@ def test_a_held_trial_that_its_rung_promotes_waits_for_the_person_alone(
     running.session.pause(0, 1, "waits at its rung")
     promoted = [0]
     monkeypatch.setattr(running.rule, "promote_next", lambda closed=False: promoted.pop() if promoted else None)
+    running.now += 3600.0
     assert start(running) == 1
     record = running.ledger.trials[0]
     assert (record.state, record.reason) == (TrialState.INTERRUPTED, "paused by ada@laptop at its rung")
+    assert record.lost_seconds == 0.0, "it trained nothing while it waited"
     give(running, "resume", 0)
     assert start(running) == 0
 
@@ -146,8 +125,20 @@ def test_a_promoted_trial_comes_first_and_is_not_pruned_at_the_end(running: Open
     assert answer.line == "trial 0000 continues after epoch 1, whatever the stopping rule says"
     assert running.rule.overridden == [(0, False)], "the rule does not promote it a second time"
     assert start(running) == 0
-    assert running.session.find_order(0) == (Ruling.CONTINUE, "promoted by ada@laptop")
+    assert running.session.find_orders(0) == [(Ruling.CONTINUE, "promoted by ada@laptop")]
     assert NEVER_PROMOTED not in [record.reason for record in running.ledger.trials.values()]
+
+
+@pytest.mark.parametrize("paused", [0, None])
+def test_a_promoted_trial_that_is_paused_too_is_first_promoted_and_then_paused(
+    paused: int | None, running: OpenSession
+) -> None:
+    start(running, 1)
+    give(running, "promote", 0)
+    give(running, "pause", paused)
+    assert [ruling for ruling, _ in running.session.find_orders(0)] == [Ruling.CONTINUE, Ruling.INTERRUPT]
+    give(running, "stop", 0)
+    assert [ruling for ruling, _ in running.session.find_orders(0)] == [Ruling.PRUNE]
 
 
 def test_a_paused_study_starts_nothing_and_waits_and_goes_on_when_it_is_resumed(running: OpenSession) -> None:
@@ -156,7 +147,7 @@ def test_a_paused_study_starts_nothing_and_waits_and_goes_on_when_it_is_resumed(
     assert answer.line.endswith(
         "is paused, nothing starts until it is resumed; trials that run pause at their next report: 0000"
     )
-    assert running.session.find_order(0) == (Ruling.INTERRUPT, "paused by ada@laptop after epoch 1")
+    assert running.session.find_orders(0) == [(Ruling.INTERRUPT, "paused by ada@laptop after epoch 1")]
     running.session.interrupt_trial(0, "paused")
     assert running.session.next() is None
     assert not running.session.is_done()
@@ -241,11 +232,12 @@ def test_what_is_no_command_is_refused_and_the_study_goes_on(running: OpenSessio
     folder = running.ledger.folder
     write_command(folder, Command("1-a", 1.0, WHO, "dance"))
     (folder / "control" / "2-b.json").write_text("{")
+    (folder / "control" / "3-c.json").write_text('{"time": 1, "who": "x", "command": "stop", "number": Infinity}')
     running.session.look_at_commands()
-    first, second = take_answer(folder, "1-a"), take_answer(folder, "2-b")
+    first, *others = (take_answer(folder, name) for name in ("1-a", "2-b", "3-c"))
     assert first is not None
-    assert second is not None
-    assert (first.is_done, second.is_done) == (False, False)
-    assert second.line == "the file 2-b.json holds no command; give it with decred-study"
+    assert not first.is_done
+    for name, answer in zip(("2-b", "3-c"), others, strict=True):
+        assert answer == CommandAnswer(False, f"the file {name}.json holds no command; give it with decred-study")
     assert start(running) == 0
     assert not any(isinstance(event, ControlGiven) for event in Ledger.open(folder).log.read())

@@ -14,6 +14,7 @@ from model.api import load_run
 from model.errors import UserError
 from model.weights.chosen import CHOSEN, REMOVED_FILE, Chosen
 from model.weights.chosen_weights import save_chosen
+from model.weights.initial import find_initial_weights
 from model.weights.model_folder import write_model_folder
 from study.config.disk import DiskSettings
 from study.config.study_file import Objective, StudyFile
@@ -32,6 +33,8 @@ from study.ledger.events import (
 )
 from study.ledger.ledger import Ledger
 from study.ledger.trials import Trials
+from study.search.proposal import Proposal
+from study.search.proposer import Proposer
 
 STUDY = StudyFile.model_validate(
     {"name": "s", "corpus": "/speech", "search": {"ctc_weight": {"uniform": [0.1, 0.6]}}, "disk": {"keep_best": 2}}
@@ -119,6 +122,25 @@ def test_what_an_enqueued_recipe_starts_from_keeps_its_weights_also_once_that_ha
     ledger.append(TrialEnded(number=4, state=TrialState.COMPLETE, metrics={"dev/wer": 10.0}))
     tidy_trial(ledger, 4)
     assert [(folder / CHOSEN).is_dir() for folder in folders] == [True, False, False, True]
+
+
+def test_weights_of_a_trial_that_was_enqueued_by_the_path_of_another_machine_are_kept_and_found(tmp_path: Path) -> None:
+    there, here = tmp_path / "there", tmp_path / "here"
+    ledger = Ledger.create_or_open(there / "s", STUDY, TINY, {})
+    end_one(ledger, 0, 50.0)
+    recipe = make_enqueued(describe_recipe(["training.epochs=+2"], 0), ledger)
+    ledger.append(ControlGiven(who="ada", command="enqueue", value=recipe.model_dump_json(), id="one"))
+    there.rename(here)
+    study = STUDY.model_copy(update={"storage": str(here)})
+    ledger = Ledger.create_or_open(here / "s", study, TINY, {})
+    folders = [ledger.trial_folder(0), *(end_one(ledger, number, 40.0 - number) for number in (1, 2, 3))]
+    assert [(folder / CHOSEN).is_dir() for folder in folders] == [True, False, True, True]
+    proposal = Proposer(study, TINY).propose(ledger.trials)
+    assert isinstance(proposal, Proposal)
+    assert proposal.recipe.hash == recipe.hash
+    found = find_initial_weights(proposal.recipe)
+    assert found is not None
+    assert (found.folder, found.fingerprint) == (folders[0], recipe.init_fingerprint)
 
 
 @given(st.lists(st.floats(1.0, 99.0), max_size=30))

@@ -25,10 +25,10 @@ ORDERS = {
 
 
 class Orders:
-    """A listener with an order for every trial."""
+    """A listener with orders for every trial."""
 
-    def __init__(self, order: tuple[Ruling, str] | None) -> None:
-        self._order = order
+    def __init__(self, orders: list[tuple[Ruling, str]]) -> None:
+        self._orders = orders
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -38,8 +38,8 @@ class Orders:
     def is_stopping(self) -> bool:
         return False
 
-    def find_order(self, number: int) -> tuple[Ruling, str] | None:
-        return self._order
+    def find_orders(self, number: int) -> list[tuple[Ruling, str]]:
+        return self._orders
 
 
 class FixedRule:
@@ -65,8 +65,8 @@ class FixedRule:
 
 
 def judge(order: str | None, rule: FixedRule, confirms: bool = False, **metrics: float) -> tuple[str, Any]:
-    """Tune's decision on a report after epoch 2, and why the trial was stopped."""
-    listener = Orders(None if order is None else ORDERS[order])
+    """Tune's decision on a report after epoch 2, and why the trial was stopped; `order` may name several."""
+    listener = Orders([ORDERS[name] for name in (order or "").split()])
     scheduler = RuleScheduler(listener, rule, "dev/wer", FirstError(listener))
     config = TrialConfig(0, Task("{}", "hash", "/folder"), False, confirms)
     result = {MESSAGE: Report({"epoch": 2, "dev/wer": 80.0} | metrics)}
@@ -93,6 +93,9 @@ RULES_OWN = (
         ("promote", Ruling.CONTINUE, CONTINUE, None, []),
         ("promote", Ruling.PRUNE, CONTINUE, None, [False]),
         ("promote", Ruling.PAUSE, CONTINUE, None, [False]),
+        ("promote pause", Ruling.CONTINUE, STOP, ORDERS["pause"], []),
+        ("promote pause", Ruling.PRUNE, STOP, ORDERS["pause"], [False]),
+        ("promote pause", Ruling.PAUSE, STOP, ORDERS["pause"], [False]),
     ],
 )
 def test_an_order_is_followed_whatever_the_rule_says_but_what_the_rule_stops_is_not_paused_instead(

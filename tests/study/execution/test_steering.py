@@ -106,6 +106,29 @@ def test_what_is_refused_is_one_line_and_nothing_is_written(
     assert list_commands(ended.folder) == []
 
 
+def test_a_note_that_is_no_text_is_refused_before_it_is_given(ended: Ledger) -> None:
+    text = b"caf\xe9".decode(errors="surrogateescape")
+    with hold_lease(ended.folder):
+        with pytest.raises(UserError, match=r"^note is given '\\udce9' as character 4, which is no text; give it in "):
+            give_command(ended.folder, "note", 0, text, wait=0.0)
+        assert list_commands(ended.folder) == []
+
+
+def test_a_command_that_fails_between_two_sessions_is_refused_and_the_next_session_starts(ended: Ledger) -> None:
+    recipe = describe_recipe([f"init_from=/{'x' * 300}"])  # no file can have this name
+    with hold_lease(ended.folder):
+        give_command(ended.folder, "enqueue", value=recipe, wait=0.0)
+    (id_,) = list_commands(ended.folder)
+    ledger = Ledger.open(ended.folder)
+    assert prepare_session(ledger, ledger.study, resumes=False) == []
+    assert ledger.trials.has_ended
+    answer = take_answer(ended.folder, id_)
+    assert answer is not None
+    assert answer.line.startswith("enqueue fails ([Errno 36] File name too long: ")
+    with pytest.raises(UserError, match=r"^enqueue fails \(\[Errno 36\] File name too long: "):
+        give_command(ended.folder, "enqueue", value=recipe)
+
+
 def test_a_note_leaves_a_study_ended_that_had_ended(ended: Ledger) -> None:
     assert give_command(ended.folder, "note", 0, "the  best\nso far", who="ada@laptop") == "noted of trial 0000"
     trials = Ledger.open(ended.folder).trials

@@ -30,7 +30,7 @@ class RecordingListener:
     def __init__(self, stopping: bool = False) -> None:
         self.calls: list[tuple[Any, ...]] = []
         self._stopping = stopping
-        self.order: tuple[Ruling, str] | None = None  # what a person wants of every trial
+        self.orders: list[tuple[Ruling, str]] = []  # what people want of every trial
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("__"):
@@ -40,8 +40,8 @@ class RecordingListener:
     def is_stopping(self) -> bool:
         return self._stopping
 
-    def find_order(self, number: int) -> tuple[Ruling, str] | None:
-        return self.order
+    def find_orders(self, number: int) -> list[tuple[Ruling, str]]:
+        return self.orders
 
 
 class FixedRule:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -86,6 +87,31 @@ def test_a_trial_without_a_search_is_not_compared_with_one_that_had_it() -> None
     plain = TrialRecord(1, TrialState.COMPLETE, metrics={"dev/wer": 29.0, "dev/wer_final": 29.0})
     assert rank_trials([searched(0, 30.0, 25.0), plain], Objective()) == Ranking("dev/wer", {0: 30.0, 1: 29.0})
     assert rank_trials([plain], Objective()) == Ranking("dev/wer_final", {1: 29.0})
+
+
+def confirmed(finalist: int, first: int, *figures: float) -> list[TrialRecord]:
+    """New trainings of a finalist, with numbers from `first` on."""
+    return [replace(record(first + place, wer), confirms=finalist) for place, wer in enumerate(figures)]
+
+
+def test_a_former_finalist_with_one_lucky_seed_is_not_the_best() -> None:
+    searched = [record(0, 21.0), record(1, 20.0), record(2, 22.0)]
+    before, now = confirmed(0, 3, 20.0), [*confirmed(1, 4, 20.0, 20.5, 21.0), *confirmed(2, 7, 21.5, 22.0, 22.5)]
+    assert find_best([*searched, *before, *now], Objective()) == searched[1]
+    assert find_best([*searched, *before], Objective()) == searched[0], "as long as no other one has more"
+
+
+def test_a_former_finalist_with_as_many_new_seeds_can_be_the_best() -> None:
+    searched = [record(0, 21.0), record(1, 20.0)]
+    others = [*confirmed(0, 2, 19.0, 19.5, 20.0), *confirmed(1, 5, 20.0, 20.5, 21.0)]
+    assert find_best([*searched, *others], Objective()) == searched[0]
+
+
+def test_a_finalist_of_which_a_seed_has_no_figure_is_not_judged_by_the_others() -> None:
+    searched = [record(0, 21.0), record(1, 20.0)]
+    failed = [replace(one, state=TrialState.FAILED) for one in confirmed(0, 8, 50.0)]
+    figures = [*confirmed(0, 2, 19.0, 19.5), *failed, *confirmed(1, 5, 20.0, 20.5, 21.0)]
+    assert find_best([*searched, *figures], Objective()) == searched[1]
 
 
 def test_the_exported_recipe_has_the_hash_of_the_best_trial(ledger: Ledger) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from hypothesis import strategies as st
 from ledger_events import start_event
 
 from model.errors import UserError
+from model.evaluation.decoding_search import list_stages
 from model.recipe.files import named_recipe, with_values
 from model.recipe.recipe import Recipe
 from model.strict import validate
@@ -18,13 +20,15 @@ from study.config.question import class_of
 from study.config.study_file import StudyFile
 from study.ledger.events import (
     FinalistsChosen,
+    TrialDecoded,
     TrialDecodingSearched,
     TrialEnded,
     TrialEpoch,
     TrialState,
 )
+from study.ledger.records import TrialRecord
 from study.ledger.trials import Trials
-from study.search.confirmation import make_confirmation
+from study.search.confirmation import make_confirmation, take_decoding
 from study.search.proposal import Proposal
 from study.search.proposer import Proposer
 
@@ -41,13 +45,13 @@ class SearchedStudy:
     """A study whose trials end at once, with a WER that the CTC weight decides."""
 
     def __init__(self, **changes: Any) -> None:
-        self.file = StudyFile.model_validate(CONTENT | changes)
+        self.file, self.base = StudyFile.model_validate(CONTENT | changes), TINY
         self.recipes: dict[int, Recipe] = {}
         self.trials = Trials()
         self.proposer = self.make_proposer()
 
     def make_proposer(self) -> Proposer:
-        return Proposer(self.file, TINY, lambda record: self.recipes[record.number])
+        return Proposer(self.file, self.base, lambda record: self.recipes[record.number])
 
     def train(self, proposal: Proposal, state: TrialState = TrialState.COMPLETE, stages: int = 2) -> None:
         number, recipe = proposal.number, proposal.recipe
@@ -56,9 +60,20 @@ class SearchedStudy:
         self.trials.apply(start_event(proposal))
         self.trials.apply(TrialEpoch(number=number, epoch=1, metrics={"dev/wer": wer}))
         names = ("start", "CTC weight 0.5", "beam 4")[:stages]
-        found = tuple({"stage": name, "decoding": {}, "metrics": {"dev/wer": wer}} for name in names)
-        self.trials.apply(TrialDecodingSearched(number=number, decoding={"beam": 1}, stages=found))
+        self.record_search(number, names)
         self.trials.apply(TrialEnded(number=number, state=state, metrics={"dev/wer": wer, "dev/wer_final": wer}))
+
+    def decode(self, base: Recipe) -> None:
+        """All trials as `decode` leaves them with the study's new base recipe."""
+        self.base = base
+        self.proposer = self.make_proposer()
+        for number in self.trials:
+            self.record_search(number, list_stages(base.decoding_search))
+            self.trials.apply(TrialDecoded(number=number, decoding={}, decoding_hash=""))
+
+    def record_search(self, number: int, stages: Sequence[str]) -> None:
+        found = tuple({"stage": name, "metrics": self.trials[number].metrics} for name in stages)
+        self.trials.apply(TrialDecodingSearched(number=number, decoding={"beam": 1}, stages=found))
 
     def search(self, **options: Any) -> list[Proposal]:
         proposals = []
@@ -179,6 +194,72 @@ def test_a_confirmation_differs_from_its_finalist_in_seed_and_search_alone(stage
     weights = {"start": (), "CTC weight 0.5": (0.5,), "CTC weight 0.4": (0.4, 0.5, 0.6)}
     assert recipe.decoding_search.beam == beams
     assert recipe.decoding_search.ctc_weight == weights.get(stage, TINY.decoding_search.ctc_weight)
+
+
+WEIGHTS = TINY.decoding_search.ctc_weight
+
+
+@pytest.mark.parametrize(
+    ("settings", "stage", "weights", "beams"),
+    [
+        ({"beam": [16]}, "beam 8", WEIGHTS, ()),
+        ({"beam": [2, 16]}, "beam 8", WEIGHTS, (2,)),
+        ({"ctc_weight": [0.9, 0.45]}, "CTC weight 0.4", (0.45,), ()),
+        ({}, "language models", WEIGHTS, ()),
+        ({}, "mixing", WEIGHTS, ()),
+        ({}, "beam of another kind", WEIGHTS, (4, 8)),
+        ({}, "CTC weight unknown", WEIGHTS, (4, 8)),
+    ],
+)
+def test_a_confirmation_without_the_stage_that_all_reached_is_searched_until_where_it_would_be(
+    settings: dict[str, Any], stage: str, weights: tuple[float, ...], beams: tuple[int, ...]
+) -> None:
+    finalist = with_values(TINY, {f"decoding_search.{key}": value for key, value in settings.items()})
+    search = make_confirmation(finalist, 1003, stage).decoding_search
+    assert (search.ctc_weight, search.beam) == (weights, beams)
+    assert search.length_penalty == (() if beams != (4, 8) else TINY.decoding_search.length_penalty)
+
+
+def test_finalists_whose_decodings_are_searched_by_different_settings_are_confirmed() -> None:
+    study = SearchedStudy()
+    for proposal in study.search():
+        number, beams = proposal.number, [16] if class_of(proposal.recipe) == "ed" else [4, 8]
+        study.recipes[number] = with_values(proposal.recipe, {"decoding_search.beam": beams})
+        study.record_search(number, list_stages(study.recipes[number].decoding_search)[:-1])
+    beams = {class_of(one.recipe): one.recipe.decoding_search.beam for one in study.confirm()}
+    assert beams == {"ed": (), "decred": (4, 8)}, "the best decred trial had reached beam 8, which comes before beam 16"
+
+
+@pytest.mark.parametrize("searched", [False, True])
+def test_after_a_decode_finalists_are_confirmed_by_its_settings_but_for_what_the_study_searches(searched: bool) -> None:
+    recipe = {"recipe": {"decoding.ctc_weight": {"choice": [0.2, 0.7]}}} if searched else {}
+    study = SearchedStudy(search=CONTENT["search"] | recipe)
+    study.search()
+    changed = {"decoding_search.ctc_weight": [0.9], "decoding_search.length_penalty": [0.4], "decoding.beam": 2}
+    base = with_values(TINY, changed)
+    study.decode(base)
+    for proposal in study.confirm():
+        decoding, search = proposal.recipe.decoding, proposal.recipe.decoding_search
+        assert search == base.decoding_search.model_copy(update={"share": 0.99})
+        own = study.recipes[proposal.confirms or 0].decoding
+        assert decoding == base.decoding.model_copy(update={"ctc_weight": own.ctc_weight} if searched else {})
+
+
+def test_settings_that_were_changed_without_a_decode_are_not_those_of_earlier_finalists() -> None:
+    study = SearchedStudy()
+    study.search()
+    study.base = with_values(TINY, {"decoding_search.ctc_weight": [0.9], "decoding.beam": 2})
+    study.proposer = study.make_proposer()
+    recipe = study.confirm()[0].recipe
+    assert (recipe.decoding, recipe.decoding_search.ctc_weight) == (TINY.decoding, (0.5,))
+
+
+def test_settings_that_a_finalist_cannot_have_leave_it_its_own() -> None:
+    classifiers = {"loss.auxiliary.placement": [1], "loss.auxiliary.weights": [0.5]}
+    base = with_values(TINY, classifiers | {"decoding.mixing": [0.5, 0.5]})
+    finalist = TrialRecord(0, decoding_stages=({"stage": "start"},), was_decoded=True)
+    assert take_decoding(TINY, finalist, base, ()) == TINY
+    assert take_decoding(with_values(TINY, classifiers), finalist, base, ()) == base
 
 
 def test_a_question_that_the_search_cannot_answer_is_refused() -> None:

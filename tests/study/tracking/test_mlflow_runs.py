@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,9 +16,10 @@ from mlflow.tracking._tracking_service.utils import _artifact_repos_cache
 from model.errors import UserError
 from model.recipe.files import named_recipe
 from study.config.study_file import StudyFile
+from study.ledger.events import TrialDecoded
 from study.ledger.ledger import Ledger
 from study.ledger.records import TrialState
-from study.tracking.flush import flush
+from study.tracking.flush import count_outdated, flush
 from study.tracking.sync import Sync
 
 TINY = named_recipe("tiny", "/speech")
@@ -59,6 +61,13 @@ def trial_runs(ledger: Ledger) -> list[Run]:
 
 def only_run(ledger: Ledger) -> Run:
     (run,) = trial_runs(ledger)
+    return run
+
+
+def study_run(ledger: Ledger) -> Run:
+    """The study's own run."""
+    experiment = client(ledger).get_experiment_by_name(ledger.study.name)
+    (run,) = client(ledger).search_runs([experiment.experiment_id], "tags.`trial.role` = 'study'")
     return run
 
 
@@ -115,6 +124,37 @@ def test_an_epoch_that_is_reported_again_leaves_no_old_row(open_study: Open) -> 
     report_epoch(ledger, 0, 1, {"dev/wer": 60.0})
     assert flush(ledger) == 1
     assert history(ledger, "dev/wer") == [(1, 60.0)]
+
+
+@pytest.mark.parametrize("verify", [False, True])
+def test_what_a_later_decoding_changed_replaces_the_figures_that_mlflow_has(open_study: Open, verify: bool) -> None:
+    ledger = open_study(f"decoded-{verify}")
+    end_trial(ledger, 0, TrialState.COMPLETE, metrics={"dev/wer_final": 30.0, "dev/wer": 31.0})
+    flush(ledger)
+    assert only_run(ledger).data.metrics["dev/wer_final"] == 30.0
+    time.sleep(0.002)  # an event's time is in milliseconds
+    metrics = {"dev/wer_final": 25.0, "dev/wer": 31.0, "test/a/wer": 20.0}
+    ledger.append(TrialDecoded(number=0, decoding={}, decoding_hash=TINY.decoding.hash, metrics=metrics))
+    assert count_outdated(ledger) == 2, "the trial's run, and the study's own"
+    flush(ledger, verify)
+    run = only_run(ledger)
+    shown = {name: run.data.metrics[name] for name in ("dev/wer_final", "chosen/dev/wer", "test/a/wer")}
+    assert shown == {"dev/wer_final": 25.0, "chosen/dev/wer": 31.0, "test/a/wer": 20.0}
+    assert history(ledger, "dev/wer_final") == [(1, 25.0)]
+    assert study_run(ledger).data.metrics["best/dev/wer_final"] == 25.0
+    assert (count_outdated(ledger), flush(ledger)) == (0, 0)
+
+
+def test_test_sets_that_are_scored_after_the_end_are_added_to_the_run_that_is_there(open_study: Open) -> None:
+    ledger = open_study("scored")
+    end_trial(ledger, 0, TrialState.COMPLETE, metrics={"dev/wer_final": 30.0})
+    flush(ledger)
+    run = only_run(ledger)
+    metrics = {"dev/wer_final": 30.0, "test/a/wer": 20.0}
+    ledger.append(TrialDecoded(number=0, decoding={}, decoding_hash=TINY.decoding.hash, metrics=metrics))
+    flush(ledger)
+    assert only_run(ledger).info.run_id == run.info.run_id
+    assert only_run(ledger).data.metrics == run.data.metrics | {"test/a/wer": 20.0}
 
 
 def test_a_name_or_parameter_that_mlflow_does_not_take_costs_that_value_alone(

@@ -8,11 +8,14 @@ from dataclasses import replace
 import pytest
 from simulated_studies import SimulatedStudy
 
+from study.config.study_file import Objective
 from study.ledger.event_lines import from_line, to_line
 from study.ledger.events import (
+    AnyEvent,
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
+    TrialDecoded,
     TrialEnded,
     TrialEpoch,
     TrialRetried,
@@ -21,7 +24,7 @@ from study.ledger.events import (
 from study.ledger.records import TrialRecord, TrialState
 from study.ledger.trials import Trials
 from study.tracking.run_content import build_trial_run, list_files
-from study.tracking.study_content import build_study_run
+from study.tracking.study_content import build_study_run, make_best_curve
 from study.verdict.study_verdict import make_verdict
 from study.verdict.words import describe_verdict
 
@@ -39,6 +42,10 @@ EPOCHS = [
 ENDED = TrialEnded(time=9.0, number=0, state=TrialState.COMPLETE, metrics={"test/a/wer": 40.0})
 
 
+def decode(time: float, metrics: dict[str, float]) -> TrialDecoded:
+    return TrialDecoded(time=time, number=0, decoding={}, decoding_hash="", metrics=metrics)
+
+
 def test_each_metric_of_an_epoch_is_a_point_at_that_epoch_and_time() -> None:
     points = build_trial_run(fold(STARTED, *EPOCHS)).points
     assert list(points) == [
@@ -54,6 +61,33 @@ def test_the_figures_of_the_test_sets_stand_beside_the_last_epoch_at_the_trials_
     content = build_trial_run(fold(STARTED, *EPOCHS, ENDED))
     assert list(content.points.items())[-1] == (("test/a/wer", 3, 9000), 40.0)
     assert (content.status, content.started, content.ended) == ("FINISHED", 1000, 9000)
+
+
+def test_a_final_figure_that_a_later_decoding_changed_stands_at_the_time_of_that() -> None:
+    ended = ENDED.model_copy(update={"metrics": {"dev/wer": 44.0, "test/a/wer": 40.0}})
+    decoded = decode(20.0, {"dev/wer": 42.0, "test/a/wer": 40.0, "test/b/wer": 7.0})
+    points = build_trial_run(fold(STARTED, *EPOCHS, ended, decoded)).points
+    assert {point: value for point, value in points.items() if point[2] > 4000} == {
+        ("chosen/dev/wer", 3, 20_000): 42.0,
+        ("test/a/wer", 3, 9000): 40.0,
+        ("test/b/wer", 3, 9000): 7.0,
+    }
+
+
+def test_the_studys_curve_of_the_best_has_newer_points_from_a_trial_on_that_was_decoded_again() -> None:
+    events: list[AnyEvent] = [SessionStarted(time=0.5)]
+    for number, wer in enumerate((30.0, 20.0, 25.0)):
+        events.append(TrialStarted(time=1.0, number=number))
+        metrics = {"dev/wer_final": wer}
+        events.append(TrialEnded(time=2.0 + number, number=number, state=TrialState.COMPLETE, metrics=metrics))
+
+    def curve(*more: AnyEvent) -> dict[tuple[int, int], float]:
+        points = make_best_curve(Trials([*events, *more]).values(), Objective())
+        return {(step, time): value for (_, step, time), value in points.items()}
+
+    assert curve() == {(1, 2000): 30.0, (2, 3000): 20.0, (3, 4000): 20.0}
+    again = decode(50.0, {"dev/wer_final": 15.0}).model_copy(update={"number": 1})
+    assert curve(again) == {(1, 2000): 30.0, (2, 50_000): 15.0, (3, 50_000): 15.0}
 
 
 def test_a_figure_of_the_chosen_weights_has_a_name_of_its_own_beside_its_curve() -> None:
@@ -146,7 +180,14 @@ CHANGES = [
 
 def test_every_change_of_a_record_changes_its_fingerprint() -> None:
     records = [fold(STARTED, *EPOCHS), *(fold(STARTED, *EPOCHS, change) for change in CHANGES)]
+    decodings = [decode(10.0, {"test/a/wer": 39.0}), decode(11.0, {"test/a/wer": 38.0}), decode(12.0, {"new": 1.0})]
+    records += [fold(STARTED, *EPOCHS, ENDED, *decodings[: count + 1]) for count in range(3)]
     assert len({build_trial_run(record).fingerprint for record in records}) == len(records)
+
+
+def test_a_decoding_that_finds_what_was_there_changes_no_fingerprint() -> None:
+    records = [fold(STARTED, *EPOCHS, ENDED, *more) for more in ([], [decode(10.0, {"test/a/wer": 40.0})])]
+    assert len({build_trial_run(record).fingerprint for record in records}) == 1
 
 
 @pytest.mark.parametrize("value", [0.1, 1e22, 1e-9, 3, True, "text"])
