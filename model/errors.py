@@ -24,6 +24,10 @@ class StalledError(Exception):
     """A training made no progress for too long; the message says where it was. Its last checkpoint is whole."""
 
 
+class ReadersLostError(Exception):
+    """Processes that read a training's data were lost one after the other. Its last checkpoint is whole."""
+
+
 class TrainingInterruptedError(Exception):
     """Training stopped because it was asked to; its checkpoint is written, and another call continues from there.
 

@@ -13,7 +13,7 @@ import typer
 
 from model.commands.formatting import format_epoch
 from model.commands.termination import stop_on_sigterm
-from model.errors import SplitFurtherError, StalledError, UserError
+from model.errors import ReadersLostError, SplitFurtherError, StalledError, UserError
 from model.runtime.hang_watch import STALL_SECONDS, Work, end_hanging
 
 if TYPE_CHECKING:
@@ -42,6 +42,15 @@ def train(
     epoch, and the exit code is 143. A training that hangs ends with exit code 1 and a line that says where, and each
     process' stacks are kept in the folder.
     """
+    try:
+        _train(recipe, out, workers, stall_seconds)
+    except ReadersLostError as error:
+        advice = "then start the same command again, which continues from the last checkpoint"
+        typer.echo(f"error: {error}, {advice}", err=True)
+        raise typer.Exit(1) from None
+
+
+def _train(recipe: Path, out: Path, workers: int | None, stall_seconds: float) -> None:
     from model.runtime.rank import is_rank
     from model.runtime.worker_group import choose_count
 
@@ -144,8 +153,9 @@ def _train_in_group(recipe: Recipe, out: Path, count: int, stall_seconds: float 
 
 
 def _train_as_rank(file: Path, out: Path, workers: int | None, stall_seconds: float) -> None:
-    """Train as a process that torchrun started: rank 0 prepares the recipe for all."""
+    """Train as a process that torchrun started: rank 0 prepares the recipe for all, which may take hours."""
     from model.runtime.distributed import current_context
+    from model.runtime.first_rank import go_first, wait_for_first
     from model.runtime.rank import join_group
 
     if workers is not None:
@@ -153,14 +163,20 @@ def _train_as_rank(file: Path, out: Path, workers: int | None, stall_seconds: fl
             f"--workers is {workers}, but RANK and WORLD_SIZE are set, so that torchrun has chosen how many there are; "
             "leave one of them out"
         )
-    with join_group():
+    with join_group() as store:
         found: Recipe | UserError | None = None
-        if current_context().rank == 0:
-            try:
-                found = _prepare(file, stall_seconds)
-                _print_start(found, out)
-            except UserError as error:
-                found = error
+        rank = current_context().rank
+        if rank == 0:
+            with go_first(store):
+                try:
+                    found = _prepare(file, stall_seconds)
+                    _print_start(found, out)
+                except UserError as error:
+                    found = error
+        else:
+            waiting = f"worker {rank}, which waits for worker 0 to prepare tokenizer and features,"
+            with end_hanging(Work(waiting, SETTING, computes=False), stall_seconds or None):
+                wait_for_first(store)
         found = current_context().from_rank_0(found)
         if isinstance(found, UserError):
             raise found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import gzip
 import hashlib
@@ -10,7 +11,6 @@ import os
 import shutil
 import uuid
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -35,6 +35,7 @@ from model.corpora.parts import CheckedSegment, to_pcm
 from model.corpora.source import AudioRef
 from model.errors import UserError
 from model.recipe.architecture import SAMPLE_RATE
+from model.runtime.progress import note_progress
 from model.strict import read_yaml, replace_file, sync_file, to_yaml, validate
 
 COMPRESSION = 6  # of manifests: gzip's usual one
@@ -71,7 +72,7 @@ def write_corpus(
     return read_corpus(folder)
 
 
-@contextmanager
+@contextlib.contextmanager
 def draft_of(folder: Path) -> Iterator[Path]:
     """A folder to build a corpus in, which takes the place of `folder` when the block ends, and is removed if it fails.
 
@@ -122,7 +123,7 @@ def assemble(
     """
     content_lines: dict[str, str] = {}  # what the fingerprint covers, by utterance
     counts, samples = dict.fromkeys(kinds, 0), dict.fromkeys(kinds, 0)
-    with ExitStack() as stack:
+    with contextlib.ExitStack() as stack:
         streams = {set_name: stack.enter_context(_open_manifest(draft, set_name)) for set_name in kinds}
         for one in utterances:
             if one.id in content_lines:
@@ -199,7 +200,16 @@ def _old(draft: Path) -> Path:
 
 
 def _remove_corpus(folder: Path) -> None:
+    """Remove what is left of a corpus, if anything; what cannot be removed stays."""
+    if folder.is_symlink():  # what it leads to is not this corpus
+        return
     (folder / CORPUS_FILE).unlink(missing_ok=True)  # first: what is left by a kill is then no corpus
+    # File after file, each a sign of progress: a slow server may take longer for all than the work may be silent.
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with contextlib.suppress(OSError):
+                os.unlink(os.path.join(parent, name))
+            note_progress()
     shutil.rmtree(folder, ignore_errors=True)
 
 

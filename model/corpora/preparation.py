@@ -212,6 +212,7 @@ def _remove_unused(corpus: Path, usable: Iterable[CheckedSegment]) -> None:
             path = Path(folder, name)
             if path.relative_to(corpus).as_posix() not in used:
                 path.unlink()
+            note_progress()
         if not any(Path(folder).iterdir()):
             Path(folder).rmdir()
 

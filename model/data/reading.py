@@ -1,12 +1,14 @@
 """Reading ahead: what the next steps need is read while the device works on this one, in the order of the steps.
 
 A thread copies cached features. Where features are computed, processes do it: torch's DataLoader hands them one batch
-after the other. They stay for the next epoch and the next training of this process, and end with it.
+after the other. They stay for the next epoch and the next training of this process, and end with it. Where one is lost,
+as where the system ends it for want of memory, others take their place, and read on at the share that is missing.
 """
 
 from __future__ import annotations
 
 import functools
+import logging
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -21,6 +23,7 @@ from model.corpora.corpus import read_corpus
 from model.data.batches import Batch, TrainingSet
 from model.data.epoch_plan import Rows
 from model.data.tokenizer import Tokenizer
+from model.errors import ReadersLostError
 from model.recipe.recipe import AugmentationConfig, DataConfig
 from model.runtime.stacks import answer_signal
 
@@ -29,6 +32,7 @@ Content = TypeVar("Content")
 
 AHEAD = 2  # items that are read before they are asked for
 READERS = 2  # processes, where features are computed and the recipe does not say
+LOSSES = 3  # of processes that read, without a share read in between, after which no others take their place
 
 
 @dataclass(frozen=True)
@@ -110,12 +114,47 @@ def read_ahead(
 
 
 def _read_in_processes(shares: Sequence[Share], readers: int) -> Generator[list[Batch], None, None]:
+    read = losses = 0
+    loaded = _load_in_processes(shares, readers)
+    while read < len(shares):
+        try:
+            parts = next(loaded)
+        except (RuntimeError, OSError, EOFError) as error:
+            if not _is_loss(error):
+                raise
+            reason = " ".join(f"{type(error).__name__}: {error}".split())
+        else:
+            if isinstance(parts, Exception):
+                raise parts
+            yield parts
+            read, losses = read + 1, 0
+            continue
+        losses += 1
+        # The error is gone, and was the last to hold the old loader but for the cache: its processes end here.
+        _make_loader.cache_clear()
+        if losses == LOSSES:
+            raise ReadersLostError(
+                f"processes that read data were lost {losses} times in a row, perhaps for want of memory ({reason}); "
+                "lower data.readers, or give this machine more memory"
+            )
+        logging.getLogger(__name__).warning(
+            "a process that reads data was lost, perhaps for want of memory (%s); others go on in its place", reason
+        )
+        loaded = _load_in_processes(shares[read:], readers)
+
+
+def _load_in_processes(shares: Sequence[Share], readers: int) -> Iterator[list[Batch] | Exception]:
     loader, queue = _make_loader(readers)
     queue.shares = shares
-    for parts in loader:
-        if isinstance(parts, Exception):
-            raise parts
-        yield parts
+    yield from loader
+
+
+def _is_loss(error: Exception) -> bool:
+    """Whether an error of the loader's own is that a process of it is gone, or a connection to one.
+
+    Others may be of a batch that was read, such as one that does not fit into pinned memory.
+    """
+    return isinstance(error, OSError | EOFError) or "exited unexpectedly" in str(error)
 
 
 @dataclass

@@ -38,6 +38,7 @@ from model.network.recogniser import Recogniser, shift_right
 from model.recipe.decoding import IlmEstimator
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import DistributedContext
+from model.runtime.progress import note_progress
 
 TEXTS_IN_A_BATCH = 64
 
@@ -122,6 +123,7 @@ def measure_contexts(
         is_token = (labels != IGNORED)[..., None]
         sums += torch.stack([(one * is_token).double().sum(dim=(0, 1)) for one in contexts]).cpu()
         tokens += int(is_token.sum())
+        note_progress()
     *totals, count = context.sum_over_ranks([*sums.flatten().tolist(), float(tokens)])
     means = torch.tensor(totals, dtype=torch.double).view_as(sums) / count
     return means.float().to(context.device)
@@ -156,4 +158,5 @@ def mean_perplexity(
         lengths = torch.tensor([[len(row)] for row in rows], device=context.device)
         mask = torch.arange(ids.shape[1], device=context.device) < lengths
         total += float(sequence_perplexities(model, ids, mask, memory).sum())
+        note_progress()
     return context.sum_over_ranks([total])[0] / len(utterances)

@@ -14,11 +14,14 @@ import traceback
 import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from datetime import timedelta
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model.errors import (
     NonFiniteLossError,
     OutOfMemoryError,
+    ReadersLostError,
     SplitFurtherError,
     StalledError,
     TrainingInterruptedError,
@@ -26,16 +29,23 @@ from model.errors import (
 )
 from model.runtime.stacks import answer_signal, waits_for_others
 
+if TYPE_CHECKING:
+    from torch.distributed import Store
+
 RANK_VARIABLES = ("RANK", "WORLD_SIZE", "MASTER_ADDR", "MASTER_PORT")
 FAILURES = "DECRED_FAILURES"  # the folder in which a rank leaves the error that ended it
 ERROR_FILE = "error-{rank}.txt"
+# The limit of a collective operation, as in studies: a rank may decode long utterances while the others wait. By NCCL's
+# own, ten minutes, the others would end before the watch of their progress says where that rank hangs.
+COLLECTIVE_SECONDS = 1800.0
 TERMINATED = 128 + signal.SIGTERM
 STALLED = 3  # the exit code of a rank that made no progress for too long
 # A rank that hangs waits so long for its starter to end it: its own end would close the others' connections, and they
 # would fail before they have kept where they wait.
 STARTER_SECONDS = 60.0
 KINDS: dict[str, type[Exception]] = {
-    kind.__name__: kind for kind in (UserError, NonFiniteLossError, OutOfMemoryError, SplitFurtherError)
+    kind.__name__: kind
+    for kind in (UserError, NonFiniteLossError, OutOfMemoryError, ReadersLostError, SplitFurtherError)
 }
 # A rank whose peer died only sees its connection close: the peer's own end is what is worth reading.
 _ECHO = re.compile(r"gloo|nccl|connection (closed|reset|refused)|broken pipe|socket|DistBackendError", re.IGNORECASE)
@@ -70,8 +80,11 @@ def is_rank() -> bool:
 
 
 @contextlib.contextmanager
-def join_group() -> Iterator[int]:
-    """Make this process a rank of its group within the block, on its own GPU where there are GPUs; gives the rank."""
+def join_group() -> Iterator[Store]:
+    """Make this process a rank of its group within the block, on its own GPU where there are GPUs.
+
+    Gives the store in which the ranks have met.
+    """
     import torch
     import torch.distributed as dist
 
@@ -80,8 +93,11 @@ def join_group() -> Iterator[int]:
         torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
     # Of dimensions of size 1, whose strides mean nothing.
     warnings.filterwarnings("ignore", message="Grad strides do not match bucket view strides")
-    dist.init_process_group("nccl" if is_gpu else "gloo", init_method="env://")
-    yield dist.get_rank()
+    patience = timedelta(seconds=COLLECTIVE_SECONDS)
+    store, rank, size = next(dist.rendezvous("env://", timeout=patience))
+    own = dist.PrefixStore("group", store)  # the keys of the group's, apart from all others
+    dist.init_process_group("nccl" if is_gpu else "gloo", store=own, rank=rank, world_size=size, timeout=patience)
+    yield store
     dist.destroy_process_group()  # not after an error: it may wait for a rank that is gone
 
 

@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from model.commands.app import COMMANDS, main, make_app
-from model.errors import NonFiniteLossError, OutOfMemoryError
+from model.errors import NonFiniteLossError, OutOfMemoryError, ReadersLostError
 from model.strict import to_yaml
 from model.training import loop
 
@@ -98,6 +98,21 @@ def test_a_training_that_breaks_is_exit_code_1_and_one_that_is_interrupted_130(
     (tmp_path / "recipe.yaml").write_text(to_yaml(make_recipe()))
     assert run_main(monkeypatch, "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")) == code
     assert capsys.readouterr().err == (f"error: {error}\n" if code == 1 else "")
+
+
+def test_a_training_whose_readers_are_lost_is_exit_code_1_and_a_line_with_what_to_do(
+    make_recipe, monkeypatch, capsys, tmp_path: Path
+) -> None:
+    def fail(*_: object) -> None:
+        raise ReadersLostError("readers were lost; lower data.readers")
+
+    monkeypatch.setattr(loop, "train_epoch", fail)
+    (tmp_path / "recipe.yaml").write_text(to_yaml(make_recipe()))
+    assert run_main(monkeypatch, "train", str(tmp_path / "recipe.yaml"), "--out", str(tmp_path / "run")) == 1
+    assert capsys.readouterr().err == (
+        "error: readers were lost; lower data.readers, then start the same command again, which continues from the "
+        "last checkpoint\n"
+    )
 
 
 def test_a_recipe_is_trained_and_scored_where_only_the_model_is_installed(make_recipe, tmp_path: Path) -> None:

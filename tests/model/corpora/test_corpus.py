@@ -11,8 +11,9 @@ import pytest
 import soundfile
 
 from model.corpora.corpus import CORPUS_FILE, Corpus, SetKind, check_trainable, read_corpus
-from model.corpora.corpus_writer import Utterance, write_corpus
+from model.corpora.corpus_writer import Utterance, recover, write_corpus
 from model.errors import UserError
+from model.runtime.progress import follow_progress
 
 KINDS = {
     "train": SetKind(role="train"),
@@ -98,6 +99,23 @@ def test_a_corpus_of_the_same_name_is_replaced(corpus: Corpus) -> None:
     assert again.fingerprint != corpus.fingerprint
     assert read_corpus(corpus.folder) == again
     assert [path.name for path in corpus.folder.parent.iterdir()] == ["corpus"]
+
+
+def test_each_file_of_a_replaced_corpus_that_is_removed_is_a_sign_of_progress(corpus: Corpus, tmp_path: Path) -> None:
+    files = sum(path.is_file() for path in corpus.folder.rglob("*"))
+    signs = {"new": 0, "corpus": 0}
+    for name in signs:
+        notes = list[int]()
+        with follow_progress(lambda notes=notes: notes.append(1)):
+            write_small_corpus(tmp_path / name, seed=1)
+        signs[name] = len(notes)
+    assert signs["corpus"] - signs["new"] == files - 1, "all but the file that goes first"
+
+
+def test_a_link_in_the_place_of_a_replaced_corpus_is_not_followed(corpus: Corpus, tmp_path: Path) -> None:
+    (tmp_path / "draft.old").symlink_to(corpus.folder)
+    recover(tmp_path / "corpus", tmp_path / "draft")
+    assert read_corpus(corpus.folder) == corpus
 
 
 def test_a_corpus_of_another_name_is_not_replaced(corpus: Corpus) -> None:

@@ -16,6 +16,7 @@ from model.corpora.preparation import Preparation, Prepared, prepare_corpus
 from model.corpora.source import AudioRef, Segment, Source
 from model.errors import UserError
 from model.runtime.processes import run_in_processes
+from model.runtime.progress import follow_progress
 
 SETS = {"train": 4, "dev": 2, "test": 2}
 
@@ -141,6 +142,17 @@ def test_only_the_parts_that_a_correction_changes_are_checked_again(segments: li
 
 
 @pytest.mark.usefixtures("small_parts")
+def test_the_search_for_copies_that_a_corpus_does_not_need_gives_signs_of_progress(
+    segments: list[Segment], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    notes, published = list[int](), list[int]()
+    publish = preparation.publish
+    monkeypatch.setattr(preparation, "publish", lambda *folders: (publish(*folders), published.append(len(notes))))
+    with follow_progress(lambda: notes.append(1)):
+        corpus = prepare(tmp_path, segments).corpus
+    assert len(notes) - published[0] == len(list(corpus.folder.rglob("*.flac"))) == len(segments)
+
+
 def test_two_preparations_of_one_corpus_cannot_run_at_once(segments: list[Segment], tmp_path: Path) -> None:
     def another(function, parts: Sequence[Part]) -> Iterator[int]:
         with pytest.raises(UserError, match="is being prepared by another process; wait for it, or give another"):

@@ -2,8 +2,10 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import functools
 import os
 import shutil
+import signal
 import threading
 import time
 from collections.abc import Iterator
@@ -11,13 +13,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from waiting import wait_for
 
 from model.corpora.corpus import Corpus
 from model.data import reading
 from model.data.batches import Batch, TrainingSet
 from model.data.reading import Share, TrainingData, open_training_set, read_ahead, read_shares
 from model.data.recipe_inputs import ensure_tokenizer
-from model.errors import UserError
+from model.errors import ReadersLostError, UserError
 from model.runtime.child_processes import dump_children
 from model.runtime.stacks import dump_stacks, find_place
 
@@ -76,6 +79,105 @@ def test_processes_stay_for_the_next_epoch_and_the_next_training(make_data) -> N
     loader, _ = reading._make_loader(2)
     assert len({worker.pid for worker in loader._iterator._workers}) == 2
     assert reading._make_loader.cache_info().currsize == 1
+
+
+def list_readers() -> list[int]:
+    loader, _ = reading._make_loader(2)
+    return [worker.pid for worker in loader._iterator._workers]
+
+
+def kill(pid: int) -> None:
+    os.kill(pid, signal.SIGKILL)
+    wait_for(lambda: not is_alive(pid))
+
+
+def is_alive(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
+def test_a_reader_that_is_killed_in_an_epoch_or_between_two_is_replaced_and_no_share_is_missing(
+    make_data, caplog: pytest.LogCaptureFixture
+) -> None:
+    data = make_data({"data.readers": 2} | WAVEFORMS)
+    training_set = open_training_set(data)
+    shares = 2 * list_shares(data, training_set)
+    expected = [reading.load_share(training_set, share) for share in shares]
+    read = read_shares(training_set, shares)
+    batches = [next(read)]
+    first = list_readers()
+    kill(first[0])
+    batches += read
+    assert_same(batches, expected)
+    wait_for(lambda: not any(is_alive(pid) for pid in first))  # the other one ends, since its place is taken too
+    second = list_readers()
+    kill(second[1])
+    assert_same(list(read_shares(training_set, shares)), expected)
+    assert not {*first, *second} & {*list_readers()}
+    lines = [record.getMessage() for record in caplog.records]
+    assert len(lines) == 2
+    assert all(line.startswith("a process that reads data was lost, perhaps for want of memory (") for line in lines)
+
+
+class Losing:
+    """In place of a loader, which loses a process after so many shares."""
+
+    def __init__(self, queue: reading._Queue, shares: int, error: Exception) -> None:
+        self.queue, self.shares, self.error = queue, shares, error
+
+    def __iter__(self) -> Iterator[list]:
+        yield from ([share] for share in self.queue.shares[: self.shares])
+        raise self.error
+
+
+@pytest.fixture
+def lose(monkeypatch: pytest.MonkeyPatch):
+    """Have each loader that is made next lose a process after so many shares."""
+
+    def begin(error: Exception, *counts: int) -> list[int]:
+        left = list(counts)
+
+        def make(readers: int) -> tuple[Losing, reading._Queue]:
+            queue = reading._Queue()
+            return Losing(queue, left.pop(0), error), queue
+
+        monkeypatch.setattr(reading, "_make_loader", functools.lru_cache(1)(make))
+        return left
+
+    return begin
+
+
+LOST = RuntimeError("DataLoader worker (pid(s) 7) exited unexpectedly")
+
+
+@pytest.mark.parametrize("error", [LOST, ConnectionResetError(104, "Connection reset by peer"), EOFError()])
+def test_readers_that_are_lost_three_times_without_a_share_in_between_are_an_error_and_the_next_reading_has_new_ones(
+    make_data, lose, error: Exception
+) -> None:
+    data = make_data({"data.readers": 2})
+    shares = list_shares(data, open_training_set(data))
+    left = lose(error, 1, 0, 1, 0, 0, len(shares))
+    read, loaded = read_shares(None, shares), []
+    with pytest.raises(ReadersLostError, match=r"^processes that read data were lost 3 times in a row, perhaps for "):
+        loaded += read  # what was loaded until then stays in the list
+    assert loaded == [[share] for share in shares[:2]]
+    assert left == [len(shares)]
+    read = read_shares(None, shares)
+    assert [next(read) for _ in shares] == [[share] for share in shares]
+
+
+def test_an_error_of_the_loader_that_is_no_loss_is_raised_as_it_is(make_data, lose) -> None:
+    data = make_data({"data.readers": 2})
+    error = RuntimeError("Caught AcceleratorError in pin memory thread for device 0: out of memory")
+    left = lose(error, 1, 1)
+    read = read_shares(None, list_shares(data, open_training_set(data)))
+    next(read)
+    with pytest.raises(RuntimeError) as raised:
+        next(read)
+    assert raised.value is error
+    assert left == [1], "no other loader was made"
 
 
 def test_waveforms_need_no_cached_features(make_data, corpus: Corpus, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,13 +10,16 @@ from torch import Tensor
 from training_runs import ALONE
 
 from model.corpora.corpus import Corpus
+from model.data.batches import make_scoring_batches
 from model.data.recipe_inputs import load_tokenizer
+from model.evaluation import ilm_estimators
 from model.evaluation.ilm_estimators import mean_perplexity, measure_contexts, score_estimators
 from model.evaluation.metrics import compute_dev_metrics
 from model.evaluation.scoring import load_dev_utterances, score_set
 from model.network.recogniser import Recogniser
 from model.recipe.recipe import Recipe
 from model.runtime.distributed import current_context
+from model.runtime.progress import follow_progress
 
 
 def make_model(recipe: Recipe) -> Recogniser:
@@ -57,6 +60,21 @@ def test_the_mean_context_is_over_all_tokens_of_all_utterances_whatever_the_batc
     for seconds in (3.0, 100.0):
         found = measure_contexts(model, dev, ALONE, seconds)
         torch.testing.assert_close(found, expected, atol=1e-4, rtol=1e-3)
+
+
+def test_each_batch_of_a_mean_context_and_of_a_perplexity_is_a_sign_of_progress(
+    make_recipe, corpus: Corpus, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = make_model(make_recipe())
+    dev = load_dev_utterances(corpus, load_tokenizer(make_recipe(), corpus))
+    notes: list[int] = []
+    with follow_progress(lambda: notes.append(1)):
+        measure_contexts(model, dev, ALONE, 3.0)
+        assert len(notes) == len(list(make_scoring_batches(dev, 3.0, 0, 1))) > 1
+        notes.clear()
+        monkeypatch.setattr(ilm_estimators, "TEXTS_IN_A_BATCH", 2)
+        mean_perplexity(model, dev, None, ALONE)
+    assert len(notes) == -(-len(dev) // 2) > 1
 
 
 def test_without_a_memory_the_mean_is_the_ilm_perplexity_of_scoring(make_recipe, corpus: Corpus) -> None:

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from model.runtime import worker_group
+from model.errors import ReadersLostError
+from model.runtime import rank, worker_group
 from model.runtime.worker_group import WorkerError, run_group
 
 
@@ -17,3 +18,12 @@ def test_a_rank_that_hangs_does_not_end_before_the_others_have_kept_where_they_w
     with pytest.raises(WorkerError, match=r"^worker 1 of 2: training made no progress for 5 s$"):
         run_group("hanging_rank", [str(tmp_path)], 2, tmp_path)
     assert "torch/distributed" in (tmp_path / "stacks-rank0.txt").read_text()
+
+
+def test_readers_that_a_rank_has_lost_are_that_error_where_the_group_was_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(rank.FAILURES, str(tmp_path))
+    rank._leave_failure(ReadersLostError("readers were lost"), 1, tmp_path)
+    found = worker_group._find_error([1, 1], tmp_path)
+    assert (type(found), str(found)) == (ReadersLostError, "readers were lost")
