@@ -204,10 +204,16 @@ class Agenda:
         return self._proposals.count_remaining(self._trials) > 0 or bool(stopped) or bool(self._list_promoted())
 
     def _confirm(self) -> Proposal | FinalistsChosen | BudgetReached | None:
+        """The next step of the confirmation; where the budget has no room for it, or for the rest of one that was
+        interrupted, and nothing of it is in progress, its end."""
         proposal = self._proposals.confirm(self._trials)
-        if not isinstance(proposal, Proposal) or self._budget.admits(proposal):
+        if isinstance(proposal, FinalistsChosen) or (proposal is not None and self._budget.admits(proposal)):
             return proposal
-        return None if self._is_in_progress(CONFIRMATION) else self._budget.close(CONFIRMATION)
+        held = self._trials.steering.held
+        stopped = [one for one in self._interrupted() if part_of(self._trials[one]) == CONFIRMATION and one not in held]
+        if (proposal is None and not stopped) or self._is_in_progress(CONFIRMATION):
+            return None
+        return self._budget.close(CONFIRMATION)
 
     def _is_in_progress(self, part: str) -> bool:
         """Whether a trial of a part of the study runs, or was interrupted and will continue by itself."""

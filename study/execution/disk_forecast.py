@@ -9,6 +9,7 @@ from typing import Any
 
 from model.errors import UserError
 from model.recipe.recipe import Recipe
+from model.recipe.training import TrainingConfig
 from study.config.study_file import StudyFile
 from study.execution.disk_space import Usage, find_reserve, format_bytes
 from study.ledger.ledger import Ledger
@@ -25,7 +26,8 @@ def check_disk(
         return
     weights = measure_weights(ledger.base_recipe)
     if weights is not None and trials:
-        needed = forecast_bytes(ledger.study, weights, trials - confirmations, confirmations, concurrency)
+        training = ledger.base_recipe.training
+        needed = forecast_bytes(ledger.study, training, weights, trials - confirmations, confirmations, concurrency)
         check_room(ledger.study, weights, needed, ledger.folder, print_line)
 
 
@@ -52,15 +54,22 @@ def measure_weights(recipe: Recipe) -> int | None:
     return sum(tensor.numel() * tensor.element_size() for tensor in state.values())
 
 
-def forecast_bytes(study: StudyFile, weights: int, trials: int, confirmations: int, concurrency: int) -> int:
+def forecast_bytes(
+    study: StudyFile, training: TrainingConfig, weights: int, trials: int, confirmations: int, concurrency: int
+) -> int:
     """What the weights and checkpoints of so many trials and new trainings of finalists will need, of which so many run
     at the same time. Features are not counted, since they are there when a study starts.
+
+    `training` says which epochs' weights a run keeps until its end, when those that it chooses are written beside them.
     """
     kept = trials
     if study.disk.keep_best is not None:
         classes = max(1, len(study.classes))
         kept = min(trials, 2 * classes * study.disk.keep_best + len(study.baselines))  # two orders of the trials
-    return weights * ((1 + OPTIMISER_COPIES) * CHECKPOINTS * concurrency + kept + confirmations)
+    is_averaged = training.choose == "ema"  # then each checkpoint has the moving average too, and no epoch is kept
+    candidates = training.average if training.choose.startswith("average") else int(not is_averaged)
+    running = (1 + OPTIMISER_COPIES + is_averaged) * CHECKPOINTS + candidates
+    return weights * (running * concurrency + kept + confirmations)
 
 
 def check_room(

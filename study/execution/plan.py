@@ -63,7 +63,7 @@ def make_plan(
     final = _add(_scale(whole, confirmations), (tests[0] * scored, tests[1] * scored * WIDEST_BEAM))
     total = _add((shortest + stopped, trials * whole[1]), final)
     hours = _scale(total, 1 / 3600 / concurrency)
-    weights = forecast_bytes(study, probe.weight_bytes, trials, confirmations, concurrency)
+    weights = forecast_bytes(study, base.training, probe.weight_bytes, trials, confirmations, concurrency)
     return Plan(
         trials=trials,
         confirmations=confirmations,

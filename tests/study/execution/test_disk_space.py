@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -13,11 +14,22 @@ from hypothesis import strategies as st
 from model.errors import UserError
 from model.network.making import make_model
 from model.recipe.files import named_recipe
+from model.recipe.training import TrainingConfig
+from model.training.loop import train
 from study.config.disk import GIB, DiskSettings
 from study.config.object_store import ObjectStoreSettings
 from study.config.study_file import StudyFile
-from study.execution.disk_forecast import check_disk, check_room, forecast_bytes, measure_weights
+from study.execution.disk_forecast import (
+    CHECKPOINTS,
+    OPTIMISER_COPIES,
+    check_disk,
+    check_room,
+    forecast_bytes,
+    measure_weights,
+)
 from study.execution.disk_space import LOOK_SECONDS, MOST_BY_DEFAULT, DiskWatch, find_reserve, format_bytes
+from study.execution.ended_trials import tidy_trial
+from study.ledger.events import TrialEnded, TrialState
 from study.ledger.ledger import Ledger
 
 FOLDER = Path("/studies/s")
@@ -175,10 +187,56 @@ def test_weights_are_measured_without_making_them() -> None:
 
 
 def test_the_forecast_counts_running_checkpoints_and_the_weights_that_are_kept() -> None:
-    assert forecast_bytes(STUDY, 10, trials=100, confirmations=6, concurrency=2) == 10 * (3 * 2 * 2 + 100 + 6)
+    best = TrainingConfig()
+    assert forecast_bytes(STUDY, best, 10, trials=100, confirmations=6, concurrency=2) == 10 * (7 * 2 + 100 + 6)
     few = STUDY.model_copy(update={"disk": DiskSettings(keep_best=3), "baselines": ("ed",)})
-    assert forecast_bytes(few, 10, trials=100, confirmations=6, concurrency=2) == 10 * (3 * 2 * 2 + 7 + 6)
-    assert forecast_bytes(few, 10, trials=4, confirmations=0, concurrency=1) == 10 * (3 * 2 + 4)
+    assert forecast_bytes(few, best, 10, trials=100, confirmations=6, concurrency=2) == 10 * (7 * 2 + 7 + 6)
+    assert forecast_bytes(few, best, 10, trials=4, confirmations=0, concurrency=1) == 10 * (7 + 4)
+
+
+@pytest.mark.parametrize(("choose", "running"), [("last", 7), ("average_best", 6 + 5), ("ema", 4 * 2)])
+def test_the_forecast_counts_the_epochs_that_an_average_is_made_of_and_the_moving_average(
+    choose: Any, running: int
+) -> None:
+    training = TrainingConfig(choose=choose, average=5)
+    assert forecast_bytes(STUDY, training, 10, trials=1, confirmations=0, concurrency=2) == 10 * (running * 2 + 1)
+
+
+def weigh(folder: Path) -> int:
+    """The bytes of the files of a folder, of several links to one file once."""
+    files = [path.stat() for path in folder.rglob("*") if path.is_file()]
+    return sum({file.st_ino: file.st_size for file in files}.values())
+
+
+def test_real_trainings_take_the_room_that_is_forecast_and_one_that_is_behind_leaves_no_weights(
+    make_recipe, tmp_path: Path
+) -> None:
+    # Wide, so that all else in a file is small beside its tensors; no epoch is better than the first, whose weights are
+    # then kept beside two later checkpoints.
+    values = {"encoder.feed_forward": 8192, "optimiser.learning_rate": 1e-9}
+    study = STUDY.model_copy(update={"disk": DiskSettings(keep_best=1), "baselines": ()})
+    ledger = Ledger.create_or_open(tmp_path / "s", study, make_recipe(values), {})
+    weights = measure_weights(ledger.base_recipe)
+    assert weights is not None
+    checkpoints, whole = list[list[int]](), list[int]()
+
+    def measure(metrics: dict[str, float]) -> None:
+        checkpoints.append([weigh(path) for path in (folder / "checkpoints").iterdir()])
+        whole.append(weigh(folder))
+
+    for number, (epochs, wer) in enumerate(((3, 20.0), (1, 10.0))):
+        recipe, folder = make_recipe(values | {"training.epochs": epochs}), ledger.trial_folder(number)
+        ledger.start_trial(number, recipe, {})
+        train(recipe, folder, measure, score_tests=False)
+        ledger.append(TrialEnded(number=number, state=TrialState.COMPLETE, metrics={"dev/wer": wer}))
+        tidy_trial(ledger, number)
+        assert weigh(folder) == pytest.approx(weights, rel=0.05)
+    one = (1 + OPTIMISER_COPIES) * weights
+    assert checkpoints[:3] == [pytest.approx([one] * count, rel=0.05) for count in (1, CHECKPOINTS, CHECKPOINTS)]
+    # At the end, when what was chosen is there twice until the trial is tidied.
+    needed = forecast_bytes(study, ledger.base_recipe.training, weights, 1, 0, concurrency=1)
+    assert max(whole) == pytest.approx(needed, rel=0.05)
+    assert weigh(ledger.trial_folder(0)) < 0.05 * weights, "the best trial's are kept in their place"
 
 
 def test_a_study_that_will_fill_its_disk_gets_a_line_and_one_that_cannot_begin_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import socket
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -12,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from waiting import wait_for
 
 from cluster.worker_ports import WORKER_PORTS
+from model.runtime.stacks import request_stacks
 from study.workers import crew, group
 from study.workers.connections import SocketChannel
 from study.workers.failure import Failure, FailureKind
@@ -22,6 +25,16 @@ from study.workers.messages import CrewConfig, Progress, Report, Running, Task
 
 SECONDS = 60.0  # that a busy machine may take
 LIMIT = 1.0
+HANGS = """
+import time
+from model.runtime.stacks import answer_signal
+
+def wait_for_ever():
+    print(answer_signal(), flush=True)
+    time.sleep(3600)
+
+wait_for_ever()
+"""
 
 
 @pytest.fixture
@@ -61,6 +74,19 @@ def stopped() -> Iterator[int]:
     process.wait()
 
 
+@pytest.fixture
+def hanging() -> Iterator[tuple[int, str]]:
+    """The id of a process that hangs, and the file that its stacks are in, which it writes after each signal."""
+    process = subprocess.Popen([sys.executable, "-c", HANGS], stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    file = process.stdout.readline().strip()
+    assert request_stacks(process.pid, file) is None
+    wait_for(lambda: "in <module>" in Path(file).read_text())  # the outermost line, which comes last
+    yield process.pid, file
+    process.kill()
+    process.communicate()
+
+
 def test_a_rank_that_is_stopped_is_named_with_its_node_and_the_others_stacks_are_kept(
     workers: tuple[Group, list[SocketChannel]], stopped: int, tmp_path: Path
 ) -> None:
@@ -78,7 +104,24 @@ def test_a_rank_that_is_stopped_is_named_with_its_node_and_the_others_stacks_are
     )
     assert (failure.node, failure.node_id) == (host, "node-1")
     assert "in next_event" in (tmp_path / "stacks-rank0.txt").read_text()
+    assert not (tmp_path / "stacks-rank1.txt").exists(), "a process that is stopped writes nothing"
     assert not standing.usable
+
+
+def test_a_rank_of_which_no_thread_runs_has_its_own_stacks_kept_beside_the_others(
+    workers: tuple[Group, list[SocketChannel]], hanging: tuple[int, str], tmp_path: Path
+) -> None:
+    standing, (first, second) = workers
+    host, (process, file) = socket.gethostname(), hanging
+    first.send(Running("hash", host, "cpu", "node-0"))
+    second._sending.acquire()  # it answers nothing any more
+    second._connection.send_bytes(crew_message(Running("hash", host, "cpu", "node-1", process, file)))
+    first.send(Progress())
+    failure = next_event(standing)
+    assert f"worker 1 of 2 on {host} did not answer: no other thread can run" in failure.reason
+    assert failure.reason.endswith("; all threads are in stacks-rank1.txt in its folder")
+    assert "in next_event" in (tmp_path / "stacks-rank0.txt").read_text()
+    assert "in wait_for_ever" in (tmp_path / "stacks-rank1.txt").read_text()
 
 
 def test_a_rank_on_another_machine_that_does_not_answer_is_named_with_what_is_known(
