@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cluster.placement_groups import remove_orphaned_placement_groups
-from cluster.resources import ClusterUse, Node, NodeUse, TrialResources
+from cluster.resources import ClusterUse, Node, NodeUse, TrialResources, count_fitting_trials
 
 _PRECISION = 1e-3  # Ray counts in steps of 0.0001
 DOUBT_SECONDS = 5.0  # for which a node that came back is used by others
@@ -38,8 +38,11 @@ class ClusterWatch:
         for all others."""
         self._trial, self._find_excluded, self._select_others = trial, find_excluded, select_others
         self._requests: dict[str, Any] = {}  # id -> placement group
+        self._selector: dict[str, str] = {}  # of the requests
         self._returned = ReturnWatch()
         self._latest = ClusterUse(())
+        self._nodes: dict[str, NodeUse] = {}  # all that live, at the last look
+        self._places: list[str] = []  # the node of each placed trial's first worker then
 
     def look(self) -> ClusterUse:
         """The use now; that of the last look where Ray's head does not answer.
@@ -61,15 +64,18 @@ class ClusterWatch:
         free = {node: _to_node(amounts) for node, amounts in state.available_resources_per_node().items()}
         draining = state.get_draining_nodes()  # Ray places nothing new there
         own: dict[str, Node] = {}
+        places: list[str] = []
         placed = 0
         for group in groups:
             if group.id in self._requests:
                 if group.is_placed:
                     _add(free, group.bundles)
                     self._remove([group.id])
-            elif group.is_placed and not group.creator_is_dead and self._is_of_a_trial(group, excluded):
-                _add(own, group.bundles)
-                placed += 1
+            elif group.is_placed and not group.creator_is_dead and self._is_of_a_trial(group):
+                places.append(group.bundles[0][0])
+                if not any(node in excluded for node, _ in group.bundles):
+                    _add(own, group.bundles)
+                    placed += 1
         if any(group.creator_is_dead for group in groups):
             remove_orphaned_placement_groups()
         all_nodes = ray.nodes()
@@ -82,17 +88,32 @@ class ClusterWatch:
             for node in all_nodes
             if node["Alive"]
         }
+        self._nodes, self._places = nodes, places
         self._returned.step(all_nodes, {node for node, use in nodes.items() if use.is_used_by_others})
         usable = ClusterUse(tuple(use for node, use in nodes.items() if node not in excluded), placed)
         # Where the excluded nodes are the only ones that could hold a trial, waiting helps nobody: the study decides.
         return usable if usable.count_trials_alone(self._trial) else ClusterUse(tuple(nodes.values()), placed)
 
-    def ask(self, count: int) -> None:
-        """Have as many requests wait as `count`."""
+    def has_room_beside(self, avoided: Collection[str], running: int) -> bool:
+        """Whether a trial of one worker had room at the last look, on other nodes than those with these ids, beside
+        `running` trials.
+
+        Of these, some may not be placed yet, and take it. Of the drivers that wait for the next trial, Tune ends those
+        that one with other nodes has no use for, so that their place counts where one of them surely is there.
+        """
+        free = count_fitting_trials([use.room for node, use in self._nodes.items() if node not in avoided], self._trial)
+        idle = sum(node not in avoided for node in self._places) - running
+        return free + max(0, idle) > max(0, running - len(self._places))
+
+    def ask(self, count: int, avoided: Collection[str] = ()) -> None:
+        """Have as many requests wait as `count`, on none of the nodes with these ids."""
         from ray.util import placement_group
 
         amounts = {"CPU": self._trial.cpus} | ({"GPU": self._trial.gpus} if self._trial.gpus else {})
-        selector = self._select_others(self._find_excluded())
+        selector = self._select_others({*self._find_excluded(), *avoided})
+        if selector != self._selector:
+            self.withdraw()
+            self._selector = selector
         while len(self._requests) < count:
             group = placement_group(
                 [dict(amounts) for _ in range(self._trial.count)],
@@ -112,13 +133,12 @@ class ClusterWatch:
             with contextlib.suppress(ray.exceptions.RayError):
                 ray.util.remove_placement_group(self._requests.pop(number))
 
-    def _is_of_a_trial(self, group: _Group, excluded: Collection[str]) -> bool:
-        """Whether it holds workers that can train the next trial; their driver has a group of its own."""
+    def _is_of_a_trial(self, group: _Group) -> bool:
+        """Whether it holds a trial's workers; their driver has a group of its own."""
         trial = self._trial
         return (
             group.is_made_by_actor == (trial.count > 1)
             and len(group.bundles) == trial.count
-            and not any(node in excluded for node, _ in group.bundles)
             and all(
                 abs(amounts.cpus - trial.cpus) < _PRECISION and abs(amounts.gpus - trial.gpus) < _PRECISION
                 for _, amounts in group.bundles

@@ -213,8 +213,8 @@ def _run_trials(run: _Run, may_grow: bool, console: Console, work: Work) -> str 
         return run.proposer.restore(record, ledger.read_recipe(record))
 
     budget = plan_budget(ledger)
-    agenda = Agenda(trials, run.proposer, restore, rule, study.failures, budget=budget)
     nodes = NodeWatch(list_worker_nodes, study.workers, read_excluded_nodes())
+    agenda = Agenda(trials, run.proposer, restore, rule, study.failures, budget=budget, has_room=nodes.has_room)
     announce = functools.partial(print_line, console)
     observers: list[Observer] = [board, run.tracker, *([run.notifier] if run.notifier is not None else [])]
     session = Session(ledger, agenda, rule, observers, watch=nodes, announce=announce)

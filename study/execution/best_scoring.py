@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 from study.execution.ended_trials import find_unscored
 from study.execution.session_events import make_tests
@@ -23,11 +23,12 @@ class BestScoring:
         """Whether nothing is being scored, or is to be."""
         return self.number is None and find_unscored(self._ledger) is None
 
-    def begin(self) -> int | None:
-        """The trial to score now; None where there is none."""
+    def begin(self, has_room: Callable[[int], bool]) -> int | None:
+        """The trial to score now; None where there is none, or where it does not have room on the nodes left to it."""
         if self.number is not None:
             return None
-        self.number = find_unscored(self._ledger)
+        number = find_unscored(self._ledger)
+        self.number = number if number is not None and has_room(number) else None
         return self.number
 
     def complete(self, metrics: Mapping[str, float]) -> TrialDecoded:

@@ -93,7 +93,7 @@ class Session:
         if proposal is not None:
             return self._start(proposal)
         if self._agenda.is_done():
-            number = self._scoring.begin()
+            number = self._scoring.begin(self._watch.has_room)
             return None if number is None else self._start_scoring(number)
         return None
 

@@ -8,10 +8,10 @@ from study.ledger.event_parts import Event
 
 
 class NodeExcluded(Event):
-    """Trials are not placed on a node any more in this session: they failed there, and got further on another one.
+    """Trials are not placed on a node until `until`: they failed there, and got further on another one.
 
-    Later sessions, which Slurm or Kubernetes may start while nobody looks, keep away from it until `until`, or until a
-    person has it used again.
+    Later sessions, which Slurm or Kubernetes may start while nobody looks, keep away from it for that long as well, or
+    until a person has it used again.
     """
 
     kind: Literal["node_excluded"] = "node_excluded"

@@ -148,6 +148,46 @@ def test_workers_on_an_excluded_node_are_no_room_for_the_next_trial(hold: Hold, 
     assert len(use.nodes) == 1, "the only node that could hold a trial is not left out: the study says so and stops"
 
 
+def test_a_trial_has_room_beside_nodes_where_one_is_free_or_where_a_driver_surely_waits_for_nothing(
+    hold: Hold, watch: Watch
+) -> None:
+    here = ray.get_runtime_context().get_node_id()
+    own = watch(ONE)
+    assert not own.has_room_beside((), running=0), "it has not looked yet"
+    look_until(own, is_all_free)
+    assert own.has_room_beside((), running=0)
+    assert own.has_room_beside((), running=1), "of two places, the one that was started takes one"
+    assert not own.has_room_beside((), running=2)
+    assert not own.has_room_beside((here,), running=0)
+    hold(1.0)
+    hold(1.0)
+    look_until(own, lambda use: use.placed == 2 and use.nodes[0].free.cpus == 0)
+    assert own.has_room_beside((), running=1), "one of two drivers has no trial"
+    assert not own.has_room_beside((), running=2)
+    assert not own.has_room_beside((here,), running=0)
+
+
+def test_trials_on_a_node_that_is_excluded_are_not_on_their_way_elsewhere(hold: Hold, watch: Watch) -> None:
+    excluding = watch(ONE, ray.get_runtime_context().get_node_id())
+    look_until(watch(ONE), is_all_free)
+    hold(1.0)
+    use = look_until(excluding, lambda use: use.nodes[0].free.cpus == 1)
+    assert use.placed == 0
+    assert excluding.has_room_beside((), running=1)
+
+
+def test_a_request_for_other_nodes_waits_though_there_is_room_and_is_replaced_by_one_for_any(watch: Watch) -> None:
+    here, own = ray.get_runtime_context().get_node_id(), watch(ONE)
+    look_until(own, is_all_free)
+    for _ in range(3):
+        own.ask(1, (here,))
+        own.look()
+        time.sleep(0.2)
+    assert list_requests() == ["PENDING"]
+    own.ask(1)
+    look_until(own, lambda use: not list_requests())
+
+
 def list_requests() -> list[str]:
     """The states of the placement groups of single CPUs."""
     groups = ray.util.placement_group_table().values()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,14 +22,15 @@ class FakeCluster:
 
     use: ClusterUse
     asked: int = 0
+    avoided: Collection[str] = ()  # by what was asked for
     looks: int = 0
 
     def look(self) -> ClusterUse:
         self.looks += 1
         return self.use
 
-    def ask(self, count: int) -> None:
-        self.asked = count
+    def ask(self, count: int, avoided: Collection[str] = ()) -> None:
+        self.asked, self.avoided = count, avoided
 
     def withdraw(self) -> None:
         self.asked = 0

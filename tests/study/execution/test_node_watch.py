@@ -8,36 +8,11 @@ from dataclasses import replace
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from watched_nodes import REASON, Watched, failed_on, node
 
-from cluster.resources import Node
 from study.config.places import EXCLUDED_VARIABLE
-from study.config.run_settings import WorkerSettings
-from study.execution.node_watch import WEIGHED, NodeWatch, WorkerNode, read_excluded_nodes
+from study.execution.node_watch import WEIGHED, read_excluded_nodes
 from study.workers.failure import Failure, FailureKind
-
-REASON = "RuntimeError: CUDA error: uncorrectable ECC error encountered"
-
-
-def node(name: str, cpus: float = 2.0, gpus: float = 0.0) -> WorkerNode:
-    return WorkerNode(name, f"host-{name}", f"10.0.0.{ord(name)}", Node(cpus, gpus))
-
-
-def failed_on(name: str, kind: FailureKind = FailureKind.ERROR, reason: str = REASON) -> Failure:
-    return Failure(kind, reason, f"host-{name}", name)
-
-
-class Watched:
-    """A watch of a cluster whose nodes the test sets."""
-
-    def __init__(self, names: str = "abc", excluded: tuple[str, ...] = (), **workers: float) -> None:
-        self.nodes = [node(name) for name in names]
-        self.watch = NodeWatch(lambda: self.nodes, WorkerSettings.model_validate(workers), excluded)
-
-    def fail(self, number: int, name: str, kind: FailureKind = FailureKind.ERROR, epoch: int = 0) -> bool:
-        return self.watch.tries_elsewhere(number, failed_on(name, kind), epoch)
-
-    def excluded(self) -> list[str]:
-        return [event.node_id for event in self.watch.take_exclusions()]
 
 
 def test_nothing_is_tried_again_on_a_single_node() -> None:

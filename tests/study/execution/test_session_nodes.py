@@ -13,6 +13,7 @@ from cluster.resources import Node
 from model.errors import UserError
 from study.cli.main import app
 from study.display.status import describe_excluded
+from study.display.status_json import make_status
 from study.execution.node_watch import EXCLUDED_SECONDS, WorkerNode
 from study.execution.steering import give_command
 from study.ledger.events import NodeExcluded, StudyEnded, StudyInterrupted
@@ -164,7 +165,7 @@ def test_status_shows_an_excluded_node_until_its_time_is_over(on_cluster: OpenSe
     OpenSession(on_cluster.ledger.folder)
     trials = Ledger.open(on_cluster.ledger.folder).trials
     (line,) = describe_excluded(trials)
-    assert line.startswith("node host-a (a) is excluded, for sessions until 20")
+    assert line.startswith("node host-a (a) is excluded until 20")
     assert line.endswith(
         ": trials 0000 and 0001 failed there and got further on other nodes, the last one with KeyError: 3"
     )
@@ -175,3 +176,17 @@ def test_status_shows_an_excluded_node_until_its_time_is_over(on_cluster: OpenSe
     assert last == "node b is excluded until the next session: it is sick"
     trials.apply(StudyEnded(state=TrialState.COMPLETE))
     assert list(describe_excluded(trials)) == []
+
+
+def test_a_node_is_used_again_and_shown_no_more_when_its_day_is_over_in_the_same_session(
+    on_cluster: OpenSession,
+) -> None:
+    exclude(on_cluster, "a")
+    ledger, until = on_cluster.ledger, on_cluster.ledger.trials.excluded[0].until
+    assert until is not None
+    assert [one["until"] for one in make_status(ledger, now=until - 1)["excluded_nodes"]] == [until]
+    assert len(list(describe_excluded(ledger.trials, now=until - 1))) == 1
+    assert make_status(ledger, now=until)["excluded_nodes"] == []
+    assert list(describe_excluded(ledger.trials, now=until)) == []
+    on_cluster.now += EXCLUDED_SECONDS
+    assert not avoided(on_cluster, "a")
