@@ -11,6 +11,7 @@ two faults that are weeks apart have nothing to do with each other, and would ex
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from collections import defaultdict
@@ -27,6 +28,8 @@ from study.workers.failure import Failure, FailureKind
 
 SUSPICIONS = 2  # of different trials exclude a node
 EXCLUDED_SECONDS = 24 * 3600.0  # and how long a suspicion lasts, or a trial keeps away from where it failed
+# A trial that has waited so long for other nodes goes first; after one that found no room there, the next one much later.
+TURN_SECONDS, NEXT_TURN_SECONDS = 60.0, 600.0
 # A loss that is not finite comes from the recipe, a lost worker is retried anywhere. A full disk may be the node's own;
 # where it is the shared one, nothing can be recorded or written elsewhere either, and the study stops.
 WEIGHED = (
@@ -86,6 +89,8 @@ class NodeWatch:
         self._confined: set[int] = set()  # trials that avoided nodes when they were placed last
         self._exclusions: list[NodeExcluded] = []
         self._find_room: Callable[[Collection[str]], bool] = lambda avoided: True
+        self._waits: dict[int, float] = {}  # since when a trial waits for room on other nodes
+        self._next_turn = -math.inf
 
     def keep_excluded(self, excluded: Iterable[NodeExcluded]) -> None:
         """Keep away from nodes that earlier sessions excluded, while others have room for a trial."""
@@ -104,6 +109,8 @@ class NodeWatch:
         for id_ in ids:
             self._excluded.pop(id_, None)
             self._suspicions.pop(id_, None)
+        for number, failures in self._weighed.items():
+            self._weighed[number] = [one for one in failures if one.node_id not in ids]
         self.stopped = None
 
     def find_avoided(self, number: int, and_draining: bool = False) -> tuple[str, ...]:
@@ -126,19 +133,26 @@ class NodeWatch:
             self._confined.add(number)
         elif and_draining:
             self._confined.discard(number)
+        if and_draining and self._waits.pop(number, None) is not None:
+            self._next_turn = self._clock() + TURN_SECONDS
         return avoided
 
     def has_room(self, number: int) -> bool:
         """Whether a trial of one worker would find its place now, or waits like any other one.
 
         False where it has failed on nodes, and others or this study use all that is left for it: once started it would
-        wait there, hold nothing, and keep those trials from starting that could run where it failed. Workers that are
-        several give up by themselves.
+        wait there, hold nothing, and keep those trials from starting that could run where it failed. But new trials
+        take each place that comes free elsewhere, so that after a while it has its turn. Workers that are several give
+        up by themselves.
         """
         if self._trial.count > 1 or not self._find_own(number):
             return True
         avoided = self.find_avoided(number)
-        return not self._find_own(number) & set(avoided) or self._find_room(avoided)
+        if not self._find_own(number) & set(avoided) or self._find_room(avoided):
+            self._waits.pop(number, None)
+            return True
+        now = self._clock()
+        return now - self._waits.setdefault(number, now) >= TURN_SECONDS and now >= self._next_turn
 
     def find_exhaustion(self) -> str | None:
         """One line where only excluded nodes have room for a trial; None where others have, or none at all has."""
@@ -154,6 +168,7 @@ class NodeWatch:
     def tries_elsewhere(self, number: int, failure: Failure, epoch: int) -> bool:
         """Whether a trial that failed after `epoch` is tried again on another node; then it avoids this one."""
         if failure.lacks_room:  # on the nodes that are left; it is not the trial that failed
+            self._next_turn = self._clock() + NEXT_TURN_SECONDS
             return number in self._confined or bool(self.find_avoided(number))
         if failure.kind not in WEIGHED or failure.node_id is None:
             return False

@@ -85,3 +85,16 @@ def test_a_trial_that_found_no_room_beside_a_node_which_is_gone_since_is_tried_a
     assert watched.watch.tries_elsewhere(0, no_room, 0), "it counts as a retry"
     assert watched.watch.find_avoided(0, and_draining=True) == ()
     assert not watched.watch.tries_elsewhere(0, no_room, 0)
+
+
+def test_a_node_that_is_used_again_is_not_excluded_for_what_failed_there_before() -> None:
+    watched = Watched("ab")
+    for number in range(4):
+        assert watched.fail(number, "a")
+    for number in (0, 1):
+        watched.watch.note_progress(number, 1)
+    assert watched.excluded() == ["a"]
+    watched.watch.use_again("host-a")
+    for number in (2, 3):
+        watched.watch.note_progress(number, 1)
+    assert watched.excluded() == []

@@ -6,11 +6,12 @@ from collections.abc import Collection
 
 import pytest
 from open_session import OpenSession, report
+from watched_nodes import Watched
 
 from cluster.resources import ClusterUse, Node, NodeUse, TrialResources
 from study.config.run_settings import WorkerSettings
 from study.execution.capacity import LOOK_SECONDS, PATIENCE_SECONDS, Capacity
-from study.execution.node_watch import EXCLUDED_SECONDS, NodeWatch, WorkerNode
+from study.execution.node_watch import EXCLUDED_SECONDS, NEXT_TURN_SECONDS, TURN_SECONDS, NodeWatch, WorkerNode
 from study.ledger.records import TrialState
 from study.workers.failure import Failure, FailureKind
 
@@ -189,3 +190,22 @@ def test_a_study_that_can_run_nothing_else_stops_after_the_time_that_it_gives() 
     assert study.stopped is None
     study.admits_after(1.0)
     assert study.stopped == "waited 30 s (workers.wait_seconds) for 1 CPU on one node where its trial has not failed"
+
+
+def test_one_that_has_waited_for_long_has_its_turn_and_where_it_finds_no_room_the_next_one_comes_later() -> None:
+    watched = Watched("ab")
+    watched.watch.watch_room(lambda avoided: False)  # new trials take every place that comes free
+    for number in (0, 1):
+        assert watched.fail(number, "a")
+        assert not watched.watch.has_room(number)
+    watched.now = TURN_SECONDS
+    assert watched.watch.has_room(0)
+    assert watched.watch.find_avoided(0, and_draining=True) == ("a",)  # it is placed
+    assert not watched.watch.has_room(1)
+    watched.now += TURN_SECONDS
+    assert watched.watch.has_room(1)
+    assert watched.watch.tries_elsewhere(0, NO_ROOM, 0)
+    assert not watched.watch.has_room(1)
+    watched.now += NEXT_TURN_SECONDS
+    assert watched.watch.has_room(1)
+    assert not watched.watch.has_room(0), "it waits anew"
