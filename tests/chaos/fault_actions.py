@@ -14,7 +14,7 @@ from chaos.fault_run import CLOCK_FILE, Action, StudyUnderFaults
 from chaos.fault_schedule import FILE, SERVER
 from chaos.fault_steering import kill_command, pause_study, run_command, start_second_driver, steer
 from chaos.faults import Locker
-from chaos.invariants import assert_clean_output
+from chaos.session_output import assert_clean_output
 from chaos.study_process import psutil
 
 from study.ledger.event_log import EventLog
@@ -23,22 +23,26 @@ FROZEN_SECONDS = 3.0
 DAY = 86_400.0
 
 
-def stop_driver(study: StudyUnderFaults) -> None:
+def stop_driver(study: StudyUnderFaults) -> bool:
     """As Ctrl-C or a scheduler does, perhaps twice."""
+    study.was_signalled = True
     for _ in range(study.chance.choice((1, 1, 2))):
         with contextlib.suppress(ProcessLookupError):
             os.kill(study.driver.process.pid, study.chance.choice((signal.SIGINT, signal.SIGTERM)))
         study.wait(study.chance.uniform(0.1, 1.0))
+    return True
 
 
 def kill(name: str) -> Action:
     """kill -9 of one of the study's processes whose command has `name`."""
 
-    def strike(study: StudyUnderFaults) -> None:
+    def strike(study: StudyUnderFaults) -> bool:
         process = study.find_process(name)
-        if process is not None:
-            with contextlib.suppress(psutil.Error):
+        with contextlib.suppress(psutil.Error):
+            if process is not None:
                 process.kill()
+                return True
+        return False
 
     return strike
 
@@ -46,20 +50,22 @@ def kill(name: str) -> Action:
 def freeze(name: str) -> Action:
     """SIGSTOP of one of the study's processes whose command has `name`, or of the driver, and SIGCONT later."""
 
-    def strike(study: StudyUnderFaults) -> None:
-        process: Any = study.find_process(name) if name else psutil.Process(study.driver.process.pid)
-        if process is not None:
-            with contextlib.suppress(psutil.Error):
+    def strike(study: StudyUnderFaults) -> bool:
+        with contextlib.suppress(psutil.Error):
+            process: Any = study.find_process(name) if name else psutil.Process(study.driver.process.pid)
+            if process is not None:
                 process.suspend()
-                start = time.monotonic()
+                start = time.time()
                 time.sleep(study.chance.uniform(0.5, FROZEN_SECONDS))
                 process.resume()
-                study.invariants.held_up += time.monotonic() - start
+                study.invariants.held_up.append((start, time.time()))
+                return True
+        return False
 
     return strike
 
 
-def replace_driver(study: StudyUnderFaults) -> None:
+def replace_driver(study: StudyUnderFaults) -> bool:
     """It is frozen until a driver of another machine has taken the study over, and then runs again.
 
     Where it was frozen before it had the study, it is refused like any second driver.
@@ -77,36 +83,43 @@ def replace_driver(study: StudyUnderFaults) -> None:
     assert code in (0, 2), f"the replaced driver ended with {code}:\n{frozen.output}"
     if code == 2:
         assert "was taken over by" in more or "is being run by" in more, frozen.output
+    return True
 
 
-def move_clock(study: StudyUnderFaults) -> None:
+def move_clock(study: StudyUnderFaults) -> bool:
     CLOCK_FILE.write_text(str(study.chance.choice((-DAY, -60.0, 60.0, 30 * DAY))))
+    return True
 
 
-def lock_database(study: StudyUnderFaults) -> None:
+def lock_database(study: StudyUnderFaults) -> bool:
     """Another program holds MLflow's file."""
     database = study.folder / "mlflow.db"
-    if database.exists():
-        locker = Locker(database)
-        locker.lock()
-        study.wait(FROZEN_SECONDS)
-        locker.free()
+    if not database.exists():
+        return False
+    locker = Locker(database)
+    locker.lock()
+    study.wait(FROZEN_SECONDS)
+    locker.free()
+    return True
 
 
-def kill_server(study: StudyUnderFaults) -> None:
+def kill_server(study: StudyUnderFaults) -> bool:
     assert study.server is not None
     study.server.stop()
     study.wait(FROZEN_SECONDS)
     study.server.start()
+    return True
 
 
-def freeze_server(study: StudyUnderFaults) -> None:
+def freeze_server(study: StudyUnderFaults) -> bool:
     assert study.server is not None
     study.server.signal(signal.SIGSTOP)
     study.wait(2 * FROZEN_SECONDS)
     study.server.signal(signal.SIGCONT)
+    return True
 
 
+TRACKING = {"lock_database", "kill_server", "freeze_server", "fill_disk"}  # faults that MLflow's runs may suffer from
 # Name -> what it does, the tracking that it needs, and how often it is drawn beside the others.
 FAULTS: dict[str, tuple[Action, str | None, float]] = {
     "kill_driver": (kill_driver, None, 3),

@@ -58,12 +58,14 @@ def main(study_file: str, *work: str) -> None:
         from study import runner
         from study.cli import main as cli
         from study.evidence import reserve
+        from study.ledger import fold_cache
         from study.ledger.lease_file import Machine
 
         given = runner.Work(*(work or STUB))
         runner.Work = lambda: given  # type: ignore[assignment,misc]
         assert reserve.MOST_MARGIN < MARGIN, "the name has another meaning by now"
         reserve.MOST_MARGIN = MARGIN
+        fold_cache.LEAST_BYTES = 1  # so that short studies have the kept fold of long ones
         if host := os.environ.get(HOST):
             Machine.detect = classmethod(lambda cls: cls(host, "another-boot"))  # type: ignore[assignment,method-assign]
     except KeyboardInterrupt:  # the command imports all this within itself, where Ctrl-C ends it without a word

@@ -24,14 +24,14 @@ JOINED = "Ray runtime started"  # what `ray start` prints
 NODE_CPUS = 3  # more than the head has: Ray prefers the node with most left
 
 
-def lose_node(study: StudyUnderFaults) -> None:
+def lose_node(study: StudyUnderFaults) -> bool:
     """kill -9 of the raylet of a node, and then of all that runs there, at any time since it has joined.
 
     The study is paused until then, and the processes of its trials die: so its trials are placed again, with the node.
     """
     head = study.find_process(RAYLET)
     if head is None or (found := _find_head(head)) is None:
-        return  # the study has not started its Ray yet, or it is gone
+        return False  # the study has not started its Ray yet, or it is gone
     address, credentials = found
     study.paused = time.monotonic()
     study.order("pause")
@@ -41,6 +41,7 @@ def lose_node(study: StudyUnderFaults) -> None:
     study.others.append(node)
     has_ended = node.process.poll  # None as long as it runs
     study.wait(JOIN_SECONDS, until=lambda: JOINED in node.output or has_ended() is not None, step=LOOK_SECONDS)
+    has_joined = JOINED in node.output
     for name in TRIALS:
         for process in study.driver.list_processes(name):
             _kill(process)
@@ -55,6 +56,7 @@ def lose_node(study: StudyUnderFaults) -> None:
     # `ray start` has written it down for all who name no address.
     if CURRENT.exists() and CURRENT.read_text() == address:
         CURRENT.unlink()
+    return has_joined
 
 
 def _kill(process: Any) -> None:

@@ -29,12 +29,12 @@ from study.ledger.ledger import STUDY, Ledger
 
 EPOCH_SECONDS = 0.25
 REAL_WORK = ("model.training.loop:train", "model.training.prepare:prepare")
-MORE_SESSIONS = 8  # than there are faults
 PAUSE_SECONDS = 2.0  # that a pause lasts at least, where nothing strikes meanwhile
 # What the driver reads and writes while it runs: see `chaos.fault_driver`.
 CLOCK_FILE, DISK_FILE, HALF_FILE = Path("clock.txt"), Path("disk.txt"), Path("half-written")
 NOT_ANSWERED = "is written down as"  # what the command line prints of a command that is carried out later
-Action = Callable[["StudyUnderFaults"], object]
+DAMAGE = "is damaged"  # within a refusal that no fault can give a reason for
+Action = Callable[["StudyUnderFaults"], bool]  # whether there was anything that it could strike
 
 
 @dataclass
@@ -48,7 +48,9 @@ class StudyUnderFaults:
     invariants: Invariants
     driver: CommandProcess = field(init=False)
     was_killed: bool = False  # the driver, by a fault
-    taken: list[Fault] = field(default_factory=list)
+    was_signalled: bool = False  # the driver, by a fault, to stop
+    taken: list[Fault] = field(default_factory=list)  # faults that struck something
+    missed: list[Fault] = field(default_factory=list)  # those that found nothing to strike
     drivers: list[CommandProcess] = field(default_factory=list)
     others: list[CommandProcess] = field(default_factory=list)  # commands of users, and nodes
     has_used_node: bool = False  # whether a trial ran on a node that was lost
@@ -64,14 +66,15 @@ class StudyUnderFaults:
         `invariants` is broken."""
         faults = list(self.scenario.faults)
         try:
-            for _ in range(len(faults) + MORE_SESSIONS):
-                self.driver, self.was_killed = self.start_driver(), False
+            while True:
+                left = len(faults)
+                self.driver, self.was_killed, self.was_signalled = self.start_driver(), False, False
                 self._strike(faults, actions)
                 self.wait_for_end(self.driver)
-                self.invariants.check_session(self.driver, self.was_killed)
+                self.invariants.check_session(self.driver, self.was_killed, self.was_signalled)
                 if self.invariants.has_ended(self.driver):
                     return
-            raise AssertionError(f"the study did not end; the last session:\n{self.driver.output}")
+                assert len(faults) < left, f"nothing struck a session, but it did not end:\n{self.driver.output}"
         finally:
             for process in self.drivers + self.others:
                 process.close()
@@ -154,8 +157,7 @@ class StudyUnderFaults:
             # Of a study that has not reported yet, a second covers little of the start.
             self.wait(fault.delay if fault.epochs else 10 * fault.delay)
             if self.driver.process.poll() is None:
-                actions[fault.kind](self)
-                self.taken.append(fault)
+                (self.taken if actions[fault.kind](self) else self.missed).append(fault)
 
     def _count_epochs(self) -> int:
         """The epochs that were reported so far, read again only when more was written."""
@@ -190,6 +192,7 @@ def run_here(*arguments: str) -> str | None:
     if done.exception is None:
         return done.output
     if isinstance(done.exception, UserError):
+        assert DAMAGE not in str(done.exception), done.exception
         return None
     raise done.exception
 

@@ -21,6 +21,9 @@ BUDGETS = (6.0, 12.0, 25.0, 60.0)
 BUDGET_EVERY = 4
 # A budget is measured by the clock, so that one that is moved by a day uses it up.
 NEEDS_NO_BUDGET = {"move_clock"}
+ASKS_EVERY = 4  # of so many studies one compares two classes, and confirms the best of each with new seeds
+FIRST = 5  # trials that `evidence` never stops, the fewest that it allows
+MORE_TRIALS = 5  # of a study under `evidence`, so that there are some that it may stop
 # What the stand-in does in a trial, by the share of trials that draw it.
 BEHAVIOURS = [stub_training.SUCCEEDS, stub_training.VARIES, stub_training.DIES_ONCE, stub_training.NAN_OBJECTIVE]
 _FAULT = re.compile(r"([a-z_]+)@(\d+)(?:\+([\d.]+))?")
@@ -52,23 +55,33 @@ class Scenario:
     is_real: bool
     faults: tuple[Fault, ...]
     budget: float | None = None  # CPU-seconds
+    asks: bool = False  # whether it compares the classes
 
     def with_faults(self, faults: Sequence[Fault]) -> Scenario:
         return replace(self, faults=tuple(faults))
 
     def make_study(self, corpus: str, storage: str, tracking: str | None, miniature: dict[str, Any]) -> dict[str, Any]:
         """The content of the study file; `miniature` are the values of a recipe that trains in seconds."""
-        values = {"training.epochs": self.epochs} | (miniature if self.is_real else {"training.seed": 0})
+        # Nothing can be shown of trials that all have the same figures.
+        behaviour = stub_training.VARIES if self.rule == "evidence" else stub_training.SUCCEEDS
+        values = {"training.epochs": self.epochs} | (miniature if self.is_real else {"training.seed": behaviour})
         search: dict[str, Any] = {"ctc_weight": {"uniform": [0.1, 0.6]}, "seed": self.seed}
-        if not self.is_real:
+        more: dict[str, Any] = {}
+        if not self.is_real and self.rule != "evidence":
             search["recipe"] = {"training.seed": {"choice": BEHAVIOURS}}
+        if self.asks:
+            search["auxiliary"] = {"count": [0, 1], "layers": [1, 2, 3], "final_weight": [0.3, 0.9]}
+            more["confirmation"] = {"finalists": 1, "seeds": 2}
         stopping: dict[str, Any] = {"rule": self.rule}
         if self.rule in ("asha", "asha-promote", "median"):
             stopping["grace_epochs"] = 1
         if self.rule in ("asha", "asha-promote"):
             stopping["reduction"] = 2
-        budget = {} if self.budget is None else {"budget": {"cpu_hours": self.budget / SECONDS_PER_HOUR}}
-        return budget | {
+        if self.rule == "evidence":
+            stopping["complete_first"] = FIRST
+        if self.budget is not None:
+            more["budget"] = {"cpu_hours": self.budget / SECONDS_PER_HOUR}
+        return more | {
             "name": "probe",
             "corpus": corpus,
             "storage": storage,
@@ -93,9 +106,12 @@ def draw_scenario(seed: int, kinds: Sequence[tuple[str, str | None, float]]) -> 
     is_real = seed % REAL_EVERY == 0
     tracking = chance.choices((FILE, SERVER, POSTGRESQL), (6, 3, 1))[0]
     trials, epochs = (2, 3) if is_real else (chance.randint(3, 6), chance.randint(4, 8))
+    rule = chance.choice(RULES)
+    if rule == "evidence" and not is_real:
+        trials += MORE_TRIALS
     scenario = Scenario(
         seed,
-        chance.choice(RULES),
+        rule,
         chance.choice((1, 1, 2)),
         chance.choice((1, 2, 2, 3)),
         trials,
@@ -104,6 +120,7 @@ def draw_scenario(seed: int, kinds: Sequence[tuple[str, str | None, float]]) -> 
         is_real,
         (),
         (trials + 1) * chance.choice(BUDGETS) if chance.randrange(BUDGET_EVERY) == 0 else None,
+        not is_real and chance.randrange(ASKS_EVERY) == 0,
     )
     possible = [(kind, weight) for kind, needs, weight in kinds if _fits(kind, needs, scenario)]
     most = trials * epochs // 2  # of the epochs, of which early stopping leaves about half

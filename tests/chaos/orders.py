@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from study.ledger.events import (
     AnyEvent,
     ControlGiven,
+    FinalistsChosen,
     SessionStarted,
     StudyEnded,
     StudyInterrupted,
@@ -18,8 +19,8 @@ from study.ledger.events import (
     TrialState,
 )
 from study.ledger.ledger import Ledger
-from study.ledger.open_parts import SEARCH, is_closed
-from study.ledger.steering import TRIALS, parse_setting
+from study.ledger.open_parts import CONFIRMATION, SEARCH, is_closed
+from study.ledger.steering import CONCURRENT_TRIALS, TRIALS, parse_setting
 
 
 class Orders:
@@ -45,7 +46,9 @@ class Orders:
 class FollowedOrders:
     """A fold over events that fails at the first one that an order forbids."""
 
-    def __init__(self) -> None:
+    def __init__(self, most: int | None = None) -> None:
+        """`most`: the trials at the same time that the study file allows."""
+        self._most, self._running = most, set[int]()
         self._is_paused = self._is_drained = False
         self._waits: dict[str, set[int]] = {"stop": set(), "pause": set(), "promote": set()}  # trials by order
         self._last: dict[int, int] = defaultdict(int)  # the last epoch of a trial
@@ -56,6 +59,9 @@ class FollowedOrders:
         match event:
             case SessionStarted() | StudyInterrupted() | StudyEnded():
                 self._is_drained = False
+                self._running.clear()
+            case ControlGiven(command="set", value=str(text)):
+                self._most = dict(parse_setting(text)).get(CONCURRENT_TRIALS, self._most)
             case ControlGiven(number=None):
                 self._order_study(event.command)
             case ControlGiven(number=int(number)):
@@ -64,7 +70,10 @@ class FollowedOrders:
                 starts_nothing = self._is_paused or self._is_drained
                 assert not starts_nothing, f"started while nothing may start: {event}"
                 assert event.number not in self._waits["stop"] | self._waits["pause"], f"was to wait: {event}"
+                self._running.add(event.number)
+                assert self._most is None or len(self._running) <= self._most, f"more than {self._most} run: {event}"
             case TrialPaused():
+                self._running.discard(event.number)
                 assert event.number not in self._waits["promote"], f"was promoted: {event}"
             case TrialEpoch():
                 self._count_epoch(event)
@@ -99,6 +108,7 @@ class FollowedOrders:
             assert self._more[event.number] <= 1, f"trained on, though it was to stop at its report: {event}"
 
     def _end(self, event: TrialEnded) -> None:
+        self._running.discard(event.number)
         if event.state is TrialState.PRUNED and event.number in self._waits["promote"]:
             assert (event.reason or "").startswith("stopped by "), f"was promoted: {event}"
         if event.state.final:
@@ -109,18 +119,21 @@ class FollowedOrders:
             waits.discard(number)
 
 
-def assert_orders_followed(events: Iterable[AnyEvent]) -> None:
-    followed = FollowedOrders()
+def assert_orders_followed(events: Iterable[AnyEvent], most: int | None) -> None:
+    """`most`: the trials at the same time that the study file allows."""
+    followed = FollowedOrders(most)
     for event in events:
         followed.apply(event)
 
 
 def assert_as_many_as_ordered(ledger: Ledger, trials: int) -> None:
-    """The baseline, the sampled trials that the study file and people ask for, and each enqueued recipe, all once.
+    """The baseline, the sampled trials that the study file and people ask for, each enqueued recipe, and the new
+    trainings of each finalist, all once.
 
     `trials` are those of the study file. A budget may leave some out.
     """
     limit, sampled, baselines, asked, enqueued = trials, set[int](), set[int](), Counter[str](), Counter[str]()
+    confirmed, finalists = Counter[int](), set[int]()
     known: set[int] = set()
     for event in ledger.log.iterate():
         match event:
@@ -128,8 +141,13 @@ def assert_as_many_as_ordered(ledger: Ledger, trials: int) -> None:
                 limit = dict(parse_setting(text)).get(TRIALS) or limit
             case ControlGiven(command="enqueue", id=str(id_)):
                 asked[id_] += 1
+            case FinalistsChosen():
+                finalists = {finalist.number for finalist in event.finalists}
             case TrialStarted(number=number) if number not in known:
                 known.add(number)
+                if event.confirms is not None:
+                    confirmed[event.confirms] += 1
+                    continue
                 if event.enqueued is not None:
                     enqueued[event.enqueued] += 1
                     continue
@@ -144,3 +162,8 @@ def assert_as_many_as_ordered(ledger: Ledger, trials: int) -> None:
         assert len(baselines) == 1, "the baseline was not tried"
         assert len(sampled) >= limit, f"{len(sampled)} trials were sampled, but {limit} are asked for"
         assert enqueued == asked, f"recipes that were enqueued were not tried: {asked - enqueued}"
+    seeds = ledger.study.confirmation.seeds
+    assert not confirmed or max(confirmed.values()) <= seeds, f"new trainings of finalists: {confirmed}"
+    if not is_closed(ledger.trials, ledger.study, CONFIRMATION):
+        lacking = {number for number in finalists if confirmed[number] != seeds}
+        assert not lacking, f"finalists {lacking} were not trained {seeds} times: {confirmed}"

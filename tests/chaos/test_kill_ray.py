@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 from chaos.epoch_order import assert_trained_once, read_events
-from chaos.invariants import assert_nothing_runs
 from chaos.records import assert_records_agree
+from chaos.session_output import assert_nothing_runs
 from chaos.study_process import RUN, CommandProcess, start_study, wait_until
 
 from study.ledger.event_log import EventLog

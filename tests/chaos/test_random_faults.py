@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from chaos.fault_actions import FAULTS
+from chaos.fault_actions import FAULTS, TRACKING
 from chaos.fault_results import SEEDS, SeedResult, Tally, choose_seeds, claim_seed, keep_result
 from chaos.fault_run import StudyUnderFaults, run_here, write_study
 from chaos.fault_schedule import (
@@ -28,6 +28,7 @@ from chaos.invariants import Invariants
 from mlflow_server import Server
 
 from model.corpora.corpus import Corpus
+from study.ledger import fold_cache
 from study.runner import Work
 
 ACTIONS = "CHAOS_ACTIONS"  # an environment variable that `make chaos-random` sets, as it sets SEEDS
@@ -44,11 +45,14 @@ def _list_seeds() -> list[int]:
 
 
 @pytest.fixture
-def run_scenario(stub: Work, corpus: Corpus, tmp_path: Path, request: pytest.FixtureRequest) -> RunScenario:
+def run_scenario(
+    stub: Work, corpus: Corpus, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, request: pytest.FixtureRequest
+) -> RunScenario:
     """Run a scenario in a new folder of this name, to the study's end and all checks.
 
     A ScenarioError holds what failed and what was done until then; what the study had written is in the folder `kept`.
     """
+    monkeypatch.setattr(fold_cache, "LEAST_BYTES", 1)  # as the driver does
 
     def run(scenario: Scenario, name: str) -> Tally:
         folder = tmp_path / name
@@ -62,8 +66,10 @@ def run_scenario(stub: Work, corpus: Corpus, tmp_path: Path, request: pytest.Fix
             study = StudyUnderFaults(scenario, study_folder, disk, server, Invariants(study_folder))
             try:
                 study.run({kind: action for kind, (action, _, _) in FAULTS.items()})
+                was_hit = not TRACKING.isdisjoint(fault.kind for fault in scenario.faults)
+                study.invariants.check_tracking(study.driver.output, was_hit)
                 assert run_here("track", "study.yaml", "--flush") is not None, "what no session sent cannot be sent"
-                study.invariants.check_end(scenario.trials)
+                study.invariants.check_end(scenario.trials, run_here("status", "study.yaml", "--json", "--all"))
             except Exception as error:  # whatever it is, the seed has failed and is shrunk
                 _keep_files(study_folder)
                 raise ScenarioError(f"{type(error).__name__}: {error}", _count(study)) from error
@@ -89,9 +95,18 @@ def _keep_files(study_folder: Path) -> None:
 
 
 def _count(study: StudyUnderFaults) -> Tally:
-    checked, kinds = study.invariants, tuple(fault.kind for fault in study.taken)
-    processes, ended, lost = len(study.drivers), checked.count_ended(), checked.count_lost()
-    return Tally(kinds, checked.sessions, processes, checked.orders.given, ended, lost)
+    checked = study.invariants
+    return Tally(
+        struck=tuple(fault.kind for fault in study.taken),
+        missed=tuple(fault.kind for fault in study.missed),
+        pruned=(study.scenario.rule,) * checked.count_pruned(),
+        sessions=checked.sessions,
+        processes=len(study.drivers),
+        orders=checked.orders.given,
+        answered=checked.orders.answered.total(),
+        ended=checked.count_ended(),
+        lost=checked.count_lost(),
+    )
 
 
 @contextlib.contextmanager
