@@ -28,7 +28,7 @@ from study.workers.failure import Failure, FailureKind
 
 SUSPICIONS = 2  # of different trials exclude a node
 EXCLUDED_SECONDS = 24 * 3600.0  # and how long a suspicion lasts, or a trial keeps away from where it failed
-# A trial that has waited so long for other nodes goes first; after one that found no room there, the next one much later.
+# A trial that has waited so long for other nodes goes first; after one that found no room there, the next much later.
 TURN_SECONDS, NEXT_TURN_SECONDS = 60.0, 600.0
 # A loss that is not finite comes from the recipe, a lost worker is retried anywhere. A full disk may be the node's own;
 # where it is the shared one, nothing can be recorded or written elsewhere either, and the study stops.
