@@ -23,6 +23,7 @@ GROUPS = {  # the start of a path -> its group; the first one that fits counts
     "chaos/": RAY,
     "cluster/images/": SERVERS,
     "study/tracking/test_passwords.py": SERVERS,
+    "study/execution/test_start_watch.py": RAY,
     "study/execution/test_tune_memory.py": RAY,
     "study/execution/test_tune_trials.py": RAY,
     "study/workers/test_draining.py": RAY,
