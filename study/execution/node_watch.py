@@ -148,7 +148,9 @@ class NodeWatch:
         if self._trial.count > 1 or not self._find_own(number):
             return True
         avoided = self.find_avoided(number)
-        if not self._find_own(number) & set(avoided) or self._find_room(avoided):
+        # What all trials keep away from keeps no other one's place free.
+        alone = self._find_own(number) & set(avoided) - self._find_excluded(self._list_nodes())
+        if not alone or self._find_room(avoided):
             self._waits.pop(number, None)
             return True
         now = self._clock()

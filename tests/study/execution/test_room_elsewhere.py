@@ -209,3 +209,15 @@ def test_one_that_has_waited_for_long_has_its_turn_and_where_it_finds_no_room_th
     watched.now += NEXT_TURN_SECONDS
     assert watched.watch.has_room(1)
     assert not watched.watch.has_room(0), "it waits anew"
+
+
+def test_one_that_failed_on_a_node_that_is_excluded_by_now_waits_like_any_other() -> None:
+    watched = Watched("ab")
+    watched.watch.watch_room(lambda avoided: False)
+    assert watched.fail(2, "a")
+    assert not watched.watch.has_room(2)
+    for number in (0, 1):
+        watched.suspect(number, "a")
+    assert watched.excluded() == ["a"]
+    assert watched.watch.has_room(2)
+    assert watched.watch.find_avoided(2) == ("a",)
