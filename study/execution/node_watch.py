@@ -98,7 +98,7 @@ class NodeWatch:
         self._kept = {event.node: now + (event.until or at) - at for event in excluded}
 
     def watch_room(self, find_room: Callable[[Collection[str]], bool]) -> None:
-        """`find_room` tells from now on whether nodes have room for a trial as they are used, but for some with these
+        """`find_room` says from now on whether nodes have room for a trial as they are used, but for some with these
         ids."""
         self._find_room = find_room
 

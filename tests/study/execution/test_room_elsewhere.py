@@ -208,7 +208,7 @@ def test_one_that_has_waited_for_long_has_its_turn_and_where_it_finds_no_room_th
     assert not watched.watch.has_room(1)
     watched.now += NEXT_TURN_SECONDS
     assert watched.watch.has_room(1)
-    assert not watched.watch.has_room(0), "it waits anew"
+    assert not watched.watch.has_room(0), "its wait begins again"
 
 
 def test_one_that_failed_on_a_node_that_is_excluded_by_now_waits_like_any_other() -> None:

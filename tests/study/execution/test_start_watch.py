@@ -86,7 +86,7 @@ def test_each_start_has_the_whole_time(killed: list[str]) -> None:
 
 
 class Ending(SimpleNamespace):
-    """Tune's controller, which ends the trials that it is told to."""
+    """Tune's controller, which ends the trials that it is asked to end."""
 
     def _unstage_trial_with_resources(self, trial: Trial) -> None:
         self.unstaged.append(trial)

@@ -32,7 +32,7 @@ def complete(running: OpenSession, number: int) -> None:
 
 @pytest.fixture
 def training(running: OpenSession) -> OpenSession:
-    """A session in which trial 0 trains, and its twin, which another decoding tells from it, is next."""
+    """A session in which trial 0 trains, and its twin, which differs in decoding alone, is next."""
     enqueue(running, FIRST)
     enqueue(running, TWIN)
     assert start(running, 1) == 0

@@ -1,4 +1,4 @@
-"""Which final figures a later decoding has changed, and when: MLflow has to get these anew."""
+"""Which final figures a later decoding has changed, and when: MLflow has to get these again."""
 
 from __future__ import annotations
 
